@@ -1,0 +1,394 @@
+"""What a trial and a sweep are made of, as typed schemas with their defaults and bounds.
+
+A *knob* is a leaf of ``TrialConfig`` outside ``model``, ``data`` and ``device``, addressed by its dotted path
+(``temperature.tau_end``). Which source wins, from weakest to strongest: the defaults here, the sweep's YAML,
+the method (``gaptune.methods``), the knobs that were suggested or given by ``--set``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from gaptune.errors import UserError, did_you_mean
+from gaptune.scores import SCORES
+from gaptune.yamlfile import Document, explain, read_yaml, validate
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+
+
+class _Schema(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Model(_Schema):
+    """Which CLIP is trained.
+
+    Attributes:
+        name: A preset of gaptune (``scenes-tiny``, ``photos-small``) or any open_clip model name (``RN50``).
+        image_size: Side of the model's input in pixels; None for the model's own.
+        vocabulary: ``full`` for all 49,408 rows of CLIP's tokenizer, ``compact`` for those that the data's
+            training captions use (a small table trains faster on a CPU), ``auto`` for compact in presets of
+            gaptune and full in open_clip's models.
+    """
+
+    name: str = "scenes-tiny"
+    image_size: Annotated[int, Field(ge=16, le=1024)] | None = None
+    vocabulary: Literal["auto", "full", "compact"] = "auto"
+
+
+class Data(_Schema):
+    """Which pairs it is trained and evaluated on.
+
+    Attributes:
+        store: ``scenes`` for the embedded procedural data, or the folder of a store that
+            ``gaptune data build`` made.
+    """
+
+    store: str = "scenes"
+
+
+class Temperature(_Schema):
+    """The temperature τ = 1/β, learnt by gradient descent or moved by a schedule.
+
+    Attributes:
+        schedule: ``learnt``, or how τ moves from ``tau_start`` to ``tau_end`` while it is not learnt.
+            ``constant`` stays at ``tau_start``.
+        parameterization: β as a function of the learnt scalar ν: ``exp`` β = e^ν, ``exp_scaled``
+            β = e^(ν/scale), ``softplus`` β = log(1 + e^ν).
+        scale: The s of ``exp_scaled``.
+        tau_init: τ at the first step when learnt.
+        lr: Highest learning rate of ν; None for the common one. In a short training τ needs a larger one to move.
+        lr_multiplier: Multiplies it (0.1 is the paper's SLRT).
+        tau_min: Lower bound on a learnt τ (0.01 is CLIP's β ≤ 100); None for no bound.
+        tau_max: Upper bound on a learnt τ; None for no bound.
+        tau_start: τ at the start of a schedule.
+        tau_end: τ at the end of a schedule.
+        share: Share of the training steps over which the schedule moves; τ then stays at ``tau_end``.
+        steps: Number of levels of the ``step`` schedule, the first at ``tau_start``, the last at ``tau_end``.
+    """
+
+    schedule: Literal["learnt", "constant", "linear", "cosine", "exponential", "step"] = "learnt"
+    parameterization: Literal["exp", "exp_scaled", "softplus"] = "exp"
+    scale: Positive = 2.0
+    tau_init: Positive = 0.07
+    lr: Positive | None = None
+    lr_multiplier: Annotated[float, Field(ge=0.0)] = 1.0
+    tau_min: Positive | None = 0.01
+    tau_max: Positive | None = None
+    tau_start: Positive = 0.04
+    tau_end: Positive = 0.04
+    share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    steps: Annotated[int, Field(ge=2)] = 4
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Temperature:
+        low, high = self.tau_min or 0.0, self.tau_max or float("inf")
+        if low > high:
+            raise ValueError(f"tau_min {low:g} is above tau_max {high:g}")
+        if self.schedule == "learnt" and not low <= self.tau_init <= high:
+            raise ValueError(
+                f"tau_init {self.tau_init:g} is outside [tau_min, tau_max] = [{low:g}, {high:g}]"
+            )
+        return self
+
+
+class Swap(_Schema):
+    """Exchange of feature entries between the modalities during training.
+
+    Attributes:
+        kind: ``none``, ``hard`` (entries exchanged with probability 0.5) or ``soft`` (entries mixed).
+        probability: Share of the training steps within the window in which a swap happens.
+        start: Start of the window, as a share of training.
+        end: End of the window, as a share of training.
+        renormalize: Whether swapped features are brought back to length 1 (the paper does not).
+    """
+
+    kind: Literal["none", "hard", "soft"] = "none"
+    probability: Share = 0.05
+    start: Share = 0.0
+    end: Share = 1.0
+    renormalize: bool = False
+
+    @model_validator(mode="after")
+    def _window(self) -> Swap:
+        if self.start >= self.end:
+            raise ValueError(f"the window's start {self.start:g} is not before its end {self.end:g}")
+        return self
+
+
+class Optimizer(_Schema):
+    """AdamW with linear warm-up and cosine decay.
+
+    Attributes:
+        lr: Highest learning rate.
+        beta1: First moment's decay.
+        beta2: Second moment's decay.
+        eps: Added to the denominator.
+        weight_decay: For matrices and kernels; norms, biases and the temperature have none.
+        warmup: Share of the steps in which the learning rate rises linearly.
+        clip_norm: Largest norm of the gradient; None for no clipping.
+    """
+
+    lr: Positive = 1e-3
+    beta1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.98
+    eps: Positive = 1e-6
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
+    warmup: Share = 0.1
+    clip_norm: Positive | None = None
+
+
+class Training(_Schema):
+    """How long and in what precision.
+
+    Attributes:
+        epochs: Passes over the training images.
+        batch_size: Pairs per step (at least 2: a contrast needs a negative).
+        precision: ``fp32``, or ``bf16`` autocast.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] = 8
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class Augment(_Schema):
+    """Random resized crop and flip of the training images, on the trial's device.
+
+    Attributes:
+        crop_min: Smallest share of the image's area that a crop keeps; 1 switches cropping off.
+        flip: Whether half of the images are mirrored.
+    """
+
+    crop_min: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    flip: bool = False
+
+
+class TrialConfig(_Schema):
+    """One training, completely described.
+
+    Attributes:
+        model: Which CLIP.
+        data: Which pairs.
+        temperature: Knobs of the temperature.
+        swap: Knobs of the modality swap.
+        optimizer: Knobs of AdamW.
+        training: Length, batch, precision.
+        augment: Augmentation.
+        seed: Decides initial weights, order of batches, captions, augmentation and swaps.
+        device: ``auto`` for CUDA when there is one, else the CPU.
+    """
+
+    model: Model = Model()
+    data: Data = Data()
+    temperature: Temperature = Temperature()
+    swap: Swap = Swap()
+    optimizer: Optimizer = Optimizer()
+    training: Training = Training()
+    augment: Augment = Augment()
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class Objective(_Schema):
+    """A metric that is searched for.
+
+    Attributes:
+        metric: Its name in ``gaptune.scores``.
+        direction: ``max`` or ``min``; the metric's own by default.
+        reference: Worst value that still counts, one coordinate of the hypervolume's fixed reference point.
+        ideal: Value of a perfect trial, by which the hypervolume is scaled to [0, 1].
+    """
+
+    metric: str
+    direction: Literal["max", "min"] | None = None
+    reference: float
+    ideal: float
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in SCORES:
+            raise ValueError(f"no metric is called {name!r}{did_you_mean(name, SCORES)}")
+        return name
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Objective:
+        if SCORES[self.metric].direction == "none" and self.direction is None:
+            raise ValueError(f"{self.metric} has no better side of its own; say direction: max or min")
+        if self.reference == self.ideal or self.maximize != (self.ideal > self.reference):
+            side = "above" if self.maximize else "below"
+            raise ValueError(f"ideal {self.ideal:g} must be {side} reference {self.reference:g}")
+        return self
+
+    @property
+    def maximize(self) -> bool:
+        """Whether larger is better."""
+        return (self.direction or SCORES[self.metric].direction) == "max"
+
+
+class Search(_Schema):
+    """How trials are chosen.
+
+    Attributes:
+        sampler: Optuna's multi-objective ``tpe``, ``nsga2``, ``gp``, ``random``; or ``grid``.
+        trials: How many trials; a grid has its own number.
+        seed: Seed of the sampler.
+        startup_trials: Random trials before the sampler's model is used.
+    """
+
+    sampler: Literal["tpe", "nsga2", "gp", "random", "grid"] = "tpe"
+    trials: Annotated[int, Field(ge=1)] = 16
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    startup_trials: Annotated[int, Field(ge=0)] = 8
+
+
+class EarlyStopping(_Schema):
+    """Which trials are stopped before their full budget.
+
+    Attributes:
+        rule: ``none``, ``halving`` (asynchronous successive halving for several objectives) or ``random`` (the same
+            rungs and shares, ranks drawn at random: for comparison).
+        eta: The best ⌊n/eta⌋ of the n trials at a rung go on, at least one.
+        first: Share of training at the first rung; the next are at first·eta, first·eta², …
+        brackets: Trials take turns in this many brackets; bracket b leaves out the first b rungs.
+        priority: Order within a non-dominated layer.
+        schedule_aware: Whether trials whose τ is still to move far are compared among themselves.
+        moving: How far is far: the factor between the schedule's ends.
+        seed: Of the rule ``random``.
+    """
+
+    rule: Literal["none", "halving", "random"] = "none"
+    eta: Annotated[float, Field(gt=1.0)] = 3.0
+    first: Annotated[float, Field(gt=0.0, lt=1.0)] = 1 / 9
+    brackets: Annotated[int, Field(ge=1)] = 1
+    priority: Literal["epsilon_net", "crowding", "hypervolume"] = "epsilon_net"
+    schedule_aware: bool = True
+    moving: Annotated[float, Field(ge=1.0)] = 1.5
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class Resources(_Schema):
+    """What each trial gets.
+
+    Attributes:
+        cpu: CPU cores (and threads) of a trial.
+        gpu: GPUs of a trial; a fraction shares a card.
+        concurrency: Trials side by side at most; None for as many as fit.
+    """
+
+    cpu: Annotated[int, Field(ge=1)] = 1
+    gpu: Annotated[float, Field(ge=0.0)] = 0.0
+    concurrency: Annotated[int, Field(ge=1)] | None = None
+
+
+class SweepConfig(_Schema):
+    """How trials are run, and what is wanted of them; the knobs' groups give each trial's starting values."""
+
+    model: Model = Model()
+    data: Data = Data()
+    temperature: Temperature = Temperature()
+    swap: Swap = Swap()
+    optimizer: Optimizer = Optimizer()
+    training: Training = Training()
+    augment: Augment = Augment()
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=4)]
+    search: Search = Search()
+    resources: Resources = Resources()
+
+    @field_validator("objectives", mode="before")
+    @classmethod
+    def _frozen(cls, objectives: Any) -> Any:
+        return tuple(objectives) if isinstance(objectives, list) else objectives  # YAML has no tuples
+
+    @field_validator("objectives")
+    @classmethod
+    def _distinct(cls, objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+        names = [objective.metric for objective in objectives]
+        if len(set(names)) < len(names):
+            raise ValueError("a metric stands twice")
+        return objectives
+
+    def trial(self, knobs: Mapping[str, Any]) -> TrialConfig:
+        """The full configuration of a trial with some knobs set.
+
+        Args:
+            knobs: Values by dotted path, ``method`` not among them.
+
+        Raises:
+            UserError: A knob is unknown or its value impossible.
+        """
+        base = {name: getattr(self, name) for name in TrialConfig.model_fields}
+        return with_knobs(TrialConfig.model_construct(**base), knobs)
+
+
+NOT_KNOBS = ("model", "data", "device")
+
+
+def knob_fields() -> dict[str, Any]:
+    """All knobs by dotted path, each with its pydantic field (type, bounds, default)."""
+    fields: dict[str, Any] = {}
+    for name, field in TrialConfig.model_fields.items():
+        if name in NOT_KNOBS:
+            continue
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            fields.update({f"{name}.{leaf}": inner for leaf, inner in field.annotation.model_fields.items()})
+        else:
+            fields[name] = field
+    return fields
+
+
+def with_knobs(config: TrialConfig, knobs: Mapping[str, Any]) -> TrialConfig:
+    """A copy of a configuration with some values replaced, validated as a whole.
+
+    Args:
+        config: Where the other values come from.
+        knobs: New values by dotted path (``model.…`` and ``data.…`` are accepted too).
+
+    Raises:
+        UserError: A path is unknown or a value impossible.
+    """
+    tree = copy.deepcopy(config.model_dump())
+    known = {
+        *knob_fields(),
+        *(f"{group}.{leaf}" for group in ("model", "data") for leaf in tree[group]),
+        "device",
+    }
+    for path, value in knobs.items():
+        if path not in known:
+            raise UserError(f"unknown knob {path!r}{did_you_mean(path, known)}")
+        group, _, leaf = path.rpartition(".")
+        (tree[group] if group else tree)[leaf] = value
+    try:
+        return TrialConfig.model_validate(tree)
+    except ValidationError as fault:
+        raise UserError(explain(fault, TrialConfig)[0]) from None
+
+
+def flatten(config: BaseModel) -> dict[str, Any]:
+    """All leaves of a configuration by dotted path, in the order of the schema."""
+    flat: dict[str, Any] = {}
+    for name, value in config.model_dump().items():
+        if isinstance(value, dict):
+            flat.update({f"{name}.{leaf}": inner for leaf, inner in value.items()})
+        else:
+            flat[name] = value
+    return flat
+
+
+def load_sweep_config(path: Path | str) -> SweepConfig:
+    """Reads a sweep's YAML file.
+
+    Raises:
+        UserError: The file is missing or something in it is wrong; with file and line.
+    """
+    document: Document = read_yaml(path)
+    return validate(document, SweepConfig)

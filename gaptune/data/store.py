@@ -1,0 +1,353 @@
+"""Stores: images resized once and captions tokenized once, in Arrow files that all trials of a machine memory-map.
+
+A store is a folder with one Arrow file per split and ``store.json``, which is written last. It is built under another name and
+renamed when it is whole, so that an interrupted build leaves nothing that looks finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from gaptune.errors import UserError, did_you_mean
+
+META = "store.json"
+FORMAT = 1
+_ROWS = 1024  # images per record batch: gathers touch few batches, builds hold few images
+
+
+@dataclass(frozen=True)
+class SplitMeta:
+    """Size of a split, and of its file: ``bytes`` shows a truncated file at once, ``sha256`` a changed one."""
+
+    images: int
+    captions: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StoreMeta:
+    """The content of ``store.json``.
+
+    Attributes:
+        name: What people call it.
+        image_size: Side of the square images in pixels.
+        context_length: Token ids per caption.
+        content_hash: SHA-256 in hex over everything a training sees.
+        splits: Sizes by split.
+        vocabulary: Sorted ids of the tokens that training captions and prompts use, start and end included.
+        classes: Names of the classes; empty without labels.
+        prompts: Templates such as ``a photo of a {}`` for zero-shot classification.
+        source: How it was made: arguments, versions, what was skipped.
+    """
+
+    name: str
+    image_size: int
+    context_length: int
+    content_hash: str
+    splits: Mapping[str, SplitMeta]
+    vocabulary: tuple[int, ...]
+    classes: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Split:
+    """One memory-mapped split.
+
+    Attributes:
+        tokens: uint16, shape (captions, context_length): all captions in the order of the images.
+        offsets: int64, shape (images + 1,): captions of image i are rows ``offsets[i]:offsets[i + 1]``.
+        labels: int64, shape (images,), or None without labels.
+    """
+
+    def __init__(self, path: Path, meta: StoreMeta) -> None:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        self._shape = (meta.image_size, meta.image_size, 3)
+        self._images = [_bytes_view(chunk) for chunk in table["image"].chunks]  # zero-copy
+        self._starts = np.cumsum([0, *(len(view) for view in self._images)])
+        self._ids = table["id"]
+        self._captions = table["captions"]
+        # Tokens are small beside the images; one array, copied when the file has several batches, keeps indexing simple.
+        parts = [_bytes_view(chunk.flatten()) for chunk in table["tokens"].chunks]
+        self.tokens: npt.NDArray[np.uint16] = _joined(parts).view(np.uint16)
+        counts = [np.diff(chunk.offsets.to_numpy()) for chunk in table["tokens"].chunks]
+        self.offsets: npt.NDArray[np.int64] = np.concatenate([[0], np.cumsum(_joined(counts))]).astype(np.int64)
+        has_labels = table["label"].null_count == 0 and len(table) > 0
+        self.labels: npt.NDArray[np.int64] | None = table["label"].to_numpy().astype(np.int64) if has_labels else None
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return int(self._starts[-1])
+
+    def gather(self, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
+        """Copies images out of the map.
+
+        Args:
+            rows: Indices, shape (n,).
+
+        Returns:
+            uint8, shape (n, side, side, 3).
+        """
+        images = np.empty((len(rows), int(np.prod(self._shape))), dtype=np.uint8)
+        batch = np.searchsorted(self._starts, rows, side="right") - 1
+        for index in np.unique(batch):
+            chosen = batch == index
+            images[chosen] = self._images[index][np.asarray(rows)[chosen] - self._starts[index]]
+        return images.reshape(-1, *self._shape)
+
+    @property
+    def ids(self) -> list[str]:
+        """One id per image."""
+        return list(self._ids.to_pylist())
+
+    def captions(self, row: int) -> list[str]:
+        """The captions of an image."""
+        return list(self._captions[row].as_py())
+
+
+class Store:
+    """A finished store.
+
+    Attributes:
+        path: Its folder.
+        meta: What is in it.
+    """
+
+    def __init__(self, path: Path, meta: StoreMeta) -> None:
+        self.path = path
+        self.meta = meta
+
+    def __contains__(self, split: str) -> bool:
+        """Whether it has a split of that name."""
+        return split in self.meta.splits
+
+    def split(self, name: str) -> Split:
+        """Opens a split.
+
+        Raises:
+            UserError: There is no split of that name, or its file cannot be read.
+        """
+        if name not in self:
+            raise UserError(f"{self.path} has no split {name!r}{did_you_mean(name, self.meta.splits)}")
+        path = self.path / f"{name}.arrow"
+        try:
+            return Split(path, self.meta)
+        except (pa.ArrowInvalid, OSError) as fault:
+            raise UserError(f"corrupt store: {path}: {str(fault).splitlines()[0]}") from None
+
+    def verify(self) -> None:
+        """Reads everything and compares it with what was written.
+
+        Raises:
+            UserError: A file has changed.
+        """
+        for name, split in self.meta.splits.items():
+            if _sha256(self.path / f"{name}.arrow") != split.sha256:
+                raise UserError(f"corrupt store: {self.path / f'{name}.arrow'} has changed since it was built")
+
+
+def read_store(path: Path) -> Store:
+    """Opens a store's folder.
+
+    Raises:
+        UserError: It is missing, unfinished, damaged or empty.
+    """
+    try:
+        content = json.loads((path / META).read_text(encoding="utf-8"))
+        if content.get("format") != FORMAT:
+            raise UserError(f"{path / META} has format {content.get('format')!r}; this gaptune reads {FORMAT}")
+        fields = {name: content[name] for name in StoreMeta.__dataclass_fields__}
+        fields["splits"] = {name: SplitMeta(**split) for name, split in fields["splits"].items()}
+        meta = StoreMeta(**{**fields, **{name: tuple(fields[name]) for name in ("vocabulary", "classes", "prompts")}})
+    except FileNotFoundError:
+        what = "an unfinished build" if ".partial-" in path.name else "not a data store"
+        if not path.exists():
+            what = "no such store"
+        raise UserError(f"{what}: {path} (expected a folder with {META}, or `scenes`)") from None
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as fault:
+        raise UserError(f"corrupt store: {path / META}: {type(fault).__name__}: {fault}") from None
+    for name, split in meta.splits.items():
+        file = path / f"{name}.arrow"
+        size = file.stat().st_size if file.exists() else -1
+        if size != split.bytes:
+            raise UserError(f"corrupt store: {file} has {max(size, 0)} bytes, expected {split.bytes}")
+    empty = [name for name in ("train", "val") if name not in meta.splits or not meta.splits[name].images]
+    if empty:
+        raise UserError(f"empty data: {path} has no {' and no '.join(empty)} images")
+    return Store(path, meta)
+
+
+class StoreWriter:
+    """Builds a store; use it as a context manager, and call ``finish`` at the end.
+
+    Leaving the context without ``finish`` (an exception, Ctrl-C) removes what was written.
+
+    Args:
+        out: The store's folder; it must not exist.
+        image_size: Side of the images.
+        context_length: Token ids per caption.
+
+    Raises:
+        UserError: ``out`` exists.
+    """
+
+    def __init__(self, out: Path, image_size: int, context_length: int) -> None:
+        if out.exists():
+            raise UserError(f"{out} exists; remove it or give another --out")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        self._out = out
+        self._partial = out.with_name(f"{out.name}.partial-{os.getpid()}")
+        self._image_size = image_size
+        self._context_length = context_length
+        self._schema = pa.schema(
+            {
+                "id": pa.string(),
+                "image": pa.binary(image_size * image_size * 3),
+                "tokens": pa.list_(pa.binary(2 * context_length)),
+                "captions": pa.list_(pa.string()),
+                "label": pa.int32(),
+            }
+        )
+        self._counts: dict[str, list[int]] = {}
+        self._files: dict[str, Any] = {}
+        self._rows: dict[str, list[tuple[Any, ...]]] = {}
+        self._vocabulary: set[int] = set()
+
+    def __enter__(self) -> StoreWriter:
+        """Makes the folder in which it is built."""
+        shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial.mkdir()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Removes what is unfinished."""
+        for file in self._files.values():
+            file.close()
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+    def add(
+        self,
+        split: str,
+        image: npt.NDArray[np.uint8],
+        captions: Sequence[str],
+        tokens: npt.NDArray[np.uint16],
+        *,
+        id: str,  # noqa: A002  (the column's name)
+        label: int | None = None,
+    ) -> None:
+        """Adds an image with its captions.
+
+        Args:
+            split: Name of the split.
+            image: uint8, shape (side, side, 3).
+            captions: One text or more.
+            tokens: uint16, shape (len(captions), context_length).
+            id: A name for the image.
+            label: Its class, if it has one.
+        """
+        if split not in self._files:
+            self._files[split] = pa.ipc.new_file(str(self._partial / f"{split}.arrow"), self._schema)
+            self._counts[split], self._rows[split] = [0, 0], []
+        if split == "train":
+            self._vocabulary.update(np.unique(tokens).tolist())
+        self._rows[split].append((id, image.tobytes(), [row.tobytes() for row in tokens], list(captions), label))
+        self._counts[split][0] += 1
+        self._counts[split][1] += len(captions)
+        if len(self._rows[split]) == _ROWS:
+            self._flush(split)
+
+    def finish(
+        self,
+        *,
+        name: str,
+        source: Mapping[str, Any],
+        classes: Sequence[str] = (),
+        prompts: Sequence[str] = (),
+        prompt_tokens: npt.NDArray[np.uint16] | None = None,
+    ) -> Store:
+        """Closes the files, writes ``store.json`` and gives the folder its name.
+
+        Args:
+            name: What people call it.
+            source: How it was made.
+            classes: Names of the classes.
+            prompts: Templates for zero-shot classification.
+            prompt_tokens: Tokens that classes and prompts need beside those of the captions.
+
+        Raises:
+            UserError: Another process has built the same folder meanwhile.
+        """
+        splits = {}
+        for split in list(self._files):
+            self._flush(split)
+            self._files.pop(split).close()  # closing twice would write a second footer
+            path = self._partial / f"{split}.arrow"
+            splits[split] = SplitMeta(*self._counts[split], path.stat().st_size, _sha256(path))
+        if prompt_tokens is not None:
+            self._vocabulary.update(np.unique(prompt_tokens).tolist())
+        meta = StoreMeta(
+            name=name,
+            image_size=self._image_size,
+            context_length=self._context_length,
+            content_hash=_content_hash(splits, classes, prompts),
+            splits=splits,
+            vocabulary=tuple(sorted(self._vocabulary - {0})),  # 0 pads
+            classes=tuple(classes),
+            prompts=tuple(prompts),
+            source=dict(source),
+        )
+        with (self._partial / META).open("w", encoding="utf-8") as file:
+            json.dump({"format": FORMAT, **asdict(meta)}, file, indent=1, ensure_ascii=False)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            self._partial.rename(self._out)
+        except OSError:
+            raise UserError(f"{self._out} was made by another process meanwhile") from None
+        return read_store(self._out)
+
+    def _flush(self, split: str) -> None:
+        rows, self._rows[split] = self._rows[split], []
+        if rows:
+            columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), self._schema, strict=True)]
+            self._files[split].write_batch(pa.record_batch(columns, schema=self._schema))
+
+
+def _bytes_view(array: Any) -> npt.NDArray[np.uint8]:
+    """A fixed-size binary array as (rows, width) bytes, without a copy."""
+    width = array.type.byte_width
+    flat = np.frombuffer(array.buffers()[1], dtype=np.uint8)
+    return flat[array.offset * width : (array.offset + len(array)) * width].reshape(len(array), width)
+
+
+def _joined(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _content_hash(splits: Mapping[str, SplitMeta], classes: Sequence[str], prompts: Sequence[str]) -> str:
+    content = {
+        "splits": {name: split.sha256 for name, split in splits.items()},
+        "classes": list(classes),
+        "prompts": list(prompts),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,180 @@
+"""Ray Tune's three doors (searcher, scheduler, callback), each opening onto the conductor."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the ledger keeps what they would write
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")  # sweeps go on from the ledger, not from Ray's snapshots
+os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from gaptune.config import Resources, SweepConfig
+from gaptune.engine.conductor import Conductor
+from gaptune.engine.worker import FAULT, Worker
+from gaptune.ledger import TrialRecord
+
+MAX_FAILURES = 2
+"""How often a trial is taken up again after a fault that may pass (a killed worker, a lost node)."""
+
+
+class _Searcher(Searcher):  # type: ignore[misc]  # ray is untyped
+    """Hands out the conductor's trials."""
+
+    def __init__(
+        self, conductor: Conductor, describe: Callable[[TrialRecord], dict[str, Any]], most: int | None
+    ) -> None:
+        super().__init__()
+        self._conductor = conductor
+        self._describe = describe
+        self._most = most
+        self._handed_out: set[int] = set()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        trials = self._conductor.record.trials
+        live = sum(not trials[number].state.ended for number in self._handed_out)
+        if self._most is not None and live >= self._most:
+            return None
+        trial = self._conductor.next_trial()
+        if trial is None:
+            return str(Searcher.FINISHED)
+        self._handed_out.add(trial.number)
+        return self._describe(trial)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing: the scheduler has already said it."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger has it."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger has it."""
+
+
+class _Scheduler(FIFOScheduler):  # type: ignore[misc]
+    """Takes every result to the conductor, and its word back to Ray."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__()
+        self._conductor = conductor
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        number = trial.config["number"]
+        if FAULT in result:
+            self._conductor.failed(number, result[FAULT])
+            return str(TrialScheduler.STOP)
+        scores = {
+            name.removeprefix("scores/"): value
+            for name, value in result.items()
+            if name.startswith("scores/")
+        }
+        goes_on = self._conductor.reported(number, result["epoch"], result["step"], scores)
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        self._conductor.failed(trial.config["number"], _reason(trial))
+
+
+class _Callback(tune.Callback):  # type: ignore[misc]
+    """Says when a trial starts on a worker and when it is taken up again."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        self._conductor = conductor
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._conductor.started(trial.config["number"], str(trial.node_ip or "local"))
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._conductor.retried(trial.config["number"], _reason(trial))
+
+
+def _reason(trial: Trial) -> str:
+    """Why a Ray trial broke, in one line."""
+    fault = trial.get_error()
+    if isinstance(fault, ray.exceptions.OutOfMemoryError):
+        return "out of memory: Ray ended the worker because the machine ran short"
+    if isinstance(fault, ray.exceptions.RayTaskError) and fault.cause is not None:
+        return f"exception: {type(fault.cause).__name__}: {fault.cause}".splitlines()[0]
+    if isinstance(fault, ray.exceptions.RayError):
+        return f"worker lost: {type(fault).__name__}"
+    lines = [line for line in str(fault).splitlines() if line.strip()]
+    return f"exception: {lines[-1].strip() if lines else 'unknown'}"
+
+
+def start_ray(resources: Resources, address: str | None) -> None:
+    """Connects to a Ray cluster, or starts Ray on this machine for as many trials as should run side by side.
+
+    Args:
+        resources: What each trial gets.
+        address: Of a running cluster; None to start Ray here.
+    """
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    if ray.is_initialized():
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if address is not None:
+        ray.init(address=address, **quiet)
+        return
+    side_by_side = resources.concurrency or max(1, (os.cpu_count() or 1) // resources.cpu)
+    ray.init(num_cpus=side_by_side * resources.cpu, include_dashboard=False, **quiet)
+
+
+def run_trials(conductor: Conductor, sweep: SweepConfig, folder: Path) -> bool:
+    """Runs the conductor's trials on Ray until none is left or somebody presses Ctrl-C.
+
+    Args:
+        conductor: Decides everything.
+        sweep: Resources of a trial, and its data.
+        folder: The sweep's folder: checkpoints go to ``trials/NNNN`` in it.
+
+    Returns:
+        Whether it ran to the end (False: interrupted).
+    """
+    resources = sweep.resources
+
+    def describe(trial: TrialRecord) -> dict[str, Any]:
+        config: dict[str, Any] = {}
+        for path, value in trial.config.items():
+            group, _, leaf = path.rpartition(".")
+            (config.setdefault(group, {}) if group else config)[leaf] = value
+        return {
+            "number": trial.number,
+            "config": config,
+            "store": sweep.data.store,
+            "checkpoints": str(folder / "trials" / f"{trial.number:04d}"),
+            "threads": resources.cpu,
+        }
+
+    tuner = tune.Tuner(
+        tune.with_resources(Worker, {"cpu": resources.cpu, "gpu": resources.gpu}),
+        tune_config=tune.TuneConfig(
+            search_alg=_Searcher(conductor, describe, resources.concurrency and resources.concurrency + 1),
+            scheduler=_Scheduler(conductor),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}-{trial.trial_id[:6]}",
+        ),
+        run_config=tune.RunConfig(
+            name="ray",
+            storage_path=str(folder),
+            verbose=0,
+            callbacks=[_Callback(conductor)],
+            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+        ),
+    )
+    tuner.fit()
+    return conductor.live == 0 and len(conductor.record.trials) >= conductor.budget

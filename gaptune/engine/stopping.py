@@ -1,0 +1,125 @@
+"""Early stopping for several objectives: asynchronous successive halving over non-dominated layers.
+
+Follows Schmucker et al. 2021 (arXiv 2106.12639): at each rung a trial is ranked, by ``gaptune.pareto.priority``, among
+all trials that have reached the rung before it, and goes on if it is among the best ⌊n/η⌋ of the n (at least one, so the
+first to come goes on). Asynchronous: nobody waits for a rung to fill.
+
+A rung is a *share* of a trial's own schedule, not a number of epochs: trials of different length are compared at the same
+share of their learning-rate and temperature schedules. That is not enough for a trial whose τ is still to move a long way:
+its scores say little of where it will end. Such trials form a cohort of their own at each rung (``settled``), and the ⌊n/η⌋
+counts within the cohort.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gaptune.config import EarlyStopping
+from gaptune.pareto import priority
+
+
+@dataclass
+class Rung:
+    """The trials that have reached a share of their training in one bracket and cohort, and their points there."""
+
+    share: float
+    numbers: list[int] = field(default_factory=list)
+    points: list[tuple[float, ...]] = field(default_factory=list)
+
+
+class Stopper:
+    """Says at each report whether a trial should go on.
+
+    Its whole state is made of the reports in their order: the same reports in the same order give the same decisions,
+    which is how it comes back after a restart.
+
+    Args:
+        config: Which rule, with what shares.
+    """
+
+    def __init__(self, config: EarlyStopping) -> None:
+        self._config = config
+        self._shares = rung_shares(config)
+        self._rungs: dict[tuple[int, int, str], Rung] = {}
+        self._level: dict[int, int] = {}
+
+    def decide(
+        self, number: int, epoch: int, epochs: int, point: Sequence[float], cohort: str = ""
+    ) -> str | None:
+        """Takes in a report, and decides when it is the trial's first at or past a rung.
+
+        Args:
+            number: The trial.
+            epoch: Epochs trained so far.
+            epochs: Epochs of its full budget; a trial that has reached it is never stopped.
+            point: Its objectives, larger is better in each.
+            cohort: Trials are compared with those of the same cohort only.
+
+        Returns:
+            None to go on, else the reason to stop.
+        """
+        if self._config.rule == "none" or epoch >= epochs:
+            return None
+        bracket = self.bracket(number)
+        level = self._level.get(number, bracket)
+        reached = [later for later in range(level, len(self._shares)) if epoch >= rung_epoch(self._shares[later], epochs)]
+        if not reached:
+            return None
+        self._level[number] = reached[-1] + 1
+        rung = self._rungs.setdefault((bracket, reached[-1], cohort), Rung(self._shares[reached[-1]]))
+        rung.numbers.append(number)
+        rung.points.append(tuple(point))
+        n = len(rung.points)
+        keep = max(1, math.floor(n / self._config.eta))
+        rank = self._rank(rung)
+        if rank < keep:
+            return None
+        return f"rung {rung.share:.0%}{' ' + cohort if cohort else ''}: rank {rank + 1} of {n}, the best {keep} go on"
+
+    def bracket(self, number: int) -> int:
+        """The bracket of a trial: bracket b has no rung below the b-th; trials take turns."""
+        return number % min(self._config.brackets, max(1, len(self._shares)))
+
+    def _rank(self, rung: Rung) -> int:
+        """The newest trial's rank in its rung, 0 the best."""
+        if self._config.rule == "random":
+            seed = (self._config.seed, rung.numbers[-1], round(rung.share * 1e6))
+            return int(np.random.default_rng(seed).integers(len(rung.points)))
+        return int(priority(np.array(rung.points), self._config.priority)[-1])
+
+
+def rung_shares(config: EarlyStopping) -> list[float]:
+    """The shares of training at which trials are compared: first, first·η, first·η², … below 1."""
+    shares = []
+    share = config.first
+    while share < 1.0 - 1e-9:
+        shares.append(share)
+        share *= config.eta
+    return shares
+
+
+def rung_epoch(share: float, epochs: int) -> int:
+    """The first epoch at or past a share of training (at least 1)."""
+    return max(1, math.ceil(share * epochs - 1e-9))
+
+
+def cohort(config: EarlyStopping, knobs: Mapping[str, object], share: float) -> str:
+    """The cohort in which a trial is compared: whether its temperature still has far to go.
+
+    Args:
+        config: ``schedule_aware`` switches cohorts on; ``moving`` is the factor by which τ must still change.
+        knobs: The trial's flattened configuration.
+        share: Share of its training that is behind it.
+    """
+    schedule = knobs["temperature.schedule"]
+    if not config.schedule_aware or schedule in ("learnt", "constant"):
+        return ""
+    start, end = float(str(knobs["temperature.tau_start"])), float(str(knobs["temperature.tau_end"]))
+    moved = share / float(str(knobs["temperature.share"]))
+    if moved >= 1.0 or max(start, end) / min(start, end) < config.moving:
+        return ""
+    return "moving"

@@ -1,0 +1,56 @@
+"""What is measured on embeddings. ``gaptune.scores`` lists every name with unit, direction and source."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gaptune.metrics.classify import class_embeddings, linear_probe, zero_shot
+from gaptune.metrics.geometry import alignment, gap, margin_and_mismatched
+from gaptune.metrics.retrieval import recalls
+from gaptune.metrics.uniformity import w2, wang_isola
+
+__all__ = [
+    "alignment",
+    "class_embeddings",
+    "gap",
+    "linear_probe",
+    "margin_and_mismatched",
+    "recalls",
+    "score_pairs",
+    "w2",
+    "wang_isola",
+    "zero_shot",
+]
+
+
+def score_pairs(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, float]:
+    """All scores of geometry, uniformity and retrieval; pairs are each image with its first caption.
+
+    Args:
+        images: Shape (n, d), L2-normalized.
+        texts: Shape (m, d), L2-normalized.
+        owner: Shape (m,): row of the image to which each text belongs, ascending.
+
+    Raises:
+        ValueError: The shapes do not match, or a feature is not finite.
+    """
+    if not (bool(torch.isfinite(images).all()) and bool(torch.isfinite(texts).all())):
+        raise ValueError("features are not finite")
+    first = torch.searchsorted(owner, torch.arange(len(images), device=owner.device))
+    paired = texts[first]
+    margin, mismatched = margin_and_mismatched(images, paired)
+    both = torch.cat([images, paired])
+    return {
+        "geometry/gap": gap(images, paired),
+        "geometry/alignment": alignment(images, paired),
+        "geometry/margin": margin,
+        "geometry/mismatched": mismatched,
+        "uniformity/w2": w2(both),
+        "uniformity/w2_image": w2(images),
+        "uniformity/w2_text": w2(paired),
+        "uniformity/wang_isola": wang_isola(both),
+        "uniformity/wang_isola_image": wang_isola(images),
+        "uniformity/wang_isola_text": wang_isola(paired),
+        **recalls(images, texts, owner),
+    }

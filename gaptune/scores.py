@@ -1,0 +1,90 @@
+"""The one table of everything that gaptune measures: name, unit, direction, source.
+
+Whatever is reported by a trial, written to the ledger and shown in MLflow has its row here. Names are
+``group/name``, which MLflow accepts and shows as groups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Direction = Literal["max", "min", "none"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measured quantity.
+
+    Attributes:
+        name: ``group/name``.
+        unit: Unit or range, for axes and tables.
+        direction: Which way is better; ``none`` for what only describes.
+        meaning: One line for a person.
+        source: The paper, equation or convention that defines it.
+    """
+
+    name: str
+    unit: str
+    direction: Direction
+    meaning: str
+    source: str
+
+
+_YCWQ = "Yaras et al. 2024, arXiv 2412.07909"
+_FANG = "Fang et al. 2024, Rethinking the Uniformity Metric"
+_WANG = "Wang & Isola 2020, arXiv 2005.10242"
+_CLIP = "Radford et al. 2021, arXiv 2103.00020"
+_KARPATHY = "Karpathy & Fei-Fei 2015, as in CLIP_benchmark"
+
+_RECALLS = tuple(
+    Score(
+        f"retrieval/{way}_r{k}",
+        "share",
+        "max",
+        f"{meaning} among the best {k}",
+        _KARPATHY,
+    )
+    for way, meaning in (
+        ("i2t", "images with any of their captions"),
+        ("t2i", "captions with their image"),
+        ("mean", "mean of i2t and t2i: the right one"),
+    )
+    for k in (1, 5, 10)
+)
+
+_UNIFORMITIES = tuple(
+    Score(f"uniformity/{name}{suffix}", unit, direction, f"{meaning} of {of}", source)
+    for name, unit, direction, meaning, source in (
+        ("w2", "-W2, at most 0", "max", "minus the 2-Wasserstein distance to N(0, I/d)", _FANG),
+        ("wang_isola", "log, -4 to 0", "min", "log mean Gaussian potential (t = 2)", _WANG),
+    )
+    for suffix, of in (
+        ("", "image and text features together"),
+        ("_image", "image features"),
+        ("_text", "text features"),
+    )
+    for direction in (direction,)  # keeps the literal's type
+)
+
+SCORES: dict[str, Score] = {
+    score.name: score
+    for score in (
+        Score("geometry/gap", "distance, 0 to 2", "min", "modality gap Δ = ||mean(H_X) - mean(H_Y)||", _YCWQ),
+        Score("geometry/alignment", "squared distance", "min", "mean ||x - y||² over matched pairs", _WANG),
+        Score("geometry/margin", "cosine", "max", "matched cosine minus the best other one, both ways", _YCWQ),
+        Score("geometry/mismatched", "share", "min", "pairs whose best match is another, both ways", _YCWQ),
+        *_UNIFORMITIES,
+        *_RECALLS,
+        Score("zeroshot/accuracy", "share", "max", "top-1 by class prompts", _CLIP),
+        Score("probe/accuracy", "share", "max", "top-1 of logistic regression on image features", _CLIP),
+        Score("temperature/tau", "1", "none", "temperature τ = 1/β", _CLIP),
+        Score("temperature/beta", "1", "none", "logit scale β", _CLIP),
+        Score("train/loss", "nats", "min", "symmetric cross entropy, mean over the epoch", _CLIP),
+        Score("train/lr", "1", "none", "learning rate at the end of the epoch", "torch.optim"),
+        Score("train/swapped", "share", "none", "steps of the epoch in which features were swapped", _YCWQ),
+        Score("time/train_s", "s", "none", "wall time of the epoch's training", "perf_counter"),
+        Score("time/eval_s", "s", "none", "wall time of the epoch's evaluation", "perf_counter"),
+        Score("time/samples_per_s", "1/s", "none", "training pairs per second", "perf_counter"),
+    )
+}

@@ -1,0 +1,5 @@
+"""The science of one training: model, temperature, swap, loss, loop, checkpoint. Knows nothing of ray, optuna or mlflow."""
+
+from gaptune.trial.loop import NonFinite, Report, train
+
+__all__ = ["NonFinite", "Report", "train"]

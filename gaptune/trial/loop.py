@@ -1,0 +1,207 @@
+"""One CLIP training as a generator of reports."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gaptune.config import TrialConfig
+from gaptune.data import Split, Store
+from gaptune.errors import UserError
+from gaptune.trial.augment import augment
+from gaptune.trial.checkpoint import Checkpoints
+from gaptune.trial.evaluate import Evaluator
+from gaptune.trial.loss import clip_loss
+from gaptune.trial.model import Clip
+from gaptune.trial.optim import lr_factor, make_optimizer, set_lr
+from gaptune.trial.streams import generator
+from gaptune.trial.swap import swap, swaps_at
+from gaptune.trial.temperature import LogitScale
+
+
+class NonFinite(ArithmeticError):
+    """A loss or feature is NaN or infinite: the training has diverged, and its weights were not updated with it."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known after an epoch.
+
+    Attributes:
+        epoch: Epochs trained, from 1.
+        step: Steps trained.
+        metrics: Scores by their names in ``gaptune.scores``, all finite.
+    """
+
+    epoch: int
+    step: int
+    metrics: dict[str, float]
+
+
+def train(config: TrialConfig, store: Store, *, checkpoints: Path | None = None) -> Iterator[Report]:
+    """Trains a CLIP from scratch and yields a report after each epoch.
+
+    Everything random is decided by ``config.seed`` and a position, so trials of one seed start from the same weights and see the same
+    batches whatever their other knobs, and a training that goes on from a checkpoint ends with the same weights as one that ran through.
+
+    Args:
+        config: The trial.
+        store: Its data.
+        checkpoints: A folder for checkpoints, one per epoch. If it holds one of this configuration, the training goes on from there: first
+            comes the checkpoint's own report again, in case nobody heard it, then the rest.
+
+    Yields:
+        A report per epoch.
+
+    Raises:
+        NonFinite: The loss or a feature is not finite.
+        UserError: Model and data do not fit, the batch is larger than the data, or the checkpoints are of another configuration.
+    """
+    trial = _Trial(config, store)
+    kept = Checkpoints(checkpoints) if checkpoints is not None else None
+    state = kept.load() if kept is not None else None
+    done = 0
+    if state is not None:
+        done = trial.restore(state)
+        yield Report(**state["report"])
+    for epoch in range(done, config.training.epochs):
+        report = trial.epoch(epoch)
+        if kept is not None:
+            kept.save(epoch + 1, trial.state(report))
+        yield report
+
+
+class _Trial:
+    """Model, optimizer and data of a training under way."""
+
+    def __init__(self, config: TrialConfig, store: Store) -> None:
+        self._config = config
+        self._device = torch.device(_device(config.device))
+        self._data: Split = store.split("train")
+        self._batch = config.training.batch_size
+        if self._batch > len(self._data):
+            raise UserError(f"batch_size {self._batch} is more than the {len(self._data)} training images")
+        self._per_epoch = len(self._data) // self._batch
+        self._steps = self._per_epoch * config.training.epochs
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            model = Clip(config.model, store.meta)
+        self.model = model.to(self._device, memory_format=torch.channels_last).train()
+        self.scale = LogitScale(config.temperature).to(self._device)
+        self.optimizer = make_optimizer(self.model, self.scale.nu, config)
+        self._evaluate = Evaluator(store, self._device, config.training.precision)
+
+    def epoch(self, epoch: int) -> Report:
+        """Trains an epoch (counted from 0) and evaluates."""
+        started = time.perf_counter()
+        order = torch.randperm(len(self._data), generator=self._stream("order", epoch)).numpy()
+        which = torch.rand(len(self._data), generator=self._stream("caption", epoch)).numpy()
+        losses, swapped = 0.0, 0
+        for index in range(self._per_epoch):
+            step = epoch * self._per_epoch + index
+            rows = order[index * self._batch : (index + 1) * self._batch]
+            loss, was_swapped = self._step(step, rows, which[rows])
+            losses += loss
+            swapped += was_swapped
+        trained = time.perf_counter()
+        step = (epoch + 1) * self._per_epoch
+        try:
+            scores = self._evaluate(self.model)
+        except ValueError as fault:
+            raise NonFinite(f"{fault} after epoch {epoch + 1}") from None
+        beta = float(self.scale(step / self._steps).detach())
+        metrics = {
+            **scores,
+            "temperature/tau": 1.0 / beta,
+            "temperature/beta": beta,
+            "train/loss": losses / self._per_epoch,
+            "train/lr": self._config.optimizer.lr * self._lr_factor(step - 1),
+            "train/swapped": swapped / self._per_epoch,
+            "time/train_s": trained - started,
+            "time/eval_s": time.perf_counter() - trained,
+            "time/samples_per_s": self._per_epoch * self._batch / (trained - started),
+        }
+        bad = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if bad:
+            raise NonFinite(f"{', '.join(bad)} after epoch {epoch + 1}")
+        return Report(epoch + 1, step, metrics)
+
+    def _step(self, step: int, rows: np.ndarray[Any, Any], which: np.ndarray[Any, Any]) -> tuple[float, bool]:
+        """One update; returns the loss before it, and whether features were swapped."""
+        knobs = self._config
+        images, tokens = self._pairs(rows, which)
+        set_lr(self.optimizer, self._lr_factor(step))
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=knobs.training.precision == "bf16"):
+            pixels = augment(self.model.pixels(images), knobs.augment, self.model.image_size, knobs.seed, step)
+            x, y = self.model.image_features(pixels), self.model.text_features(tokens)
+        swapping = swaps_at(knobs.swap, knobs.seed, step, self._steps)
+        if swapping:
+            x, y = swap(x, y, knobs.swap, knobs.seed, step)
+        loss = clip_loss(x, y, self.scale(step / self._steps))
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise NonFinite(f"loss {value} at step {step}")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        if knobs.optimizer.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), knobs.optimizer.clip_norm)
+        self.optimizer.step()
+        self.scale.clamp()
+        return value, swapping
+
+    def _pairs(self, rows: np.ndarray[Any, Any], which: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor]:
+        """Images of some rows, each with the caption that ``which``, in [0, 1), picks among its own."""
+        first = self._data.offsets[rows]
+        count = self._data.offsets[rows + 1] - first
+        tokens = self._data.tokens[first + (which * count).astype(np.int64)].astype(np.int64)
+        pair = torch.from_numpy(self._data.gather(rows)), torch.from_numpy(tokens)
+        if self._device.type == "cuda":
+            return tuple(part.pin_memory().to(self._device, non_blocking=True) for part in pair)  # type: ignore[return-value]
+        return pair
+
+    def _lr_factor(self, step: int) -> float:
+        return lr_factor(step, self._steps, self._config.optimizer.warmup)
+
+    def _stream(self, use: str, position: int) -> torch.Generator:
+        return generator(self._config.seed, use, position)
+
+    def state(self, report: Report) -> dict[str, Any]:
+        """All that a training needs to go on, after a report."""
+        return {
+            "config": _identity(self._config),
+            "report": asdict(report),
+            "model": self.model.tower.state_dict(),
+            "scale": self.scale.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> int:
+        """Takes up a state; returns the epochs that it has behind it."""
+        if state["config"] != _identity(self._config):
+            raise UserError("the checkpoints in this folder are of another configuration; give another folder")
+        self.model.tower.load_state_dict(state["model"])
+        self.scale.load_state_dict(state["scale"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        return int(state["report"]["epoch"])
+
+
+def _device(wanted: str) -> str:
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: cuda, but torch sees no GPU here")
+    return wanted
+
+
+def _identity(config: TrialConfig) -> str:
+    """What must be the same for a checkpoint to fit: everything but where it runs."""
+    return json.dumps(config.model_dump(exclude={"device": True, "data": {"store"}}), sort_keys=True)

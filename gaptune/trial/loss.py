@@ -1,0 +1,23 @@
+"""CLIP's loss."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def clip_loss(x: Tensor, y: Tensor, beta: Tensor) -> Tensor:
+    """Symmetric cross entropy over a batch of matched pairs (Radford et al. 2021, figure 3).
+
+    Args:
+        x: Image features, shape (n, d).
+        y: Text features, shape (n, d).
+        beta: Logit scale.
+
+    Returns:
+        The loss in nats, a scalar.
+    """
+    logits = beta * x @ y.T
+    labels = torch.arange(len(x), device=x.device)
+    return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2

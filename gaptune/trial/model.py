@@ -1,0 +1,128 @@
+"""The CLIP that is trained: open_clip's models by name, and small presets on open_clip's own classes."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gaptune.config import Model
+from gaptune.data import StoreMeta
+from gaptune.errors import UserError, did_you_mean
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "scenes-tiny": {  # 1.3 million parameters: a fraction of a minute on one core
+        "embed_dim": 64,
+        "vision_cfg": {"image_size": 32, "layers": (1, 1, 1, 1), "width": 16},
+        "text_cfg": {"width": 64, "heads": 2, "layers": 2},
+    },
+    "photos-small": {  # for thousands of photographs on a few cores
+        "embed_dim": 128,
+        "vision_cfg": {"image_size": 64, "layers": (1, 1, 1, 1), "width": 24},
+        "text_cfg": {"width": 128, "heads": 4, "layers": 2},
+    },
+}
+_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's own
+_CLIP_VOCABULARY = 49_408
+
+
+def check_model(model: Model) -> None:
+    """Refuses a model that nobody knows, without loading torch's models.
+
+    Raises:
+        UserError: With the nearest name.
+    """
+    known = known_models()
+    if model.name not in known:
+        raise UserError(f"unknown model {model.name!r}{did_you_mean(model.name, known)}; presets: {', '.join(PRESETS)}")
+
+
+def known_models() -> list[str]:
+    """The presets, and the models that open_clip has a configuration for."""
+    package = importlib.util.find_spec("open_clip")
+    folders = [Path(place) for place in (package.submodule_search_locations or [])] if package else []
+    return [*PRESETS, *sorted(file.stem for folder in folders for file in (folder / "model_configs").glob("*.json"))]
+
+
+class Clip(nn.Module):
+    """A CLIP that takes stored images and tokens, and returns L2-normalized features.
+
+    Args:
+        model: Which.
+        data: What the store says of images, tokens and vocabulary.
+
+    Attributes:
+        tower: open_clip's model. Its own logit scale is frozen and not used: the trial has a temperature of its own.
+        image_size: Side of the images that it takes.
+        context_length: Tokens that it takes.
+
+    Raises:
+        UserError: The model is unknown, cannot be built without a download, or is too short for the captions.
+    """
+
+    def __init__(self, model: Model, data: StoreMeta) -> None:
+        super().__init__()
+        check_model(model)
+        compact = model.vocabulary == "compact" or (model.vocabulary == "auto" and model.name in PRESETS)
+        self.tower = _build(model, data, rows=len(data.vocabulary) + 1 if compact else _CLIP_VOCABULARY)
+        self.tower.logit_scale.requires_grad_(False)
+        self.image_size = _side(self.tower)
+        self.context_length = int(getattr(self.tower, "context_length", data.context_length))
+        if self.context_length < data.context_length:
+            raise UserError(
+                f"{model.name} reads {self.context_length} tokens, the store has captions of {data.context_length}; "
+                f"build it with --context {self.context_length}"
+            )
+        # Row 0 is for padding and unknown tokens; ascending ids keep the end token the highest, where open_clip looks for it.
+        lookup = torch.arange(_CLIP_VOCABULARY) if not compact else torch.zeros(_CLIP_VOCABULARY, dtype=torch.int64)
+        if compact:
+            lookup[torch.tensor(data.vocabulary)] = torch.arange(1, len(data.vocabulary) + 1)
+        self.register_buffer("_lookup", lookup, persistent=False)
+        self.register_buffer("_mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Stored images, uint8 of shape (n, side, side, 3), as normalized floats of shape (n, 3, side, side) in channels_last."""
+        scaled = images.permute(0, 3, 1, 2).float().div_(255.0)
+        return scaled.sub_(self._mean).div_(self._std)
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """L2-normalized features, shape (n, d), of images as ``pixels`` gives them, at the model's size."""
+        features = self.tower.encode_image(pixels.contiguous(memory_format=torch.channels_last))
+        return F.normalize(features.float(), dim=1)
+
+    def text_features(self, tokens: Tensor) -> Tensor:
+        """L2-normalized features, shape (n, d), of stored tokens, shape (n, context length of the store)."""
+        ids = F.pad(self._lookup[tokens.long()], (0, self.context_length - tokens.shape[1]))
+        return F.normalize(self.tower.encode_text(ids).float(), dim=1)
+
+
+def _build(model: Model, data: StoreMeta, rows: int) -> Any:
+    import open_clip
+
+    if model.name in PRESETS:
+        preset = PRESETS[model.name]
+        vision = dict(preset["vision_cfg"])
+        if model.image_size is not None:
+            vision["image_size"] = model.image_size
+        text = {**preset["text_cfg"], "context_length": data.context_length, "vocab_size": rows}
+        return open_clip.model.CLIP(preset["embed_dim"], vision, text)
+    try:
+        return open_clip.create_model(
+            model.name,
+            pretrained=None,
+            pretrained_hf=False,
+            force_image_size=model.image_size,
+            **({"vocab_size": rows} if rows != _CLIP_VOCABULARY else {}),
+        )
+    except (RuntimeError, TypeError, OSError, ImportError) as fault:
+        raise UserError(f"open_clip cannot build {model.name}: {str(fault).splitlines()[0]}") from None
+
+
+def _side(tower: Any) -> int:
+    size = tower.visual.image_size
+    return int(size[0] if isinstance(size, tuple | list) else size)

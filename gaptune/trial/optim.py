@@ -1,0 +1,56 @@
+"""AdamW as CLIP is trained with it, and its learning rate."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+from torch.optim import AdamW
+
+from gaptune.config import TrialConfig
+
+
+def make_optimizer(model: nn.Module, nu: nn.Parameter, config: TrialConfig) -> AdamW:
+    """AdamW with three groups: weights with decay; norms and biases without; ν without, at a learning rate of its own.
+
+    As in open_clip's trainer, what has fewer than two dimensions, or "bn", "ln", "bias" in its name, has no weight decay.
+
+    Args:
+        model: Its trainable parameters are optimized.
+        nu: The temperature's scalar; left out when it is not learnt.
+        config: Knobs of optimizer and temperature.
+    """
+    knobs = config.optimizer
+    decayed, plain = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            excluded = parameter.ndim < 2 or any(part in name for part in ("bn", "ln", "bias"))
+            (plain if excluded else decayed).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": knobs.weight_decay, "peak": knobs.lr},
+        {"params": plain, "weight_decay": 0.0, "peak": knobs.lr},
+    ]
+    if nu.requires_grad:
+        peak = (config.temperature.lr or knobs.lr) * config.temperature.lr_multiplier
+        groups.append({"params": [nu], "weight_decay": 0.0, "peak": peak})
+    return AdamW(groups, lr=knobs.lr, betas=(knobs.beta1, knobs.beta2), eps=knobs.eps, fused=True)
+
+
+def lr_factor(step: int, steps: int, warmup: float) -> float:
+    """Share of the highest learning rate: linear from 0 in the warm-up, then a half cosine down to 0.
+
+    Args:
+        step: Counted from 0.
+        steps: Steps in all.
+        warmup: Share of the steps that is warm-up.
+    """
+    warm = round(warmup * steps)
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def set_lr(optimizer: AdamW, factor: float) -> None:
+    """Sets each group's learning rate to a share of its highest."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor

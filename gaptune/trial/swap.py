@@ -1,0 +1,49 @@
+"""Modality swap: entries exchanged or mixed between image and text features (Yaras et al. 2024, section 4)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gaptune.config import Swap
+from gaptune.trial.streams import generator
+
+
+def swaps_at(knobs: Swap, seed: int, step: int, steps: int) -> bool:
+    """Whether features are swapped in a step: a coin of its own for each step within the window.
+
+    Args:
+        knobs: Kind, probability and window.
+        seed: Of the trial.
+        step: Counted from 0.
+        steps: Steps in all.
+    """
+    if knobs.kind == "none" or not knobs.start <= step / steps < knobs.end:
+        return False
+    return float(torch.rand((), generator=generator(seed, "swap?", step))) < knobs.probability
+
+
+def swap(x: Tensor, y: Tensor, knobs: Swap, seed: int, step: int) -> tuple[Tensor, Tensor]:
+    """Swaps features; the sum of both stays what it was, entry by entry.
+
+    ``hard``: each entry is exchanged with probability 0.5. ``soft``: each entry x becomes λx + (1-λ)y and y becomes
+    λy + (1-λ)x, with λ ~ U[0, 1] for each entry.
+
+    Args:
+        x: Image features, shape (n, d).
+        y: Text features, shape (n, d).
+        knobs: Kind, and whether the results are normalized again.
+        seed: Of the trial.
+        step: Decides, with the seed, which entries.
+
+    Returns:
+        The swapped features.
+    """
+    share = torch.rand(x.shape, generator=generator(seed, "swap", step)).to(x.device, x.dtype)
+    if knobs.kind == "hard":
+        share = (share < 0.5).to(x.dtype)
+    swapped = share * x + (1 - share) * y, share * y + (1 - share) * x
+    if knobs.renormalize:
+        return F.normalize(swapped[0], dim=1), F.normalize(swapped[1], dim=1)
+    return swapped

@@ -1,0 +1,191 @@
+"""The conductor and the study, driven without Ray: what is drawn, when a trial has ended, what is on record."""
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from support import SPACE, Stage, sweep_config
+
+from gaptune.engine.study import make_sampler
+from gaptune.ledger import State, read_events, replay
+from gaptune.results import summarize
+from gaptune.space import Space
+
+@pytest.fixture
+def stage(tmp_path):
+    return Stage(tmp_path)
+
+
+def test_points_come_first_in_order_then_the_sampler(stage):
+    drawn = [stage.conductor.next_trial() for _ in range(6)]
+    assert [trial.number for trial in drawn] == list(range(6))
+    assert [trial.knobs for trial in drawn[:2]] == list(SPACE.points)
+    assert drawn[0].method == "FLT"
+    assert drawn[0].config["temperature.tau_start"] == 0.04
+    assert stage.conductor.next_trial() is None
+
+
+def test_a_trial_is_complete_only_with_its_full_budget(stage):
+    stage.conductor.next_trial()
+    stage.conductor.started(0, "here")
+    scores = {"retrieval/mean_r1": 0.5, "geometry/gap": 1.0}
+    assert stage.conductor.reported(0, 1, 10, scores)
+    assert stage.states() == [TrialState.RUNNING]
+    assert not stage.conductor.reported(0, 2, 20, scores)
+    assert stage.record.trials[0].state is State.COMPLETE
+    (trial,) = stage.asker.study.trials
+    assert (trial.state, trial.values) == (TrialState.COMPLETE, [0.5, 1.0])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_non_finite_score_fails_the_trial_with_its_name(stage, value):
+    stage.conductor.next_trial()
+    assert not stage.conductor.reported(0, 1, 10, {"retrieval/mean_r1": value, "geometry/gap": 1.0})
+    assert stage.record.trials[0].state is State.FAIL
+    assert stage.record.trials[0].reason == "non-finite: retrieval/mean_r1 after epoch 1"
+    assert stage.states() == [TrialState.FAIL]
+
+
+def test_a_missing_objective_fails_the_trial(stage):
+    stage.conductor.next_trial()
+    stage.conductor.reported(0, 1, 10, {"geometry/gap": 1.0})
+    assert not stage.conductor.reported(0, 2, 20, {"geometry/gap": 1.0})
+    assert stage.record.trials[0].reason == "no retrieval/mean_r1 in the trial's scores"
+    assert stage.states() == [TrialState.FAIL]
+
+
+def test_a_broken_trial_fails_with_its_reason_and_stays_off_the_front(stage):
+    for _ in range(3):
+        stage.conductor.next_trial()
+    stage.finish(0, recall=0.2)
+    stage.finish(1, recall=0.6)
+    stage.conductor.retried(2, "worker lost")
+    stage.conductor.failed(2, "exception: ValueError: x")
+    stage.conductor.failed(2, "again")
+    trial = stage.record.trials[2]
+    assert (trial.state, trial.reason, trial.retries) == (State.FAIL, "exception: ValueError: x", ["worker lost"])
+    assert [trial.number for trial in summarize(stage.record).front] == [1]
+
+
+def test_reports_after_the_end_change_nothing(stage):
+    stage.conductor.next_trial()
+    stage.finish(0)
+    assert not stage.conductor.reported(0, 3, 30, {"retrieval/mean_r1": 0.9, "geometry/gap": 0.1})
+    assert stage.record.values(stage.record.trials[0]) == [0.5, 1.0]
+
+
+def test_a_report_repeated_after_a_restart_is_heard_once(stage):
+    stage.conductor.next_trial()
+    scores = {"retrieval/mean_r1": 0.5, "geometry/gap": 1.0}
+    assert stage.conductor.reported(0, 1, 10, scores)
+    assert stage.conductor.reported(0, 1, 10, scores)
+    assert sum(event["event"] == "report" for event in stage.heard) == 1
+
+
+def test_knobs_that_are_impossible_together_fail_without_a_worker(tmp_path):
+    space = Space.from_dict({"knobs": {"swap.start": {"choice": [0.25, 0.75]}, "swap.end": {"choice": [0.5, 1.0]}}})
+    stage = Stage(tmp_path, space=space, budget=12)
+    drawn = []
+    while (trial := stage.conductor.next_trial()) is not None:
+        drawn.append(trial)
+    failed = [trial for trial in stage.record.trials.values() if trial.state is State.FAIL]
+    assert len(drawn) + len(failed) == 12
+    assert failed
+    assert all("the window's start" in trial.reason for trial in failed)
+
+
+def test_the_ledger_alone_gives_the_same_state(tmp_path):
+    stage = Stage(tmp_path)
+    for _ in range(4):
+        stage.conductor.next_trial()
+    stage.finish(0)
+    stage.conductor.started(1, "here")
+    stage.conductor.reported(1, 1, 10, {"retrieval/mean_r1": 0.5, "geometry/gap": 1.0})
+    stage.conductor.failed(2, "why not")
+    stage.conductor.close("interrupted")
+    assert replay(read_events(tmp_path)[0]) == stage.record
+
+
+def test_the_next_driver_goes_on_with_what_is_unfinished_and_loses_nothing(tmp_path):
+    first = Stage(tmp_path)
+    for _ in range(4):
+        first.conductor.next_trial()
+    first.finish(0)
+    first.conductor.started(1, "here")
+    first.conductor.failed(2, "broken")
+    knobs = {number: trial.knobs for number, trial in first.record.trials.items()}
+    first.ledger.close()
+
+    second = Stage(tmp_path)
+    expected = [TrialState.COMPLETE, TrialState.RUNNING, TrialState.FAIL, TrialState.RUNNING]
+    assert second.states() == expected
+    drawn = []
+    while (trial := second.conductor.next_trial()) is not None:
+        drawn.append(trial.number)
+        second.finish(trial.number)
+    assert drawn == [1, 3, 4, 5]
+    assert {number: second.record.trials[number].knobs for number in knobs} == knobs
+    assert second.states() == [TrialState.FAIL if n == 2 else TrialState.COMPLETE for n in range(6)]
+
+
+def test_a_restart_before_the_points_are_drawn_still_draws_them(tmp_path):
+    first = Stage(tmp_path)
+    first.conductor.next_trial()
+    first.ledger.close()
+    second = Stage(tmp_path)
+    drawn = [second.conductor.next_trial().knobs for _ in range(2)]
+    assert drawn == list(SPACE.points)
+
+
+def test_a_restarted_sampler_does_not_draw_the_same_again(tmp_path):
+    first = Stage(tmp_path)
+    knobs = [first.conductor.next_trial().knobs for _ in range(4)]
+    first.ledger.close()
+    second = Stage(tmp_path, budget=20)
+    new = [second.conductor.next_trial() for _ in range(20)][4:]
+    assert all(trial.knobs not in knobs for trial in new)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp", "random"])
+def test_every_sampler_takes_the_states_of_a_sweep(tmp_path, sampler):
+    sweep = sweep_config(search={"sampler": sampler, "startup_trials": 3})
+    stage = Stage(tmp_path, sweep=sweep, budget=10)
+    for number in range(10):
+        trial = stage.conductor.next_trial()
+        assert trial.number == number
+        if number % 3 == 2:
+            stage.conductor.failed(number, "broken")
+        else:
+            stage.finish(number, recall=trial.config["temperature.tau_start"], gap=1 - number / 10)
+    assert stage.record.count(State.COMPLETE) == 7
+    assert stage.conductor.live == 0
+
+
+def test_a_grid_is_every_combination_once(tmp_path):
+    space = Space.from_dict(
+        {"knobs": {"method": {"choice": ["FLT", "HS"]}, "seed": {"choice": [0, 1, 2]}}, "grid": True}
+    )
+    stage = Stage(tmp_path, space=space, sweep=sweep_config(search={"sampler": "grid"}))
+    drawn = [stage.conductor.next_trial() for _ in range(6)]
+    assert [trial.knobs for trial in drawn] == space.combinations()
+    assert {trial.method for trial in drawn} == {"FLT", "HS"}
+    assert [trial.config["seed"] for trial in drawn] == [0, 1, 2, 0, 1, 2]
+
+
+def test_the_study_on_disk_opens_with_optuna_alone(tmp_path):
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    stage = Stage(tmp_path)
+    stage.conductor.next_trial()
+    stage.finish(0)
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
+    (trial,) = optuna.load_study(study_name="s", storage=storage).trials
+    assert trial.values == [0.5, 1.0]
+
+
+def test_samplers_differ_by_seed_and_by_what_was_drawn():
+    search = sweep_config().search
+    assert type(make_sampler(search, 0)) is optuna.samplers.RandomSampler
+    tpe = make_sampler(search.model_copy(update={"sampler": "tpe"}), 0)
+    assert isinstance(tpe, optuna.samplers.TPESampler)

@@ -1,0 +1,90 @@
+"""A sweep without Ray: a conductor over a real ledger and a real study, for the tests of everything around it."""
+
+import itertools
+
+from gaptune.config import SweepConfig, flatten
+from gaptune.engine.conductor import Conductor
+from gaptune.engine.study import Asker
+from gaptune.ledger import Ledger, read_events, replay
+from gaptune.space import Space
+
+OBJECTIVES = [
+    {"metric": "retrieval/mean_r1", "reference": 0.0, "ideal": 1.0},
+    {"metric": "geometry/gap", "reference": 2.0, "ideal": 0.0},
+]
+SPACE = Space.from_dict(
+    {
+        "name": "small",
+        "knobs": {
+            "temperature.schedule": {"choice": ["constant", "linear"]},
+            "temperature.tau_start": {"log_uniform": [0.01, 0.2]},
+            "temperature.tau_end": {"log_uniform": [0.01, 0.2], "when": {"temperature.schedule": ["linear"]}},
+            "swap.kind": "none",
+        },
+        "points": [{"method": "FLT"}, {"temperature.schedule": "linear"}],
+    }
+)
+
+
+def sweep_config(**changes) -> SweepConfig:
+    search = {"sampler": "random", "trials": 6} | changes.pop("search", {})
+    return SweepConfig.model_validate(
+        {"objectives": OBJECTIVES, "training": {"epochs": 2}, "search": search} | changes
+    )
+
+
+def header(sweep: SweepConfig) -> dict:
+    objectives = [
+        {"metric": o.metric, "maximize": o.maximize, "reference": o.reference, "ideal": o.ideal} for o in sweep.objectives
+    ]
+    return {
+        "event": "sweep",
+        "at": 0.0,
+        "schema": 1,
+        "id": "0123456789abcdef",
+        "name": "s",
+        "space": SPACE.to_dict(),
+        "varied": list(SPACE.varied()),
+        "sweep": sweep.model_dump(mode="json"),
+        "base": flatten(sweep.trial({})),
+        "objectives": objectives,
+        "data": {"store": "scenes", "name": "scenes", "hash": "f" * 64, "splits": {"train": 100, "val": 10}},
+        "command": "gaptune sweep small.yaml",
+        "versions": {"gaptune": "0"},
+    }
+
+
+class Stage:
+    """A conductor over a real ledger and a real study in a folder."""
+
+    def __init__(self, folder, *, sweep=None, space=SPACE, budget=6, listeners=()):
+        self.sweep = sweep or sweep_config()
+        earlier = read_events(folder)[0] if (folder / "ledger.jsonl").exists() else []
+        self.record = replay(earlier)
+        self.ledger = Ledger(folder)
+        self.heard = []
+        if not earlier:
+            self.ledger.append(header(self.sweep))
+            self.record.apply(header(self.sweep))
+        self.asker = Asker(space, self.sweep, self.record, folder)
+        self.conductor = Conductor(
+            self.record,
+            self.ledger,
+            self.asker,
+            space,
+            self.sweep,
+            budget=budget,
+            listeners=(self.heard.append, *listeners),
+            clock=itertools.count(1.0).__next__,
+        )
+
+    def states(self):
+        return [trial.state for trial in self.asker.study.get_trials(deepcopy=False)]
+
+    def finish(self, number, recall=0.5, gap=1.0):
+        self.conductor.started(number, "here")
+        for epoch in (1, 2):
+            goes_on = self.conductor.reported(
+                number, epoch, epoch * 10, {"retrieval/mean_r1": recall, "geometry/gap": gap}
+            )
+        assert not goes_on

@@ -1,0 +1,190 @@
+"""The ledger: append-only, checked line by line, and the state that it adds up to."""
+
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gaptune.errors import UserError
+from gaptune.ledger import Ledger, State, load, mend, read_events, replay
+
+CONFIG = {"training.epochs": 2, "seed": 0}
+EVENTS = [
+    {"event": "sweep", "at": 1.0, "schema": 1, "name": "s", "objectives": [{"metric": "geometry/gap"}]},
+    {"event": "session", "at": 2.0, "host": "h"},
+    {"event": "trial", "at": 3.0, "trial": 0, "knobs": {"a": 1}, "config": CONFIG, "method": "FLT"},
+    {"event": "start", "at": 4.0, "trial": 0, "node": "n"},
+    {"event": "report", "at": 5.0, "trial": 0, "epoch": 1, "step": 10, "metrics": {"geometry/gap": 0.5}},
+    {"event": "report", "at": 6.0, "trial": 0, "epoch": 2, "step": 20, "metrics": {"geometry/gap": 0.25}},
+    {"event": "end", "at": 7.0, "trial": 0, "state": "COMPLETE", "reason": None},
+    {"event": "done", "at": 8.0},
+]
+
+
+def write(folder: Path, events=EVENTS) -> Path:
+    with Ledger(folder) as ledger:
+        for event in events:
+            ledger.append(event)
+    return folder / "ledger.jsonl"
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    write(tmp_path)
+    events, damages = read_events(tmp_path)
+    assert events == EVENTS
+    assert damages == []
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=8),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+            max_leaves=8,
+        ),
+        max_size=5,
+    )
+)
+def test_any_json_survives_to_the_last_bit(content):
+    import tempfile
+
+    event = {"event": "x", "at": 0.1, "content": content}
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), [event])
+        assert read_events(Path(folder)) == ([event], [])
+
+
+def test_non_finite_numbers_are_refused(tmp_path):
+    with Ledger(tmp_path) as ledger, pytest.raises(ValueError, match="not JSON compliant"):
+        ledger.append({"event": "report", "at": 0.0, "metrics": {"x": float("nan")}})
+    assert read_events(tmp_path) == ([], [])
+
+
+def test_the_state_is_what_the_events_add_up_to():
+    record = replay(EVENTS)
+    trial = record.trials[0]
+    assert trial.state is State.COMPLETE
+    assert trial.epoch == 2
+    assert (trial.started_at, trial.ended_at) == (4.0, 7.0)
+    assert record.values(trial) == [0.25]
+    assert record.done
+    assert record.count(State.COMPLETE) == 1
+
+
+def test_a_report_said_twice_counts_once():
+    again = EVENTS[:5] + [EVENTS[4] | {"at": 5.5}] + EVENTS[5:]
+    assert replay(again).trials == replay(EVENTS).trials
+
+
+def test_a_trial_ends_once():
+    late = [*EVENTS, {"event": "end", "at": 9.0, "trial": 0, "state": "FAIL", "reason": "late"}]
+    assert replay(late).trials[0].state is State.COMPLETE
+
+
+def test_an_interrupted_sweep_is_paused_until_the_next_session():
+    paused = [*EVENTS[:5], {"event": "pause", "at": 6.0, "reason": "interrupted"}]
+    assert replay(paused).paused == "interrupted"
+    assert replay([*paused, {"event": "session", "at": 7.0}]).paused is None
+
+
+@pytest.mark.parametrize("cut", [1, 7, 30])
+def test_a_torn_last_line_is_cut_off(tmp_path, cut):
+    path = write(tmp_path)
+    path.write_bytes(path.read_bytes()[:-cut])
+    events, damages = read_events(tmp_path)
+    assert events == EVENTS[:-1]
+    assert [(damage.line, damage.torn) for damage in damages] == [(len(EVENTS), True)]
+    mend(tmp_path)
+    assert read_events(tmp_path) == (EVENTS[:-1], [])
+    assert not (tmp_path / "ledger.quarantine").exists()
+    with Ledger(tmp_path) as ledger:
+        ledger.append(EVENTS[-1])
+    assert read_events(tmp_path)[0] == EVENTS
+
+
+@given(st.integers(0, 10_000), st.integers(1, 255))
+def test_a_flipped_byte_never_passes_unnoticed(position, flip):
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = write(folder)
+        content = bytearray(path.read_bytes())
+        content[position % len(content)] ^= flip
+        path.write_bytes(content)
+        events, damages = read_events(folder)
+        assert damages
+        assert all(event in EVENTS for event in events)
+
+
+def test_a_corrupt_line_in_the_middle_is_quarantined_with_its_number(tmp_path):
+    path = write(tmp_path)
+    lines = path.read_bytes().split(b"\n")
+    lines[4] = lines[4].replace(b"0.5", b"0.6")
+    path.write_bytes(b"\n".join(lines))
+    (damage,) = mend(tmp_path)
+    assert (damage.line, damage.torn) == (5, False)
+    assert b"line 5: " in (tmp_path / "ledger.quarantine").read_bytes()
+    assert read_events(tmp_path) == (EVENTS[:4] + EVENTS[5:], [])
+
+
+def test_events_of_a_trial_whose_own_line_was_lost_are_passed_over():
+    record = replay(EVENTS[:2] + EVENTS[3:])
+    assert record.trials == {}
+
+
+def test_two_drivers_cannot_have_the_same_ledger(tmp_path):
+    with Ledger(tmp_path), pytest.raises(UserError, match="being run by another process"):
+        Ledger(tmp_path)
+
+
+def _append_for_ever(folder, ready):
+    with Ledger(folder) as ledger:
+        number = 0
+        while True:
+            ledger.append({"event": "session", "at": float(number), "fill": "x" * 500}, durable=False)
+            number += 1
+            if number == 50:
+                ready.set()
+
+
+def test_a_killed_driver_leaves_a_ledger_that_opens_again(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=_append_for_ever, args=(tmp_path, ready))
+    process.start()
+    assert ready.wait(30)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    mend(tmp_path)
+    events, damages = read_events(tmp_path)
+    assert damages == []
+    assert [event["at"] for event in events] == list(map(float, range(len(events))))
+    assert len(events) >= 50
+    Ledger(tmp_path).close()
+
+
+def test_no_ledger_and_a_headless_one_are_named(tmp_path):
+    with pytest.raises(UserError, match="no sweep at"):
+        load(tmp_path)
+    write(tmp_path, EVENTS[1:])
+    with pytest.raises(UserError, match="first line"):
+        load(tmp_path)
+
+
+def test_a_ledger_of_another_schema_is_refused(tmp_path):
+    write(tmp_path, [EVENTS[0] | {"schema": 99}])
+    with pytest.raises(UserError, match="schema 99"):
+        load(tmp_path)
+
+
+def test_the_file_is_plain_json_lines(tmp_path):
+    path = write(tmp_path)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["event"] for row in rows] == [event["event"] for event in EVENTS]

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from gaptune.scores import SCORES, Score
+
+
+def test_table_is_keyed_by_name() -> None:
+    assert all(score.name == name for name, score in SCORES.items())
+
+
+@pytest.mark.parametrize("score", SCORES.values(), ids=SCORES)
+def test_a_score_is_fully_described(score: Score) -> None:
+    assert re.fullmatch(r"[a-z]+/[a-z0-9_]+", score.name)
+    assert re.fullmatch(r"[A-Za-z0-9_\-. :/]+", score.name)  # MLflow's rule for the names of metrics
+    assert score.direction in ("max", "min", "none")
+    assert score.unit
+    assert score.meaning
+    assert score.source
+
+
+def test_what_a_trial_is_searched_for_is_there_with_its_direction() -> None:
+    directions = {name: score.direction for name, score in SCORES.items()}
+    assert directions["geometry/gap"] == "min"
+    assert directions["uniformity/w2"] == "max"
+    assert directions["uniformity/wang_isola"] == "min"
+    assert {directions[f"retrieval/{way}_r{k}"] for way in ("i2t", "t2i", "mean") for k in (1, 5, 10)} == {
+        "max"
+    }
+    assert directions["temperature/tau"] == "none"
+
+
+def test_names_are_taken_once_by_group() -> None:
+    # a name that is also another's group would be a file and a folder at once in a store of files
+    groups = {name.split("/")[0] for name in SCORES}
+    assert not groups & set(SCORES)
+    assert len({name.lower() for name in SCORES}) == len(SCORES)
