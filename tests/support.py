@@ -1,4 +1,4 @@
-"""A sweep without Ray: a conductor over a real ledger and a real study, for the tests of everything around it."""
+"""What several tests share: a sweep without Ray (a conductor over a real ledger and a real study), and a small real store."""
 
 import itertools
 
@@ -88,3 +88,33 @@ class Stage:
                 number, epoch, epoch * 10, {"retrieval/mean_r1": recall, "geometry/gap": gap}
             )
         assert not goes_on
+
+
+SMALL = {"train": 192, "val": 64, "probe_train": 60, "probe_test": 40}
+
+SPACE_YAML = """
+knobs:
+  temperature.schedule: constant
+  temperature.tau_start: {log_uniform: [0.02, 0.3]}
+points:
+  - {temperature.tau_start: 0.05}
+"""
+
+SWEEP_YAML = """
+model: {name: scenes-tiny}
+data: {store: STORE}
+training: {epochs: EPOCHS, batch_size: 64}
+objectives:
+  - {metric: retrieval/mean_r10, reference: 0.0, ideal: 1.0}
+  - {metric: uniformity/wang_isola, reference: 0.0, ideal: -4.0}
+search: {sampler: random, trials: TRIALS}
+"""
+
+
+def write_yaml(folder, store, *, epochs=2, trials=4, more=""):
+    """A small search space and sweep as files; returns their paths."""
+    space, sweep = folder / "small.yaml", folder / "sweep.yaml"
+    space.write_text(SPACE_YAML)
+    text = SWEEP_YAML.replace("STORE", str(store)).replace("EPOCHS", str(epochs)).replace("TRIALS", str(trials))
+    sweep.write_text(text + more)
+    return space, sweep

@@ -14,7 +14,8 @@ def open_store(reference: str | Path) -> Store:
     """Opens a data store.
 
     Args:
-        reference: ``scenes`` for the embedded procedural data, which is made on first use; else the folder of a store.
+        reference: ``scenes`` for the embedded procedural data, which is made on first use; else the folder of
+            a store.
 
     Raises:
         UserError: It is missing, unfinished, damaged or empty.

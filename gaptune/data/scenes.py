@@ -1,14 +1,14 @@
 """The embedded data: procedural scenes of colored shapes with imperfect captions, made on first use.
 
-A scene has one to three objects on a background. Captions are built from templates with synonyms and leave out attributes at
-random, as people do, so that many captions fit several images. The splits ``probe_train`` and ``probe_test`` have one object
-each, labelled by its shape.
+A scene has one to three objects on a background. Captions are built from templates with synonyms and leave
+out attributes at random, as people do, so that many captions fit several images. The splits ``probe_train`` and
+``probe_test`` have one object each, labelled by its shape.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ COLORS: dict[str, tuple[int, int, int]] = {
     "brown": (130, 80, 40),
     "white": (245, 245, 245),
 }
-SIZES: dict[str, float] = {"small": 4.2, "medium": 6.0, "large": 8.5}
+SIZES: dict[str, float] = {"small": 5.0, "medium": 7.0, "large": 10.0}
 TEXTURES = ("plain", "striped", "dotted")
 BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "black": (15, 15, 20),
@@ -112,11 +112,11 @@ class Scenes:
 
 def draw_attributes(rng: np.random.Generator, n: int, most_objects: int) -> Scenes:
     """Draws what is in n scenes. Objects keep apart: each has a quarter of the picture for itself."""
-    count = rng.integers(1, most_objects + 1, n)
+    count = np.minimum(rng.choice([1, 2, 3], n, p=[0.5, 0.35, 0.15]), most_objects)
     quarters = rng.permuted(np.tile(np.arange(4), (n, 1)), axis=1)[:, :3]
     jitter = rng.uniform(-2.5, 2.5, (2, n, 3))
     alone = (count == 1)[:, None]
-    spread = rng.uniform(10, SIDE - 10, (2, n, 3))
+    spread = rng.uniform(11, SIDE - 11, (2, n, 3))
     x = np.where(alone, spread[0], 8.5 + 15 * (quarters % 2) + jitter[0])
     y = np.where(alone, spread[1], 8.5 + 15 * (quarters // 2) + jitter[1])
     largest = np.where(alone, len(SIZES), len(SIZES) - 1)  # a large object needs the picture for itself
@@ -140,8 +140,8 @@ def paint(scenes: Scenes, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """
     n = len(scenes.count)
     grid = np.arange(SIDE, dtype=np.float32)
-    images = np.array(list(BACKGROUNDS.values()), dtype=np.float32)[scenes.background][:, None, None, :]
-    images = np.broadcast_to(images, (n, SIDE, SIDE, 3)) + rng.normal(0, 9, (n, SIDE, SIDE, 1)).astype(np.float32)
+    backgrounds = np.array(list(BACKGROUNDS.values()), dtype=np.float32)[scenes.background]
+    images = backgrounds[:, None, None, :] + rng.normal(0, 9, (n, SIDE, SIDE, 1)).astype(np.float32)
     palette = np.array(list(COLORS.values()), dtype=np.float32)
     radii = np.array(list(SIZES.values()), dtype=np.float32)
     for slot in range(3):
@@ -161,8 +161,9 @@ def paint(scenes: Scenes, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
 
 
 def caption(scenes: Scenes, row: int, rng: np.random.Generator) -> str:
-    """One sentence about a scene; what it says is true, and it leaves out about half of what could be said."""
-    order = rng.permutation(scenes.count[row])[: 1 if rng.random() < 0.2 else 2]  # people do not name everything
+    """One sentence about a scene: true, but without about half of what could be said."""
+    order = rng.permutation(scenes.count[row])
+    order = order[: 1 if rng.random() < 0.2 else 2]  # people do not name everything
     things = [_thing(scenes, row, slot, rng) for slot in order]
     joint = _relation(scenes, row, order[0], order[1]) if len(order) > 1 and rng.random() < 0.5 else "and"
     opening = ("", "", "", "there is ", "we see ")[rng.integers(5)]
@@ -181,7 +182,10 @@ def _thing(scenes: Scenes, row: int, slot: int, rng: np.random.Generator) -> str
         words.append(_synonym(texture, rng))
     if said[2]:
         words.append(_synonym(list(COLORS)[scenes.color[row, slot]], rng))
-    words.append(_synonym(list(SHAPES)[scenes.shape[row, slot]], rng) if said[3] else ("shape", "thing")[rng.integers(2)])
+    if said[3]:
+        words.append(_synonym(list(SHAPES)[scenes.shape[row, slot]], rng))
+    else:
+        words.append(("shape", "thing")[rng.integers(2)])
     return f"{_ARTICLE.get(words[0], 'a')} {' '.join(words)}"
 
 
@@ -197,18 +201,19 @@ def _synonym(word: str, rng: np.random.Generator) -> str:
     return words[rng.integers(len(words))] if rng.random() < 0.4 else words[0]
 
 
-def make_scenes(out: Path) -> Store:
-    """Makes the store of scenes, always the same.
+def make_scenes(out: Path, splits: Mapping[str, int] = SPLITS) -> Store:
+    """Makes a store of scenes, always the same.
 
     Args:
         out: The folder to make.
+        splits: How many scenes each split has.
 
     Raises:
         UserError: It exists.
     """
     prompts = [template.format(shape) for shape in SHAPES for template in PROMPTS]
     with StoreWriter(out, SIDE, CONTEXT_LENGTH) as writer:
-        for index, (split, n) in enumerate(SPLITS.items()):
+        for index, (split, n) in enumerate(splits.items()):
             rng = np.random.default_rng((VERSION, index))
             labelled = split.startswith("probe")
             scenes = draw_attributes(rng, n, most_objects=1 if labelled else 3)
@@ -219,7 +224,8 @@ def make_scenes(out: Path) -> Store:
             for row in range(n):
                 mine = slice(row * each, (row + 1) * each)
                 label = int(scenes.shape[row, 0]) if labelled else None
-                writer.add(split, images[row], texts[mine], tokens[mine], id=f"{split}-{row:05d}", label=label)
+                name = f"{split}-{row:05d}"
+                writer.add(split, images[row], texts[mine], tokens[mine], id=name, label=label)
         return writer.finish(
             name="scenes",
             source={"builder": "scenes", "version": VERSION},
@@ -230,7 +236,7 @@ def make_scenes(out: Path) -> Store:
 
 
 def open_scenes() -> Store:
-    """The embedded scenes from the cache (``GAPTUNE_CACHE``, else ``~/.cache/gaptune``), made there on first use.
+    """The embedded scenes from the cache (``GAPTUNE_CACHE``, else ``~/.cache/gaptune``), made on first use.
 
     Several processes may ask at once: the first to finish wins, the others use its result.
     """

@@ -1,7 +1,7 @@
-"""Stores: images resized once and captions tokenized once, in Arrow files that all trials of a machine memory-map.
+"""Stores: images resized once and captions tokenized once, in Arrow files that all trials memory-map.
 
-A store is a folder with one Arrow file per split and ``store.json``, which is written last. It is built under another name and
-renamed when it is whole, so that an interrupted build leaves nothing that looks finished.
+A store is a folder with one Arrow file per split and ``store.json``, which is written last. It is built under
+another name and renamed when it is whole, so that an interrupted build leaves nothing that looks finished.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ROWS = 1024  # images per record batch: gathers touch few batches, builds hold 
 
 @dataclass(frozen=True)
 class SplitMeta:
-    """Size of a split, and of its file: ``bytes`` shows a truncated file at once, ``sha256`` a changed one."""
+    """Size of a split, and of its file: ``bytes`` shows a truncated one at once, ``sha256`` a changed one."""
 
     images: int
     captions: int
@@ -80,13 +80,15 @@ class Split:
         self._starts = np.cumsum([0, *(len(view) for view in self._images)])
         self._ids = table["id"]
         self._captions = table["captions"]
-        # Tokens are small beside the images; one array, copied when the file has several batches, keeps indexing simple.
+        # Tokens are small beside the images: one array, copied when the file has several batches.
         parts = [_bytes_view(chunk.flatten()) for chunk in table["tokens"].chunks]
         self.tokens: npt.NDArray[np.uint16] = _joined(parts).view(np.uint16)
         counts = [np.diff(chunk.offsets.to_numpy()) for chunk in table["tokens"].chunks]
-        self.offsets: npt.NDArray[np.int64] = np.concatenate([[0], np.cumsum(_joined(counts))]).astype(np.int64)
-        has_labels = table["label"].null_count == 0 and len(table) > 0
-        self.labels: npt.NDArray[np.int64] | None = table["label"].to_numpy().astype(np.int64) if has_labels else None
+        self.offsets: npt.NDArray[np.int64] = np.cumsum(np.concatenate([[0], *counts]), dtype=np.int64)
+        labels = table["label"]
+        self.labels: npt.NDArray[np.int64] | None = (
+            None if labels.null_count else labels.to_numpy().astype(np.int64)
+        )
 
     def __len__(self) -> int:
         """Number of images."""
@@ -155,8 +157,9 @@ class Store:
             UserError: A file has changed.
         """
         for name, split in self.meta.splits.items():
-            if _sha256(self.path / f"{name}.arrow") != split.sha256:
-                raise UserError(f"corrupt store: {self.path / f'{name}.arrow'} has changed since it was built")
+            file = self.path / f"{name}.arrow"
+            if _sha256(file) != split.sha256:
+                raise UserError(f"corrupt store: {file} has changed since it was built")
 
 
 def read_store(path: Path) -> Store:
@@ -168,10 +171,12 @@ def read_store(path: Path) -> Store:
     try:
         content = json.loads((path / META).read_text(encoding="utf-8"))
         if content.get("format") != FORMAT:
-            raise UserError(f"{path / META} has format {content.get('format')!r}; this gaptune reads {FORMAT}")
+            found = content.get("format")
+            raise UserError(f"{path / META} has format {found!r}; this gaptune reads {FORMAT}")
         fields = {name: content[name] for name in StoreMeta.__dataclass_fields__}
         fields["splits"] = {name: SplitMeta(**split) for name, split in fields["splits"].items()}
-        meta = StoreMeta(**{**fields, **{name: tuple(fields[name]) for name in ("vocabulary", "classes", "prompts")}})
+        fields |= {name: tuple(fields[name]) for name in ("vocabulary", "classes", "prompts")}
+        meta = StoreMeta(**fields)
     except FileNotFoundError:
         what = "an unfinished build" if ".partial-" in path.name else "not a data store"
         if not path.exists():
@@ -236,9 +241,11 @@ class StoreWriter:
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Removes what is unfinished."""
-        for file in self._files.values():
-            file.close()
-        shutil.rmtree(self._partial, ignore_errors=True)
+        try:
+            for file in self._files.values():
+                file.close()
+        finally:  # closing writes a footer, for which a full disk has no room
+            shutil.rmtree(self._partial, ignore_errors=True)
 
     def add(
         self,
@@ -247,7 +254,7 @@ class StoreWriter:
         captions: Sequence[str],
         tokens: npt.NDArray[np.uint16],
         *,
-        id: str,  # noqa: A002  (the column's name)
+        id: str,
         label: int | None = None,
     ) -> None:
         """Adds an image with its captions.
@@ -265,7 +272,8 @@ class StoreWriter:
             self._counts[split], self._rows[split] = [0, 0], []
         if split == "train":
             self._vocabulary.update(np.unique(tokens).tolist())
-        self._rows[split].append((id, image.tobytes(), [row.tobytes() for row in tokens], list(captions), label))
+        row = (id, image.tobytes(), [ids.tobytes() for ids in tokens], list(captions), label)
+        self._rows[split].append(row)
         self._counts[split][0] += 1
         self._counts[split][1] += len(captions)
         if len(self._rows[split]) == _ROWS:
@@ -297,7 +305,8 @@ class StoreWriter:
             self._flush(split)
             self._files.pop(split).close()  # closing twice would write a second footer
             path = self._partial / f"{split}.arrow"
-            splits[split] = SplitMeta(*self._counts[split], path.stat().st_size, _sha256(path))
+            images, captions = self._counts[split]
+            splits[split] = SplitMeta(images, captions, bytes=path.stat().st_size, sha256=_sha256(path))
         if prompt_tokens is not None:
             self._vocabulary.update(np.unique(prompt_tokens).tolist())
         meta = StoreMeta(
@@ -324,8 +333,9 @@ class StoreWriter:
     def _flush(self, split: str) -> None:
         rows, self._rows[split] = self._rows[split], []
         if rows:
-            columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), self._schema, strict=True)]
-            self._files[split].write_batch(pa.record_batch(columns, schema=self._schema))
+            columns = zip(zip(*rows, strict=True), self._schema.types, strict=True)
+            arrays = [pa.array(values, type_) for values, type_ in columns]
+            self._files[split].write_batch(pa.record_batch(arrays, schema=self._schema))
 
 
 def _bytes_view(array: Any) -> npt.NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""CLIP's tokenizer as numpy arrays, with its words' pieces remembered."""
+"""CLIP's tokenizer as numpy arrays, with the ids of words remembered."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ START, END = 49406, 49407
 
 def encode(text: str) -> list[int]:
     """Ids of a text without start, end and padding."""
-    ids: list[int] = []
-    for word in text.split():
-        ids += _word(word)
-    return ids
+    # Word by word is the same only where cleaning (ftfy, HTML entities) cannot look across words.
+    if text.isascii() and text.isprintable() and "&" not in text:
+        return [token for word in text.split() for token in _word(word)]
+    return list(_tokenizer().encode(text))
 
 
 def tokenize(texts: Sequence[str], context_length: int) -> npt.NDArray[np.uint16]:
@@ -25,7 +25,8 @@ def tokenize(texts: Sequence[str], context_length: int) -> npt.NDArray[np.uint16
 
     Args:
         texts: n texts.
-        context_length: Ids per text, start and end included; a longer text is cut and still ends with the end token.
+        context_length: Ids per text, start and end included; a longer text is cut and still ends with the
+            end token.
 
     Returns:
         Shape (n, context_length), padded with 0.

@@ -30,11 +30,18 @@ MAX_FAILURES = 2
 """How often a trial is taken up again after a fault that may pass (a killed worker, a lost node)."""
 
 
-class _Searcher(Searcher):  # type: ignore[misc]  # ray is untyped
+class _NotSaved:
+    """Leaves nothing of itself in Ray's snapshots, which it pickles: a sweep goes on from its ledger."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Searcher(_NotSaved, Searcher):  # type: ignore[misc]  # ray is untyped
     """Hands out the conductor's trials."""
 
     def __init__(
-        self, conductor: Conductor, describe: Callable[[TrialRecord], dict[str, Any]], most: int | None
+        self, conductor: Conductor, describe: Callable[[TrialRecord], dict[str, Any]], most: int
     ) -> None:
         super().__init__()
         self._conductor = conductor
@@ -45,7 +52,7 @@ class _Searcher(Searcher):  # type: ignore[misc]  # ray is untyped
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         trials = self._conductor.record.trials
         live = sum(not trials[number].state.ended for number in self._handed_out)
-        if self._most is not None and live >= self._most:
+        if live >= self._most:
             return None
         trial = self._conductor.next_trial()
         if trial is None:
@@ -65,7 +72,7 @@ class _Searcher(Searcher):  # type: ignore[misc]  # ray is untyped
         """Nothing: the ledger has it."""
 
 
-class _Scheduler(FIFOScheduler):  # type: ignore[misc]
+class _Scheduler(_NotSaved, FIFOScheduler):  # type: ignore[misc]
     """Takes every result to the conductor, and its word back to Ray."""
 
     def __init__(self, conductor: Conductor) -> None:
@@ -89,7 +96,7 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
         self._conductor.failed(trial.config["number"], _reason(trial))
 
 
-class _Callback(tune.Callback):  # type: ignore[misc]
+class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]
     """Says when a trial starts on a worker and when it is taken up again."""
 
     def __init__(self, conductor: Conductor) -> None:
@@ -129,8 +136,12 @@ def start_ray(resources: Resources, address: str | None) -> None:
     if address is not None:
         ray.init(address=address, **quiet)
         return
-    side_by_side = resources.concurrency or max(1, (os.cpu_count() or 1) // resources.cpu)
-    ray.init(num_cpus=side_by_side * resources.cpu, include_dashboard=False, **quiet)
+    ray.init(num_cpus=side_by_side(resources) * resources.cpu, include_dashboard=False, **quiet)
+
+
+def side_by_side(resources: Resources) -> int:
+    """How many trials this machine runs at once, unless the sweep says."""
+    return resources.concurrency or max(1, (os.cpu_count() or 1) // resources.cpu)
 
 
 def run_trials(conductor: Conductor, sweep: SweepConfig, folder: Path) -> bool:
@@ -145,6 +156,8 @@ def run_trials(conductor: Conductor, sweep: SweepConfig, folder: Path) -> bool:
         Whether it ran to the end (False: interrupted).
     """
     resources = sweep.resources
+    drawn_ahead = 1  # so that a worker that becomes free finds its next trial waiting
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(side_by_side(resources) + drawn_ahead)
 
     def describe(trial: TrialRecord) -> dict[str, Any]:
         config: dict[str, Any] = {}
@@ -162,7 +175,7 @@ def run_trials(conductor: Conductor, sweep: SweepConfig, folder: Path) -> bool:
     tuner = tune.Tuner(
         tune.with_resources(Worker, {"cpu": resources.cpu, "gpu": resources.gpu}),
         tune_config=tune.TuneConfig(
-            search_alg=_Searcher(conductor, describe, resources.concurrency and resources.concurrency + 1),
+            search_alg=_Searcher(conductor, describe, side_by_side(resources) + drawn_ahead),
             scheduler=_Scheduler(conductor),
             num_samples=-1,
             reuse_actors=True,
@@ -174,6 +187,7 @@ def run_trials(conductor: Conductor, sweep: SweepConfig, folder: Path) -> bool:
             verbose=0,
             callbacks=[_Callback(conductor)],
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials keep their own
         ),
     )
     tuner.fit()

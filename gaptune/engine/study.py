@@ -53,11 +53,10 @@ class Asker:
             storage=_fresh_storage(folder),
             sampler=make_sampler(sweep.search, already_drawn=len(record.trials)),
         )
-        given = space.combinations() if space.grid else list(space.points)
+        self._given = space.combinations() if space.grid else list(space.points)
         for number in sorted(record.trials):
             self._study.add_trial(self._frozen(record.trials[number], record))
-        for point in given[len(record.trials) :]:
-            self._study.enqueue_trial(space.params(point))
+        self._drawn = len(record.trials)
 
     @property
     def study(self) -> optuna.Study:
@@ -70,6 +69,9 @@ class Asker:
         Returns:
             The trial's number and its knobs by dotted path.
         """
+        if self._drawn < len(self._given):
+            self._study.enqueue_trial(self._space.params(self._given[self._drawn]))
+        self._drawn += 1
         trial = self._study.ask()
         return trial.number, self._space.suggest(trial)
 

@@ -37,6 +37,7 @@ def score_pairs(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, float
     """
     if not (bool(torch.isfinite(images).all()) and bool(torch.isfinite(texts).all())):
         raise ValueError("features are not finite")
+    found = recalls(images, texts, owner)
     first = torch.searchsorted(owner, torch.arange(len(images), device=owner.device))
     paired = texts[first]
     margin, mismatched = margin_and_mismatched(images, paired)
@@ -52,5 +53,5 @@ def score_pairs(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, float
         "uniformity/wang_isola": wang_isola(both),
         "uniformity/wang_isola_image": wang_isola(images),
         "uniformity/wang_isola_text": wang_isola(paired),
-        **recalls(images, texts, owner),
+        **found,
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -68,5 +67,4 @@ def linear_probe(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tenso
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 200 steps are the probe's definition, converged or not
         model.fit(train_x.float().cpu().numpy(), train_y.cpu().numpy())
-    predicted = torch.from_numpy(model.predict(test_x.float().cpu().numpy()))
-    return float((predicted == test_y.cpu()).double().mean())
+    return float(model.score(test_x.float().cpu().numpy(), test_y.cpu().numpy()))

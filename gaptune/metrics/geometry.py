@@ -5,6 +5,9 @@ Everything takes matched pairs: ``x`` and ``y`` of shape (n, d), L2-normalized, 
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 
 _BLOCK = 4096
@@ -51,11 +54,11 @@ def margin_and_mismatched(x: Tensor, y: Tensor) -> tuple[float, float]:
         raise ValueError("a margin needs at least two pairs")
     margins, mismatched = 0.0, 0
     for one, other in ((x, y), (y, x)):
-        for start in range(0, len(one), _BLOCK):
-            cosine = one[start : start + _BLOCK] @ other.T
-            match = cosine.diagonal(start).clone()
-            cosine.diagonal(start).fill_(-float("inf"))
-            best_other = cosine.max(dim=1).values
+        # Blocks of even size: a last block of a single row would be summed up otherwise, which would decide ties.
+        for rows in torch.arange(len(one), device=one.device).tensor_split(math.ceil(len(one) / _BLOCK)):
+            cosine, own = one[rows] @ other.T, rows[:, None]
+            match = cosine.gather(1, own)
+            best_other = cosine.scatter_(1, own, -float("inf")).max(dim=1, keepdim=True).values
             margins += float((match - best_other).double().sum())
             mismatched += int((best_other >= match).sum())
     return margins / (2 * len(x)), mismatched / (2 * len(x))

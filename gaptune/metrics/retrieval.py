@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -25,34 +27,35 @@ def recalls(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, float]:
         ``retrieval/i2t_r1`` … ``retrieval/mean_r10``, as shares.
 
     Raises:
-        ValueError: The shapes do not match, or an image has no text.
+        ValueError: The shapes do not match, or an image has no text, or a text no image.
     """
-    if images.ndim != 2 or texts.ndim != 2 or images.shape[1] != texts.shape[1] or owner.shape != texts.shape[:1]:
+    fits = images.ndim == texts.ndim == 2 and images.shape[1] == texts.shape[1] and owner.shape == texts.shape[:1]
+    if not fits or len(images) == 0:
         shapes = tuple(images.shape), tuple(texts.shape), tuple(owner.shape)
         raise ValueError(f"expected images (n, d), texts (m, d) and owner (m,), got {shapes}")
-    if not bool((torch.bincount(owner, minlength=len(images)) > 0).all()):
-        raise ValueError("an image has no text")
-    ahead_of_image = torch.zeros(len(texts), dtype=torch.int64, device=texts.device)
-    ahead_of_text = torch.empty(len(images), dtype=torch.int64, device=images.device)
-    own = (images[owner] * texts).sum(1)
-    for start in range(0, len(images), _BLOCK):
-        rows = torch.arange(start, min(start + _BLOCK, len(images)), device=images.device)
+    texts_of_image = torch.bincount(owner, minlength=len(images))
+    if len(texts_of_image) > len(images) or not bool((texts_of_image > 0).all()):
+        raise ValueError("an image has no text, or a text no image")
+    # The right one and its rivals come from one product, and blocks are of even size (a last block of a single row
+    # would be summed up otherwise): a difference in the last bit would decide ties.
+    texts_ahead, images_ahead = [], []
+    for rows in _blocks(images):
         cosine = images[rows] @ texts.T
         mine = owner[None, :] == rows[:, None]
-        # The same product for the right pairs as for their rivals: a last-bit difference would decide ties.
-        own[mine.any(0)] = cosine.T[mine.T]
-        best_own = cosine.masked_fill(~mine, -float("inf")).max(dim=1).values
-        ahead_of_text[rows] = ((cosine >= best_own[:, None]) & ~mine).sum(1)
-    for start in range(0, len(images), _BLOCK):
-        rows = torch.arange(start, min(start + _BLOCK, len(images)), device=images.device)
-        cosine = images[rows] @ texts.T
-        mine = owner[None, :] == rows[:, None]
-        ahead_of_image += ((cosine >= own[None, :]) & ~mine).sum(0)
+        best_own = cosine.masked_fill(~mine, -float("inf")).max(dim=1, keepdim=True).values
+        texts_ahead.append(((cosine >= best_own) & ~mine).sum(1))
+    for rows in _blocks(texts):
+        cosine = texts[rows] @ images.T
+        images_ahead.append((cosine >= cosine.gather(1, owner[rows, None])).sum(1) - 1)
     scores: dict[str, float] = {}
     for k in _KS:
-        i2t = float((ahead_of_text < k).double().mean())
-        t2i = float((ahead_of_image < k).double().mean())
+        i2t = float((torch.cat(texts_ahead) < k).double().mean())
+        t2i = float((torch.cat(images_ahead) < k).double().mean())
         scores[f"retrieval/i2t_r{k}"] = i2t
         scores[f"retrieval/t2i_r{k}"] = t2i
         scores[f"retrieval/mean_r{k}"] = (i2t + t2i) / 2
     return scores
+
+
+def _blocks(features: Tensor) -> tuple[Tensor, ...]:
+    return torch.arange(len(features), device=features.device).tensor_split(math.ceil(len(features) / _BLOCK))

@@ -31,7 +31,9 @@ def w2(x: Tensor) -> float:
 
 
 def wang_isola(x: Tensor, t: float = 2.0) -> float:
-    """log mean exp(-t ||x_i - x_j||²) over all pairs i < j (Wang & Isola 2020); in [-4, 0] for t = 2, lower is better.
+    """log mean exp(-t ||x_i - x_j||²) over all pairs i < j (Wang & Isola 2020); lower is better.
+
+    In [-2t n/(n-1), 0], so for t = 2 and many features in [-4, 0].
 
     Args:
         x: Shape (n, d), L2-normalized, n at least 2.

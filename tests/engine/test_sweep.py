@@ -1,0 +1,172 @@
+"""Whole sweeps on real Ray with real trainings: from two YAML files to the front in MLflow."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from mlflow import MlflowClient
+from rich.console import Console
+from support import write_yaml
+
+from gaptune.config import load_sweep_config
+from gaptune.display import Display
+from gaptune.engine.sweep import prepare, run
+from gaptune.engine.worker import FAULT, Worker
+from gaptune.errors import UserError
+from gaptune.ledger import State, load, read_events
+from gaptune.space import load_space
+from gaptune.tracking import default_uri
+
+
+def sweep(tmp_path, store, *, name="s", **yaml):
+    space, config = write_yaml(tmp_path, store, **yaml)
+    out = io.StringIO()
+    results = tmp_path / "results"
+    plan = prepare(load_space(space), load_sweep_config(config), name=name, results=results, now=time.time())
+    with Display(Console(file=out, width=200)) as display:
+        record = run(
+            plan, display=display, results=results, tracking_uri=None, address=None, clock=time.time
+        )
+    return record, results / name, out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, small_store, local_ray):
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, *sweep(folder, small_store)
+
+
+def test_every_trial_is_complete_with_its_full_budget(finished):
+    _, record, folder, _ = finished
+    assert [trial.state for trial in record.trials.values()] == [State.COMPLETE] * 4
+    assert all([report.epoch for report in trial.reports] == [1, 2] for trial in record.trials.values())
+    assert record.trials[0].knobs["temperature.tau_start"] == 0.05
+    assert record.done
+    assert load(folder) == record
+
+
+def test_the_folder_has_what_a_person_looks_for(finished):
+    _, _, folder, _ = finished
+    for file in ("ledger.jsonl", "space.yaml", "sweep.yaml", "study.journal", "front.png", "results.parquet"):
+        assert (folder / file).stat().st_size > 0
+    assert sorted(path.name for path in (folder / "trials").iterdir()) == ["0000", "0001", "0002", "0003"]
+
+
+def test_mlflow_reads_back_what_the_ledger_says(finished):
+    base, record, folder, _ = finished
+    client = MlflowClient(tracking_uri=default_uri(base / "results"))
+    experiment = client.get_experiment_by_name("gaptune")
+    runs = client.search_runs([experiment.experiment_id])
+    children = {int(run.data.tags["gaptune.trial"]): run for run in runs if "gaptune.trial" in run.data.tags}
+    (parent,) = [run for run in runs if "gaptune.sweep_id" in run.data.tags]
+    assert parent.info.status == "FINISHED"
+    assert "sweep/hypervolume" in parent.data.metrics
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} >= {"front.png", "results.parquet"}
+    for number, trial in record.trials.items():
+        run = children[number]
+        assert run.info.status == "FINISHED"
+        assert run.data.params == {name: str(value) for name, value in trial.knobs.items()}
+        for name in ("geometry/gap", "temperature/tau", "retrieval/mean_r1", "probe/accuracy"):
+            history = client.get_metric_history(run.info.run_id, name)
+            assert [(m.step, m.value) for m in history] == [(r.epoch, r.metrics[name]) for r in trial.reports]
+
+
+def test_workers_are_reused(finished):
+    _, record, folder, _ = finished
+    later = [trial for trial in record.trials.values() if trial.number >= 2]
+    first_report = [trial.reports[0].at - trial.started_at for trial in later]
+    assert min(first_report) < 8  # importing torch and open_clip anew takes longer
+
+
+def test_the_same_command_again_finds_it_done(finished, small_store, local_ray):
+    base, record, folder, _ = finished
+    before = [event for event in read_events(folder)[0] if event["event"] not in ("session", "done")]
+    again, _, _ = sweep(base, small_store)
+    after = [event for event in read_events(folder)[0] if event["event"] not in ("session", "done")]
+    assert after == before
+    assert again.trials == record.trials
+
+
+def test_more_trials_top_a_sweep_up(finished, small_store, local_ray):
+    base, record, _, _ = finished
+    more, _, _ = sweep(base, small_store, trials=5)
+    assert len(more.trials) == 5
+    assert {number: more.trials[number] for number in record.trials} == record.trials
+
+
+def test_another_sweep_under_the_same_name_is_refused_with_the_difference(finished, small_store):
+    base, _, folder, _ = finished
+    before = (folder / "ledger.jsonl").read_bytes()
+    with pytest.raises(UserError, match=r"training.epochs: 2 → 3.*another --name"):
+        sweep(base, small_store, epochs=3)
+    assert (folder / "ledger.jsonl").read_bytes() == before
+
+
+def test_a_trial_that_diverges_fails_with_the_reason_and_the_others_go_on(tmp_path, small_store, local_ray):
+    record, _, text = sweep(tmp_path, small_store, trials=2, more="optimizer: {lr: 1.0e+30, warmup: 0.0}\n")
+    assert [trial.state for trial in record.trials.values()] == [State.FAIL] * 2
+    assert all(trial.reason.startswith("non-finite: ") for trial in record.trials.values())
+    assert all(trial.retries == [] for trial in record.trials.values())
+    assert "FAIL" in text
+
+
+def test_batches_larger_than_the_data_are_refused_before_anything_starts(tmp_path, small_store):
+    space, config = write_yaml(tmp_path, small_store)
+    config.write_text(config.read_text().replace("batch_size: 64", "batch_size: 500"))
+    with pytest.raises(UserError, match="batch_size 500 is more than the 192 training images"):
+        prepare(load_space(space), load_sweep_config(config), name="b", results=tmp_path, now=0.0)
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_worker_reports_epochs_and_tells_out_of_memory_apart(tmp_path, small_store, monkeypatch):
+    import torch
+
+    import gaptune.trial
+
+    config = {"model": {"name": "scenes-tiny"}, "training": {"epochs": 2, "batch_size": 64}}
+    task = {"number": 0, "config": config, "store": str(small_store), "checkpoints": str(tmp_path / "c"), "threads": 1}
+    worker = Worker(task)
+    first = worker.step()
+    assert (first["epoch"], first["step"]) == (1, 3)
+    assert worker.reset_config(task)  # taken up again: the checkpoint's report is said again, then the rest
+    assert worker.step()["scores"] == first["scores"]
+    assert worker.step()["epoch"] == 2
+
+    def out_of_memory(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB\nmore")
+        yield
+
+    monkeypatch.setattr(gaptune.trial, "train", out_of_memory)
+    worker.reset_config(task)
+    assert worker.step() == {FAULT: "out of memory: CUDA out of memory. Tried to allocate 20.00 MiB"}
+
+
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path, small_store):
+    space, config = write_yaml(tmp_path, small_store, epochs=8, trials=3)
+    command = [sys.executable, "-m", "gaptune.cli", "sweep", str(space), "--on", str(config), "--name", "c"]
+    command += ["--results", str(tmp_path / "results"), "--concurrency", "1"]
+    env = os.environ | {"RAY_ADDRESS": ""}
+    folder = tmp_path / "results" / "c"
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        time.sleep(0.2)
+        if (folder / "ledger.jsonl").exists() and any(e["event"] == "report" for e in read_events(folder)[0]):
+            break
+    process.send_signal(signal.SIGINT)
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, text
+    assert "To go on: gaptune sweep" in text
+    paused = load(folder)
+    assert paused.paused == "interrupted"
+    kept = {number: list(trial.reports) for number, trial in paused.trials.items()}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = load(folder)
+    assert record.count(State.COMPLETE) == 3
+    for number, reports in kept.items():
+        assert record.trials[number].reports[: len(reports)] == reports

@@ -1,0 +1,106 @@
+"""What is read out of a ledger: front, hypervolume, table, plot, files."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from rich.console import Console
+from support import Stage, sweep_config
+
+from gaptune.ledger import State
+from gaptune.results import summarize
+from gaptune.results.export import frame, write_parquet
+from gaptune.results.plot import plot_front
+from gaptune.results.table import front_table, short
+
+
+def finish(stage, recall, gap):
+    trial = stage.conductor.next_trial()
+    stage.conductor.started(trial.number, "here")
+    for epoch in (1, 2):
+        scores = {"retrieval/mean_r1": recall * epoch / 2, "geometry/gap": gap, "temperature/tau": 0.07}
+        stage.conductor.reported(trial.number, epoch, epoch, scores)
+
+
+@pytest.fixture
+def stage(tmp_path):
+    stage = Stage(tmp_path / "s")
+    for recall, gap in ((0.2, 0.2), (0.6, 1.0), (0.1, 0.4), (0.4, 0.5)):
+        finish(stage, recall, gap)
+    stage.conductor.next_trial()
+    stage.conductor.failed(4, "exception: x")
+    stage.conductor.next_trial()
+    return stage
+
+
+def text_of(renderable):
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(renderable)
+    return console.export_text()
+
+
+def test_the_front_is_what_no_completed_trial_beats_best_first_objective_first(stage):
+    summary = summarize(stage.record)
+    assert [trial.number for trial in summary.front] == [1, 3, 0]
+    assert summary.counts == {State.WAITING: 1, State.COMPLETE: 4, State.FAIL: 1}
+
+
+def test_the_hypervolume_is_the_share_of_the_box_of_the_yaml(stage):
+    # recall from 0 to 1 and gap from 2 down to 0: the box has volume 2
+    boxes = [(0.6, 2 - 1.0), (0.4, 2 - 0.5), (0.2, 2 - 0.2)]
+    expected = 0.6 * 1.0 + 0.4 * 0.5 + 0.2 * 0.3
+    assert boxes[0][0] * boxes[0][1] == 0.6
+    assert math.isclose(summarize(stage.record).hypervolume, expected / 2)
+
+
+def test_a_sweep_without_completed_trials_says_so(tmp_path):
+    stage = Stage(tmp_path)
+    summary = summarize(stage.record)
+    assert summary.front == []
+    assert summary.hypervolume == 0.0
+    assert "there is no front" in text_of(front_table(stage.record, summary))
+
+
+def test_the_table_shows_objectives_gap_tau_knobs_and_method(stage):
+    text = text_of(front_table(stage.record, summarize(stage.record)))
+    for part in ("mean_r1 ↑", "gap ↓", "tau", "tau_start", "schedule", "FLT", "4 COMPLETE", "1 FAIL", "hypervolume 0."):
+        assert part in text
+    assert "2.000" not in text
+
+
+def test_numbers_are_short_and_nothing_is_a_dot():
+    assert [short(value) for value in (None, 0.5, 0.00123, 3, "x", 0.0)] == ["·", "0.500", "0.00123", "3", "x", "0.000"]
+
+
+def test_the_plot_has_every_trial_and_marks_the_front(stage, tmp_path):
+    plot_front(stage.record, summarize(stage.record), tmp_path / "front.png")
+    pixels = np.asarray(Image.open(tmp_path / "front.png").convert("RGB"))
+    assert min(pixels.shape[:2]) > 400
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+
+
+def test_three_objectives_make_three_panels(tmp_path):
+    more = sweep_config().model_dump(mode="json")["objectives"]
+    more.append({"metric": "temperature/tau", "direction": "max", "reference": 0.0, "ideal": 1.0})
+    stage = Stage(tmp_path / "s", sweep=sweep_config(objectives=more))
+    for recall, gap in ((0.2, 0.2), (0.6, 1.0)):
+        finish(stage, recall, gap)
+    summary = summarize(stage.record)
+    assert len(summary.front) == 2
+    plot_front(stage.record, summary, tmp_path / "front.png")
+    width, height = Image.open(tmp_path / "front.png").size
+    assert width > 3 * height
+
+
+def test_every_report_is_a_row(stage, tmp_path):
+    table = frame(stage.record)
+    assert len(table) == 4 * 2 + 2
+    assert set(table["state"]) == {"COMPLETE", "FAIL", "WAITING"}
+    row = table[(table.trial == 1) & (table.epoch == 2)].iloc[0]
+    assert (row["retrieval/mean_r1"], row["geometry/gap"]) == (0.6, 1.0)
+    write_parquet(stage.record, tmp_path / "results.parquet")
+    back = pd.read_parquet(tmp_path / "results.parquet")
+    assert list(back.columns) == list(table.columns)
+    assert np.array_equal(back["retrieval/mean_r1"].to_numpy(), table["retrieval/mean_r1"].to_numpy(), equal_nan=True)
