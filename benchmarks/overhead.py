@@ -1,6 +1,7 @@
-"""What a sweep costs beside its trainings: wall time of two trials at a time against half the sum of bare ``train()`` times.
+"""What a sweep costs beside its trainings: two trials at a time against half the sum of bare ``train()`` times.
 
-Runs the same trials twice: bare, one after the other in one thread, then as a sweep with ``--concurrency 2``. Wants two free cores.
+Runs the same trials twice: bare, one after the other in one thread, then as a sweep with ``--concurrency 2``.
+Wants two free cores.
 
     python benchmarks/overhead.py [--trials 8] [--epochs 6]
 """
@@ -48,12 +49,28 @@ def main() -> None:
             f"grid: true\nknobs:\n  temperature.schedule: constant\n  temperature.tau_start: {{choice: {taus}}}\n"
         )
         bare = subprocess.run(
-            [sys.executable, "-c", BARE, str(sweep), str(taus)], check=True, capture_output=True, text=True, cwd=ROOT
+            [sys.executable, "-c", BARE, str(sweep), str(taus)],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
         )
         seconds = [float(line) for line in bare.stdout.split()]
         started = time.perf_counter()
-        command = [sys.executable, "-m", "gaptune.cli", "sweep", str(space), "--on", str(sweep), "--concurrency", "2"]
-        subprocess.run([*command, "--results", str(folder / "results")], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+        command = [
+            sys.executable,
+            "-m",
+            "gaptune.cli",
+            "sweep",
+            str(space),
+            "--on",
+            str(sweep),
+            "--concurrency",
+            "2",
+        ]
+        subprocess.run(
+            [*command, "--results", str(folder / "results")], check=True, stdout=subprocess.DEVNULL, cwd=ROOT
+        )
         wall = time.perf_counter() - started
     half = sum(seconds) / 2
     print(f"bare train(), each: {', '.join(f'{value:.1f}' for value in seconds)} s; half the sum {half:.1f} s")

@@ -30,7 +30,7 @@ _results = click.option(
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="gaptune")
 def cli() -> None:
-    """Search the trade-off between modality gap, retrieval and uniformity of CLIP-style models.
+    r"""Search the trade-off between modality gap, retrieval and uniformity of CLIP-style models.
 
     \b
     gaptune sweep search_spaces/temp.yaml     run a search on the embedded data
@@ -40,12 +40,22 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("space_file", metavar="SPACE", type=click.Path(path_type=Path))
-@click.option("--on", "sweep_file", metavar="SWEEP", type=click.Path(path_type=Path), help="How trials are run (sweeps/*.yaml); default: the embedded data.")
+@click.option(
+    "--on",
+    "sweep_file",
+    metavar="SWEEP",
+    type=click.Path(path_type=Path),
+    help="How trials are run (sweeps/*.yaml); default: the embedded data.",
+)
 @click.option("--name", help="Name of the sweep; one that exists is gone on with. Default: space and date.")
 @click.option("--trials", type=click.IntRange(min=1), help="Trials in all (overrides the YAML).")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Trials side by side (overrides the YAML).")
 @_results
-@click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow server; default: a SQLite file in the results folder.")
+@click.option(
+    "--tracking-uri",
+    envvar="MLFLOW_TRACKING_URI",
+    help="MLflow server; default: a SQLite file in the results folder.",
+)
 @click.option("--address", help="Address of a running Ray cluster; default: this machine.")
 @click.option("--dry-run", is_flag=True, help="Check everything, show the plan, start nothing.")
 def sweep(
@@ -71,17 +81,32 @@ def sweep(
     name = name or f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     results = results.resolve()
     plan = prepare(space, config, name=name, results=results, now=time.time())
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     if dry_run:
         click.echo(_plan_text(plan, console))
         return
-    console.print(f"sweep {name}: {plan.budget} trials of {space.name} in {plan.folder}", highlight=False, soft_wrap=True)
+    console.print(
+        f"sweep {name}: {plan.budget} trials of {space.name} in {plan.folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
     with Display(console) as display:
-        record = run(plan, display=display, results=results, tracking_uri=tracking_uri, address=address, clock=time.time)
+        record = run(
+            plan,
+            display=display,
+            results=results,
+            tracking_uri=tracking_uri,
+            address=address,
+            clock=time.time,
+        )
     console.print(front_table(record, summarize(record)))
     here = "" if results == Path("results").resolve() else f" --results {results}"
     if record.paused is not None:
-        console.print(f"{record.paused}; what is done is kept. To go on: {_again(name)}", highlight=False, soft_wrap=True)
+        console.print(
+            f"{record.paused}; what is done is kept. To go on: {_again(name)}",
+            highlight=False,
+            soft_wrap=True,
+        )
         raise SystemExit(130)
     console.print(
         f"results: {plan.folder}\npicture: {plan.folder / 'front.png'}\nnext:    gaptune ui{here}",
@@ -91,10 +116,29 @@ def sweep(
 
 
 @cli.command()
-@click.option("--method", help="A method of the paper: Baseline, FLT, TS S0 … TS S3, TR softplus, TR exp/s, SLRT, HS, SS.")
-@click.option("--on", "sweep_file", metavar="SWEEP", type=click.Path(path_type=Path), help="Model, data and training (sweeps/*.yaml); default: the embedded data.")
-@click.option("--set", "assignments", metavar="KNOB=VALUE", multiple=True, help="Set a knob by its dotted path; may be given several times.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for checkpoints; the same command goes on from them.")
+@click.option(
+    "--method",
+    help="A method of the paper: Baseline, FLT, TS S0 … TS S3, TR softplus, TR exp/s, SLRT, HS, SS.",
+)
+@click.option(
+    "--on",
+    "sweep_file",
+    metavar="SWEEP",
+    type=click.Path(path_type=Path),
+    help="Model, data and training (sweeps/*.yaml); default: the embedded data.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    metavar="KNOB=VALUE",
+    multiple=True,
+    help="Set a knob by its dotted path; may be given several times.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for checkpoints; the same command goes on from them.",
+)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
 def train(
     method: str | None, sweep_file: Path | None, assignments: tuple[str, ...], out: Path | None, threads: int
@@ -113,7 +157,14 @@ def train(
         knobs["method"] = method
     config = load_sweep_config(sweep_file or _shipped("sweeps/embedded.yaml")).trial(expand_method(knobs))
     torch.set_num_threads(threads)
-    shown = ("train/loss", "temperature/tau", "geometry/gap", "uniformity/w2", "retrieval/mean_r1", "retrieval/mean_r10")
+    shown = (
+        "train/loss",
+        "temperature/tau",
+        "geometry/gap",
+        "uniformity/w2",
+        "retrieval/mean_r1",
+        "retrieval/mean_r10",
+    )
     click.echo("  ".join(["epoch", *(f"{name.split('/')[1]:>9}" for name in shown), "seconds"]))
     try:
         for report in train_trial(config, open_store(config.data.store), checkpoints=out):
@@ -136,13 +187,44 @@ def build() -> None:
 
 
 @build.command()
-@click.option("--annotations", required=True, multiple=True, metavar="SPLIT=FILE", help="COCO captions JSON of a split, e.g. train=captions_train.json.")
+@click.option(
+    "--annotations",
+    required=True,
+    multiple=True,
+    metavar="SPLIT=FILE",
+    help="COCO captions JSON of a split, e.g. train=captions_train.json.",
+)
 @click.option("--images", required=True, multiple=True, metavar="SPLIT=FOLDER", help="Folder of a split's images.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The store to make.")
-@click.option("--size", default=224, show_default=True, type=click.IntRange(16, 1024), help="Side of the stored squares in pixels.")
-@click.option("--context", default=77, show_default=True, type=click.IntRange(4, 512), help="Tokens of a caption, start and end included.")
-@click.option("--max-broken", default=0.01, show_default=True, type=click.FloatRange(0, 1), help="Share of broken or missing images above which the build fails.")
-def coco(annotations: tuple[str, ...], images: tuple[str, ...], out: Path, size: int, context: int, max_broken: float) -> None:
+@click.option(
+    "--size",
+    default=224,
+    show_default=True,
+    type=click.IntRange(16, 1024),
+    help="Side of the stored squares in pixels.",
+)
+@click.option(
+    "--context",
+    default=77,
+    show_default=True,
+    type=click.IntRange(4, 512),
+    help="Tokens of a caption, start and end included.",
+)
+@click.option(
+    "--max-broken",
+    default=0.01,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Share of broken or missing images above which the build fails.",
+)
+def coco(
+    annotations: tuple[str, ...],
+    images: tuple[str, ...],
+    out: Path,
+    size: int,
+    context: int,
+    max_broken: float,
+) -> None:
     """From COCO captions files: --annotations train=a.json val=b.json --images train=DIR val=DIR."""
     from rich.console import Console
     from rich.progress import Progress
@@ -201,7 +283,11 @@ def space_show(space_file: Path, draws: int) -> None:
 
 @cli.command()
 @_results
-@click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="Store or server to look at; default: the SQLite file in the results folder.")
+@click.option(
+    "--tracking-uri",
+    envvar="MLFLOW_TRACKING_URI",
+    help="Store or server to look at; default: the SQLite file in the results folder.",
+)
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
 def ui(results: Path, tracking_uri: str | None, port: int) -> None:
     """Open MLflow's pages on the results (on this machine only: http://127.0.0.1:PORT)."""
@@ -211,7 +297,18 @@ def ui(results: Path, tracking_uri: str | None, port: int) -> None:
         raise UserError(f"there is no mlflow.db in {results}; run a sweep first, or give --results")
     uri = tracking_uri or default_uri(results)
     click.echo(f"http://127.0.0.1:{port}  (Ctrl-C ends it)")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     os.execv(command[0], command)
 
 

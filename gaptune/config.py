@@ -92,9 +92,7 @@ class Temperature(_Schema):
         if low > high:
             raise ValueError(f"tau_min {low:g} is above tau_max {high:g}")
         if self.schedule == "learnt" and not low <= self.tau_init <= high:
-            raise ValueError(
-                f"tau_init {self.tau_init:g} is outside [tau_min, tau_max] = [{low:g}, {high:g}]"
-            )
+            raise ValueError(f"tau_init {self.tau_init:g} is outside [tau_min, tau_max] = [{low:g}, {high:g}]")
         return self
 
 

@@ -61,10 +61,8 @@ class Display:
             if value == value
         )
         reason = f"  ({trial.reason})" if trial.reason else ""
-        self.say(
-            f"[{_ended(self._record)}/{self._budget}] trial {trial.number} {trial.state} {trial.method}  {scores}{reason}"
-            f"{self._time_left()}"
-        )
+        place = f"[{_ended(self._record)}/{self._budget}] trial {trial.number}"
+        self.say(f"{place} {trial.state} {trial.method}  {scores}{reason}{self._time_left()}")
 
     def say(self, line: str) -> None:
         """Prints a line above the panel."""
@@ -111,7 +109,11 @@ class Display:
         for name in ("trial", "method", "epoch", *(o["metric"] for o in record.objectives), "Δ", "τ"):
             body.add_column(name, justify="left" if name == "method" else "right")
         for trial in running:
-            values = [*record.values(trial), trial.last.get("geometry/gap"), trial.last.get("temperature/tau")]
+            values = [
+                *record.values(trial),
+                trial.last.get("geometry/gap"),
+                trial.last.get("temperature/tau"),
+            ]
             cells = [short(value) if value == value else "·" for value in values]
             body.add_row(str(trial.number), trial.method, f"{trial.epoch}/{trial.epochs}", *cells)
         return Group(head, body, self._best_so_far(record, done))
@@ -120,7 +122,10 @@ class Display:
         if self._best[0] != done:  # worked out anew only when a trial has ended
             summary = summarize(record)
             best = ", ".join(f"{trial.number} ({trial.method})" for trial in summary.front)
-            self._best = (done, Text(f"front: {best or 'empty so far'}; hypervolume {summary.hypervolume:.4f}", "dim"))
+            self._best = (
+                done,
+                Text(f"front: {best or 'empty so far'}; hypervolume {summary.hypervolume:.4f}", "dim"),
+            )
         return self._best[1]
 
 

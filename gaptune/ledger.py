@@ -162,9 +162,7 @@ class SweepRecord:
             number = event["trial"]
             if number in self.trials:
                 return False
-            self.trials[number] = TrialRecord(
-                number, event["knobs"], event["config"], event["method"], event["at"]
-            )
+            self.trials[number] = TrialRecord(number, event["knobs"], event["config"], event["method"], event["at"])
         else:
             return self._apply_to_trial(kind, event, self.trials[event["trial"]])
         return True
@@ -212,7 +210,8 @@ class Ledger:
         """Writes one event.
 
         Args:
-            event: A JSON-able mapping with ``event`` and ``at``. Non-finite floats are refused: no reader agrees on them.
+            event: A JSON-able mapping with ``event`` and ``at``. Non-finite floats are refused: no reader agrees on
+                them.
             durable: Wait until the disk has it. Without, a killed driver loses nothing, a power cut may.
         """
         self._file.write(_encode(event))

@@ -1,8 +1,8 @@
 """The mathematics of Pareto fronts, in numpy alone.
 
-Points are float arrays of shape (n, m): n trials, m objectives, *larger is better in every column* (``oriented`` flips what is
-minimized). A point dominates another when it is at least as good in every objective and better in one. A point with a NaN
-dominates nothing and is never on a front.
+Points are float arrays of shape (n, m): n trials, m objectives, *larger is better in every column* (``oriented``
+flips what is minimized). A point dominates another when it is at least as good in every objective and better in one.
+A point with a NaN dominates nothing and is never on a front.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ def hypervolume(points: Points, reference: npt.ArrayLike) -> float:
 
     Args:
         points: Shape (n, m).
-        reference: Shape (m,): the worst point that still counts. Points that are not better in every objective add nothing.
+        reference: Shape (m,): the worst point that still counts. Points that are not better in every objective add
+            nothing.
     """
     corner = np.asarray(reference, dtype=np.float64)
     better = points[(points > corner).all(axis=1)] - corner
@@ -166,8 +167,9 @@ def contributions(points: Points, reference: npt.ArrayLike) -> npt.NDArray[np.fl
 def epsilon_net(points: Points) -> npt.NDArray[np.int64]:
     """Ranks points so that any number of the first of them cover the whole set evenly (Schmucker et al. 2021).
 
-    Greedy: the first is the best in the sum of the normalized objectives, each next the one farthest from those before it.
-    What is equally far is ordered by its values, so that the order of the rows means nothing. Equal points share a rank.
+    Greedy: the first is the best in the sum of the normalized objectives, each next the one farthest from those
+    before it. What is equally far is ordered by its values, so that the order of the rows means nothing. Equal points
+    share a rank.
 
     Args:
         points: Shape (n, m), without NaN.
@@ -193,13 +195,15 @@ def epsilon_net(points: Points) -> npt.NDArray[np.int64]:
 def priority(points: Points, rule: Rule) -> npt.NDArray[np.int64]:
     """Ranks points for a contest: by non-dominated layer, then within a layer by a rule of diversity.
 
-    The ranks are the points' own (not the order that sorts them), so permuting the points permutes the ranks. A dominated point
-    never comes before its dominator; shifting or scaling an objective changes nothing; NaN comes last. Points that are equal,
-    or that the rule cannot tell apart, share the rank of the last of them: whoever draws wins no place by luck.
+    The ranks are the points' own (not the order that sorts them), so permuting the points permutes the ranks. A
+    dominated point never comes before its dominator; shifting or scaling an objective changes nothing; NaN comes
+    last. Points that are equal, or that the rule cannot tell apart, share the rank of the last of them: whoever draws
+    wins no place by luck.
 
     Args:
         points: Shape (n, m).
-        rule: ``epsilon_net``, ``crowding`` (lonely first) or ``hypervolume`` (largest loss first, against the worst values).
+        rule: ``epsilon_net``, ``crowding`` (lonely first) or ``hypervolume`` (largest loss first, against the worst
+            values).
 
     Returns:
         Ranks of shape (n,), 0 the best.
@@ -232,4 +236,5 @@ def _normalized(points: Points) -> Points:
         return points
     low = points.min(axis=0)
     span = points.max(axis=0) - low
-    return (points - low) / np.where(span > 0, span, 1.0)
+    unit: Points = (points - low) / np.where(span > 0, span, 1.0)
+    return unit

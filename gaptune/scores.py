@@ -53,19 +53,19 @@ _RECALLS = tuple(
     for k in (1, 5, 10)
 )
 
-_UNIFORMITIES = tuple(
-    Score(f"uniformity/{name}{suffix}", unit, direction, f"{meaning} of {of}", source)
-    for name, unit, direction, meaning, source in (
-        ("w2", "-W2, at most 0", "max", "minus the 2-Wasserstein distance to N(0, I/d)", _FANG),
-        ("wang_isola", "log, -4 to 0", "min", "log mean Gaussian potential (t = 2)", _WANG),
+_Row = tuple[str, Direction, str, str]  # unit, direction, meaning, source
+_W2: _Row = ("-W2, at most 0", "max", "minus the 2-Wasserstein distance to N(0, I/d)", _FANG)
+_POTENTIAL: _Row = ("log, -4 to 0", "min", "log mean Gaussian potential (t = 2)", _WANG)
+
+
+def _uniformities(name: str, row: _Row) -> tuple[Score, ...]:
+    unit, direction, meaning, source = row
+    parts = {"": "image and text features together", "_image": "image features", "_text": "text features"}
+    return tuple(
+        Score(f"uniformity/{name}{suffix}", unit, direction, f"{meaning} of {of}", source)
+        for suffix, of in parts.items()
     )
-    for suffix, of in (
-        ("", "image and text features together"),
-        ("_image", "image features"),
-        ("_text", "text features"),
-    )
-    for direction in (direction,)  # keeps the literal's type
-)
+
 
 SCORES: dict[str, Score] = {
     score.name: score
@@ -74,7 +74,8 @@ SCORES: dict[str, Score] = {
         Score("geometry/alignment", "squared distance", "min", "mean ||x - y||² over matched pairs", _WANG),
         Score("geometry/margin", "cosine", "max", "matched cosine minus the best other one, both ways", _YCWQ),
         Score("geometry/mismatched", "share", "min", "pairs whose best match is another, both ways", _YCWQ),
-        *_UNIFORMITIES,
+        *_uniformities("w2", _W2),
+        *_uniformities("wang_isola", _POTENTIAL),
         *_RECALLS,
         Score("zeroshot/accuracy", "share", "max", "top-1 by class prompts", _CLIP),
         Score("probe/accuracy", "share", "max", "top-1 of logistic regression on image features", _CLIP),

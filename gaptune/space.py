@@ -183,9 +183,7 @@ class Space:
         combinations: list[dict[str, Any]] = [{}]
         for knob in self.knobs:
             if isinstance(knob.distribution, Real):
-                raise UserError(
-                    f"{knob.name} is continuous; a grid needs choices or integers", file=self.path
-                )
+                raise UserError(f"{knob.name} is continuous; a grid needs choices or integers", file=self.path)
             values = knob.distribution.values[: _LARGEST_GRID + 1]
             longer: list[dict[str, Any]] = []
             for knobs in combinations:
@@ -347,9 +345,7 @@ def _condition(document: Document, name: str, space: Mapping[str, Distribution])
             if other == name:
                 raise UserError(f"{name} depends on itself")
             if other not in space:
-                raise UserError(
-                    f"{name} depends on {other!r}, no knob of this space{did_you_mean(other, space)}"
-                )
+                raise UserError(f"{name} depends on {other!r}, no knob of this space{did_you_mean(other, space)}")
             if isinstance(space[other], Real):
                 raise UserError(f"{name} depends on {other}, which is continuous")
             values = {_value(other, value) for value in (given if isinstance(given, list) else [given])}

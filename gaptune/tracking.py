@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gaptune.ledger import Event, State, SweepRecord, TrialRecord
 from gaptune.methods import expand_method
@@ -58,6 +58,7 @@ class Mirror:
         self._results = results
         self._made_client: MlflowClient | None = None
         self._parent: str | None = None
+        self._experiment = ""
         self._children: dict[int, str] = {}
         self._finished: set[int] = set()
 
@@ -115,9 +116,10 @@ class Mirror:
         if experiment is None:
             local = self._uri.startswith("sqlite:")
             place = (self._results / "mlartifacts").resolve().as_uri() if local else None
-            experiment_id = client.create_experiment(EXPERIMENT, artifact_location=place)
+            experiment_id = str(client.create_experiment(EXPERIMENT, artifact_location=place))
         else:
-            experiment_id = experiment.experiment_id
+            experiment_id = str(experiment.experiment_id)
+        self._experiment = experiment_id
         found = client.search_runs([experiment_id], f"tags.`gaptune.sweep_id` = '{header['id']}'", max_results=1)
         if found:
             self._parent = found[0].info.run_id
@@ -206,7 +208,7 @@ class Mirror:
         header = record.header
         knobs = {**expand_method(trial.knobs), **{k: v for k, v in trial.knobs.items() if k == "method"}}
         run: Run = self._client().create_run(
-            self._client().get_run(self._parent).info.experiment_id,
+            self._experiment,
             start_time=int(trial.drawn_at * 1000),
             run_name=f"{header['name']} {trial.number:04d} {trial.method}",
             tags={

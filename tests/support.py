@@ -1,4 +1,4 @@
-"""What several tests share: a sweep without Ray (a conductor over a real ledger and a real study), and a small real store."""
+"""What several tests share: a sweep without Ray (a conductor over a real ledger and study), and a small real store."""
 
 import itertools
 
@@ -28,14 +28,13 @@ SPACE = Space.from_dict(
 
 def sweep_config(**changes) -> SweepConfig:
     search = {"sampler": "random", "trials": 6} | changes.pop("search", {})
-    return SweepConfig.model_validate(
-        {"objectives": OBJECTIVES, "training": {"epochs": 2}, "search": search} | changes
-    )
+    return SweepConfig.model_validate({"objectives": OBJECTIVES, "training": {"epochs": 2}, "search": search} | changes)
 
 
 def header(sweep: SweepConfig) -> dict:
     objectives = [
-        {"metric": o.metric, "maximize": o.maximize, "reference": o.reference, "ideal": o.ideal} for o in sweep.objectives
+        {"metric": o.metric, "maximize": o.maximize, "reference": o.reference, "ideal": o.ideal}
+        for o in sweep.objectives
     ]
     return {
         "event": "sweep",

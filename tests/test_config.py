@@ -159,9 +159,7 @@ BROKEN: dict[str, tuple[str, int, str]] = {
 
 
 @pytest.mark.parametrize(("text", "line", "gist"), BROKEN.values(), ids=BROKEN)
-def test_bad_sweep_is_one_line_that_says_where_and_what(
-    tmp_path: Path, text: str, line: int, gist: str
-) -> None:
+def test_bad_sweep_is_one_line_that_says_where_and_what(tmp_path: Path, text: str, line: int, gist: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(UserError) as caught:
         load_sweep_config(path)
@@ -184,9 +182,7 @@ def test_knobs_are_all_leaves_but_those_of_the_sweep() -> None:
 
 
 KNOB_VALUES: dict[str, st.SearchStrategy[Any]] = {
-    "temperature.schedule": st.sampled_from(
-        ["learnt", "constant", "linear", "cosine", "exponential", "step"]
-    ),
+    "temperature.schedule": st.sampled_from(["learnt", "constant", "linear", "cosine", "exponential", "step"]),
     "temperature.tau_init": st.floats(0.01, 10),
     "temperature.tau_start": st.floats(1e-3, 10),
     "temperature.steps": st.integers(2, 100),

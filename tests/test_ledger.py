@@ -78,7 +78,7 @@ def test_the_state_is_what_the_events_add_up_to():
 
 
 def test_a_report_said_twice_counts_once():
-    again = EVENTS[:5] + [EVENTS[4] | {"at": 5.5}] + EVENTS[5:]
+    again = [*EVENTS[:5], EVENTS[4] | {"at": 5.5}, *EVENTS[5:]]
     assert replay(again).trials == replay(EVENTS).trials
 
 

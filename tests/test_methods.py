@@ -15,9 +15,7 @@ def config_of(knobs: dict[str, Any]) -> TrialConfig:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_is_called_by_its_family(name: str) -> None:
-    family = (
-        name.removesuffix(name[-3:]) if name.startswith("TS S") else name
-    )  # the setting is not in the name
+    family = name.removesuffix(name[-3:]) if name.startswith("TS S") else name  # the setting is not in the name
     assert name_method(config_of({"method": name})) == family
 
 

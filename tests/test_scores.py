@@ -26,9 +26,7 @@ def test_what_a_trial_is_searched_for_is_there_with_its_direction() -> None:
     assert directions["geometry/gap"] == "min"
     assert directions["uniformity/w2"] == "max"
     assert directions["uniformity/wang_isola"] == "min"
-    assert {directions[f"retrieval/{way}_r{k}"] for way in ("i2t", "t2i", "mean") for k in (1, 5, 10)} == {
-        "max"
-    }
+    assert {directions[f"retrieval/{way}_r{k}"] for way in ("i2t", "t2i", "mean") for k in (1, 5, 10)} == {"max"}
     assert directions["temperature/tau"] == "none"
 
 

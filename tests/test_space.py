@@ -30,11 +30,7 @@ class RandomSuggester:
         self.asked: dict[str, Any] = {}
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        inner = (
-            math.exp(self.random.uniform(math.log(low), math.log(high)))
-            if log
-            else self.random.uniform(low, high)
-        )
+        inner = math.exp(self.random.uniform(math.log(low), math.log(high))) if log else self.random.uniform(low, high)
         self.asked[name] = self.random.choice([low, high, min(max(inner, low), high)])
         return self.asked[name]
 
@@ -160,10 +156,7 @@ def test_paper_space_is_every_method_with_three_seeds() -> None:
 
 
 def test_point_takes_missing_values_from_its_method_then_from_the_defaults(tmp_path: Path) -> None:
-    text = (
-        SCHEDULES
-        + "points:\n  - method: TS S3\n  - {temperature.schedule: constant, training.batch_size: 64}\n"
-    )
+    text = SCHEDULES + "points:\n  - method: TS S3\n  - {temperature.schedule: constant, training.batch_size: 64}\n"
     scheduled, constant = space_of(tmp_path, text).points
     assert scheduled == {
         "temperature.schedule": "linear",

@@ -155,8 +155,7 @@ BROKEN: dict[str, tuple[str, int, str]] = {
         r"depends on swap\.kind = 'soft', not in \{'choice': \['none', 'hard'\]\}",
     ),
     "condition off the steps": (
-        "knobs:\n  training.epochs: {integer: [2, 8], step: 2}\n"
-        "  seed: {choice: [0, 1], when: {training.epochs: 3}}",
+        "knobs:\n  training.epochs: {integer: [2, 8], step: 2}\n  seed: {choice: [0, 1], when: {training.epochs: 3}}",
         3,
         r"training\.epochs = 3, not in",
     ),
@@ -270,8 +269,7 @@ BROKEN: dict[str, tuple[str, int, str]] = {
         "method: input should be",
     ),
     "impossible point": (
-        "knobs:\n  temperature.tau_init: {log_uniform: [0.001, 0.1]}\n"
-        "points:\n  - temperature.tau_init: 0.002\n",
+        "knobs:\n  temperature.tau_init: {log_uniform: [0.001, 0.1]}\npoints:\n  - temperature.tau_init: 0.002\n",
         4,
         r"temperature: tau_init 0\.002 is outside",
     ),
@@ -279,9 +277,7 @@ BROKEN: dict[str, tuple[str, int, str]] = {
 
 
 @pytest.mark.parametrize(("text", "line", "gist"), BROKEN.values(), ids=BROKEN)
-def test_bad_space_is_one_line_that_says_where_and_what(
-    tmp_path: Path, text: str, line: int, gist: str
-) -> None:
+def test_bad_space_is_one_line_that_says_where_and_what(tmp_path: Path, text: str, line: int, gist: str) -> None:
     path = tmp_path / "space.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError) as caught:

@@ -19,7 +19,11 @@ from gaptune.tracking import Mirror, Tracker, default_uri
 
 
 def scores(number, epoch):
-    return {"retrieval/mean_r1": 0.1 * number + 0.01 * epoch, "geometry/gap": 1.0 / (1 + number + epoch), "temperature/tau": 0.07}
+    return {
+        "retrieval/mean_r1": 0.1 * number + 0.01 * epoch,
+        "geometry/gap": 1.0 / (1 + number + epoch),
+        "temperature/tau": 0.07,
+    }
 
 
 def play(stage, *, close=None):
@@ -140,9 +144,10 @@ def free_port():
 
 @contextmanager
 def mlflow_server(folder, port):
+    command = f"mlflow server --backend-store-uri sqlite:///{folder / 'server.db'} --host 127.0.0.1 --port {port}"
+    command += f" --artifacts-destination {folder / 'artifacts'} --workers 1"
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
-        + ["--artifacts-destination", str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
+        [sys.executable, "-m", *command.split()],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

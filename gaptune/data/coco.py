@@ -172,7 +172,7 @@ def _decode(path: Path, side: int) -> Pixels | None:
         with Image.open(path) as image:
             image.draft("RGB", (2 * side, 2 * side))  # lets JPEG be decoded at a fraction of its size
             square = ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.BICUBIC)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # as Pillow's decoders raise them
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # SyntaxError: broken PNG chunks
         return None
     return np.asarray(square)
 
@@ -181,6 +181,5 @@ def _check_share(split: str, broken: list[str], total: int, most: float) -> None
     if len(broken) > most * total or len(broken) == total:
         named = ", ".join(broken[:_NAMED_IN_ERROR]) + (", ..." if len(broken) > _NAMED_IN_ERROR else "")
         raise UserError(
-            f"{len(broken)} of {total} {split} images are missing or broken "
-            f"(--max-broken allows {most:.2%}): {named}"
+            f"{len(broken)} of {total} {split} images are missing or broken (--max-broken allows {most:.2%}): {named}"
         )

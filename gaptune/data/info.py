@@ -51,16 +51,11 @@ def _losses(store: Store) -> Iterator[tuple[str, str]]:
     if "truncated" in source:
         yield "truncated", f"{source['truncated']:,} captions longer than {store.meta.context_length} tokens"
     if "broken" in source:
-        named = source["skipped"][:_NAMED]
-        more = ", ..." if source["broken"] > len(named) else ""
-        yield "skipped", f"{source['broken']:,} broken or missing images" + (
-            f": {', '.join(named)}{more}" if named else ""
-        )
+        named = [*source["skipped"][:_NAMED], *(["..."] if source["broken"] > _NAMED else [])]
+        yield "skipped", f"{source['broken']:,} broken or missing images {', '.join(named)}".rstrip()
     if "without_captions" in source:
-        yield "left out", (
-            f"{source['without_captions']:,} images without captions, "
-            f"{source['without_image']:,} captions without an image"
-        )
+        yield "no captions", f"{source['without_captions']:,} images"
+        yield "no image", f"{source['without_image']:,} captions"
 
 
 def _origin(store: Store) -> str:

@@ -1,8 +1,8 @@
 """The embedded data: procedural scenes of colored shapes with imperfect captions, made on first use.
 
 A scene has one to three objects on a background. Captions are built from templates with synonyms and leave
-out attributes at random, as people do, so that many captions fit several images. The splits ``probe_train`` and
-``probe_test`` have one object each, labelled by its shape.
+out attributes at random, as people do, so that many captions fit several images. The splits ``probe_train``
+and ``probe_test`` have one object each, labelled by its shape.
 """
 
 from __future__ import annotations

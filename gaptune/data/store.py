@@ -86,9 +86,7 @@ class Split:
         counts = [np.diff(chunk.offsets.to_numpy()) for chunk in table["tokens"].chunks]
         self.offsets: npt.NDArray[np.int64] = np.cumsum(np.concatenate([[0], *counts]), dtype=np.int64)
         labels = table["label"]
-        self.labels: npt.NDArray[np.int64] | None = (
-            None if labels.null_count else labels.to_numpy().astype(np.int64)
-        )
+        self.labels: npt.NDArray[np.int64] | None = None if labels.null_count else labels.to_numpy().astype(np.int64)
 
     def __len__(self) -> int:
         """Number of images."""
@@ -189,9 +187,7 @@ def read_store(path: Path) -> Store:
         size = file.stat().st_size if file.exists() else -1
         if size != split.bytes:
             raise UserError(f"corrupt store: {file} has {max(size, 0)} bytes, expected {split.bytes}")
-    empty = [name for name in ("train", "val") if name not in meta.splits or not meta.splits[name].images]
-    if empty:
-        raise UserError(f"empty data: {path} has no {' and no '.join(empty)} images")
+    _refuse_empty(path, meta.splits)
     return Store(path, meta)
 
 
@@ -212,7 +208,6 @@ class StoreWriter:
     def __init__(self, out: Path, image_size: int, context_length: int) -> None:
         if out.exists():
             raise UserError(f"{out} exists; remove it or give another --out")
-        out.parent.mkdir(parents=True, exist_ok=True)
         self._out = out
         self._partial = out.with_name(f"{out.name}.partial-{os.getpid()}")
         self._image_size = image_size
@@ -232,20 +227,34 @@ class StoreWriter:
         self._vocabulary: set[int] = set()
 
     def __enter__(self) -> StoreWriter:
-        """Makes the folder in which it is built."""
+        """Makes the folder in which it is built.
+
+        Raises:
+            UserError: The folder cannot be made.
+        """
         shutil.rmtree(self._partial, ignore_errors=True)
-        self._partial.mkdir()
+        try:
+            self._partial.mkdir(parents=True)
+        except OSError as fault:
+            raise UserError(f"cannot write {self._out}: {fault}") from None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Removes what is unfinished."""
+        """Removes what is unfinished.
+
+        Raises:
+            UserError: The disk is full, or writing failed in another way.
+        """
         try:
             for file in self._files.values():
                 file.close()
-        finally:  # closing writes a footer, for which a full disk has no room
-            shutil.rmtree(self._partial, ignore_errors=True)
+        except OSError as failed:  # closing writes a footer, for which a full disk has no room either
+            fault = fault or failed
+        shutil.rmtree(self._partial, ignore_errors=True)
+        if isinstance(fault, OSError):
+            raise UserError(f"cannot write {self._out}: {str(fault).splitlines()[0]}") from None
 
     def add(
         self,
@@ -298,7 +307,8 @@ class StoreWriter:
             prompt_tokens: Tokens that classes and prompts need beside those of the captions.
 
         Raises:
-            UserError: Another process has built the same folder meanwhile.
+            UserError: It has no ``train`` or no ``val`` images, or another process has built the same folder
+                meanwhile.
         """
         splits = {}
         for split in list(self._files):
@@ -307,6 +317,7 @@ class StoreWriter:
             path = self._partial / f"{split}.arrow"
             images, captions = self._counts[split]
             splits[split] = SplitMeta(images, captions, bytes=path.stat().st_size, sha256=_sha256(path))
+        _refuse_empty(self._out, splits)
         if prompt_tokens is not None:
             self._vocabulary.update(np.unique(prompt_tokens).tolist())
         meta = StoreMeta(
@@ -336,6 +347,12 @@ class StoreWriter:
             columns = zip(zip(*rows, strict=True), self._schema.types, strict=True)
             arrays = [pa.array(values, type_) for values, type_ in columns]
             self._files[split].write_batch(pa.record_batch(arrays, schema=self._schema))
+
+
+def _refuse_empty(path: Path, splits: Mapping[str, SplitMeta]) -> None:
+    empty = [name for name in ("train", "val") if name not in splits or not splits[name].images]
+    if empty:
+        raise UserError(f"empty data: {path} has no {' and no '.join(empty)} images")
 
 
 def _bytes_view(array: Any) -> npt.NDArray[np.uint8]:

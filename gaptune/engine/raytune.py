@@ -40,9 +40,7 @@ class _NotSaved:
 class _Searcher(_NotSaved, Searcher):  # type: ignore[misc]  # ray is untyped
     """Hands out the conductor's trials."""
 
-    def __init__(
-        self, conductor: Conductor, describe: Callable[[TrialRecord], dict[str, Any]], most: int
-    ) -> None:
+    def __init__(self, conductor: Conductor, describe: Callable[[TrialRecord], dict[str, Any]], most: int) -> None:
         super().__init__()
         self._conductor = conductor
         self._describe = describe
@@ -60,9 +58,7 @@ class _Searcher(_NotSaved, Searcher):  # type: ignore[misc]  # ray is untyped
         self._handed_out.add(trial.number)
         return self._describe(trial)
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: the scheduler has already said it."""
 
     def save(self, checkpoint_path: str) -> None:
@@ -84,11 +80,7 @@ class _Scheduler(_NotSaved, FIFOScheduler):  # type: ignore[misc]
         if FAULT in result:
             self._conductor.failed(number, result[FAULT])
             return str(TrialScheduler.STOP)
-        scores = {
-            name.removeprefix("scores/"): value
-            for name, value in result.items()
-            if name.startswith("scores/")
-        }
+        scores = {name.removeprefix("scores/"): value for name, value in result.items() if name.startswith("scores/")}
         goes_on = self._conductor.reported(number, result["epoch"], result["step"], scores)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
@@ -132,7 +124,11 @@ def start_ray(resources: Resources, address: str | None) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     if ray.is_initialized():
         return
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    quiet: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "configure_logging": True,
+    }
     if address is not None:
         ray.init(address=address, **quiet)
         return

@@ -1,13 +1,13 @@
 """Early stopping for several objectives: asynchronous successive halving over non-dominated layers.
 
 Follows Schmucker et al. 2021 (arXiv 2106.12639): at each rung a trial is ranked, by ``gaptune.pareto.priority``, among
-all trials that have reached the rung before it, and goes on if it is among the best ⌊n/η⌋ of the n (at least one, so the
-first to come goes on). Asynchronous: nobody waits for a rung to fill.
+all trials that have reached the rung before it, and goes on if it is among the best ⌊n/η⌋ of the n (at least one, so
+the first to come goes on). Asynchronous: nobody waits for a rung to fill.
 
-A rung is a *share* of a trial's own schedule, not a number of epochs: trials of different length are compared at the same
-share of their learning-rate and temperature schedules. That is not enough for a trial whose τ is still to move a long way:
-its scores say little of where it will end. Such trials form a cohort of their own at each rung (``settled``), and the ⌊n/η⌋
-counts within the cohort.
+A rung is a *share* of a trial's own schedule, not a number of epochs: trials of different length are compared at the
+same share of their learning-rate and temperature schedules. That is not enough for a trial whose τ is still to move
+a long way: its scores say little of where it will end. Such trials form a cohort of their own at each rung, and
+the ⌊n/η⌋ counts within the cohort.
 """
 
 from __future__ import annotations
@@ -47,9 +47,7 @@ class Stopper:
         self._rungs: dict[tuple[int, int, str], Rung] = {}
         self._level: dict[int, int] = {}
 
-    def decide(
-        self, number: int, epoch: int, epochs: int, point: Sequence[float], cohort: str = ""
-    ) -> str | None:
+    def decide(self, number: int, epoch: int, epochs: int, point: Sequence[float], cohort: str = "") -> str | None:
         """Takes in a report, and decides when it is the trial's first at or past a rung.
 
         Args:
@@ -66,7 +64,9 @@ class Stopper:
             return None
         bracket = self.bracket(number)
         level = self._level.get(number, bracket)
-        reached = [later for later in range(level, len(self._shares)) if epoch >= rung_epoch(self._shares[later], epochs)]
+        reached = [
+            later for later in range(level, len(self._shares)) if epoch >= rung_epoch(self._shares[later], epochs)
+        ]
         if not reached:
             return None
         self._level[number] = reached[-1] + 1

@@ -42,9 +42,7 @@ class Asker:
         folder: Where the study is kept; None keeps it in memory.
     """
 
-    def __init__(
-        self, space: Space, sweep: SweepConfig, record: SweepRecord, folder: Path | None = None
-    ) -> None:
+    def __init__(self, space: Space, sweep: SweepConfig, record: SweepRecord, folder: Path | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = space
         self._study = optuna.create_study(

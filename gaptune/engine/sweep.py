@@ -1,7 +1,8 @@
 """A sweep from its two YAML files to its results: prepared, run, closed.
 
-What is in a sweep's folder: ``ledger.jsonl`` (the truth), ``space.yaml`` and ``sweep.yaml`` (as resolved), ``study.journal``
-(Optuna's mirror), ``trials/NNNN`` (checkpoints), ``front.png``, ``results.parquet``, and ``ray`` (Ray's own files).
+What is in a sweep's folder: ``ledger.jsonl`` (the truth), ``space.yaml`` and ``sweep.yaml`` (as resolved),
+``study.journal`` (Optuna's mirror), ``trials/NNNN`` (checkpoints), ``front.png``, ``results.parquet``, and ``ray``
+(Ray's own files).
 """
 
 from __future__ import annotations
@@ -223,9 +224,7 @@ def _what_matters(header: Event) -> dict[str, Any]:
     return flat
 
 
-def _write_results(
-    record: SweepRecord, folder: Path, mirror: Mirror, tracker: Tracker, display: Display
-) -> None:
+def _write_results(record: SweepRecord, folder: Path, mirror: Mirror, tracker: Tracker, display: Display) -> None:
     """Draws and writes what is made from the ledger, here and on the sweep's MLflow run."""
     summary = summarize(record)
     plot_front(record, summary, folder / "front.png")

@@ -22,8 +22,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
     """Runs the trial that its config describes, one epoch per ``step``.
 
     The config holds ``number``, ``config`` (a TrialConfig as a mapping), ``store``, ``checkpoints`` and ``threads``. A
-    result holds ``epoch``, ``step`` and ``scores``, or, when the trial cannot go on and trying again would not help, the
-    reason under ``gaptune_fault``. Any other exception is left to Ray, which may try the trial again.
+    result holds ``epoch``, ``step`` and ``scores``, or, when the trial cannot go on and trying again would not help,
+    the reason under ``gaptune_fault``. Any other exception is left to Ray, which may try the trial again.
     """
 
     def setup(self, config: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """How the two kinds of embeddings lie to each other: gap, alignment, margin, mismatched pairs.
 
-Everything takes matched pairs: ``x`` and ``y`` of shape (n, d), L2-normalized, row i of one belonging to row i of the other.
+Everything takes matched pairs: ``x`` and ``y`` of shape (n, d), L2-normalized, row i of one belonging to row i of the
+other.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ def margin_and_mismatched(x: Tensor, y: Tensor) -> tuple[float, float]:
         y: Shape (n, d).
 
     Returns:
-        The cross-modal margin (cosine of the match minus the best other cosine, mean over pairs and both directions, in [-2, 2]), and
-        the share of points, over both directions, whose best match is another one. A tie counts as mismatched.
+        The cross-modal margin (cosine of the match minus the best other cosine, mean over pairs and both directions,
+        in [-2, 2]), and the share of points, over both directions, whose best match is another one. A tie counts as
+        mismatched.
 
     Raises:
         ValueError: The shapes do not match, or there is a single pair, which has no other.

@@ -14,9 +14,10 @@ _KS = (1, 5, 10)
 def recalls(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, float]:
     """Recall@1, 5 and 10 in both directions, and their mean.
 
-    Image to text: an image is right when any of its captions is among the best k. Text to image: a caption is right when its image is
-    among the best k; the mean is over captions (Karpathy & Fei-Fei 2015, as in CLIP_benchmark). What ties with the right one counts as
-    better, so that features that have collapsed score nothing instead of everything.
+    Image to text: an image is right when any of its captions is among the best k. Text to image: a caption is right
+    when its image is among the best k; the mean is over captions (Karpathy & Fei-Fei 2015, as in CLIP_benchmark).
+    What ties with the right one counts as better, so that features that have collapsed score nothing instead of
+    everything.
 
     Args:
         images: Shape (n, d), L2-normalized.

@@ -13,7 +13,8 @@ _BLOCK = 2048
 def w2(x: Tensor) -> float:
     """Minus the 2-Wasserstein distance between a Gaussian fitted to the features and N(0, I/d) (Fang et al. 2024).
 
-    -sqrt(||μ||² + 1 + tr(S) - 2/sqrt(d) · tr(S^½)), with S the covariance (divided by n) in float64. At most 0; higher is better.
+    -sqrt(||μ||² + 1 + tr(S) - 2/sqrt(d) · tr(S^½)), with S the covariance (divided by n) in float64. At most 0;
+    higher is better.
 
     Args:
         x: Shape (n, d), L2-normalized.
@@ -31,7 +32,7 @@ def w2(x: Tensor) -> float:
 
 
 def wang_isola(x: Tensor, t: float = 2.0) -> float:
-    """log mean exp(-t ||x_i - x_j||²) over all pairs i < j (Wang & Isola 2020); lower is better.
+    """Log mean exp(-t ||x_i - x_j||²) over all pairs i < j (Wang & Isola 2020); lower is better.
 
     In [-2t n/(n-1), 0], so for t = 2 and many features in [-4, 0].
 

@@ -35,7 +35,7 @@ def frame(record: SweepRecord) -> pd.DataFrame:
 def write_parquet(record: SweepRecord, path: Path) -> None:
     """Writes ``frame(record)`` as Parquet; a column whose values are of several types becomes text."""
     table = frame(record)
-    for name in table.columns[table.dtypes == object]:
+    for name in table.columns[[kind == "object" for kind in table.dtypes]]:
         kinds = {type(value) for value in table[name].dropna()}
         if len(kinds) > 1:
             table[name] = table[name].map(lambda value: None if value is None else str(value))

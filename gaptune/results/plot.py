@@ -29,8 +29,10 @@ def plot_front(record: SweepRecord, summary: Summary, path: Path) -> None:
     figure = Figure(figsize=(6.4 * len(pairs), 5.0), layout="constrained")
     for axes, (first, second) in zip(figure.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True):
         _panel(axes, record, summary, first, second)
-    corners = "hypervolume %.4f" % summary.hypervolume
-    figure.suptitle(f"{record.name}: {len(summary.front)} of {record.count(State.COMPLETE)} trials on the front, {corners}")
+    corners = f"hypervolume {summary.hypervolume:.4f}"
+    figure.suptitle(
+        f"{record.name}: {len(summary.front)} of {record.count(State.COMPLETE)} trials on the front, {corners}"
+    )
     figure.savefig(path, dpi=150)
 
 
@@ -75,7 +77,7 @@ def _staircase(axes: Axes, record: SweepRecord, summary: Summary, first: int, se
     axes.step(
         [point[first] for point in points],
         [point[second] for point in points],
-        where="pre" if record.objectives[second]["maximize"] == record.objectives[first]["maximize"] else "post",
+        where="pre" if record.objectives[first]["maximize"] else "post",
         color="0.4",
         linewidth=1.0,
         linestyle="--",

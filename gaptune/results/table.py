@@ -41,18 +41,22 @@ def short(value: Any) -> str:
 def front_table(record: SweepRecord, summary: Summary) -> RenderableType:
     """The front as a table, with the hypervolume and the counts below it."""
     arrows = {o["metric"]: " ↑" if o["maximize"] else " ↓" for o in record.objectives}
-    table = Table(box=SIMPLE_HEAD, title=f"Pareto front of {record.name}", title_justify="left", pad_edge=False)
+    title = f"Pareto front of {record.name}"
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
     rows = [trial_row(record, trial) for trial in summary.front]
     used = [name for name in (rows[0] if rows else ()) if any(row[name] is not None for row in rows)]
-    for name in used:
-        leaf = name.split("/", 1)[-1] if "/" in name else name.split(".", 1)[-1]
-        group = "" if leaf == name else name[: -len(leaf) - 1] + "\n"
+    leaves = [name.replace("/", ".").rsplit(".", 1)[-1] for name in used]
+    for name, leaf in zip(used, leaves, strict=True):
         number = any(isinstance(row[name], int | float) for row in rows)
-        table.add_column(group + leaf + arrows.get(name, ""), justify="right" if number else "left")
+        heading = leaf if leaves.count(leaf) == 1 else name.replace(".", ". ")
+        table.add_column(heading + arrows.get(name, ""), justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(short(row[name]) for name in used))
     if not rows:
-        return Group(Text(f"No trial of {record.name} has been completed: there is no front."), _footer(record, summary))
+        return Group(
+            Text(f"No trial of {record.name} has been completed: there is no front."),
+            _footer(record, summary),
+        )
     return Group(table, _footer(record, summary))
 
 

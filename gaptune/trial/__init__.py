@@ -1,4 +1,4 @@
-"""The science of one training: model, temperature, swap, loss, loop, checkpoint. Knows nothing of ray, optuna or mlflow."""
+"""The science of one training: model, temperature, swap, loss, loop, checkpoint; no ray, optuna or mlflow."""
 
 from gaptune.trial.loop import NonFinite, Report, train
 

@@ -15,8 +15,8 @@ from gaptune.trial.streams import generator
 def augment(images: Tensor, knobs: Augment, side: int, seed: int, step: int) -> Tensor:
     """Crops, resizes and mirrors images.
 
-    A crop keeps a share of the area drawn from [crop_min, 1], at an aspect ratio drawn log-uniformly from [3/4, 4/3], as torchvision's
-    ``RandomResizedCrop`` does.
+    A crop keeps a share of the area drawn from [crop_min, 1], at an aspect ratio drawn log-uniformly from [3/4, 4/3],
+    as torchvision's ``RandomResizedCrop`` does.
 
     Args:
         images: Float, shape (n, 3, height, width).
@@ -41,7 +41,8 @@ def augment(images: Tensor, knobs: Augment, side: int, seed: int, step: int) -> 
     boxes = torch.zeros(n, 2, 3)
     boxes[:, 0, 0], boxes[:, 0, 2] = width * sign, (2.0 * x - 1.0) * (1.0 - width)
     boxes[:, 1, 1], boxes[:, 1, 2] = height, (2.0 * y - 1.0) * (1.0 - height)
-    grid = F.affine_grid(boxes.to(images.device), [n, 3, side, side], align_corners=False)
+    with torch.autocast(images.device.type, enabled=False):  # coordinates in bf16 would be off by pixels
+        grid = F.affine_grid(boxes.to(images.device), [n, 3, side, side], align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 

@@ -46,8 +46,10 @@ class Checkpoints:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        for old in self._newest_first()[_KEEP:]:
-            old.unlink()
+        others = [other for other in self._newest_first() if other != path]
+        for other in others:  # a newer one was passed over as damaged, or the training would not be here
+            if other > path or other not in others[: _KEEP - 1]:
+                other.unlink()
 
     def load(self) -> dict[str, Any] | None:
         """The newest checkpoint that is whole; None if there is none.

@@ -54,9 +54,7 @@ class Evaluator:
     def _classification(self, model: Clip) -> dict[str, float]:
         meta = self._store.meta
         prompts = [template.format(name) for name in meta.classes for template in meta.prompts]
-        classes = class_embeddings(
-            self._texts(model, tokenize(prompts, meta.context_length)), len(meta.classes)
-        )
+        classes = class_embeddings(self._texts(model, tokenize(prompts, meta.context_length)), len(meta.classes))
         features, labels = {}, {}
         for name in ("probe_train", "probe_test"):
             split = self._store.split(name)

@@ -28,7 +28,7 @@ from gaptune.trial.swap import swap, swaps_at
 from gaptune.trial.temperature import LogitScale
 
 
-class NonFinite(ArithmeticError):
+class NonFinite(ArithmeticError):  # noqa: N818  (what it says, not that it is an error, matters)
     """A loss or feature is NaN or infinite: the training has diverged, and its weights were not updated with it."""
 
 
@@ -50,21 +50,23 @@ class Report:
 def train(config: TrialConfig, store: Store, *, checkpoints: Path | None = None) -> Iterator[Report]:
     """Trains a CLIP from scratch and yields a report after each epoch.
 
-    Everything random is decided by ``config.seed`` and a position, so trials of one seed start from the same weights and see the same
-    batches whatever their other knobs, and a training that goes on from a checkpoint ends with the same weights as one that ran through.
+    Everything random is decided by ``config.seed`` and a position, so trials of one seed start from the same weights
+    and see the same batches whatever their other knobs, and a training that goes on from a checkpoint ends with the
+    same weights as one that ran through.
 
     Args:
         config: The trial.
         store: Its data.
-        checkpoints: A folder for checkpoints, one per epoch. If it holds one of this configuration, the training goes on from there: first
-            comes the checkpoint's own report again, in case nobody heard it, then the rest.
+        checkpoints: A folder for checkpoints, one per epoch. If it holds one of this configuration, the training goes
+            on from there: first comes the checkpoint's own report again, in case nobody heard it, then the rest.
 
     Yields:
         A report per epoch.
 
     Raises:
         NonFinite: The loss or a feature is not finite.
-        UserError: Model and data do not fit, the batch is larger than the data, or the checkpoints are of another configuration.
+        UserError: Model and data do not fit, the batch is larger than the data, or the checkpoints are of another
+            configuration.
     """
     trial = _Trial(config, store)
     kept = Checkpoints(checkpoints) if checkpoints is not None else None
@@ -95,7 +97,7 @@ class _Trial:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             model = Clip(config.model, store.meta)
-        self.model = model.to(self._device, memory_format=torch.channels_last).train()
+        self.model = model.to(self._device).to(memory_format=torch.channels_last).train()
         self.scale = LogitScale(config.temperature).to(self._device)
         self.optimizer = make_optimizer(self.model, self.scale.nu, config)
         self._evaluate = Evaluator(store, self._device, config.training.precision)

@@ -45,7 +45,10 @@ def known_models() -> list[str]:
     """The presets, and the models that open_clip has a configuration for."""
     package = importlib.util.find_spec("open_clip")
     folders = [Path(place) for place in (package.submodule_search_locations or [])] if package else []
-    return [*PRESETS, *sorted(file.stem for folder in folders for file in (folder / "model_configs").glob("*.json"))]
+    return [
+        *PRESETS,
+        *sorted(file.stem for folder in folders for file in (folder / "model_configs").glob("*.json")),
+    ]
 
 
 class Clip(nn.Module):
@@ -64,6 +67,10 @@ class Clip(nn.Module):
         UserError: The model is unknown, cannot be built without a download, or is too short for the captions.
     """
 
+    _lookup: Tensor
+    _mean: Tensor
+    _std: Tensor
+
     def __init__(self, model: Model, data: StoreMeta) -> None:
         super().__init__()
         check_model(model)
@@ -77,8 +84,9 @@ class Clip(nn.Module):
                 f"{model.name} reads {self.context_length} tokens, the store has captions of {data.context_length}; "
                 f"build it with --context {self.context_length}"
             )
-        # Row 0 is for padding and unknown tokens; ascending ids keep the end token the highest, where open_clip looks for it.
-        lookup = torch.arange(_CLIP_VOCABULARY) if not compact else torch.zeros(_CLIP_VOCABULARY, dtype=torch.int64)
+        # Row 0 is for padding and unknown tokens; ascending ids keep the end token the highest, where open_clip
+        # looks for it.
+        lookup = torch.zeros(_CLIP_VOCABULARY, dtype=torch.int64) if compact else torch.arange(_CLIP_VOCABULARY)
         if compact:
             lookup[torch.tensor(data.vocabulary)] = torch.arange(1, len(data.vocabulary) + 1)
         self.register_buffer("_lookup", lookup, persistent=False)
@@ -86,7 +94,7 @@ class Clip(nn.Module):
         self.register_buffer("_std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
 
     def pixels(self, images: Tensor) -> Tensor:
-        """Stored images, uint8 of shape (n, side, side, 3), as normalized floats of shape (n, 3, side, side) in channels_last."""
+        """Stored images, uint8 (n, side, side, 3), as normalized floats (n, 3, side, side) in channels_last."""
         scaled = images.permute(0, 3, 1, 2).float().div_(255.0)
         return scaled.sub_(self._mean).div_(self._std)
 

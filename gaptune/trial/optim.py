@@ -13,7 +13,8 @@ from gaptune.config import TrialConfig
 def make_optimizer(model: nn.Module, nu: nn.Parameter, config: TrialConfig) -> AdamW:
     """AdamW with three groups: weights with decay; norms and biases without; ν without, at a learning rate of its own.
 
-    As in open_clip's trainer, what has fewer than two dimensions, or "bn", "ln", "bias" in its name, has no weight decay.
+    As in open_clip's trainer, what has fewer than two dimensions, or "bn", "ln", "bias" in its name, has no weight
+    decay.
 
     Args:
         model: Its trainable parameters are optimized.
@@ -21,7 +22,8 @@ def make_optimizer(model: nn.Module, nu: nn.Parameter, config: TrialConfig) -> A
         config: Knobs of optimizer and temperature.
     """
     knobs = config.optimizer
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             excluded = parameter.ndim < 2 or any(part in name for part in ("bn", "ln", "bias"))

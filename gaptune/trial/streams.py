@@ -1,7 +1,7 @@
 """Random numbers without state: each use has its own stream, decided by the seed, a name and a position.
 
-So a trial that goes on from a checkpoint draws what it would have drawn, and switching one thing on (a swap, say) changes nothing
-that another thing draws.
+So a trial that goes on from a checkpoint draws what it would have drawn, and switching one thing on (a swap, say)
+changes nothing that another thing draws.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def scheduled_tau(knobs: Temperature, progress: float) -> float:
     if knobs.schedule == "constant":
         return start
     if knobs.schedule == "exponential":
-        return start * (end / start) ** moved
+        return float(start * (end / start) ** moved)
     if knobs.schedule == "cosine":
         moved = (1.0 - math.cos(math.pi * moved)) / 2.0
     elif knobs.schedule == "step":

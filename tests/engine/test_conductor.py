@@ -3,13 +3,13 @@
 import optuna
 import pytest
 from optuna.trial import TrialState
-
 from support import SPACE, Stage, sweep_config
 
 from gaptune.engine.study import make_sampler
 from gaptune.ledger import State, read_events, replay
 from gaptune.results import summarize
 from gaptune.space import Space
+
 
 @pytest.fixture
 def stage(tmp_path):
@@ -63,7 +63,11 @@ def test_a_broken_trial_fails_with_its_reason_and_stays_off_the_front(stage):
     stage.conductor.failed(2, "exception: ValueError: x")
     stage.conductor.failed(2, "again")
     trial = stage.record.trials[2]
-    assert (trial.state, trial.reason, trial.retries) == (State.FAIL, "exception: ValueError: x", ["worker lost"])
+    assert (trial.state, trial.reason, trial.retries) == (
+        State.FAIL,
+        "exception: ValueError: x",
+        ["worker lost"],
+    )
     assert [trial.number for trial in summarize(stage.record).front] == [1]
 
 

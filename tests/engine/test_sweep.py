@@ -28,9 +28,7 @@ def sweep(tmp_path, store, *, name="s", **yaml):
     results = tmp_path / "results"
     plan = prepare(load_space(space), load_sweep_config(config), name=name, results=results, now=time.time())
     with Display(Console(file=out, width=200)) as display:
-        record = run(
-            plan, display=display, results=results, tracking_uri=None, address=None, clock=time.time
-        )
+        record = run(plan, display=display, results=results, tracking_uri=None, address=None, clock=time.time)
     return record, results / name, out.getvalue()
 
 
@@ -57,7 +55,7 @@ def test_the_folder_has_what_a_person_looks_for(finished):
 
 
 def test_mlflow_reads_back_what_the_ledger_says(finished):
-    base, record, folder, _ = finished
+    base, record, _, _ = finished
     client = MlflowClient(tracking_uri=default_uri(base / "results"))
     experiment = client.get_experiment_by_name("gaptune")
     runs = client.search_runs([experiment.experiment_id])
@@ -65,7 +63,10 @@ def test_mlflow_reads_back_what_the_ledger_says(finished):
     (parent,) = [run for run in runs if "gaptune.sweep_id" in run.data.tags]
     assert parent.info.status == "FINISHED"
     assert "sweep/hypervolume" in parent.data.metrics
-    assert {file.path for file in client.list_artifacts(parent.info.run_id)} >= {"front.png", "results.parquet"}
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} >= {
+        "front.png",
+        "results.parquet",
+    }
     for number, trial in record.trials.items():
         run = children[number]
         assert run.info.status == "FINISHED"
@@ -76,7 +77,7 @@ def test_mlflow_reads_back_what_the_ledger_says(finished):
 
 
 def test_workers_are_reused(finished):
-    _, record, folder, _ = finished
+    _, record, _, _ = finished
     later = [trial for trial in record.trials.values() if trial.number >= 2]
     first_report = [trial.reports[0].at - trial.started_at for trial in later]
     assert min(first_report) < 8  # importing torch and open_clip anew takes longer
@@ -128,7 +129,13 @@ def test_a_worker_reports_epochs_and_tells_out_of_memory_apart(tmp_path, small_s
     import gaptune.trial
 
     config = {"model": {"name": "scenes-tiny"}, "training": {"epochs": 2, "batch_size": 64}}
-    task = {"number": 0, "config": config, "store": str(small_store), "checkpoints": str(tmp_path / "c"), "threads": 1}
+    task = {
+        "number": 0,
+        "config": config,
+        "store": str(small_store),
+        "checkpoints": str(tmp_path / "c"),
+        "threads": 1,
+    }
     worker = Worker(task)
     first = worker.step()
     assert (first["epoch"], first["step"]) == (1, 3)

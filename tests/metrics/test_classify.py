@@ -20,9 +20,7 @@ def test_zero_shot_agrees_with_a_loop(n, classes, d, seed):
 
 def test_a_tie_with_another_class_is_wrong():
     images, texts = torch.eye(3)[[0, 1, 2]], torch.eye(3)[[0, 0, 1]]
-    assert zero_shot(images, texts, torch.tensor([0, 2, 2])) == pytest.approx(
-        1 / 3
-    )  # only the second is alone
+    assert zero_shot(images, texts, torch.tensor([0, 2, 2])) == pytest.approx(1 / 3)  # only the second is alone
     assert zero_shot(images, unit(1, 3, dtype=torch.float32).repeat(4, 1), torch.tensor([0, 1, 2])) == 0.0
 
 

@@ -114,9 +114,7 @@ def test_a_single_pair_has_no_margin():
 
 
 @pytest.mark.parametrize("metric", [gap, alignment, margin_and_mismatched])
-@pytest.mark.parametrize(
-    ("x", "y"), [((5, 4), (6, 4)), ((5, 4), (5, 3)), ((0, 4), (0, 4)), ((5,), (5,))], ids=str
-)
+@pytest.mark.parametrize(("x", "y"), [((5, 4), (6, 4)), ((5, 4), (5, 3)), ((0, 4), (0, 4)), ((5,), (5,))], ids=str)
 def test_what_is_not_matched_pairs_is_refused(metric, x, y):
     with pytest.raises(ValueError, match="matched pairs"):
         metric(torch.zeros(x), torch.zeros(y))

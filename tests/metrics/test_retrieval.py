@@ -20,10 +20,10 @@ def plain_recalls(images, texts, owner):
     for k in (1, 5, 10):
         i2t, t2i = [], []
         for i, row in enumerate(cosine):
-            ranking = sorted(range(len(texts)), key=lambda j: (-row[j], owner[j] == i))  # noqa: B023
+            ranking = sorted(range(len(texts)), key=lambda j: (-row[j], owner[j] == i))
             i2t.append(any(owner[j] == i for j in ranking[:k]))
         for j, mine in enumerate(owner):
-            ranking = sorted(range(len(images)), key=lambda i: (-cosine[i][j], i == mine))  # noqa: B023
+            ranking = sorted(range(len(images)), key=lambda i: (-cosine[i][j], i == mine))
             t2i.append(mine in ranking[:k])
         scores[f"retrieval/i2t_r{k}"] = sum(i2t) / len(i2t)
         scores[f"retrieval/t2i_r{k}"] = sum(t2i) / len(t2i)
@@ -33,14 +33,12 @@ def plain_recalls(images, texts, owner):
 
 @st.composite
 def captioned(draw, coarse):
-    """Images with one to four captions each; ``coarse`` features are small integers, which tie often and exactly."""
+    """Images with one to four captions each; ``coarse`` features are small integers, which tie exactly."""
     counts = draw(st.lists(st.integers(1, 4), min_size=1, max_size=14))
     owner = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     seed, d = draw(st.integers(0, 2**16)), draw(st.integers(2, 6))
     images, noise = unit(len(counts), d, seed), unit(len(owner), d, seed + 1)
-    texts = torch.nn.functional.normalize(
-        images[owner] + draw(st.sampled_from([0.1, 1.0, 5.0])) * noise, dim=1
-    )
+    texts = torch.nn.functional.normalize(images[owner] + draw(st.sampled_from([0.1, 1.0, 5.0])) * noise, dim=1)
     if coarse:
         images, texts = (images * 1.5).round(), (texts * 1.5).round()
     return images, texts, owner
@@ -84,7 +82,7 @@ def test_perfect_features_find_everything():
     assert set(recalls(torch.eye(30), torch.eye(30), torch.arange(30)).values()) == {1.0}
 
 
-# 1025 leaves a single row for a second block, were blocks not evened out: one row is summed up otherwise than many.
+# Of 1025, uneven blocks would leave a single row for the last, and one row is summed up otherwise than many.
 @pytest.mark.parametrize("n", [11, 512, 1025, 1500])
 @pytest.mark.parametrize("captions", [1, 2])
 @pytest.mark.parametrize("d", [64, 100])

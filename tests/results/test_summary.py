@@ -65,13 +65,30 @@ def test_a_sweep_without_completed_trials_says_so(tmp_path):
 
 def test_the_table_shows_objectives_gap_tau_knobs_and_method(stage):
     text = text_of(front_table(stage.record, summarize(stage.record)))
-    for part in ("mean_r1 ↑", "gap ↓", "tau", "tau_start", "schedule", "FLT", "4 COMPLETE", "1 FAIL", "hypervolume 0."):
+    for part in (
+        "mean_r1 ↑",
+        "gap ↓",
+        "tau",
+        "tau_start",
+        "schedule",
+        "FLT",
+        "4 COMPLETE",
+        "1 FAIL",
+        "hypervolume 0.",
+    ):
         assert part in text
     assert "2.000" not in text
 
 
 def test_numbers_are_short_and_nothing_is_a_dot():
-    assert [short(value) for value in (None, 0.5, 0.00123, 3, "x", 0.0)] == ["·", "0.500", "0.00123", "3", "x", "0.000"]
+    assert [short(value) for value in (None, 0.5, 0.00123, 3, "x", 0.0)] == [
+        "·",
+        "0.500",
+        "0.00123",
+        "3",
+        "x",
+        "0.000",
+    ]
 
 
 def test_the_plot_has_every_trial_and_marks_the_front(stage, tmp_path):

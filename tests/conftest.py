@@ -1,0 +1,41 @@
+"""What all tests share: one cache for the embedded data, and real data sets where they are to be had."""
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def gaptune_cache(tmp_path_factory):
+    """The environment, not a monkeypatch: subprocesses and Ray's workers inherit it."""
+    if "GAPTUNE_CACHE" in os.environ:
+        yield
+        return
+    os.environ["GAPTUNE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    del os.environ["GAPTUNE_CACHE"]
+
+
+@pytest.fixture(scope="session")
+def flickr8k(tmp_path_factory):
+    """The unpacked folder of Flickr8k: COCO captions files, and photographs at 128 x 128."""
+    return _unpacked("flickr8k", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def cifar10(tmp_path_factory):
+    """The unpacked folder of a part of CIFAR-10: train and test, a folder of images for each class."""
+    return _unpacked("cifar10", tmp_path_factory)
+
+
+def _unpacked(name, tmp_path_factory):
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    archive = Path(os.environ.get("GAPTUNE_TEST_DATA", beside)) / f"{name}.tar"
+    if not archive.exists():
+        pytest.skip(f"there is no {name}.tar; GAPTUNE_TEST_DATA names the folder that holds it")
+    folder = tmp_path_factory.mktemp("data")
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    return folder / name

@@ -1,0 +1,256 @@
+"""Fronts, layers, hypervolumes and priorities: properties, and parity with brute force, Optuna and moocore."""
+
+import itertools
+import time
+
+import moocore
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from optuna._hypervolume import compute_hypervolume
+from optuna.study._multi_objective import _fast_non_domination_rank, _is_pareto_front
+
+from gaptune.pareto import (
+    contributions,
+    crowding,
+    epsilon_net,
+    front,
+    hypervolume,
+    layers,
+    normalized_hypervolume,
+    oriented,
+    priority,
+)
+
+RULES = ["epsilon_net", "crowding", "hypervolume"]
+SMALL = st.integers(-3, 3).map(float)  # few values, so that ties are common
+ANY = st.floats(-1e6, 1e6)
+
+
+@st.composite
+def clouds(draw, values=SMALL | ANY, most=14, objectives=(1, 2, 3, 4)):
+    """Points of shape (n, m), many of them equal to others in a coordinate or in all."""
+    shape = draw(st.integers(1, most)), draw(st.sampled_from(objectives))
+    return draw(arrays(np.float64, shape, elements=values))
+
+
+def dominates(a, b):
+    return bool((a >= b).all() and (a > b).any())
+
+
+def plain_front(points):
+    return [not np.isnan(point).any() and not any(dominates(other, point) for other in points) for point in points]
+
+
+def plain_layers(points):
+    layer, rest, depth = {}, [i for i, point in enumerate(points) if not np.isnan(point).any()], 0
+    while rest:
+        on_front = [i for i in rest if not any(dominates(points[j], points[i]) for j in rest)]
+        layer |= dict.fromkeys(on_front, depth)
+        rest = [i for i in rest if i not in on_front]
+        depth += 1
+    return [layer.get(i, depth) for i in range(len(points))]
+
+
+def plain_hypervolume(points, reference):
+    """By inclusion and exclusion over all sets of points."""
+    sides = np.maximum(points - reference, 0.0)
+    total = 0.0
+    for size in range(1, len(sides) + 1):
+        for chosen in itertools.combinations(sides, size):
+            total += (-1) ** (size + 1) * np.prod(np.min(chosen, axis=0))
+    return total
+
+
+# --- front and layers ---
+
+
+@given(clouds(values=SMALL | ANY | st.sampled_from([np.nan, np.inf, -np.inf])))
+def test_front_and_layers_agree_with_brute_force(points):
+    assert front(points).tolist() == plain_front(points)
+    assert layers(points).tolist() == plain_layers(points)
+
+
+@given(clouds())
+def test_front_and_layers_agree_with_optuna(points):
+    assert front(points).tolist() == _is_pareto_front(-points, assume_unique_lexsorted=False).tolist()
+    assert layers(points).tolist() == _fast_non_domination_rank(-points).tolist()
+
+
+@given(clouds(objectives=(2, 3, 4)))
+def test_front_and_layers_agree_with_moocore(points):
+    on_front = moocore.is_nondominated(points, maximise=True, keep_weakly=True)
+    assert front(points).tolist() == on_front.tolist()
+    assert layers(points).tolist() == moocore.pareto_rank(points, maximise=True).tolist()
+
+
+@pytest.mark.parametrize("objectives", [2, 3])
+def test_large_clouds_agree_with_moocore(objectives):
+    points = np.random.default_rng(0).integers(0, 60, (2_000, objectives)).astype(float)
+    on_front = moocore.is_nondominated(points, maximise=True, keep_weakly=True)
+    assert front(points).tolist() == on_front.tolist()
+    assert layers(points).tolist() == moocore.pareto_rank(points, maximise=True).tolist()
+
+
+@given(clouds(values=SMALL | st.just(np.nan)))
+def test_a_point_with_nan_is_behind_all_others_and_changes_nothing_for_them(points):
+    broken = np.isnan(points).any(axis=1)
+    assert not front(points)[broken].any()
+    assert front(points)[~broken].tolist() == front(points[~broken]).tolist()
+    if broken.any() and not broken.all():
+        assert layers(points)[broken].min() > layers(points)[~broken].max()
+
+
+def test_nothing_has_an_empty_front():
+    assert front(np.empty((0, 2))).tolist() == []
+    assert layers(np.empty((0, 2))).tolist() == []
+    assert priority(np.empty((0, 2)), "epsilon_net").tolist() == []
+
+
+def test_orientation_flips_what_is_minimized():
+    assert oriented([[1.0, 2.0], [3.0, 4.0]], [True, False]).tolist() == [[1.0, -2.0], [3.0, -4.0]]
+    assert oriented([], [True, False]).shape == (0, 2)
+
+
+@pytest.mark.parametrize("shape", ["cloud", "all on the front"])
+def test_the_front_of_ten_thousand_points_takes_less_than_half_a_second(shape):
+    points = np.random.default_rng(0).random((10_000, 2))
+    if shape != "cloud":
+        points[:, 1] = -points[:, 0]
+    started = time.process_time()
+    front(points)
+    assert time.process_time() - started < 0.5
+
+
+# --- hypervolume ---
+
+
+@given(clouds(values=SMALL, most=7))
+def test_hypervolume_agrees_with_inclusion_and_exclusion(points):
+    reference = np.full(points.shape[1], -1.0)
+    assert hypervolume(points, reference) == pytest.approx(plain_hypervolume(points, reference), abs=1e-9)
+
+
+@given(clouds(values=SMALL | st.floats(0, 1)))
+def test_hypervolume_agrees_with_optuna(points):
+    reference = np.full(points.shape[1], -3.0)
+    assert hypervolume(points, reference) == pytest.approx(compute_hypervolume(-points, -reference), rel=1e-9)
+
+
+@given(clouds(values=SMALL | st.floats(0, 1), objectives=(2, 3, 4)))
+def test_hypervolume_agrees_with_moocore(points):
+    reference = np.full(points.shape[1], -3.0)
+    expected = moocore.hypervolume(points, ref=reference, maximise=True)
+    assert hypervolume(points, reference) == pytest.approx(expected, rel=1e-9)
+
+
+def test_hypervolume_of_one_objective_is_the_best_points_distance():
+    assert hypervolume(np.array([[2.0], [5.0], [-9.0]]), [1.0]) == 4.0
+
+
+def test_points_that_are_not_better_than_the_reference_add_nothing():
+    assert hypervolume(np.array([[2.0, 0.0], [0.0, 2.0], [-1.0, 5.0]]), [0.0, 0.0]) == 0.0
+    assert hypervolume(np.array([[2.0, 3.0], [np.nan, 9.0]]), [0.0, 0.0]) == 6.0
+    assert hypervolume(np.empty((0, 2)), [0.0, 0.0]) == 0.0
+
+
+@given(clouds(values=st.floats(-2, 3) | SMALL))
+def test_the_normalized_hypervolume_is_a_share_that_grows_with_points(points):
+    m = points.shape[1]
+    share = [normalized_hypervolume(points[:count], [-1.0] * m, [2.0] * m) for count in range(len(points) + 1)]
+    assert share[0] == 0.0
+    assert max(share) <= 1.0
+    assert all(after >= before - 1e-12 for before, after in itertools.pairwise(share))
+
+
+def test_the_normalized_hypervolume_is_one_at_the_ideal_and_beyond():
+    assert normalized_hypervolume(np.array([[1.0, -0.5]]), [0.0, -2.0], [1.0, -0.5]) == 1.0
+    assert normalized_hypervolume(np.array([[7.0, 9.0]]), [0.0, -2.0], [1.0, -0.5]) == 1.0
+    assert normalized_hypervolume(np.array([[0.5, 0.0]]), [0.0, -2.0], [1.0, 0.0]) == 0.5
+
+
+# --- rules of diversity ---
+
+
+def test_crowding_is_nsga2s_distance():
+    points = np.array([[0.0, 10.0], [1.0, 6.0], [4.0, 5.0], [10.0, 0.0]])
+    expected = [np.inf, 4 / 10 + 5 / 10, 9 / 10 + 6 / 10, np.inf]
+    assert crowding(points).tolist() == pytest.approx(expected)
+
+
+@given(clouds(values=SMALL, most=8))
+def test_contributions_are_what_is_lost_without_a_point(points):
+    reference = np.full(points.shape[1], -4.0)
+    whole = plain_hypervolume(points, reference)
+    lost = [whole - plain_hypervolume(np.delete(points, i, axis=0), reference) for i in range(len(points))]
+    assert contributions(points, reference).tolist() == pytest.approx(lost, abs=1e-9)
+
+
+def test_the_epsilon_net_takes_the_best_sum_then_the_farthest_each_time():
+    line = np.array([[0.0, 8.0], [1.0, 7.0], [4.0, 5.0], [7.0, 1.0], [8.0, 0.0]])  # the third sums up to most
+    # Of the two that lie between, equally far from what is chosen, the one with the smaller values comes first.
+    assert epsilon_net(line).tolist() == [2, 3, 0, 4, 1]
+
+
+# --- priority ---
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_points_in_a_row_are_ranked_in_their_order(rule):
+    points = oriented([[5, 5], [0, 0], [6, 6], [1, 1]], [False, False])
+    assert priority(points, rule).tolist() == [2, 0, 3, 1]
+
+
+@pytest.mark.parametrize("rule", RULES)
+@given(points=clouds(values=SMALL | st.just(np.nan)), random=st.randoms(use_true_random=False))
+def test_permuting_the_points_permutes_the_ranks(rule, points, random):
+    order = random.sample(range(len(points)), len(points))
+    assert priority(points[order], rule).tolist() == priority(points, rule)[order].tolist()
+
+
+@pytest.mark.parametrize("rule", RULES)
+@given(points=clouds())
+def test_a_dominated_point_never_comes_before_its_dominator(rule, points):
+    rank = priority(points, rule)
+    for (i, a), (j, b) in itertools.permutations(enumerate(points), 2):
+        if dominates(a, b):
+            assert rank[i] < rank[j]
+
+
+@pytest.mark.parametrize("rule", RULES)
+@given(
+    points=clouds(values=SMALL | st.just(np.nan)),
+    scales=st.lists(st.sampled_from([0.001, 0.3, 2.0, 1000.0]), min_size=4, max_size=4),
+    shifts=st.lists(st.sampled_from([-7.0, 0.0, 0.1, 50.0]), min_size=4, max_size=4),
+)
+def test_scaling_and_shifting_the_objectives_changes_nothing(rule, points, scales, shifts):
+    m = points.shape[1]
+    moved = points * scales[:m] + shifts[:m]
+    assert priority(moved, rule).tolist() == priority(points, rule).tolist()
+
+
+@pytest.mark.parametrize("rule", RULES)
+@given(points=clouds(values=SMALL | st.just(np.nan)))
+def test_nan_comes_last_and_all_of_it_shares_the_last_rank(rule, points):
+    rank, broken = priority(points, rule), np.isnan(points).any(axis=1)
+    assert set(rank[broken]) <= {len(points) - 1}
+    assert (rank[~broken] < (~broken).sum()).all()
+
+
+@pytest.mark.parametrize("rule", RULES)
+@given(points=clouds(values=SMALL))
+def test_equal_points_share_the_rank_of_the_last_of_them(rule, points):
+    rank = priority(points, rule)
+    for (i, a), (j, b) in itertools.combinations(enumerate(points), 2):
+        if (a == b).all():
+            assert rank[i] == rank[j]
+    # A rank is the number of points that are not behind, less one: whoever ties has as many before it as can be.
+    assert rank.tolist() == [int((rank <= own).sum()) - 1 for own in rank]
+
+
+def test_within_the_front_crowding_and_hypervolume_prefer_the_lonely():
+    points = np.array([[0.0, 10.0], [1.0, 9.0], [1.5, 8.5], [6.0, 6.0], [10.0, 0.0]])
+    assert priority(points, "crowding").tolist() == [1, 4, 3, 2, 1]
+    assert priority(points, "hypervolume").tolist().index(0) == 3  # alone in the middle

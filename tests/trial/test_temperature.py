@@ -1,0 +1,144 @@
+"""The temperature: parameterizations, bounds and schedules."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gaptune.config import Temperature
+from gaptune.trial.temperature import LogitScale, beta_of, nu_of, scheduled_tau
+
+PARAMETERIZATIONS = {
+    "exp": (Temperature(parameterization="exp"), math.exp, math.exp),
+    "exp_scaled": (
+        Temperature(parameterization="exp_scaled", scale=3.0),
+        lambda nu: math.exp(nu / 3),
+        lambda nu: math.exp(nu / 3) / 3,
+    ),
+    "softplus": (
+        Temperature(parameterization="softplus"),
+        lambda nu: math.log1p(math.exp(nu)),
+        lambda nu: 1 / (1 + math.exp(-nu)),
+    ),
+}
+each_parameterization = pytest.mark.parametrize("name", PARAMETERIZATIONS)
+
+
+@each_parameterization
+@given(nu=st.floats(-3.0, 6.0))
+def test_beta_and_its_derivative_are_the_closed_forms(name, nu):
+    knobs, beta, derivative = PARAMETERIZATIONS[name]
+    leaf = torch.tensor(nu, dtype=torch.float64, requires_grad=True)
+    found = beta_of(leaf, knobs)
+    found.backward()
+    assert found.item() == pytest.approx(beta(nu), rel=1e-9)
+    assert float(leaf.grad) == pytest.approx(derivative(nu), rel=1e-9)
+
+
+@each_parameterization
+@given(beta=st.floats(0.1, 500.0))
+def test_nu_is_the_inverse_of_beta(name, beta):
+    knobs = PARAMETERIZATIONS[name][0]
+    nu = torch.tensor(nu_of(beta, knobs), dtype=torch.float64)
+    assert beta_of(nu, knobs).item() == pytest.approx(beta, rel=1e-9)
+    assert beta_of(nu.float(), knobs).item() == pytest.approx(beta, rel=1e-5)
+
+
+@each_parameterization
+@pytest.mark.parametrize("tau", [0.07, 0.5, 3.0])
+def test_a_learnt_temperature_starts_at_tau_init_and_has_a_gradient(name, tau):
+    knobs = PARAMETERIZATIONS[name][0].model_copy(update={"tau_init": tau})
+    scale = LogitScale(knobs)
+    for progress in (0.0, 0.5, 1.0):
+        assert scale(progress).item() == pytest.approx(1 / tau, rel=1e-5)
+    scale(0.0).backward()
+    assert scale.nu.grad > 0
+
+
+@each_parameterization
+def test_the_clamp_keeps_clips_bound_of_beta_100(name):
+    scale = LogitScale(PARAMETERIZATIONS[name][0])
+    with torch.no_grad():
+        scale.nu.fill_(1_000.0)
+    scale.clamp()
+    assert scale(0.0).item() == pytest.approx(100.0, rel=1e-5)
+    with torch.no_grad():
+        scale.nu.fill_(-5.0)
+    scale.clamp()
+    assert scale.nu.item() == -5.0  # tau_max is off by default
+
+
+def test_the_clamp_can_be_switched_off_and_bound_from_above():
+    off = LogitScale(Temperature(tau_min=None))
+    with torch.no_grad():
+        off.nu.fill_(6.0)
+    off.clamp()
+    assert off.nu.item() == 6.0
+    above = LogitScale(Temperature(tau_min=None, tau_max=0.5))
+    with torch.no_grad():
+        above.nu.fill_(-6.0)
+    above.clamp()
+    assert 1 / above(0.0).item() == pytest.approx(0.5, rel=1e-5)
+
+
+def test_what_is_within_its_bounds_is_not_moved_by_the_clamp():
+    scale = LogitScale(Temperature(tau_min=0.01, tau_max=1.0, tau_init=0.07))
+    before = scale.nu.item()
+    scale.clamp()
+    assert scale.nu.item() == before
+
+
+MOVING = {"tau_start": 0.01, "tau_end": 0.05, "share": 0.8}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "middle"),
+    [("linear", 0.03), ("cosine", 0.03), ("exponential", math.sqrt(0.01 * 0.05)), ("step", 0.01 + 0.04 * 2 / 3)],
+)
+def test_a_schedule_goes_from_its_start_to_its_end_and_stays_there(schedule, middle):
+    knobs = Temperature(schedule=schedule, **MOVING)
+    assert scheduled_tau(knobs, 0.0) == pytest.approx(0.01)
+    assert scheduled_tau(knobs, 0.4) == pytest.approx(middle)
+    for progress in (0.8, 0.9, 1.0):
+        assert scheduled_tau(knobs, progress) == pytest.approx(0.05)
+
+
+def test_a_cosine_is_slow_at_both_ends():
+    knobs = Temperature(schedule="cosine", **MOVING)
+    assert scheduled_tau(knobs, 0.2) == pytest.approx(0.01 + 0.04 * (1 - math.cos(math.pi / 4)) / 2)
+
+
+def test_a_step_schedule_has_as_many_equally_long_levels_as_asked():
+    knobs = Temperature(schedule="step", tau_start=0.01, tau_end=0.05, steps=5)
+    taus = [round(scheduled_tau(knobs, step / 100), 9) for step in range(100)]
+    assert sorted(set(taus)) == [0.01, 0.02, 0.03, 0.04, 0.05]
+    assert [taus.count(level) for level in sorted(set(taus))] == [20] * 5
+
+
+def test_a_constant_temperature_stays_at_its_start():
+    knobs = Temperature(schedule="constant", **MOVING)
+    assert {scheduled_tau(knobs, progress) for progress in (0.0, 0.4, 0.8, 1.0)} == {0.01}
+
+
+@given(
+    schedule=st.sampled_from(["linear", "cosine", "exponential", "step"]),
+    ends=st.tuples(st.floats(0.01, 1.0), st.floats(0.01, 1.0)),
+    share=st.floats(0.05, 1.0),
+    when=st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)),
+)
+def test_a_schedule_moves_one_way_and_stays_between_its_ends(schedule, ends, share, when):
+    knobs = Temperature(schedule=schedule, tau_start=ends[0], tau_end=ends[1], share=share)
+    taus = [scheduled_tau(knobs, progress) for progress in sorted(when)]
+    assert all(min(ends) - 1e-12 <= tau <= max(ends) + 1e-12 for tau in taus)
+    assert (taus[1] - taus[0]) * (ends[1] - ends[0]) >= -1e-12
+
+
+def test_a_scheduled_logit_scale_is_one_over_tau_and_has_nothing_to_learn():
+    scale = LogitScale(Temperature(schedule="linear", **MOVING))
+    assert scale(0.4).item() == pytest.approx(1 / 0.03)
+    assert not scale(0.4).requires_grad
+    assert not scale.nu.requires_grad
+    scale.clamp()
+    assert scale(1.0).item() == pytest.approx(1 / 0.05)
