@@ -231,6 +231,41 @@ class Objective(_Schema):
         return (self.direction or SCORES[self.metric].direction) == "max"
 
 
+class Constraint(_Schema):
+    """A bound that a trial's final score must keep to be on the front.
+
+    Attributes:
+        metric: Its name in ``gaptune.scores``.
+        min: Smallest allowed value; None for no such bound.
+        max: Largest allowed value; None for no such bound.
+    """
+
+    metric: str
+    min: float | None = None
+    max: float | None = None
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in SCORES:
+            raise ValueError(f"no metric is called {name!r}{did_you_mean(name, SCORES)}")
+        return name
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Constraint:
+        if self.min is None and self.max is None:
+            raise ValueError(f"the constraint on {self.metric} needs min or max")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        return self
+
+    def violation(self, value: float) -> float:
+        """By how much a value breaks it; 0 or less when it is kept."""
+        over = [] if self.max is None else [value - self.max]
+        under = [] if self.min is None else [self.min - value]
+        return max(over + under)
+
+
 class Search(_Schema):
     """How trials are chosen.
 
@@ -239,12 +274,14 @@ class Search(_Schema):
         trials: How many trials; a grid has its own number.
         seed: Seed of the sampler.
         startup_trials: Random trials before the sampler's model is used.
+        seeds: Each suggestion is trained on this many seeds side by side; the sampler learns their mean.
     """
 
     sampler: Literal["tpe", "nsga2", "gp", "random", "grid"] = "tpe"
     trials: Annotated[int, Field(ge=1)] = 16
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     startup_trials: Annotated[int, Field(ge=0)] = 8
+    seeds: Annotated[int, Field(ge=1, le=100)] = 1
 
 
 class EarlyStopping(_Schema):
@@ -298,14 +335,16 @@ class SweepConfig(_Schema):
     augment: Augment = Augment()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=4)]
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=2, max_length=4)]
+    constraints: tuple[Constraint, ...] = ()
     search: Search = Search()
+    early_stopping: EarlyStopping = EarlyStopping()
     resources: Resources = Resources()
 
-    @field_validator("objectives", mode="before")
+    @field_validator("objectives", "constraints", mode="before")
     @classmethod
-    def _frozen(cls, objectives: Any) -> Any:
-        return tuple(objectives) if isinstance(objectives, list) else objectives  # YAML has no tuples
+    def _frozen(cls, entries: Any) -> Any:
+        return tuple(entries) if isinstance(entries, list) else entries  # YAML has no tuples
 
     @field_validator("objectives")
     @classmethod

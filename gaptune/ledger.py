@@ -45,6 +45,17 @@ class State(StrEnum):
         """Whether nothing more will come of the trial."""
         return self in (State.COMPLETE, State.PRUNED, State.FAIL)
 
+    @staticmethod
+    def together(states: Iterable[State]) -> State:
+        """The state of a suggestion whose seeds are in some states.
+
+        It has not ended before all have; then one failed seed fails it, and one stopped seed stops it.
+        """
+        found = set(states)
+        order = (State.RUNNING, State.WAITING, State.FAIL, State.PRUNED, State.COMPLETE)
+        first = next(state for state in order if state in found)
+        return State.RUNNING if not first.ended and len(found) > 1 else first
+
 
 @dataclass
 class ReportRecord:
@@ -61,7 +72,8 @@ class TrialRecord:
     """All that is known of a trial.
 
     Attributes:
-        number: Its number in the sweep, from 0, which is also its number in the Optuna study.
+        number: Its number in the sweep, from 0.
+        suggestion: The set of knobs that it tries, from 0; with one seed per suggestion the same as its number.
         knobs: What the search decided, by dotted path.
         config: The full configuration, flattened.
         method: What the paper would call it.
@@ -75,6 +87,7 @@ class TrialRecord:
     """
 
     number: int
+    suggestion: int
     knobs: dict[str, Any]
     config: dict[str, Any]
     method: str
@@ -136,6 +149,13 @@ class SweepRecord:
         """A trial's newest values of the objectives; NaN for what is missing."""
         return [trial.last.get(objective["metric"], float("nan")) for objective in self.objectives]
 
+    def suggestions(self) -> dict[int, list[TrialRecord]]:
+        """The trials of each suggestion: one for each of its seeds."""
+        groups: dict[int, list[TrialRecord]] = {}
+        for trial in self.trials.values():
+            groups.setdefault(trial.suggestion, []).append(trial)
+        return groups
+
     def count(self, *states: State) -> int:
         """How many trials are in any of some states."""
         return sum(trial.state in states for trial in self.trials.values())
@@ -162,7 +182,9 @@ class SweepRecord:
             number = event["trial"]
             if number in self.trials:
                 return False
-            self.trials[number] = TrialRecord(number, event["knobs"], event["config"], event["method"], event["at"])
+            self.trials[number] = TrialRecord(
+                number, event["suggestion"], event["knobs"], event["config"], event["method"], event["at"]
+            )
         else:
             return self._apply_to_trial(kind, event, self.trials[event["trial"]])
         return True

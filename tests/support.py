@@ -65,14 +65,14 @@ class Stage:
         if not earlier:
             self.ledger.append(header(self.sweep))
             self.record.apply(header(self.sweep))
-        self.asker = Asker(space, self.sweep, self.record, folder)
+        self.asker = Asker(space, self.sweep, "s", folder=folder)
         self.conductor = Conductor(
             self.record,
             self.ledger,
             self.asker,
-            space,
             self.sweep,
             budget=budget,
+            earlier=earlier,
             listeners=(self.heard.append, *listeners),
             clock=itertools.count(1.0).__next__,
         )

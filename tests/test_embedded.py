@@ -37,7 +37,9 @@ def test_the_gap_falls_with_a_fixed_tau_and_retrieval_is_an_inverted_u():
     def scores(task):
         tau, seed = task
         command = [sys.executable, "-c", TRAIN, str(ROOT / "sweeps/embedded.yaml"), str(tau), str(seed)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
         return json.loads(done.stdout.splitlines()[-1])
 
     tasks = [(tau, seed) for tau in (0.01, 0.04, 0.07, 0.1, 0.2, 0.4) for seed in (0, 1)]

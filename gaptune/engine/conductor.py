@@ -1,24 +1,36 @@
 """The logic of a sweep, without Ray: what to try, what a report means, when a trial has ended.
 
-The conductor alone writes the ledger. Ray's adapters (``engine.raytune``) call it, and so can anything else that runs
-trials. It keeps the order *ledger first, then study*: what the study knows can always be made again from the ledger.
+The conductor alone writes the ledger. Ray's adapters (``engine.raytune``) call it, and so does the simulator. It keeps
+the order *ledger first, then study*: what the study knows can always be made again from the ledger.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
 
 from gaptune.config import SweepConfig, flatten
+from gaptune.engine.stopping import Stopper, cohort
 from gaptune.engine.study import Asker
 from gaptune.errors import UserError
-from gaptune.ledger import Event, Ledger, State, SweepRecord, TrialRecord
+from gaptune.ledger import Event, State, SweepRecord, TrialRecord, usable
 from gaptune.methods import expand_method, name_method
-from gaptune.space import Space
+from gaptune.pareto import oriented
 
 Listener = Callable[[Event], None]
+
+
+class Log(Protocol):
+    """Where events are written first: a ``Ledger``."""
+
+    def append(self, event: Event, *, durable: bool = True) -> None:
+        """Writes one event."""
+        ...
 
 
 class Conductor:
@@ -28,9 +40,9 @@ class Conductor:
         record: The sweep so far; kept up to date.
         ledger: Where every event is written first.
         asker: Where knobs come from.
-        space: The search space.
         sweep: How trials are run.
-        budget: Number of trials to draw in all.
+        budget: Number of suggestions to draw in all; each is trained on ``sweep.search.seeds`` seeds.
+        earlier: The events so far, from which early stopping's rungs are rebuilt.
         listeners: Called with each event after it has been written.
         clock: Seconds since 1970.
     """
@@ -38,12 +50,12 @@ class Conductor:
     def __init__(
         self,
         record: SweepRecord,
-        ledger: Ledger,
+        ledger: Log,
         asker: Asker,
-        space: Space,
         sweep: SweepConfig,
         *,
         budget: int,
+        earlier: Iterable[Event] = (),
         listeners: Sequence[Listener] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -51,11 +63,29 @@ class Conductor:
         self.budget = budget
         self._ledger = ledger
         self._asker = asker
-        self._space = space
         self._sweep = sweep
         self._listeners = tuple(listeners)
         self._clock = clock
-        self._unfinished = [trial for trial in record.trials.values() if not trial.state.ended]
+        self._maximize = [objective.maximize for objective in sweep.objectives]
+        self._groups = record.suggestions()
+        self._live = {trial.number for trial in record.trials.values() if not trial.state.ended}
+        self._stopper = Stopper(sweep.early_stopping, sweep.search.seeds)
+        for suggestion in sorted(self._groups):
+            group = self._groups[suggestion]
+            together = State.together(trial.state for trial in group)
+            asker.resume(group[0].knobs, together, *outcome(record, group, sweep))
+        self._catch_up(earlier)
+        self._queue = deque(record.trials[number] for number in sorted(self._live))
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every suggestion has been drawn."""
+        return len(self._groups) >= self.budget
+
+    @property
+    def live(self) -> int:
+        """Trials that have been drawn and have not ended."""
+        return len(self._live)
 
     def next_trial(self) -> TrialRecord | None:
         """The next trial to run: first those that an earlier driver left unfinished, then new ones.
@@ -63,24 +93,14 @@ class Conductor:
         Returns:
             A trial, or None when all have been handed out.
         """
-        if self._unfinished:
-            return self._unfinished.pop(0)
-        while len(self.record.trials) < self.budget:
-            number, knobs = self._asker.ask()
-            try:
-                config = self._sweep.trial(expand_method(knobs))
-            except UserError as fault:  # knobs that are each allowed can be impossible together
-                self._draw(number, knobs, {}, "impossible")
-                self._end(number, State.FAIL, str(fault))
-                continue
-            self._draw(number, knobs, flatten(config), name_method(config))
-            return self.record.trials[number]
-        return None
-
-    @property
-    def live(self) -> int:
-        """Trials that have been drawn and have not ended."""
-        return self.record.count(State.WAITING, State.RUNNING)
+        while True:
+            while self._queue:
+                trial = self._queue.popleft()
+                if not trial.state.ended:
+                    return trial
+            if self.exhausted:
+                return None
+            self._draw()
 
     def started(self, number: int, node: str) -> None:
         """A worker has taken a trial up.
@@ -104,17 +124,12 @@ class Conductor:
             return False
         bad = sorted(name for name, value in metrics.items() if not math.isfinite(value))
         if bad:
-            self._end(number, State.FAIL, f"non-finite: {', '.join(bad)} after epoch {epoch}")
+            self._end(trial, State.FAIL, f"non-finite: {', '.join(bad)} after epoch {epoch}")
             return False
-        self._say("report", durable=False, trial=number, epoch=epoch, step=step, metrics=dict(metrics))
-        if trial.epoch < trial.epochs:
-            return True
-        missing = [o.metric for o in self._sweep.objectives if o.metric not in trial.last]
-        if missing:
-            self._end(number, State.FAIL, f"no {', '.join(missing)} in the trial's scores")
-        else:
-            self._end(number, State.COMPLETE, None)
-        return False
+        if epoch > trial.epoch:
+            self._say("report", durable=False, trial=number, epoch=epoch, step=step, metrics=dict(metrics))
+            self._judge(trial, self._stop(trial, epoch, metrics))
+        return not trial.state.ended
 
     def retried(self, number: int, reason: str) -> None:
         """A trial broke and is being tried again."""
@@ -122,8 +137,9 @@ class Conductor:
 
     def failed(self, number: int, reason: str) -> None:
         """A trial broke for good."""
-        if not self.record.trials[number].state.ended:
-            self._end(number, State.FAIL, reason)
+        trial = self.record.trials[number]
+        if not trial.state.ended:
+            self._end(trial, State.FAIL, reason)
 
     def close(self, interrupted: str | None) -> None:
         """Says why the driver stops.
@@ -135,14 +151,69 @@ class Conductor:
             self._say("done")
         else:
             self._say("pause", reason=interrupted)
+            self._asker.close()
 
-    def _draw(self, number: int, knobs: dict[str, Any], config: dict[str, Any], method: str) -> None:
-        self._say("trial", trial=number, knobs=knobs, config=config, method=method)
+    def _draw(self) -> None:
+        """Asks for a set of knobs and puts its trials, one for each seed, in the queue."""
+        suggestion, knobs = self._asker.ask()
+        self._groups[suggestion] = []
+        try:
+            config = self._sweep.trial(expand_method(knobs))
+        except UserError as fault:  # knobs that are each allowed can be impossible together
+            trials = [self._enter(suggestion, knobs, {}, "impossible") for _ in range(self._sweep.search.seeds)]
+            self._end(trials[0], State.FAIL, str(fault))
+            return
+        for index in range(self._sweep.search.seeds):
+            seeded = config.model_copy(update={"seed": config.seed + index})
+            self._queue.append(self._enter(suggestion, knobs, flatten(seeded), name_method(seeded)))
 
-    def _end(self, number: int, state: State, reason: str | None) -> None:
-        self._say("end", trial=number, state=str(state), reason=reason)
-        values = self.record.values(self.record.trials[number]) if state is State.COMPLETE else None
-        self._asker.tell(number, state, values)
+    def _enter(self, suggestion: int, knobs: dict[str, Any], config: dict[str, Any], method: str) -> TrialRecord:
+        number = len(self.record.trials)
+        self._say("trial", trial=number, suggestion=suggestion, knobs=knobs, config=config, method=method)
+        trial = self.record.trials[number]
+        self._groups[suggestion].append(trial)
+        self._live.add(number)
+        return trial
+
+    def _stop(self, trial: TrialRecord, epoch: int, metrics: Mapping[str, float]) -> str | None:
+        """Early stopping's word on a report: a reason to stop the whole suggestion, or None."""
+        values = [metrics.get(objective.metric, math.nan) for objective in self._sweep.objectives]
+        point = oriented([values], self._maximize)[0]
+        share = epoch / trial.epochs
+        group = cohort(self._sweep.early_stopping, trial.config, share)
+        return self._stopper.decide(trial.suggestion, trial.number, epoch, trial.epochs, tuple(point), group)
+
+    def _judge(self, trial: TrialRecord, stop: str | None) -> None:
+        """What follows from a trial's newest report."""
+        if stop is not None:
+            self._end(trial, State.PRUNED, stop)
+        elif trial.epoch >= trial.epochs:
+            missing = [o.metric for o in self._sweep.objectives if o.metric not in trial.last]
+            if missing:
+                self._end(trial, State.FAIL, f"no {', '.join(missing)} in the trial's scores")
+            else:
+                self._end(trial, State.COMPLETE, None)
+
+    def _end(self, trial: TrialRecord, state: State, reason: str | None) -> None:
+        """Ends a trial, and the other seeds of its suggestion with it unless it is complete; then tells the study."""
+        group = self._groups[trial.suggestion]
+        ending = [trial] if state is State.COMPLETE else [one for one in group if not one.state.ended]
+        for one in ending:
+            why = reason if one is trial or state is State.PRUNED else f"seed {trial.config.get('seed')} failed"
+            self._say("end", trial=one.number, state=str(state), reason=why)
+            self._live.discard(one.number)
+        if len(group) == self._sweep.search.seeds and all(one.state.ended for one in group):
+            together = State.together(one.state for one in group)
+            self._asker.tell(trial.suggestion, together, *outcome(self.record, group, self._sweep))
+
+    def _catch_up(self, earlier: Iterable[Event]) -> None:
+        """Rebuilds early stopping's rungs, and draws the conclusions that a killed driver did not come to."""
+        for event in usable(earlier):
+            if event["event"] == "report":
+                trial = self.record.trials[event["trial"]]
+                stop = self._stop(trial, event["epoch"], event["metrics"])
+                if not trial.state.ended and (stop is not None or event["epoch"] >= trial.epochs):
+                    self._judge(trial, stop)
 
     def _say(self, kind: str, *, durable: bool = True, **content: Any) -> None:
         event: Event = {"event": kind, "at": self._clock(), **content}
@@ -150,3 +221,22 @@ class Conductor:
         if self.record.apply(event):
             for listener in self._listeners:
                 listener(event)
+
+
+def outcome(
+    record: SweepRecord, group: Sequence[TrialRecord], sweep: SweepConfig
+) -> tuple[list[float], list[float], dict[str, float]]:
+    """What a suggestion has come to over its seeds.
+
+    Returns:
+        The means of the objectives, their standard deviations over seeds, and by how much each constraint is broken.
+    """
+    values = np.array([record.values(trial) for trial in group], dtype=float)
+    violations = {
+        constraint.metric: constraint.violation(
+            float(np.mean([trial.last.get(constraint.metric, math.nan) for trial in group]))
+        )
+        for constraint in sweep.constraints
+    }
+    spread = values.std(axis=0, ddof=1) if len(group) > 1 else np.zeros(values.shape[1])
+    return values.mean(axis=0).tolist(), spread.tolist(), violations

@@ -187,4 +187,4 @@ def run_trials(conductor: Conductor, sweep: SweepConfig, folder: Path) -> bool:
         ),
     )
     tuner.fit()
-    return conductor.live == 0 and len(conductor.record.trials) >= conductor.budget
+    return conductor.live == 0 and conductor.exhausted

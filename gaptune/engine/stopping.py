@@ -13,7 +13,7 @@ the ⌊n/η⌋ counts within the cohort.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,7 +24,7 @@ from gaptune.pareto import priority
 
 @dataclass
 class Rung:
-    """The trials that have reached a share of their training in one bracket and cohort, and their points there."""
+    """The suggestions that have reached a share of their training in one bracket and cohort, and their points there."""
 
     share: float
     numbers: list[int] = field(default_factory=list)
@@ -39,53 +39,66 @@ class Stopper:
 
     Args:
         config: Which rule, with what shares.
+        seeds: Trials per suggestion. A suggestion reaches a rung when the last of its seeds does, and is ranked by the
+            mean of their points.
     """
 
-    def __init__(self, config: EarlyStopping) -> None:
+    def __init__(self, config: EarlyStopping, seeds: int = 1) -> None:
         self._config = config
+        self._seeds = seeds
         self._shares = rung_shares(config)
         self._rungs: dict[tuple[int, int, str], Rung] = {}
         self._level: dict[int, int] = {}
+        self._arrived: dict[tuple[int, int], list[tuple[float, ...]]] = {}
 
-    def decide(self, number: int, epoch: int, epochs: int, point: Sequence[float], cohort: str = "") -> str | None:
-        """Takes in a report, and decides when it is the trial's first at or past a rung.
+    def decide(
+        self, suggestion: int, trial: int, epoch: int, epochs: int, point: tuple[float, ...], cohort: str = ""
+    ) -> str | None:
+        """Takes in a report, and decides when it is the suggestion's first at or past a rung.
 
         Args:
-            number: The trial.
+            suggestion: The set of knobs.
+            trial: The trial that reports: one of the suggestion's seeds.
             epoch: Epochs trained so far.
             epochs: Epochs of its full budget; a trial that has reached it is never stopped.
             point: Its objectives, larger is better in each.
-            cohort: Trials are compared with those of the same cohort only.
+            cohort: Suggestions are compared with those of the same cohort only.
 
         Returns:
             None to go on, else the reason to stop.
         """
         if self._config.rule == "none" or epoch >= epochs:
             return None
-        bracket = self.bracket(number)
-        level = self._level.get(number, bracket)
-        reached = [
-            later for later in range(level, len(self._shares)) if epoch >= rung_epoch(self._shares[later], epochs)
-        ]
+        bracket = self.bracket(suggestion)
+        lowest = self._level.get(trial, bracket)
+        reached = [i for i, share in enumerate(self._shares) if i >= lowest and epoch >= rung_epoch(share, epochs)]
         if not reached:
             return None
-        self._level[number] = reached[-1] + 1
-        rung = self._rungs.setdefault((bracket, reached[-1], cohort), Rung(self._shares[reached[-1]]))
-        rung.numbers.append(number)
-        rung.points.append(tuple(point))
+        level = reached[-1]
+        self._level[trial] = level + 1
+        arrived = self._arrived.setdefault((suggestion, level), [])
+        arrived.append(point)
+        if len(arrived) < self._seeds:
+            return None
+        rung = self._rungs.setdefault((bracket, level, cohort), Rung(self._shares[level]))
+        rung.numbers.append(suggestion)
+        rung.points.append(tuple(float(value) for value in np.mean(arrived, axis=0)))
+        if math.isnan(sum(rung.points[-1])):
+            return f"rung {rung.share:.0%}: an objective is missing or not a number"
         n = len(rung.points)
         keep = max(1, math.floor(n / self._config.eta))
         rank = self._rank(rung)
         if rank < keep:
             return None
-        return f"rung {rung.share:.0%}{' ' + cohort if cohort else ''}: rank {rank + 1} of {n}, the best {keep} go on"
+        where = f"rung {rung.share:.0%}{f' ({cohort})' if cohort else ''}"
+        return f"{where}: rank {rank + 1} of {n}, the best {keep} go on"
 
-    def bracket(self, number: int) -> int:
-        """The bracket of a trial: bracket b has no rung below the b-th; trials take turns."""
-        return number % min(self._config.brackets, max(1, len(self._shares)))
+    def bracket(self, suggestion: int) -> int:
+        """The bracket of a suggestion: bracket b has no rung below the b-th; suggestions take turns."""
+        return suggestion % min(self._config.brackets, max(1, len(self._shares)))
 
     def _rank(self, rung: Rung) -> int:
-        """The newest trial's rank in its rung, 0 the best."""
+        """The newest suggestion's rank in its rung, 0 the best."""
         if self._config.rule == "random":
             seed = (self._config.seed, rung.numbers[-1], round(rung.share * 1e6))
             return int(np.random.default_rng(seed).integers(len(rung.points)))

@@ -7,7 +7,7 @@ go on with a sweep: it is made from the ledger each time a driver starts.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from gaptune.config import Search, SweepConfig
-from gaptune.ledger import State, SweepRecord, TrialRecord
+from gaptune.ledger import State
 from gaptune.space import Space
 
 FILE_NAME = "study.journal"
@@ -33,28 +33,39 @@ _STATES = {
 
 
 class Asker:
-    """Draws sets of knobs and learns what became of them. Numbers of trials are the study's own.
+    """Draws sets of knobs and learns what became of them.
 
     Args:
         space: What may be tried.
         sweep: Objectives and sampler.
-        record: What has happened so far; the study starts from there.
+        name: The study's name.
         folder: Where the study is kept; None keeps it in memory.
+        known: Finished trials of other sweeps, as knobs and values of the objectives, to learn from; what lies
+            outside the space is passed over.
     """
 
-    def __init__(self, space: Space, sweep: SweepConfig, record: SweepRecord, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        space: Space,
+        sweep: SweepConfig,
+        name: str,
+        *,
+        folder: Path | None = None,
+        known: Sequence[tuple[Mapping[str, Any], Sequence[float]]] = (),
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = space
+        self._search = sweep.search
         self._study = optuna.create_study(
-            study_name=record.name,
+            study_name=name,
             directions=["maximize" if objective.maximize else "minimize" for objective in sweep.objectives],
             storage=_fresh_storage(folder),
-            sampler=make_sampler(sweep.search, already_drawn=len(record.trials)),
+            sampler=make_sampler(sweep.search, already_drawn=0),
         )
         self._given = space.combinations() if space.grid else list(space.points)
-        for number in sorted(record.trials):
-            self._study.add_trial(self._frozen(record.trials[number], record))
-        self._drawn = len(record.trials)
+        self._asked: dict[int, optuna.Trial] = {}
+        self._drawn = 0
+        self.learnt_from = self._learn(known)
 
     @property
     def study(self) -> optuna.Study:
@@ -65,33 +76,103 @@ class Asker:
         """Draws the next set of knobs: given points first, then the sampler's.
 
         Returns:
-            The trial's number and its knobs by dotted path.
+            The suggestion's number and its knobs by dotted path.
         """
         if self._drawn < len(self._given):
             self._study.enqueue_trial(self._space.params(self._given[self._drawn]))
-        self._drawn += 1
         trial = self._study.ask()
-        return trial.number, self._space.suggest(trial)
+        self._asked[self._drawn] = trial
+        self._drawn += 1
+        return self._drawn - 1, self._space.suggest(trial)
 
-    def tell(self, number: int, state: State, values: Sequence[float] | None = None) -> None:
-        """Says how a trial ended.
+    def resume(
+        self,
+        knobs: Mapping[str, Any],
+        state: State,
+        values: Sequence[float],
+        spread: Sequence[float],
+        violations: Mapping[str, float],
+    ) -> None:
+        """Puts the next suggestion of an earlier driver into the study; call it in order, before ``ask``.
 
         Args:
-            number: The trial.
-            state: COMPLETE, PRUNED or FAIL.
-            values: The objectives in order; only for COMPLETE, and finite.
+            knobs: What was suggested.
+            state: Where the suggestion stands.
+            values: Means of the objectives, if COMPLETE.
+            spread: Their standard deviations over seeds.
+            violations: By how much each constraint is broken.
         """
-        self._study.tell(number, list(values) if values is not None else None, state=_STATES[state])
+        complete = state is State.COMPLETE
+        self._study.add_trial(
+            self._frozen(
+                knobs,
+                state,
+                values=list(values) if complete else None,
+                user_attrs={"spread": list(spread)} if complete else {},
+                constraints=dict(violations) if complete and violations else None,
+            )
+        )
+        if not state.ended:
+            trial_id = self._study.get_trials(deepcopy=False)[-1]._trial_id
+            self._asked[self._drawn] = optuna.Trial(self._study, trial_id)
+        self._drawn += 1
+        self._study.sampler = make_sampler(self._search, already_drawn=self._drawn)
 
-    def _frozen(self, trial: TrialRecord, record: SweepRecord) -> FrozenTrial:
-        params = self._space.params(trial.knobs)
+    def tell(
+        self,
+        suggestion: int,
+        state: State,
+        values: Sequence[float],
+        spread: Sequence[float],
+        violations: Mapping[str, float],
+    ) -> None:
+        """Says how a suggestion ended.
+
+        Args:
+            suggestion: Its number.
+            state: COMPLETE, PRUNED or FAIL; only COMPLETE has an outcome, and what is not finite never counts as one.
+            values: Means of the objectives.
+            spread: Their standard deviations over seeds.
+            violations: By how much each constraint is broken; 0 or less is kept.
+        """
+        trial = self._asked.pop(suggestion)
+        if state is State.COMPLETE:
+            trial.set_user_attr("spread", list(spread))
+            for name, violation in violations.items():
+                trial.set_constraint(name, violation)
+        self._study.tell(trial, list(values) if state is State.COMPLETE else None, state=_STATES[state])
+
+    def close(self) -> None:
+        """Leaves no suggestion RUNNING in the study on disk; the next driver makes it anew."""
+        for suggestion in list(self._asked):
+            self.tell(suggestion, State.FAIL, (), (), {})
+
+    def _learn(self, known: Sequence[tuple[Mapping[str, Any], Sequence[float]]]) -> int:
+        """Adds what other sweeps found out, where their knobs lie in this space; returns how many trials did."""
+        usable = 0
+        for knobs, values in known:
+            try:
+                trial = self._frozen(knobs, State.COMPLETE, values=list(values), user_attrs={"known": True})
+                inside = all(
+                    distribution._contains(distribution.to_internal_repr(trial.params[name]))
+                    for name, distribution in trial.distributions.items()
+                )
+            except (KeyError, ValueError):  # a knob that this space needs is missing, or has a value that it lacks
+                continue
+            if inside:
+                self._study.add_trial(trial)
+                usable += 1
+        return usable
+
+    def _frozen(self, knobs: Mapping[str, Any], state: State, **content: Any) -> FrozenTrial:
+        params = self._space.params(knobs)
         fixed = optuna.trial.FixedTrial(params)
         self._space.suggest(fixed)  # so that the conditions decide which distributions belong to it
         return optuna.trial.create_trial(
-            state=_STATES[trial.state],
-            values=record.values(trial) if trial.state is State.COMPLETE else None,
-            params=params,
+            state=_STATES[state],
+            params={name: params[name] for name in fixed.distributions},
             distributions=fixed.distributions,
+            **content,
         )
 
 
@@ -100,7 +181,7 @@ def make_sampler(search: Search, already_drawn: int) -> BaseSampler:
 
     Args:
         search: Its name, seed and start.
-        already_drawn: Trials drawn by earlier drivers. It goes into the seed: a sampler that is started anew with the
+        already_drawn: Suggestions of earlier drivers. It goes into the seed: a sampler that is started anew with the
             seed of the first would draw the same numbers again.
     """
     seed = search.seed + 7919 * already_drawn

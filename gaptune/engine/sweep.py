@@ -152,14 +152,14 @@ def run(
             (plan.folder / f"{file}.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
         mirror = Mirror(tracking_uri or default_uri(results), results)
         tracker = Tracker(mirror, record, [*plan.earlier, *opening], display.say)
-        asker = Asker(plan.space, plan.sweep, record, plan.folder)
+        asker = Asker(plan.space, plan.sweep, plan.name, folder=plan.folder)
         conductor = Conductor(
             record,
             ledger,
             asker,
-            plan.space,
             plan.sweep,
             budget=plan.budget,
+            earlier=plan.earlier,
             listeners=(tracker, display),
             clock=clock,
         )

@@ -46,9 +46,9 @@ class Checkpoints:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        others = [other for other in self._newest_first() if other != path]
-        for other in others:  # a newer one was passed over as damaged, or the training would not be here
-            if other > path or other not in others[: _KEEP - 1]:
+        kept = [other for other in self._newest_first() if other <= path][:_KEEP]
+        for other in self._newest_first():
+            if other not in kept:  # a newer one is damaged: the training would else have gone on from it
                 other.unlink()
 
     def load(self) -> dict[str, Any] | None:

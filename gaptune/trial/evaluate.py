@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gaptune.data import Split, Store
 from gaptune.data.tokens import tokenize
+from gaptune.errors import UserError
 from gaptune.metrics import class_embeddings, linear_probe, score_pairs, zero_shot
 from gaptune.trial.augment import resize
 from gaptune.trial.model import Clip
@@ -23,6 +24,9 @@ class Evaluator:
         store: The data.
         device: Of the model.
         precision: ``fp32``, or ``bf16`` for autocast.
+
+    Raises:
+        UserError: There is a single validation image.
     """
 
     def __init__(self, store: Store, device: torch.device, precision: str) -> None:
@@ -30,6 +34,8 @@ class Evaluator:
         self._device = device
         self._autocast = precision == "bf16"
         self._val = store.split("val")
+        if len(self._val) < 2:
+            raise UserError(f"{store.path} has a single val image; scores of pairs need two")
         counts = np.diff(self._val.offsets)
         self._owner = torch.from_numpy(np.repeat(np.arange(len(self._val)), counts)).to(device)
         self._labelled = bool(store.meta.classes) and "probe_train" in store and "probe_test" in store

@@ -123,7 +123,7 @@ class _Trial:
         beta = float(self.scale(step / self._steps).detach())
         metrics = {
             **scores,
-            "temperature/tau": 1.0 / beta,
+            "temperature/tau": 1.0 / beta if beta else math.inf,
             "temperature/beta": beta,
             "train/loss": losses / self._per_epoch,
             "train/lr": self._config.optimizer.lr * self._lr_factor(step - 1),

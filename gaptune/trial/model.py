@@ -64,7 +64,8 @@ class Clip(nn.Module):
         context_length: Tokens that it takes.
 
     Raises:
-        UserError: The model is unknown, cannot be built without a download, or is too short for the captions.
+        UserError: The model is unknown, reads another tokenizer's tokens, does not take images of the size asked for,
+            or is too short for the captions.
     """
 
     _lookup: Tensor
@@ -110,25 +111,36 @@ class Clip(nn.Module):
 
 
 def _build(model: Model, data: StoreMeta, rows: int) -> Any:
+    try:
+        tower = _preset(model, data, rows) if model.name in PRESETS else _named(model, rows)
+        if model.image_size is not None:  # not every architecture takes every size, and it shows only when run
+            with torch.no_grad():
+                tower.eval().encode_image(torch.zeros(1, 3, model.image_size, model.image_size))
+            tower.train()
+    except (RuntimeError, TypeError, OSError, ImportError) as fault:
+        size = f" for images of {model.image_size} pixels" if model.image_size is not None else ""
+        raise UserError(f"{model.name} cannot be built{size}: {str(fault).splitlines()[0]}") from None
+    return tower
+
+
+def _preset(model: Model, data: StoreMeta, rows: int) -> Any:
+    from open_clip.model import CLIP
+
+    preset = PRESETS[model.name]
+    vision = {**preset["vision_cfg"], "image_size": model.image_size or preset["vision_cfg"]["image_size"]}
+    text = {**preset["text_cfg"], "context_length": data.context_length, "vocab_size": rows}
+    return CLIP(preset["embed_dim"], vision, text)
+
+
+def _named(model: Model, rows: int) -> Any:
     import open_clip
 
-    if model.name in PRESETS:
-        preset = PRESETS[model.name]
-        vision = dict(preset["vision_cfg"])
-        if model.image_size is not None:
-            vision["image_size"] = model.image_size
-        text = {**preset["text_cfg"], "context_length": data.context_length, "vocab_size": rows}
-        return open_clip.model.CLIP(preset["embed_dim"], vision, text)
-    try:
-        return open_clip.create_model(
-            model.name,
-            pretrained=None,
-            pretrained_hf=False,
-            force_image_size=model.image_size,
-            **({"vocab_size": rows} if rows != _CLIP_VOCABULARY else {}),
-        )
-    except (RuntimeError, TypeError, OSError, ImportError) as fault:
-        raise UserError(f"open_clip cannot build {model.name}: {str(fault).splitlines()[0]}") from None
+    text = open_clip.get_model_config(model.name)["text_cfg"]
+    if "hf_tokenizer_name" in text or "hf_model_name" in text:
+        raise UserError(f"{model.name} reads another tokenizer's tokens; stores hold CLIP's")
+    return open_clip.create_model(
+        model.name, pretrained=None, force_image_size=model.image_size, text_cfg={**text, "vocab_size": rows}
+    )
 
 
 def _side(tower: Any) -> int:

@@ -151,7 +151,8 @@ def test_an_interrupted_build_leaves_nothing(stop, tmp_path):
             assert len(left_in(tmp_path)) == 1
             raise stop
 
-    pytest.raises(stop, build)
+    with pytest.raises(stop):
+        build()
     assert left_in(tmp_path) == []
 
 

@@ -16,7 +16,7 @@ def state(epoch):
     return {"weights": torch.full((50,), float(epoch)), "report": {"epoch": epoch}, "config": "text", "list": [1, 2.5]}
 
 
-@pytest.fixture()
+@pytest.fixture
 def kept(tmp_path):
     """Checkpoints after epochs 1 and 2."""
     checkpoints = Checkpoints(tmp_path / "trial")
@@ -95,11 +95,11 @@ def test_if_all_are_damaged_there_is_none(kept, caplog):
 
 
 def test_a_training_that_starts_over_behind_damaged_checkpoints_keeps_its_own(kept):
+    kept.save(3, state(3))
     for path in kept.folder.iterdir():
         flip_a_byte(path)
-    Checkpoints(kept.folder).save(1, state(1))
-    kept.save(3, state(3))
-    flip_a_byte(kept.folder / "epoch-0003.pt")
+    kept.save(1, state(1))
+    assert names(kept) == ["epoch-0001.pt"]
     assert kept.load()["report"]["epoch"] == 1
 
 
@@ -127,6 +127,6 @@ def test_a_pickle_with_code_is_refused_without_running_it(kept, tmp_path):
     torch.save({"report": {"epoch": 3}, "model": Code(trap)}, buffer)
     content = buffer.getvalue()
     (kept.folder / "epoch-0003.pt").write_bytes(content + hashlib.sha256(content).digest())
-    with pytest.raises(pickle.UnpicklingError, match="[Ww]eights"):
+    with pytest.raises(pickle.UnpicklingError, match="Weights only"):
         kept.load()
     assert not trap.exists()

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+from coco_files import CocoFiles, picture
+
+from gaptune.data import StoreWriter, open_store
+from gaptune.data.coco import build_coco
+from gaptune.data.info import describe
+from gaptune.data.tokens import tokenize
+from gaptune.errors import UserError
+
+
+@pytest.fixture
+def files(tmp_path):
+    return CocoFiles(tmp_path)
+
+
+def test_a_coco_store_is_described_with_what_was_lost(files):
+    files.add("train", "gone.jpg", None, ["x"])
+    files.add("train", "long.jpg", picture(1), ["a very long caption of many words that cannot be kept in full"])
+    files.add("train", "silent.jpg", picture(1), [])
+    store = build_coco(**files.arguments())
+    told = dict(describe(store))
+    assert told["name"] == "store"
+    assert told["folder"] == str(store.path)
+    assert told["image size"] == "16 x 16 pixels"
+    assert told["context length"] == "12 tokens"
+    # start + "train picture 0" + end are 5, "another caption" 4, the long one fills the context
+    assert told["split train"] == ("7 images, 13 captions (1.86 per image), tokens per caption: mean 5.1, max 12")
+    assert told["split val"].startswith("3 images, 6 captions (2.00 per image)")
+    assert told["truncated"] == "1 captions longer than 12 tokens"
+    assert told["skipped"] == "1 broken or missing images train/gone.jpg"
+    assert told["no captions"] == "1 images"
+    assert told["no image"] == "0 captions"
+    assert told["vocabulary"] == f"{len(store.meta.vocabulary):,} tokens"
+    assert told["classes"] == "none"
+    assert told["hash"] == store.meta.content_hash
+    assert told["made by"].startswith(f"coco from train={files.folder / 'train.json'}, val=")
+
+
+def test_only_a_few_of_many_skipped_images_are_named(files):
+    for index in range(8):
+        files.add("train", f"gone{index}.jpg", None, ["x"])
+    told = dict(describe(build_coco(**files.arguments(max_broken=0.9))))
+    assert told["skipped"].startswith("8 broken or missing images train/gone0.jpg, ")
+    assert told["skipped"].endswith(", train/gone4.jpg, ...")
+
+
+def test_the_scenes_are_described():
+    store = open_store("scenes")
+    told = dict(describe(store))
+    assert told["split train"].startswith("5,000 images, 25,000 captions (5.00 per image)")
+    assert set(told) >= {"split val", "split probe_train", "split probe_test"}
+    assert told["classes"].startswith("circle, square, ")
+    assert told["made by"] == "scenes"
+    assert not {"truncated", "skipped"} & set(told)
+    on_disk = sum(file.stat().st_size for file in store.path.iterdir())
+    assert told["on disk"] == f"{on_disk / 1e6:.1f} MB"
+
+
+def test_a_store_of_any_builder_is_described(tmp_path):
+    image = np.zeros((4, 4, 3), dtype=np.uint8)
+    with StoreWriter(tmp_path / "store", 4, 8) as writer:
+        for split in ("train", "val"):
+            writer.add(split, image, ["a dog"], tokenize(["a dog"], 8), id="x")
+        store = writer.finish(name="mine", source={})
+    assert dict(describe(store))["made by"] == "unknown"
+
+
+def test_a_damaged_store_is_one_clear_line(files):
+    store = build_coco(**files.arguments())
+    path = store.path / "val.arrow"
+    path.write_bytes(b"\0" * path.stat().st_size)
+    with pytest.raises(UserError, match="corrupt store: "):
+        describe(store)

@@ -1,0 +1,324 @@
+"""Whole trainings: what they report, what decides them, and how they go on after an interruption."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from gaptune.data import StoreWriter
+from gaptune.errors import UserError
+from gaptune.methods import METHODS
+from gaptune.scores import SCORES
+from gaptune.trial import NonFinite, train
+from gaptune.trial import loop as room
+from gaptune.trial.checkpoint import Checkpoints
+from gaptune.trial.loop import _Trial
+from gaptune.trial.model import Clip
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Lists what the steps of a training see: ``batches`` of images and tokens, ``features`` and ``losses``."""
+    seen = {"batches": [], "features": [], "losses": []}
+    pixels, texts, loss = Clip.pixels, Clip.text_features, room.clip_loss
+
+    def watched_pixels(model, images):
+        if model.training:
+            seen["batches"].append([images.clone()])
+        return pixels(model, images)
+
+    def watched_texts(model, tokens):
+        if model.training:
+            seen["batches"][-1].append(tokens.clone())
+        return texts(model, tokens)
+
+    def watched_loss(x, y, beta):
+        value = loss(x, y, beta)
+        seen["features"].append((x.detach().clone(), y.detach().clone()))
+        seen["losses"].append(value.item())
+        return value
+
+    monkeypatch.setattr(Clip, "pixels", watched_pixels)
+    monkeypatch.setattr(Clip, "text_features", watched_texts)
+    monkeypatch.setattr(room, "clip_loss", watched_loss)
+
+    def run(config, store):
+        for found in seen.values():
+            found.clear()
+        reports = list(train(config, store))
+        return {"reports": reports} | {name: list(found) for name, found in seen.items()}
+
+    return run
+
+
+def equal(one, other):
+    """Whether two nested structures of tensors, numbers and texts are the same to the last bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return one == other
+
+
+def timeless(report):
+    """A report's content without wall times."""
+    metrics = {name: value for name, value in report.metrics.items() if not name.startswith("time/")}
+    return report.epoch, report.step, metrics
+
+
+# --- reports ---
+
+
+def test_one_report_per_epoch_with_every_score_there_is(store, short):
+    reports = list(train(short(), store))
+    assert [(report.epoch, report.step) for report in reports] == [(1, 4), (2, 8)]
+    for report in reports:
+        assert set(report.metrics) == set(SCORES)
+        assert all(type(value) is float and math.isfinite(value) for value in report.metrics.values())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains(method, store, short):
+    first, second = train(short(METHODS[method]), store)
+    assert second.metrics["train/loss"] < first.metrics["train/loss"]
+    assert set(second.metrics) == set(SCORES)
+
+
+def test_reports_show_where_a_schedule_has_got_to(store, short):
+    config = short({"temperature.schedule": "linear", "temperature.tau_start": 0.02, "temperature.tau_end": 0.06})
+    taus = [report.metrics["temperature/tau"] for report in train(config, store)]
+    assert taus == pytest.approx([0.04, 0.06])
+
+
+def test_a_training_learns_to_find_its_captions(store, short):
+    reports = list(train(short({"training.epochs": 12}), store))
+    losses = [report.metrics["train/loss"] for report in reports]
+    assert losses[-1] < losses[0] - 0.8
+    assert reports[-1].metrics["retrieval/mean_r10"] > 0.25  # chance: 0.16 for a text, more for an image
+
+
+GOLDEN = [4.2486, 3.7144, 3.4271, 3.3226, 3.267]
+"""Losses of a fixed training. A change that is meant to alter them records them anew (`-k golden` prints both)."""
+
+
+def test_the_golden_curve(store, short):
+    losses = [report.metrics["train/loss"] for report in train(short({"training.epochs": 5}), store)]
+    assert losses == pytest.approx(GOLDEN, rel=1e-2)
+
+
+def test_bf16_trains_nearly_as_single_precision_does(store, short):
+    losses = {
+        precision: [report.metrics["train/loss"] for report in train(short({"training.precision": precision}), store)]
+        for precision in ("fp32", "bf16")
+    }
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+    assert losses["bf16"] != losses["fp32"]
+
+
+def test_augmentation_and_clipping_of_gradients_take_part(store, short):
+    plain, other = (
+        list(train(short(knobs), store))[-1].metrics["train/loss"]
+        for knobs in ({}, {"augment.crop_min": 0.5, "augment.flip": True, "optimizer.clip_norm": 0.1})
+    )
+    assert plain != other
+
+
+# --- what decides a training ---
+
+
+def test_two_runs_are_equal_to_the_last_bit_whatever_the_callers_random_numbers(watched, store, short):
+    config = short({"swap.kind": "soft", "swap.probability": 0.5, "augment.crop_min": 0.5, "augment.flip": True})
+    torch.manual_seed(1)
+    first = watched(config, store)
+    torch.manual_seed(2)
+    second = watched(config, store)
+    assert first["losses"] == second["losses"]
+    assert equal(first["batches"], second["batches"])
+    assert [*map(timeless, first["reports"])] == [*map(timeless, second["reports"])]
+
+
+def test_the_callers_random_numbers_are_left_as_they_are(store, short):
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    list(train(short({"swap.kind": "hard", "swap.probability": 1.0, "augment.flip": True}), store))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_trials_of_one_seed_start_from_the_same_weights_and_see_the_same_batches(watched, store, short):
+    runs = [
+        watched(short(METHODS[method], **{"optimizer.lr": lr}), store)
+        for method, lr in (("Baseline", 1e-3), ("TS S3", 5e-3), ("TR softplus", 1e-4))
+    ]
+    for run in runs[1:]:
+        assert equal(run["batches"], runs[0]["batches"])
+        assert equal(run["features"][0], runs[0]["features"][0])  # before the first update
+        assert run["losses"][1:] != runs[0]["losses"][1:]
+
+
+def test_another_seed_is_another_training(watched, store, short):
+    one, other = watched(short(), store), watched(short(seed=1), store)
+    assert not equal(one["features"][0], other["features"][0])
+    assert not equal(one["batches"][0], other["batches"][0])
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_a_swap_changes_no_batch(kind, watched, store, short):
+    without = watched(short(), store)
+    swapped = watched(short({"swap.kind": kind, "swap.probability": 1.0}), store)
+    assert equal(swapped["batches"], without["batches"])
+    for before, after in zip(without["features"][0], swapped["features"][0], strict=True):
+        assert not torch.equal(before, after)
+    sums = [sum(run["features"][0]) for run in (without, swapped)]
+    torch.testing.assert_close(*sums)
+    assert [report.metrics["train/swapped"] for report in swapped["reports"]] == [1.0, 1.0]
+    assert [report.metrics["train/swapped"] for report in without["reports"]] == [0.0, 0.0]
+
+
+def test_an_epoch_sees_every_image_once_each_with_a_caption_of_its_own(watched, store, short):
+    batches, split = watched(short(), store)["batches"], store.split("train")
+    row_of = {split.gather([row]).tobytes(): row for row in range(len(split))}
+    assert len(row_of) == len(split)  # no two images are the same
+    orders, captions = [], []
+    for epoch in (batches[:4], batches[4:]):
+        rows, chosen = [], {}
+        for image, tokens in ((i, t) for images, texts in epoch for i, t in zip(images, texts, strict=True)):
+            row = row_of[image.numpy().tobytes()]
+            own = split.tokens[split.offsets[row] : split.offsets[row + 1]].tolist()
+            chosen[row] = own.index(tokens.tolist())
+            rows.append(row)
+        assert sorted(rows) == list(range(len(split)))
+        orders.append(rows)
+        captions.append(chosen)
+    assert orders[0] != orders[1]
+    assert captions[0] != captions[1]
+    assert set(captions[0].values()) == {0, 1, 2, 3}
+
+
+# --- going on ---
+
+
+KNOBS = {
+    "training.epochs": 3,
+    "swap.kind": "soft",
+    "swap.probability": 0.5,
+    "augment.crop_min": 0.5,
+    "augment.flip": True,
+}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(store, short, tmp_path_factory):
+    """Reports and last state of a training that nobody interrupted."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    reports = list(train(short(KNOBS), store, checkpoints=folder))
+    return reports, Checkpoints(folder).load()
+
+
+def learnt(state):
+    return {name: state[name] for name in ("config", "model", "scale", "optimizer")}
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_training_that_goes_on_ends_as_if_nothing_had_happened(epochs, undisturbed, store, short, tmp_path):
+    reports, end = undisturbed
+    heard = list(itertools.islice(train(short(KNOBS), store, checkpoints=tmp_path), epochs))
+    again = list(train(short(KNOBS), store, checkpoints=tmp_path))
+    assert again[0] == heard[-1]  # the checkpoint's own report first, wall times and all
+    assert [*map(timeless, heard), *map(timeless, again[1:])] == [*map(timeless, reports)]
+    assert equal(learnt(Checkpoints(tmp_path).load()), learnt(end))
+
+
+def test_a_training_without_checkpoints_is_the_same(undisturbed, store, short):
+    assert [*map(timeless, train(short(KNOBS), store))] == [*map(timeless, undisturbed[0])]
+
+
+def test_a_finished_training_repeats_its_last_report(undisturbed, store, short, tmp_path):
+    Checkpoints(tmp_path).save(3, undisturbed[1])
+    assert list(train(short(KNOBS), store, checkpoints=tmp_path)) == [undisturbed[0][-1]]
+
+
+def test_a_damaged_newest_checkpoint_costs_an_epoch_and_nothing_else(undisturbed, store, short, tmp_path, caplog):
+    list(itertools.islice(train(short(KNOBS), store, checkpoints=tmp_path), 2))
+    newest = tmp_path / "epoch-0002.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    again = list(train(short(KNOBS), store, checkpoints=tmp_path))
+    assert "epoch-0002.pt is damaged" in caplog.text
+    assert [*map(timeless, again)] == [*map(timeless, undisturbed[0])]
+    assert equal(learnt(Checkpoints(tmp_path).load()), learnt(undisturbed[1]))
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"optimizer.lr": 1e-4}, {"training.epochs": 4}])
+def test_checkpoints_of_another_configuration_are_refused(other, undisturbed, store, short, tmp_path):
+    Checkpoints(tmp_path).save(3, undisturbed[1])
+    with pytest.raises(UserError, match="another configuration"):
+        next(train(short(KNOBS | other), store, checkpoints=tmp_path))
+
+
+def test_where_a_training_runs_may_change(undisturbed, store, short, tmp_path):
+    Checkpoints(tmp_path).save(3, undisturbed[1])
+    moved = short(KNOBS, **{"data.store": "elsewhere/few-scenes", "device": "auto"})
+    assert next(train(moved, store, checkpoints=tmp_path)) == undisturbed[0][-1]
+
+
+# --- what goes wrong ---
+
+
+def test_a_loss_that_is_not_finite_is_raised_before_the_update(store, short, monkeypatch):
+    trial = _Trial(short(), store)
+    trial.epoch(0)
+    before = [tensor.clone() for tensor in (*trial.model.tower.state_dict().values(), trial.scale.nu.detach())]
+    loss = room.clip_loss
+    monkeypatch.setattr(room, "clip_loss", lambda x, y, beta: loss(x * math.nan, y, beta))
+    with pytest.raises(NonFinite, match=r"^loss nan at step 4$"):
+        trial.epoch(1)
+    after = [*trial.model.tower.state_dict().values(), trial.scale.nu.detach()]
+    names = trial.model.tower.state_dict()
+    for name, one, other in zip([*names, "nu"], before, after, strict=True):
+        if "running_" not in name and "num_batches" not in name:  # statistics of the forward pass
+            assert torch.equal(one, other), name
+
+
+def test_a_training_that_diverges_is_reported_as_such(store, short):
+    with pytest.raises(NonFinite, match=r"not finite|nan"):
+        list(train(short({"optimizer.lr": 1e30}), store))
+
+
+def test_a_temperature_that_runs_away_is_reported_as_such(store, short):
+    # Down to β = 0, for which τ has no value; the loss is then that of guessing, and finite.
+    with pytest.raises(NonFinite, match="temperature/tau"):
+        list(train(short({"temperature.lr": 1e5, "optimizer.lr": 1e-9, "optimizer.warmup": 0.0}), store))
+
+
+def test_a_batch_larger_than_the_data_is_refused(store, short):
+    with pytest.raises(UserError, match="batch_size 129 is more than the 128 training images"):
+        next(train(short({"training.batch_size": 129}), store))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_refused(store, short):
+    with pytest.raises(UserError, match="no GPU"):
+        next(train(short(device="cuda"), store))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_trains_as_the_cpu_does(store, short):
+    losses = {
+        device: [report.metrics["train/loss"] for report in train(short(KNOBS, device=device), store)]
+        for device in ("cpu", "cuda")
+    }
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-2)
+
+
+def test_a_single_validation_image_is_refused(store, short, tmp_path):
+    train_split, val = store.split("train"), store.split("val")
+    with StoreWriter(tmp_path / "single", store.meta.image_size, store.meta.context_length) as writer:
+        for name, split, rows in (("train", train_split, 64), ("val", val, 1)):
+            for row in range(rows):
+                tokens = split.tokens[split.offsets[row] : split.offsets[row + 1]]
+                writer.add(name, split.gather([row])[0], split.captions(row), tokens, id=str(row))
+        single = writer.finish(name="single", source={})
+    with pytest.raises(UserError, match="single val image"):
+        next(train(short(), single))
