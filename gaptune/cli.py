@@ -116,6 +116,43 @@ def sweep(
 
 
 @cli.command()
+@click.argument("name")
+@_results
+def status(name: str, results: Path) -> None:
+    """Show where the sweep NAME stands, running or not."""
+    from rich.console import Console
+
+    from gaptune.ledger import in_use, load
+    from gaptune.results import summarize
+    from gaptune.results.table import front_table, running_table
+
+    folder = _sweep_folder(results, name)
+    record = load(folder)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    if in_use(folder):
+        stands = "is running"
+    elif record.done:
+        stands = "is done"
+    else:
+        stands = f"stopped ({record.paused or 'its driver was killed'}); the command that started it goes on with it"
+    console.print(f"{name} {stands}: {record.header['command']}", highlight=False, soft_wrap=True)
+    console.print(running_table(record))
+    console.print(front_table(record, summarize(record)))
+
+
+@cli.command()
+@click.argument("name")
+@_results
+@click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow server; default: the SQLite file.")
+def sync(name: str, results: Path, tracking_uri: str | None) -> None:
+    """Bring MLflow up to date with the ledger of the sweep NAME; also into an empty store."""
+    from gaptune.engine.sweep import synchronize
+
+    runs = synchronize(_sweep_folder(results, name), results.resolve(), tracking_uri)
+    click.echo(f"{name}: {runs} trials are in MLflow as in the ledger")
+
+
+@cli.command()
 @click.option(
     "--method",
     help="A method of the paper: Baseline, FLT, TS S0 … TS S3, TR softplus, TR exp/s, SLRT, HS, SS.",
@@ -342,6 +379,17 @@ def _load(
         resources = config.resources.model_copy(update={"concurrency": concurrency})
         config = config.model_copy(update={"resources": resources})
     return space, config
+
+
+def _sweep_folder(results: Path, name: str) -> Path:
+    """The folder of a sweep that exists."""
+    from gaptune.errors import did_you_mean
+    from gaptune.ledger import FILE_NAME
+
+    known = [path.parent.name for path in results.glob(f"*/{FILE_NAME}")]
+    if name not in known:
+        raise UserError(f"no sweep {name!r} in {results}{did_you_mean(name, known)}")
+    return results / name
 
 
 def _shipped(relative: str) -> Path:

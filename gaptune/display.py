@@ -14,7 +14,7 @@ from rich.text import Text
 
 from gaptune.ledger import Event, State, SweepRecord
 from gaptune.results import summarize
-from gaptune.results.table import short
+from gaptune.results.table import running_table, short
 
 
 class Display:
@@ -105,23 +105,12 @@ class Display:
             ProgressBar(total=max(1, self._budget), completed=done, width=30),
             f"{done}/{self._budget} done, {len(running)} running, {failed} failed{self._time_left()}",
         )
-        body = Table(box=None, pad_edge=False, header_style="dim")
-        for name in ("trial", "method", "epoch", *(o["metric"] for o in record.objectives), "Δ", "τ"):
-            body.add_column(name, justify="left" if name == "method" else "right")
-        for trial in running:
-            values = [
-                *record.values(trial),
-                trial.last.get("geometry/gap"),
-                trial.last.get("temperature/tau"),
-            ]
-            cells = [short(value) if value == value else "·" for value in values]
-            body.add_row(str(trial.number), trial.method, f"{trial.epoch}/{trial.epochs}", *cells)
-        return Group(head, body, self._best_so_far(record, done))
+        return Group(head, running_table(record), self._best_so_far(record, done))
 
     def _best_so_far(self, record: SweepRecord, done: int) -> RenderableType:
         if self._best[0] != done:  # worked out anew only when a trial has ended
             summary = summarize(record)
-            best = ", ".join(f"{trial.number} ({trial.method})" for trial in summary.front)
+            best = ", ".join(f"{one.trial.number} ({one.trial.method})" for one in summary.front)
             self._best = (
                 done,
                 Text(f"front: {best or 'empty so far'}; hypervolume {summary.hypervolume:.4f}", "dim"),

@@ -145,6 +145,11 @@ class SweepRecord:
         """The objectives: metric, maximize, reference, ideal."""
         return list(self.header["objectives"])
 
+    @property
+    def constraints(self) -> list[dict[str, Any]]:
+        """The constraints: metric, min, max."""
+        return list(self.header["sweep"].get("constraints", ()))
+
     def values(self, trial: TrialRecord) -> list[float]:
         """A trial's newest values of the objectives; NaN for what is missing."""
         return [trial.last.get(objective["metric"], float("nan")) for objective in self.objectives]
@@ -353,6 +358,16 @@ def load(folder: Path) -> SweepRecord:
     if record.header["schema"] != SCHEMA:
         raise UserError(f"{folder / FILE_NAME} has schema {record.header['schema']}; this gaptune reads {SCHEMA}")
     return record
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a driver on this machine has the ledger of the sweep in a folder open."""
+    with (folder / FILE_NAME).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _encode(event: Event) -> bytes:

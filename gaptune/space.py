@@ -174,6 +174,12 @@ class Space:
                 knobs[knob.name] = knob.distribution.suggest(trial, knob.name)
         return knobs
 
+    def __contains__(self, knobs: object) -> bool:
+        """Whether a set of knobs gives every knob that is active in it a value of its distribution."""
+        return isinstance(knobs, Mapping) and all(
+            knob.name in knobs and knobs[knob.name] in knob.distribution for knob in self.knobs if knob.active(knobs)
+        )
+
     def combinations(self) -> list[dict[str, Any]]:
         """Every set of knobs that can be suggested, once; the first knob changes slowest.
 

@@ -41,6 +41,10 @@ def default_uri(results: Path) -> str:
     return f"sqlite:///{(results / 'mlflow.db').resolve()}"
 
 
+class UnreachableError(ConnectionError):
+    """MLflow does not answer."""
+
+
 class Mirror:
     """Writes the state of one sweep to MLflow; every call may be repeated.
 
@@ -73,8 +77,20 @@ class Mirror:
         Args:
             record: The sweep's state, at least as new as the events.
             events: What has happened, in order; trials that MLflow already has in their final state are passed over.
+
+        Raises:
+            UnreachableError: MLflow does not answer.
         """
-        events = list(events)
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._write(record, list(events))
+        except MlflowException as fault:
+            if "API request" in str(fault) or "Max retries" in str(fault):
+                raise UnreachableError(f"MLflow at {self._uri} does not answer") from fault
+            raise
+
+    def _write(self, record: SweepRecord, events: list[Event]) -> None:
         parent = self._find_or_make_parent(record)
         touched: dict[int, list[Event]] = {}
         for event in events:

@@ -151,6 +151,36 @@ def test_a_training_that_diverges_says_so_with_exit_code_1(gaptune, tmp_path, st
     assert "non-finite" in err
 
 
+def test_status_and_sync_follow_a_sweep_from_its_ledger(gaptune, tmp_path):
+    from mlflow import MlflowClient
+    from support import Stage
+
+    scores = {"retrieval/mean_r1": 0.5, "geometry/gap": 1.0, "temperature/tau": 0.07}
+    stage = Stage(tmp_path / "s")
+    for number in range(3):
+        stage.conductor.next_trial()
+        stage.conductor.started(number, "here")
+        stage.conductor.reported(number, 1, 1, scores)
+    stage.conductor.reported(0, 2, 2, scores)
+    stage.conductor.failed(1, "exception: ValueError: x")
+    code, out, _ = gaptune("status", "s", "--results", tmp_path)
+    assert code == 0
+    for part in ("s is running", "exception: ValueError: x", "1/2", "Pareto front of s", "1 COMPLETE, 1 FAIL"):
+        assert part in out
+    stage.ledger.close()
+    assert "its driver was killed" in gaptune("status", "s", "--results", tmp_path)[1]
+
+    code, out, _ = gaptune("sync", "s", "--results", tmp_path)
+    assert code == 0
+    assert "3 trials are in MLflow" in out
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("gaptune").experiment_id])
+    assert len(runs) == 4
+    code, _, err = gaptune("status", "z", "--results", tmp_path)
+    assert code == 2
+    assert "no sweep 'z'" in err
+
+
 def test_data_info_and_verify(gaptune, store):
     code, out, _ = gaptune("data", "info", store, "--verify")
     assert code == 0

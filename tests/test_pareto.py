@@ -106,6 +106,7 @@ def test_a_point_with_nan_is_behind_all_others_and_changes_nothing_for_them(poin
 def test_nothing_has_an_empty_front():
     assert front(np.empty((0, 2))).tolist() == []
     assert layers(np.empty((0, 2))).tolist() == []
+    assert crowding(np.empty((0, 2))).tolist() == []
     assert priority(np.empty((0, 2)), "epsilon_net").tolist() == []
 
 

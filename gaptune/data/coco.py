@@ -125,7 +125,8 @@ def _read(file: Path) -> _Annotations:
         raise UserError("not JSON: not in UTF-8", file=file) from None
     except OSError as fault:
         raise UserError(f"cannot be read: {fault.strerror}", file=file) from None
-    names = dict(_records(content, "images", {"id": (int, str), "file_name": str}, file))
+    listed = _records(content, "images", {"id": (int, str), "file_name": str}, file)
+    names = {image: _storable(name) for image, name in listed}
     if len(names) != len(content["images"]) or len(set(names.values())) != len(names):
         raise UserError("two of its images have the same id or file_name", file=file)
     captions: dict[str, list[str]] = {name: [] for name in names.values()}

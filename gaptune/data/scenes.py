@@ -111,7 +111,7 @@ class Scenes:
 
 
 def draw_attributes(rng: np.random.Generator, n: int, most_objects: int) -> Scenes:
-    """Draws what is in n scenes. Objects keep apart: each has a quarter of the picture for itself."""
+    """Draws what is in n scenes; where there are several objects, each has its quarter of the picture."""
     count = np.minimum(rng.choice([1, 2, 3], n, p=[0.5, 0.35, 0.15]), most_objects)
     quarters = rng.permuted(np.tile(np.arange(4), (n, 1)), axis=1)[:, :3]
     jitter = rng.uniform(-2.5, 2.5, (2, n, 3))

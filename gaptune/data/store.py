@@ -154,7 +154,10 @@ class Store:
         Raises:
             UserError: A file has changed.
         """
-        for name, split in self.meta.splits.items():
+        meta = self.meta
+        if _content_hash(meta.splits, meta.classes, meta.prompts) != meta.content_hash:
+            raise UserError(f"corrupt store: {self.path / META} has changed since it was built")
+        for name, split in meta.splits.items():
             file = self.path / f"{name}.arrow"
             if _sha256(file) != split.sha256:
                 raise UserError(f"corrupt store: {file} has changed since it was built")

@@ -149,20 +149,11 @@ class Asker:
 
     def _learn(self, known: Sequence[tuple[Mapping[str, Any], Sequence[float]]]) -> int:
         """Adds what other sweeps found out, where their knobs lie in this space; returns how many trials did."""
-        usable = 0
-        for knobs, values in known:
-            try:
-                trial = self._frozen(knobs, State.COMPLETE, values=list(values), user_attrs={"known": True})
-                inside = all(
-                    distribution._contains(distribution.to_internal_repr(trial.params[name]))
-                    for name, distribution in trial.distributions.items()
-                )
-            except (KeyError, ValueError):  # a knob that this space needs is missing, or has a value that it lacks
-                continue
-            if inside:
-                self._study.add_trial(trial)
-                usable += 1
-        return usable
+        usable = [(knobs, values) for knobs, values in known if knobs in self._space]
+        for knobs, values in usable:
+            trial = self._frozen(knobs, State.COMPLETE, values=list(values), user_attrs={"known": True})
+            self._study.add_trial(trial)
+        return len(usable)
 
     def _frozen(self, knobs: Mapping[str, Any], state: State, **content: Any) -> FrozenTrial:
         params = self._space.params(knobs)

@@ -23,12 +23,12 @@ from gaptune.config import SweepConfig, flatten
 from gaptune.data import open_store
 from gaptune.display import Display
 from gaptune.errors import UserError
-from gaptune.ledger import FILE_NAME, SCHEMA, Event, Ledger, SweepRecord, mend, read_events, replay
-from gaptune.results import summarize
+from gaptune.ledger import FILE_NAME, SCHEMA, Event, Ledger, SweepRecord, load, mend, read_events, replay
+from gaptune.results import Summary, summarize
 from gaptune.results.export import write_parquet
 from gaptune.results.plot import plot_front
 from gaptune.space import Space
-from gaptune.tracking import Mirror, Tracker, default_uri
+from gaptune.tracking import Mirror, Tracker, UnreachableError, default_uri
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def run(
             from gaptune.engine.raytune import run_trials, start_ray
 
             start_ray(plan.sweep.resources, address)
-            display.start(record, plan.budget)
+            display.start(record, plan.budget * plan.sweep.search.seeds)
             why = "" if run_trials(conductor, plan.sweep, plan.folder) else "interrupted"
         except KeyboardInterrupt:
             why = "interrupted"
@@ -177,6 +177,33 @@ def run(
             conductor.close(why or None)
             _write_results(record, plan.folder, mirror, tracker, display)
     return record
+
+
+def synchronize(folder: Path, results: Path, tracking_uri: str | None) -> int:
+    """Makes MLflow say what a sweep's ledger says, also when the store is empty.
+
+    Args:
+        folder: The sweep's folder.
+        results: Folder of all sweeps.
+        tracking_uri: MLflow's; None for the SQLite store beside the sweeps.
+
+    Returns:
+        How many trials are there.
+
+    Raises:
+        UserError: MLflow does not answer.
+    """
+    record = load(folder)
+    mirror = Mirror(tracking_uri or default_uri(results), results)
+    summary = summarize(record)
+    plot_front(record, summary, folder / "front.png")
+    write_parquet(record, folder / "results.parquet")
+    try:
+        mirror.write(record, read_events(folder)[0])
+        _send_results(record, folder, mirror, summary)
+    except UnreachableError as fault:
+        raise UserError(str(fault)) from None
+    return len(record.trials)
 
 
 def versions() -> dict[str, str]:
@@ -229,9 +256,17 @@ def _write_results(record: SweepRecord, folder: Path, mirror: Mirror, tracker: T
     summary = summarize(record)
     plot_front(record, summary, folder / "front.png")
     write_parquet(record, folder / "results.parquet")
+    behind = f"MLflow is behind; when it is back: gaptune sync {folder.name}"
     if not tracker.close():
-        display.say(f"MLflow is behind; when it is back: gaptune sync {folder.name}")
+        display.say(behind)
         return
-    at = record.updated_at
-    mirror.log_summary({"sweep/hypervolume": summary.hypervolume, "sweep/front": float(len(summary.front))}, at)
+    try:
+        _send_results(record, folder, mirror, summary)
+    except Exception as fault:  # the results are on disk, and that is what counts
+        display.say(f"{behind} ({type(fault).__name__})")
+
+
+def _send_results(record: SweepRecord, folder: Path, mirror: Mirror, summary: Summary) -> None:
+    numbers = {"sweep/hypervolume": summary.hypervolume, "sweep/front": float(len(summary.front))}
+    mirror.log_summary(numbers, record.updated_at)
     mirror.log_artifacts([folder / "front.png", folder / "results.parquet"])

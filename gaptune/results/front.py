@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,18 +13,60 @@ from gaptune.pareto import front, normalized_hypervolume, oriented
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A completed suggestion: one set of knobs, trained on one seed or several.
+
+    Attributes:
+        trials: A trial for each seed.
+        values: Mean of each objective over the seeds.
+        errors: Standard error of each mean; 0 with a single seed, where nothing is known of it.
+        feasible: Whether the means keep the sweep's constraints.
+    """
+
+    trials: list[TrialRecord]
+    values: list[float]
+    errors: list[float]
+    feasible: bool
+
+    @property
+    def trial(self) -> TrialRecord:
+        """The trial of the first seed."""
+        return self.trials[0]
+
+    def mean(self, metric: str) -> float:
+        """Mean of any metric over the seeds; NaN when it was not measured."""
+        return float(np.mean([trial.last.get(metric, math.nan) for trial in self.trials]))
+
+
+@dataclass(frozen=True)
 class Summary:
     """What a sweep has come to.
 
     Attributes:
-        front: The trials that no other completed trial beats in every objective, best first objective first.
+        front: The feasible candidates that no other one beats in every objective, best first objective first.
         hypervolume: Share of the box between reference and ideal point that the front dominates, 0 to 1.
         counts: Number of trials by state, in the order of ``State``, without zeros.
+        infeasible: Completed candidates that break a constraint.
     """
 
-    front: list[TrialRecord]
+    front: list[Candidate]
     hypervolume: float
     counts: dict[State, int]
+    infeasible: int
+
+
+def candidates(record: SweepRecord) -> list[Candidate]:
+    """The suggestions of which every seed is COMPLETE, in the order of their numbers."""
+    found = []
+    for trials in record.suggestions().values():
+        if State.together(trial.state for trial in trials) is State.COMPLETE:
+            values = np.array([record.values(trial) for trial in trials], dtype=float)
+            errors = values.std(axis=0, ddof=1) / math.sqrt(len(trials)) if len(trials) > 1 else 0 * values[0]
+            means = values.mean(axis=0).tolist()
+            one = Candidate(trials, means, errors.tolist(), feasible=True)
+            kept = all(_keeps(one, constraint) for constraint in record.constraints)
+            found.append(Candidate(trials, means, errors.tolist(), feasible=kept))
+    return found
 
 
 def summarize(record: SweepRecord) -> Summary:
@@ -33,17 +77,24 @@ def summarize(record: SweepRecord) -> Summary:
     Args:
         record: The sweep, finished or not.
     """
-    trials = [trial for trial in record.trials.values() if trial.state is State.COMPLETE]
+    complete = candidates(record)
+    feasible = [candidate for candidate in complete if candidate.feasible]
     objectives = record.objectives
     maximize = [objective["maximize"] for objective in objectives]
-    values = np.array([record.values(trial) for trial in trials], dtype=float).reshape(len(trials), len(objectives))
-    points = oriented(values, maximize)
-    corner = oriented(np.array([[o["reference"], o["ideal"]] for o in objectives], dtype=float).T, maximize)
+    points = oriented([candidate.values for candidate in feasible], maximize)
+    corner = oriented([[o["reference"] for o in objectives], [o["ideal"] for o in objectives]], maximize)
     members = np.flatnonzero(front(points))
-    order = sorted(members, key=lambda row: (-points[row, 0], trials[row].number))
+    order = sorted(members, key=lambda row: (-points[row, 0], feasible[row].trial.number))
     counts = {state: record.count(state) for state in State}
     return Summary(
-        front=[trials[row] for row in order],
+        front=[feasible[row] for row in order],
         hypervolume=normalized_hypervolume(points, corner[0], corner[1]),
         counts={state: count for state, count in counts.items() if count},
+        infeasible=len(complete) - len(feasible),
     )
+
+
+def _keeps(candidate: Candidate, constraint: Mapping[str, object]) -> bool:
+    value = candidate.mean(str(constraint["metric"]))
+    low, high = constraint["min"], constraint["max"]
+    return (low is None or value >= float(str(low))) and (high is None or value <= float(str(high)))

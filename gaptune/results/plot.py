@@ -8,8 +8,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gaptune.ledger import State, SweepRecord
-from gaptune.results.front import Summary
+from gaptune.ledger import SweepRecord
+from gaptune.results.front import Candidate, Summary, candidates
 from gaptune.scores import SCORES
 
 # Okabe and Ito's colors, told apart by color-blind readers; shapes tell methods apart in black and white too.
@@ -30,38 +30,28 @@ def plot_front(record: SweepRecord, summary: Summary, path: Path) -> None:
     for axes, (first, second) in zip(figure.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True):
         _panel(axes, record, summary, first, second)
     corners = f"hypervolume {summary.hypervolume:.4f}"
-    figure.suptitle(
-        f"{record.name}: {len(summary.front)} of {record.count(State.COMPLETE)} trials on the front, {corners}"
-    )
+    figure.suptitle(f"{record.name}: {len(summary.front)} of {len(candidates(record))} on the front, {corners}")
     figure.savefig(path, dpi=150)
 
 
 def _panel(axes: Axes, record: SweepRecord, summary: Summary, first: int, second: int) -> None:
-    complete = [trial for trial in record.trials.values() if trial.state is State.COMPLETE]
-    values = {trial.number: record.values(trial) for trial in complete}
-    members = {trial.number for trial in summary.front}
-    methods = sorted({trial.method for trial in complete})
+    complete = candidates(record)
+    on_front = {member.trial.number for member in summary.front}
+    methods = sorted({candidate.trial.method for candidate in complete})
     for index, method in enumerate(methods):
-        style = {"color": _COLORS[index % len(_COLORS)], "marker": _MARKERS[index % len(_MARKERS)]}
-        numbers = [trial.number for trial in complete if trial.method == method]
-        for on_front in (False, True):
-            chosen = [number for number in numbers if (number in members) is on_front]
-            axes.scatter(
-                [values[number][first] for number in chosen],
-                [values[number][second] for number in chosen],
-                s=70 if on_front else 28,
-                alpha=1.0 if on_front else 0.45,
-                edgecolors="black" if on_front else "none",
-                linewidths=1.2 if on_front else 0.0,
-                label=method if on_front == any(number in members for number in numbers) else None,
-                zorder=3 if on_front else 2,
-                color=style["color"],
-                marker=style["marker"],
-            )
+        mine = [candidate for candidate in complete if candidate.trial.method == method]
+        members = [candidate for candidate in mine if candidate.trial.number in on_front]
+        others = [candidate for candidate in mine if candidate.trial.number not in on_front]
+        color, marker = _COLORS[index % len(_COLORS)], _MARKERS[index % len(_MARKERS)]
+        axes.scatter(*_xy(others, first, second), s=28, alpha=0.45, color=color, marker=marker, linewidths=0, zorder=2)
+        axes.scatter(*_xy(members, first, second), s=70, color=color, marker=marker, edgecolors="black", zorder=3)
+        axes.scatter([], [], s=40, color=color, marker=marker, label=method)
+    for member in summary.front:
+        x, y = member.values[first], member.values[second]
+        axes.annotate(str(member.trial.number), (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8)
+        if len(member.trials) > 1:
+            axes.errorbar(x, y, xerr=member.errors[first], yerr=member.errors[second], color="0.3", capsize=2, zorder=2)
     _staircase(axes, record, summary, first, second)
-    for trial in summary.front:
-        x, y = values[trial.number][first], values[trial.number][second]
-        axes.annotate(str(trial.number), (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8)
     axes.set_xlabel(_label(record, first))
     axes.set_ylabel(_label(record, second))
     axes.grid(alpha=0.25)
@@ -69,11 +59,15 @@ def _panel(axes: Axes, record: SweepRecord, summary: Summary, first: int, second
         axes.legend(title="method", fontsize=8, title_fontsize=8)
 
 
+def _xy(chosen: list[Candidate], first: int, second: int) -> tuple[list[float], list[float]]:
+    return [one.values[first] for one in chosen], [one.values[second] for one in chosen]
+
+
 def _staircase(axes: Axes, record: SweepRecord, summary: Summary, first: int, second: int) -> None:
     """The edge of what is dominated; drawn for two objectives only, where it is a line."""
     if len(record.objectives) != 2 or not summary.front:
         return
-    points = sorted(tuple(record.values(trial)) for trial in summary.front)
+    points = sorted(tuple(member.values) for member in summary.front)
     axes.step(
         [point[first] for point in points],
         [point[second] for point in points],

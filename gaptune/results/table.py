@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gaptune.ledger import SweepRecord, TrialRecord
-from gaptune.results.front import Summary
+from gaptune.ledger import State, SweepRecord
+from gaptune.results.front import Candidate, Summary
 
 _ALWAYS = ("geometry/gap", "temperature/tau")
 
@@ -21,21 +21,42 @@ def shown_metrics(record: SweepRecord) -> list[str]:
     return objectives + [metric for metric in _ALWAYS if metric not in objectives]
 
 
-def trial_row(record: SweepRecord, trial: TrialRecord) -> dict[str, Any]:
-    """One trial as a flat mapping: number, method, metrics, and the knobs that varied in the sweep."""
+def candidate_row(record: SweepRecord, candidate: Candidate) -> dict[str, Any]:
+    """A candidate as a flat mapping: number, method, metrics, and the knobs that varied in the sweep.
+
+    With several seeds a metric is a pair: its mean and its standard error.
+    """
+    trial, errors = candidate.trial, dict(zip((o["metric"] for o in record.objectives), candidate.errors, strict=True))
     row: dict[str, Any] = {"trial": trial.number, "method": trial.method}
-    row.update({metric: trial.last.get(metric) for metric in shown_metrics(record)})
+    for metric in shown_metrics(record):
+        value = candidate.mean(metric)
+        row[metric] = (value, errors[metric]) if len(candidate.trials) > 1 and metric in errors else value
     row.update({knob: trial.knobs.get(knob) for knob in record.header["varied"] if knob != "method"})
     return row
 
 
 def short(value: Any) -> str:
     """A value as a table cell."""
-    if value is None:
+    if value is None or value != value:
         return "·"
+    if isinstance(value, tuple):
+        return " ± ".join(short(part) for part in value)
     if isinstance(value, float):
         return f"{value:.4g}" if value and abs(value) < 0.01 else f"{value:.3f}"
     return str(value)
+
+
+def running_table(record: SweepRecord) -> RenderableType:
+    """The trials under way with their newest scores; what failed, with the reason."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("trial", "state", "method", "epoch", *shown_metrics(record), "reason"):
+        table.add_column(name.split("/")[-1], justify="left" if name in ("state", "method", "reason") else "right")
+    for trial in record.trials.values():
+        if trial.state in (State.RUNNING, State.WAITING, State.FAIL):
+            scores = [short(trial.last.get(metric)) for metric in shown_metrics(record)]
+            epoch = f"{trial.epoch}/{trial.config.get('training.epochs', '?')}"
+            table.add_row(str(trial.number), trial.state, trial.method, epoch, *scores, trial.reason or "")
+    return table if table.row_count else Text("no trial is under way and none has failed")
 
 
 def front_table(record: SweepRecord, summary: Summary) -> RenderableType:
@@ -43,11 +64,11 @@ def front_table(record: SweepRecord, summary: Summary) -> RenderableType:
     arrows = {o["metric"]: " ↑" if o["maximize"] else " ↓" for o in record.objectives}
     title = f"Pareto front of {record.name}"
     table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
-    rows = [trial_row(record, trial) for trial in summary.front]
+    rows = [candidate_row(record, candidate) for candidate in summary.front]
     used = [name for name in (rows[0] if rows else ()) if any(row[name] is not None for row in rows)]
     leaves = [name.replace("/", ".").rsplit(".", 1)[-1] for name in used]
     for name, leaf in zip(used, leaves, strict=True):
-        number = any(isinstance(row[name], int | float) for row in rows)
+        number = any(isinstance(row[name], int | float | tuple) for row in rows)
         heading = leaf if leaves.count(leaf) == 1 else name.replace(".", ". ")
         table.add_column(heading + arrows.get(name, ""), justify="right" if number else "left", overflow="fold")
     for row in rows:
@@ -63,4 +84,6 @@ def front_table(record: SweepRecord, summary: Summary) -> RenderableType:
 def _footer(record: SweepRecord, summary: Summary) -> Text:
     corners = "; ".join(f"{o['metric']} {o['reference']:g} … {o['ideal']:g}" for o in record.objectives)
     counts = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
+    if summary.infeasible:
+        counts += f"; {summary.infeasible} complete but outside the constraints"
     return Text(f"hypervolume {summary.hypervolume:.4f} of the box reference … ideal ({corners})\ntrials: {counts}")

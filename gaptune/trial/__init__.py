@@ -1,5 +1,6 @@
 """The science of one training: model, temperature, swap, loss, loop, checkpoint; no ray, optuna or mlflow."""
 
-from gaptune.trial.loop import NonFinite, Report, train
+from gaptune.trial.loop import Report, train
+from gaptune.trial.loss import NonFinite
 
 __all__ = ["NonFinite", "Report", "train"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gaptune.data import Split, Store
@@ -12,6 +11,7 @@ from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 from gaptune.metrics import class_embeddings, linear_probe, score_pairs, zero_shot
 from gaptune.trial.augment import resize
+from gaptune.trial.loss import NonFinite
 from gaptune.trial.model import Clip
 
 _BATCH = 512
@@ -26,7 +26,7 @@ class Evaluator:
         precision: ``fp32``, or ``bf16`` for autocast.
 
     Raises:
-        UserError: There is a single validation image.
+        UserError: There is a single validation image, or probe images have no labels.
     """
 
     def __init__(self, store: Store, device: torch.device, precision: str) -> None:
@@ -38,20 +38,26 @@ class Evaluator:
             raise UserError(f"{store.path} has a single val image; scores of pairs need two")
         counts = np.diff(self._val.offsets)
         self._owner = torch.from_numpy(np.repeat(np.arange(len(self._val)), counts)).to(device)
-        self._labelled = bool(store.meta.classes) and "probe_train" in store and "probe_test" in store
+        self._probes: dict[str, tuple[Split, Tensor]] = {}
+        if store.meta.classes and "probe_train" in store and "probe_test" in store:
+            for name in ("probe_train", "probe_test"):
+                split = store.split(name)
+                if split.labels is None:
+                    raise UserError(f"{store.path} has images without a label in {name}")
+                self._probes[name] = split, torch.from_numpy(split.labels).to(device)
 
     @torch.no_grad()
     def __call__(self, model: Clip) -> dict[str, float]:
         """All scores of ``gaptune.scores`` that come from embeddings.
 
         Raises:
-            ValueError: A feature is not finite.
+            NonFinite: A feature is not finite.
         """
         was_training = model.training
         model.eval()
         try:
             scores = score_pairs(self._images(model, self._val), self._texts(model, self._val.tokens), self._owner)
-            if self._labelled:
+            if self._probes:
                 scores |= self._classification(model)
         finally:
             model.train(was_training)
@@ -61,17 +67,12 @@ class Evaluator:
         meta = self._store.meta
         prompts = [template.format(name) for name in meta.classes for template in meta.prompts]
         classes = class_embeddings(self._texts(model, tokenize(prompts, meta.context_length)), len(meta.classes))
-        features, labels = {}, {}
-        for name in ("probe_train", "probe_test"):
-            split = self._store.split(name)
-            assert split.labels is not None
-            features[name] = self._images(model, split)
-            labels[name] = torch.from_numpy(split.labels).to(self._device)
+        train, train_labels = self._probes["probe_train"]
+        test, test_labels = self._probes["probe_test"]
+        train_images, test_images = self._images(model, train), self._images(model, test)
         return {
-            "zeroshot/accuracy": zero_shot(features["probe_test"], classes, labels["probe_test"]),
-            "probe/accuracy": linear_probe(
-                features["probe_train"], labels["probe_train"], features["probe_test"], labels["probe_test"]
-            ),
+            "zeroshot/accuracy": zero_shot(test_images, classes, test_labels),
+            "probe/accuracy": linear_probe(train_images, train_labels, test_images, test_labels),
         }
 
     def _images(self, model: Clip, split: Split) -> Tensor:
@@ -81,7 +82,7 @@ class Evaluator:
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
                 pixels = model.pixels(torch.from_numpy(split.gather(rows)).to(self._device))
                 parts.append(model.image_features(resize(pixels, model.image_size)))
-        return F.normalize(torch.cat(parts), dim=1)
+        return _finite(torch.cat(parts), "image")
 
     def _texts(self, model: Clip, tokens: np.ndarray[tuple[int, ...], np.dtype[np.uint16]]) -> Tensor:
         parts = []
@@ -89,4 +90,10 @@ class Evaluator:
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
                 batch = torch.from_numpy(tokens[start : start + _BATCH].astype(np.int64))
                 parts.append(model.text_features(batch.to(self._device)))
-        return F.normalize(torch.cat(parts), dim=1)
+        return _finite(torch.cat(parts), "text")
+
+
+def _finite(features: Tensor, kind: str) -> Tensor:
+    if not bool(torch.isfinite(features).all()):
+        raise NonFinite(f"{kind} features are not finite")
+    return features

@@ -20,16 +20,12 @@ from gaptune.errors import UserError
 from gaptune.trial.augment import augment
 from gaptune.trial.checkpoint import Checkpoints
 from gaptune.trial.evaluate import Evaluator
-from gaptune.trial.loss import clip_loss
+from gaptune.trial.loss import NonFinite, clip_loss
 from gaptune.trial.model import Clip
 from gaptune.trial.optim import lr_factor, make_optimizer, set_lr
-from gaptune.trial.streams import generator
+from gaptune.trial.streams import generator, global_seed
 from gaptune.trial.swap import swap, swaps_at
 from gaptune.trial.temperature import LogitScale
-
-
-class NonFinite(ArithmeticError):  # noqa: N818  (what it says, not that it is an error, matters)
-    """A loss or feature is NaN or infinite: the training has diverged, and its weights were not updated with it."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +53,16 @@ def train(config: TrialConfig, store: Store, *, checkpoints: Path | None = None)
     Args:
         config: The trial.
         store: Its data.
-        checkpoints: A folder for checkpoints, one per epoch. If it holds one of this configuration, the training goes
-            on from there: first comes the checkpoint's own report again, in case nobody heard it, then the rest.
+        checkpoints: A folder for checkpoints, one per epoch. If it holds one, the training goes on
+            from there: first comes the checkpoint's own report again, in case nobody heard it, then the rest.
 
     Yields:
         A report per epoch.
 
     Raises:
-        NonFinite: The loss or a feature is not finite.
+        NonFinite: The loss, a feature or a score is not finite.
         UserError: Model and data do not fit, the batch is larger than the data, or the checkpoints are of another
-            configuration.
+            configuration or other data.
     """
     trial = _Trial(config, store)
     kept = Checkpoints(checkpoints) if checkpoints is not None else None
@@ -94,8 +90,8 @@ class _Trial:
             raise UserError(f"batch_size {self._batch} is more than the {len(self._data)} training images")
         self._per_epoch = len(self._data) // self._batch
         self._steps = self._per_epoch * config.training.epochs
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+        self._identity = _identity(config, store)
+        with global_seed(config.seed, self._device):
             model = Clip(config.model, store.meta)
         self.model = model.to(self._device).to(memory_format=torch.channels_last).train()
         self.scale = LogitScale(config.temperature).to(self._device)
@@ -108,18 +104,16 @@ class _Trial:
         order = torch.randperm(len(self._data), generator=self._stream("order", epoch)).numpy()
         which = torch.rand(len(self._data), generator=self._stream("caption", epoch)).numpy()
         losses, swapped = 0.0, 0
-        for index in range(self._per_epoch):
-            step = epoch * self._per_epoch + index
-            rows = order[index * self._batch : (index + 1) * self._batch]
-            loss, was_swapped = self._step(step, rows, which[rows])
-            losses += loss
-            swapped += was_swapped
+        with global_seed(self._stream("dropout", epoch).initial_seed(), self._device):
+            for index in range(self._per_epoch):
+                step = epoch * self._per_epoch + index
+                rows = order[index * self._batch : (index + 1) * self._batch]
+                loss, was_swapped = self._step(step, rows, which[rows])
+                losses += loss
+                swapped += was_swapped
         trained = time.perf_counter()
+        scores = self._evaluate(self.model)
         step = (epoch + 1) * self._per_epoch
-        try:
-            scores = self._evaluate(self.model)
-        except ValueError as fault:
-            raise NonFinite(f"{fault} after epoch {epoch + 1}") from None
         beta = float(self.scale(step / self._steps).detach())
         metrics = {
             **scores,
@@ -165,10 +159,13 @@ class _Trial:
         first = self._data.offsets[rows]
         count = self._data.offsets[rows + 1] - first
         tokens = self._data.tokens[first + (which * count).astype(np.int64)].astype(np.int64)
-        pair = torch.from_numpy(self._data.gather(rows)), torch.from_numpy(tokens)
-        if self._device.type == "cuda":
-            return tuple(part.pin_memory().to(self._device, non_blocking=True) for part in pair)  # type: ignore[return-value]
-        return pair
+        return self._to_device(self._data.gather(rows)), self._to_device(tokens)
+
+    def _to_device(self, array: np.ndarray[Any, Any]) -> Tensor:
+        tensor = torch.from_numpy(array)
+        if self._device.type == "cuda":  # pinned, so that the copy runs beside the computation
+            tensor = tensor.pin_memory()
+        return tensor.to(self._device, non_blocking=True)
 
     def _lr_factor(self, step: int) -> float:
         return lr_factor(step, self._steps, self._config.optimizer.warmup)
@@ -179,7 +176,7 @@ class _Trial:
     def state(self, report: Report) -> dict[str, Any]:
         """All that a training needs to go on, after a report."""
         return {
-            "config": _identity(self._config),
+            "config": self._identity,
             "report": asdict(report),
             "model": self.model.tower.state_dict(),
             "scale": self.scale.state_dict(),
@@ -188,8 +185,8 @@ class _Trial:
 
     def restore(self, state: dict[str, Any]) -> int:
         """Takes up a state; returns the epochs that it has behind it."""
-        if state["config"] != _identity(self._config):
-            raise UserError("the checkpoints in this folder are of another configuration; give another folder")
+        if state["config"] != self._identity:
+            raise UserError("the checkpoints here are of another configuration or other data; give another folder")
         self.model.tower.load_state_dict(state["model"])
         self.scale.load_state_dict(state["scale"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -204,6 +201,7 @@ def _device(wanted: str) -> str:
     return wanted
 
 
-def _identity(config: TrialConfig) -> str:
-    """What must be the same for a checkpoint to fit: everything but where it runs."""
-    return json.dumps(config.model_dump(exclude={"device": True, "data": {"store"}}), sort_keys=True)
+def _identity(config: TrialConfig, store: Store) -> str:
+    """What must be the same for a checkpoint to fit: everything but where it runs and where the data lie."""
+    knobs = config.model_dump(exclude={"device": True, "data": True})
+    return json.dumps({**knobs, "data": store.meta.content_hash}, sort_keys=True)

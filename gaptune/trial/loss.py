@@ -1,10 +1,14 @@
-"""CLIP's loss."""
+"""CLIP's loss, and the fault of a training whose numbers are lost."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+class NonFinite(ArithmeticError):  # noqa: N818  (what it says, not that it is an error, matters)
+    """A loss, feature or score is NaN or infinite; weights are never updated with such a loss."""
 
 
 def clip_loss(x: Tensor, y: Tensor, beta: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ changes nothing that another thing draws.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -21,3 +23,16 @@ def generator(seed: int, use: str, position: int = 0) -> torch.Generator:
     """
     mixed = (seed * 1_000_003 + zlib.crc32(use.encode())) * 1_000_003 + position
     return torch.Generator().manual_seed(mixed % 2**63)
+
+
+@contextmanager
+def global_seed(seed: int, device: torch.device) -> Iterator[None]:
+    """Seeds torch's global generators, from which weights and dropout are drawn, and puts them back afterwards.
+
+    Args:
+        seed: For the CPU and the device.
+        device: Of the trial.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -175,6 +175,12 @@ def test_half_a_surrogate_pair_in_a_caption_is_replaced(files):
     assert build_coco(**files.arguments()).split("train").captions(6) == ["smile ?"]
 
 
+def test_half_a_surrogate_pair_in_a_file_name_is_a_missing_image(files):
+    files.add("train", "x.jpg", None, ["x"])
+    files.content["train"]["images"][-1]["file_name"] = "bad\ud83d.jpg"
+    assert build_coco(**files.arguments()).meta.source["skipped"] == ["train/bad?.jpg"]
+
+
 def test_progress_counts_the_images_of_all_splits(files):
     files.add("train", "gone.jpg", None, ["x"])
     heard = []

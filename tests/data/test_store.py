@@ -272,6 +272,23 @@ def test_verify_finds_any_flipped_bit(where, bit, tmp_path_factory):
         open_store(store.path).verify()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda meta: meta["classes"].reverse(),
+        lambda meta: meta.update(prompts=["no {}"]),
+        lambda meta: meta.update(content_hash="0" * 64),
+    ],
+    ids=["classes", "prompts", "hash"],
+)
+def test_verify_finds_changed_meta(change, tmp_path):
+    store = write(tmp_path / "store", classes=["cat", "dog"], prompts=["a {}"])
+    store.verify()
+    (store.path / META).write_text(edited(store.path / META, change), encoding="utf-8")
+    with pytest.raises(UserError, match=r"corrupt store: .*store.json has changed"):
+        open_store(store.path).verify()
+
+
 def test_a_file_that_is_not_arrow_is_refused(tmp_path):
     path = write(tmp_path / "store").path / "train.arrow"
     path.write_bytes(b"\0" * path.stat().st_size)

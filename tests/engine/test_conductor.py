@@ -68,7 +68,7 @@ def test_a_broken_trial_fails_with_its_reason_and_stays_off_the_front(stage):
         "exception: ValueError: x",
         ["worker lost"],
     )
-    assert [trial.number for trial in summarize(stage.record).front] == [1]
+    assert [one.trial.number for one in summarize(stage.record).front] == [1]
 
 
 def test_reports_after_the_end_change_nothing(stage):
@@ -193,3 +193,136 @@ def test_samplers_differ_by_seed_and_by_what_was_drawn():
     assert type(make_sampler(search, 0)) is optuna.samplers.RandomSampler
     tpe = make_sampler(search.model_copy(update={"sampler": "tpe"}), 0)
     assert isinstance(tpe, optuna.samplers.TPESampler)
+
+
+def report(stage, number, epoch, recall, gap=1.0):
+    scores = {"retrieval/mean_r1": recall, "geometry/gap": gap}
+    return stage.conductor.reported(number, epoch, epoch, scores)
+
+
+def halving(**changes):
+    return sweep_config(training={"epochs": 3}, early_stopping={"rule": "halving", "first": 0.3, **changes})
+
+
+def test_a_stopped_trial_is_pruned_everywhere_with_the_reason_and_never_on_the_front(tmp_path):
+    stage = Stage(tmp_path, sweep=halving(schedule_aware=False))
+    for _ in range(2):
+        stage.conductor.next_trial()
+    assert report(stage, 0, 1, 0.5)
+    assert not report(stage, 1, 1, 0.9, gap=1.5)  # not dominated, but second in its layer's order
+    pruned = stage.record.trials[1]
+    assert (pruned.state, pruned.reason) == (State.PRUNED, "rung 30%: rank 2 of 2, the best 1 go on")
+    assert stage.states()[1] is TrialState.PRUNED
+    assert summarize(stage.record).front == []
+
+
+def test_the_next_driver_decides_as_the_first_would_have(tmp_path):
+    """The rungs of a restarted sweep are those of one that was never interrupted."""
+    values = [0.5, 0.4, 0.6, 0.3, 0.55, 0.7, 0.2, 0.65]
+    whole = Stage(tmp_path / "whole", sweep=halving(schedule_aware=False), budget=8)
+    for number, value in enumerate(values):
+        whole.conductor.next_trial()
+        report(whole, number, 1, value)
+    for number, value in enumerate(values):
+        stage = Stage(tmp_path / "cut", sweep=halving(schedule_aware=False), budget=8)
+        if number not in stage.record.trials:
+            while stage.conductor.next_trial().number != number:
+                pass
+        report(stage, number, 1, value)
+        stage.ledger.close()
+    cut = {n: (trial.state.ended, trial.reason) for n, trial in stage.record.trials.items()}
+    assert cut == {n: (trial.state.ended, trial.reason) for n, trial in whole.record.trials.items()}
+    assert sum(ended for ended, _ in cut.values()) >= 2
+
+
+@pytest.mark.parametrize("last", ["report", "end"])
+def test_a_driver_killed_between_a_report_and_its_conclusion_comes_to_it_when_it_starts_again(tmp_path, last):
+    first = Stage(tmp_path)
+    first.conductor.next_trial()
+    first.finish(0)
+    first.ledger.close()
+    path = tmp_path / "ledger.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert b'"event":"end"' in lines[-1]
+    if last == "report":
+        path.write_bytes(b"".join(lines[:-1]))
+    second = Stage(tmp_path)
+    assert second.record.trials[0].state is State.COMPLETE
+    assert second.states() == [TrialState.COMPLETE]
+    assert second.asker.study.trials[0].values == [0.5, 1.0]
+
+
+def test_a_suggestion_with_seeds_is_told_once_with_mean_and_spread(tmp_path):
+    stage = Stage(tmp_path, sweep=sweep_config(search={"seeds": 2}), budget=2)
+    drawn = [stage.conductor.next_trial() for _ in range(4)]
+    assert [(trial.number, trial.suggestion, trial.config["seed"]) for trial in drawn] == [
+        (0, 0, 0),
+        (1, 0, 1),
+        (2, 1, 0),
+        (3, 1, 1),
+    ]
+    assert drawn[0].knobs == drawn[1].knobs
+    assert stage.conductor.next_trial() is None
+    stage.finish(0, recall=0.4)
+    assert stage.states()[0] is TrialState.RUNNING
+    stage.finish(1, recall=0.6)
+    told = stage.asker.study.trials[0]
+    assert told.values == pytest.approx([0.5, 1.0])
+    assert told.user_attrs["spread"] == pytest.approx([0.02**0.5, 0.0])
+    (member,) = summarize(stage.record).front
+    assert member.values == pytest.approx([0.5, 1.0])
+    assert member.errors == pytest.approx([0.1, 0.0])
+
+
+def test_one_failed_seed_fails_the_suggestion_and_stops_the_others(tmp_path):
+    stage = Stage(tmp_path, sweep=sweep_config(search={"seeds": 3}), budget=1)
+    for _ in range(3):
+        stage.conductor.next_trial()
+    stage.finish(1)
+    stage.conductor.failed(0, "out of memory: x")
+    states = [trial.state for trial in stage.record.trials.values()]
+    assert states == [State.FAIL, State.COMPLETE, State.FAIL]
+    assert stage.record.trials[2].reason == "seed 0 failed"
+    assert stage.states() == [TrialState.FAIL]
+    assert not report(stage, 2, 1, 0.5)
+
+
+def test_constraints_reach_the_sampler_and_the_front(tmp_path):
+    sweep = sweep_config(constraints=[{"metric": "geometry/gap", "max": 0.8}])
+    stage = Stage(tmp_path, sweep=sweep)
+    for number, (recall, gap) in enumerate([(0.9, 1.0), (0.5, 0.7), (0.4, 0.9)]):
+        stage.conductor.next_trial()
+        stage.finish(number, recall=recall, gap=gap)
+    summary = summarize(stage.record)
+    assert [one.trial.number for one in summary.front] == [1]
+    assert summary.infeasible == 2
+    told = [trial.constraints["geometry/gap"] for trial in stage.asker.study.trials]
+    assert told == pytest.approx([0.2, -0.1, 0.1])
+    again = Stage.__new__(Stage)
+    stage.ledger.close()
+    again.__init__(tmp_path, sweep=sweep)
+    assert [t.constraints["geometry/gap"] for t in again.asker.study.trials] == pytest.approx(told)
+
+
+def test_an_interrupted_sweep_leaves_no_trial_running_in_the_study(tmp_path):
+    stage = Stage(tmp_path)
+    for _ in range(3):
+        stage.conductor.next_trial()
+    stage.finish(0)
+    stage.conductor.close("interrupted")
+    assert stage.states() == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]
+
+
+def test_a_study_learns_from_another_sweep_where_the_spaces_overlap():
+    from gaptune.engine.study import Asker
+
+    known = [
+        ({"temperature.schedule": "constant", "temperature.tau_start": 0.05}, [0.5, 1.0]),
+        ({"temperature.schedule": "constant", "temperature.tau_start": 0.9}, [0.5, 1.0]),  # outside
+        ({"temperature.schedule": "learnt"}, [0.5, 1.0]),  # not in this space
+        ({"optimizer.lr": 0.1}, [0.5, 1.0]),
+    ]
+    asker = Asker(SPACE, sweep_config(), "s", known=known)
+    assert asker.learnt_from == 1
+    assert [trial.params["temperature.tau_start"] for trial in asker.study.trials] == [0.05]
+    assert asker.ask() == (0, SPACE.points[0])

@@ -43,7 +43,7 @@ def text_of(renderable):
 
 def test_the_front_is_what_no_completed_trial_beats_best_first_objective_first(stage):
     summary = summarize(stage.record)
-    assert [trial.number for trial in summary.front] == [1, 3, 0]
+    assert [one.trial.number for one in summary.front] == [1, 3, 0]
     assert summary.counts == {State.WAITING: 1, State.COMPLETE: 4, State.FAIL: 1}
 
 

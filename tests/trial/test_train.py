@@ -286,6 +286,11 @@ def test_a_training_that_diverges_is_reported_as_such(store, short):
         list(train(short({"optimizer.lr": 1e30}), store))
 
 
+def test_weights_that_diverge_in_an_epochs_last_step_are_reported_as_such(store, short):
+    with pytest.raises(NonFinite, match="features are not finite"):
+        list(train(short({"optimizer.lr": 1e30, "training.batch_size": 128}), store))
+
+
 def test_a_temperature_that_runs_away_is_reported_as_such(store, short):
     # Down to β = 0, for which τ has no value; the loss is then that of guessing, and finite.
     with pytest.raises(NonFinite, match="temperature/tau"):
@@ -312,13 +317,22 @@ def test_a_gpu_trains_as_the_cpu_does(store, short):
     assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-2)
 
 
-def test_a_single_validation_image_is_refused(store, short, tmp_path):
-    train_split, val = store.split("train"), store.split("val")
-    with StoreWriter(tmp_path / "single", store.meta.image_size, store.meta.context_length) as writer:
-        for name, split, rows in (("train", train_split, 64), ("val", val, 1)):
+def excerpt(store, out, **splits):
+    """The first rows of some splits as a store without labels."""
+    with StoreWriter(out, store.meta.image_size, store.meta.context_length) as writer:
+        for name, rows in splits.items():
+            split = store.split(name)
             for row in range(rows):
                 tokens = split.tokens[split.offsets[row] : split.offsets[row + 1]]
                 writer.add(name, split.gather([row])[0], split.captions(row), tokens, id=str(row))
-        single = writer.finish(name="single", source={})
+        return writer.finish(name=out.name, source={})
+
+
+def test_a_store_without_labels_has_no_scores_of_classification(store, short, tmp_path):
+    report = next(train(short(), excerpt(store, tmp_path / "unlabelled", train=32, val=16)))
+    assert set(SCORES) - set(report.metrics) == {"zeroshot/accuracy", "probe/accuracy"}
+
+
+def test_a_single_validation_image_is_refused(store, short, tmp_path):
     with pytest.raises(UserError, match="single val image"):
-        next(train(short(), single))
+        next(train(short(), excerpt(store, tmp_path / "single", train=32, val=1)))

@@ -1,0 +1,61 @@
+"""What a training's randomness and its checkpoints depend on."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gaptune.config import Augment
+from gaptune.data import Store
+from gaptune.errors import UserError
+from gaptune.trial import train
+from gaptune.trial.augment import augment
+from gaptune.trial.model import PRESETS
+
+
+@pytest.fixture
+def dropout(short, monkeypatch):
+    """The configuration of a model that draws random numbers of its own: which patches it looks at."""
+    vision = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8, "patch_dropout": 0.5}
+    text = {"width": 32, "heads": 2, "layers": 1}
+    monkeypatch.setitem(PRESETS, "test-dropout", {"embed_dim": 32, "vision_cfg": vision, "text_cfg": text})
+    config = short({"training.epochs": 3})
+    return config.model_copy(update={"model": config.model.model_copy(update={"name": "test-dropout"})})
+
+
+def untimed(reports):
+    return [{k: v for k, v in report.metrics.items() if not k.startswith("time/")} for report in reports]
+
+
+def test_a_model_with_dropout_goes_on_as_if_nothing_had_happened(dropout, store, tmp_path):
+    torch.manual_seed(1)
+    through = list(train(dropout, store))
+    torch.manual_seed(2)
+    before = torch.random.get_rng_state()
+    stopped = train(dropout, store, checkpoints=tmp_path)
+    next(stopped)
+    stopped.close()
+    assert untimed(train(dropout, store, checkpoints=tmp_path)) == untimed(through)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_checkpoints_of_other_data_are_refused(short, store, tmp_path):
+    next(train(short(), store, checkpoints=tmp_path))
+    other = Store(store.path, replace(store.meta, content_hash="0" * 64))
+    with pytest.raises(UserError, match="other data"):
+        next(train(short(), other, checkpoints=tmp_path))
+
+
+def test_crops_never_keep_less_than_crop_min():
+    at = (torch.arange(64) + 0.5) / 32 - 1
+    down, right = torch.meshgrid(at, at, indexing="ij")
+    crops = augment(torch.stack([right, down, down]).repeat(500, 1, 1, 1), Augment(crop_min=0.9), 64, seed=0, step=0)
+    width = (crops[:, 0, :, 62] - crops[:, 0, :, 1]).mean(1) / 2 * 64 / 61
+    height = (crops[:, 1, 62] - crops[:, 1, 1]).mean(1) / 2 * 64 / 61
+    assert float((width * height).min()) > 0.89
+
+
+def test_augmented_images_are_made_smaller_without_aliasing():
+    stripes = (torch.arange(64) % 4 < 1).float().expand(8, 3, 64, 64)  # bilinear samples 4 pixels apart miss them all
+    shrunk = augment(stripes, Augment(flip=True), 16, seed=0, step=0)
+    torch.testing.assert_close(shrunk.mean(), torch.tensor(0.25), atol=0.02, rtol=0)
