@@ -57,6 +57,7 @@ def cli() -> None:
     help="MLflow server; default: a SQLite file in the results folder.",
 )
 @click.option("--address", help="Address of a running Ray cluster; default: this machine.")
+@click.option("--warm-start", metavar="NAME", help="Let the sampler learn from another sweep's completed trials.")
 @click.option("--dry-run", is_flag=True, help="Check everything, show the plan, start nothing.")
 def sweep(
     space_file: Path,
@@ -67,6 +68,7 @@ def sweep(
     results: Path,
     tracking_uri: str | None,
     address: str | None,
+    warm_start: str | None,
     dry_run: bool,
 ) -> None:
     """Search SPACE for the best trade-offs; the same command again goes on where it stopped."""
@@ -80,7 +82,9 @@ def sweep(
     space, config = _load(space_file, sweep_file, trials, concurrency)
     name = name or f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     results = results.resolve()
-    plan = prepare(space, config, name=name, results=results, now=time.time())
+    if warm_start is not None:
+        _sweep_folder(results, warm_start)
+    plan = prepare(space, config, name=name, results=results, now=time.time(), warm_start=warm_start)
     console = Console(width=None if sys.stdout.isatty() else 120)
     if dry_run:
         click.echo(_plan_text(plan, console))

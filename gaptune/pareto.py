@@ -7,6 +7,7 @@ A point with a NaN dominates nothing and is never on a front.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Literal
 
@@ -79,7 +80,10 @@ def layers(points: Points) -> npt.NDArray[np.int64]:
     """
     layer = np.full(len(points), -1, dtype=np.int64)
     rest = np.flatnonzero(~np.isnan(points).any(axis=1))
-    depth = 0
+    if points.shape[1] == 2:
+        layer[rest] = _layers_of_two(points[rest])
+        rest = rest[:0]
+    depth = int(layer.max(initial=-1)) + 1
     while len(rest):
         mask = front(points[rest])
         layer[rest[mask]] = depth
@@ -87,6 +91,19 @@ def layers(points: Points) -> npt.NDArray[np.int64]:
         depth += 1
     layer[layer < 0] = depth
     return layer
+
+
+def _layers_of_two(points: Points) -> npt.NDArray[np.int64]:
+    """Two objectives in one sweep; peeling off fronts takes n sorts where each point dominates the next."""
+    unique, inverse = np.unique(points, axis=0, return_inverse=True)
+    layer = np.empty(len(unique), dtype=np.int64)
+    tops: list[float] = []  # minus the best second objective of each layer so far, which ascends
+    for row in range(len(unique) - 1, -1, -1):
+        second = -float(unique[row, 1])
+        layer[row] = depth = bisect_right(tops, second)
+        tops[depth : depth + 1] = [second]
+    shared: npt.NDArray[np.int64] = layer[inverse.reshape(-1)]
+    return shared
 
 
 def hypervolume(points: Points, reference: npt.ArrayLike) -> float:
@@ -139,7 +156,8 @@ def normalized_hypervolume(points: Points, reference: npt.ArrayLike, ideal: npt.
 def crowding(points: Points) -> npt.NDArray[np.float64]:
     """The crowding distance of each point (Deb et al. 2002, NSGA-II): large where it is lonely, infinite at the ends.
 
-    Equal points share their distance: each gets the gap to the nearest *different* values on either side.
+    Equal points share their distance: each gets the gap to the nearest *different* values on either side. An objective
+    that does not vary adds nothing: everyone would be at its end.
 
     Args:
         points: Shape (n, m), without NaN.
@@ -147,6 +165,8 @@ def crowding(points: Points) -> npt.NDArray[np.float64]:
     distance = np.zeros(len(points))
     for column in _normalized(points).T:
         values, inverse = np.unique(column, return_inverse=True)
+        if len(values) == 1:
+            continue
         padded = np.concatenate([[-np.inf], values, [np.inf]])
         distance += (padded[2:] - padded[:-2])[inverse]
     return distance
@@ -155,13 +175,18 @@ def crowding(points: Points) -> npt.NDArray[np.float64]:
 def contributions(points: Points, reference: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """The hypervolume that would be lost without each point; nothing for points that stand there twice.
 
+    A point's own volume less what the others dominate of it (the exclusive hypervolume of While et al. 2012, WFG):
+    cut down to the point, most others are dominated, which makes this far quicker than two whole hypervolumes.
+
     Args:
         points: Shape (n, m), without NaN.
         reference: Shape (m,).
     """
-    whole = hypervolume(points, reference)
-    rest = [hypervolume(np.delete(points, row, axis=0), reference) for row in range(len(points))]
-    return np.maximum(whole - np.array(rest), 0.0)
+    lost = np.zeros(len(points))
+    for row, point in enumerate(points):
+        shared = np.minimum(np.delete(points, row, axis=0), point)
+        lost[row] = hypervolume(point[None], reference) - hypervolume(shared, reference)
+    return np.maximum(lost, 0.0)
 
 
 def epsilon_net(points: Points) -> npt.NDArray[np.int64]:
@@ -201,7 +226,7 @@ def priority(points: Points, rule: Rule) -> npt.NDArray[np.int64]:
     wins no place by luck.
 
     Args:
-        points: Shape (n, m).
+        points: Shape (n, m), finite or NaN.
         rule: ``epsilon_net``, ``crowding`` (lonely first) or ``hypervolume`` (largest loss first, against the worst
             values).
 

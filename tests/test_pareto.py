@@ -125,6 +125,17 @@ def test_the_front_of_ten_thousand_points_takes_less_than_half_a_second(shape):
     assert time.process_time() - started < 0.5
 
 
+@pytest.mark.parametrize("shape", ["cloud", "chain"])
+def test_the_layers_of_ten_thousand_points_take_less_than_two_seconds(shape):
+    points = np.random.default_rng(0).random((10_000, 2))
+    if shape == "chain":
+        points[:, 1] = points[:, 0]  # each dominates the next: as many layers as points
+    started = time.process_time()
+    depth = layers(points).max()
+    assert time.process_time() - started < 2.0
+    assert shape == "cloud" or depth == 9_999
+
+
 # --- hypervolume ---
 
 
@@ -181,12 +192,27 @@ def test_crowding_is_nsga2s_distance():
     assert crowding(points).tolist() == pytest.approx(expected)
 
 
+def test_an_objective_that_does_not_vary_changes_no_crowding():
+    points = np.array([[0.0, 10.0], [1.0, 6.0], [4.0, 5.0], [10.0, 0.0]])
+    assert crowding(np.column_stack([points, np.full(4, 7.0)])).tolist() == crowding(points).tolist()
+    assert crowding(np.ones((3, 2))).tolist() == [0.0, 0.0, 0.0]
+
+
 @given(clouds(values=SMALL, most=8))
 def test_contributions_are_what_is_lost_without_a_point(points):
     reference = np.full(points.shape[1], -4.0)
     whole = plain_hypervolume(points, reference)
     lost = [whole - plain_hypervolume(np.delete(points, i, axis=0), reference) for i in range(len(points))]
     assert contributions(points, reference).tolist() == pytest.approx(lost, abs=1e-9)
+
+
+def test_the_contributions_of_a_hundred_points_in_four_objectives_take_seconds():
+    points = np.abs(np.random.default_rng(0).normal(size=(100, 4)))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)  # all on the front
+    started = time.process_time()
+    lost = contributions(points, np.zeros(4))
+    assert time.process_time() - started < 3.0
+    assert lost.min() > 0.0
 
 
 def test_the_epsilon_net_takes_the_best_sum_then_the_farthest_each_time():

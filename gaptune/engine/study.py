@@ -40,8 +40,8 @@ class Asker:
         sweep: Objectives and sampler.
         name: The study's name.
         folder: Where the study is kept; None keeps it in memory.
-        known: Finished trials of other sweeps, as knobs and values of the objectives, to learn from; what lies
-            outside the space is passed over.
+        known: Finished trials of other sweeps to learn from, as flattened configurations and values of the
+            objectives; what lies outside the space is passed over.
     """
 
     def __init__(

@@ -7,6 +7,7 @@ What is in a sweep's folder: ``ledger.jsonl`` (the truth), ``space.yaml`` and ``
 
 from __future__ import annotations
 
+import math
 import platform
 import shlex
 import sys
@@ -24,7 +25,7 @@ from gaptune.data import open_store
 from gaptune.display import Display
 from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, SCHEMA, Event, Ledger, SweepRecord, load, mend, read_events, replay
-from gaptune.results import Summary, summarize
+from gaptune.results import Summary, candidates, summarize
 from gaptune.results.export import write_parquet
 from gaptune.results.plot import plot_front
 from gaptune.space import Space
@@ -54,7 +55,9 @@ class Plan:
     earlier: list[Event]
 
 
-def prepare(space: Space, sweep: SweepConfig, *, name: str, results: Path, now: float) -> Plan:
+def prepare(
+    space: Space, sweep: SweepConfig, *, name: str, results: Path, now: float, warm_start: str | None = None
+) -> Plan:
     """Checks everything that can be checked before a trial starts. Writes nothing but cached data.
 
     Args:
@@ -63,6 +66,7 @@ def prepare(space: Space, sweep: SweepConfig, *, name: str, results: Path, now: 
         name: The sweep's name; one that exists is gone on with.
         results: Folder of all sweeps.
         now: Time in seconds since 1970.
+        warm_start: Name of another sweep whose completed trials the sampler is told of.
 
     Raises:
         UserError: Something in space, sweep, data or model cannot work, or the name belongs to another sweep.
@@ -101,6 +105,7 @@ def prepare(space: Space, sweep: SweepConfig, *, name: str, results: Path, now: 
             for o in sweep.objectives
         ],
         "data": data,
+        "known": _known(results / warm_start, sweep) if warm_start else [],
         "command": shlex.join(["gaptune", *sys.argv[1:]]),
         "versions": versions(),
     }
@@ -152,7 +157,9 @@ def run(
             (plan.folder / f"{file}.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
         mirror = Mirror(tracking_uri or default_uri(results), results)
         tracker = Tracker(mirror, record, [*plan.earlier, *opening], display.say)
-        asker = Asker(plan.space, plan.sweep, plan.name, folder=plan.folder)
+        asker = Asker(plan.space, plan.sweep, plan.name, folder=plan.folder, known=plan.header["known"])
+        if plan.header["known"]:
+            display.say(f"learnt from {asker.learnt_from} of {len(plan.header['known'])} trials of the earlier sweep")
         conductor = Conductor(
             record,
             ledger,
@@ -210,6 +217,15 @@ def versions() -> dict[str, str]:
     """Versions of what a result depends on."""
     names = ("gaptune", "torch", "open_clip_torch", "ray", "optuna", "mlflow", "numpy")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def _known(folder: Path, sweep: SweepConfig) -> list[tuple[dict[str, Any], list[float]]]:
+    """Configurations and objectives of another sweep's completed candidates, where it measured them."""
+    found = [
+        (candidate.trial.config, [candidate.mean(objective.metric) for objective in sweep.objectives])
+        for candidate in candidates(load(folder))
+    ]
+    return [(config, values) for config, values in found if not any(map(math.isnan, values))]
 
 
 def _check(space: Space, sweep: SweepConfig, point: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ def score_pairs(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, float
     Args:
         images: Shape (n, d), L2-normalized.
         texts: Shape (m, d), L2-normalized.
-        owner: Shape (m,): row of the image to which each text belongs, ascending.
+        owner: Shape (m,): row of the image to which each text belongs; every image has at least one.
 
     Raises:
         ValueError: The shapes do not match, or a feature is not finite.
@@ -38,7 +38,8 @@ def score_pairs(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, float
     if not (bool(torch.isfinite(images).all()) and bool(torch.isfinite(texts).all())):
         raise ValueError("features are not finite")
     found = recalls(images, texts, owner)
-    first = torch.searchsorted(owner, torch.arange(len(images), device=owner.device))
+    rows = torch.arange(len(texts), device=owner.device)
+    first = torch.full_like(owner[: len(images)], len(texts)).scatter_reduce(0, owner, rows, "amin")
     paired = texts[first]
     margin, mismatched = margin_and_mismatched(images, paired)
     both = torch.cat([images, paired])

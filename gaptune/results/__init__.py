@@ -1,5 +1,5 @@
 """Reading a sweep: the Pareto front, its hypervolume, tables, plots and files, from the ledger alone."""
 
-from gaptune.results.front import Summary, summarize
+from gaptune.results.front import Candidate, Summary, candidates, summarize
 
-__all__ = ["Summary", "summarize"]
+__all__ = ["Candidate", "Summary", "candidates", "summarize"]

@@ -314,14 +314,16 @@ def test_an_interrupted_sweep_leaves_no_trial_running_in_the_study(tmp_path):
 
 
 def test_a_study_learns_from_another_sweep_where_the_spaces_overlap():
+    from gaptune.config import TrialConfig, flatten
     from gaptune.engine.study import Asker
 
-    known = [
+    found = [
         ({"temperature.schedule": "constant", "temperature.tau_start": 0.05}, [0.5, 1.0]),
         ({"temperature.schedule": "constant", "temperature.tau_start": 0.9}, [0.5, 1.0]),  # outside
         ({"temperature.schedule": "learnt"}, [0.5, 1.0]),  # not in this space
-        ({"optimizer.lr": 0.1}, [0.5, 1.0]),
+        ({"temperature.schedule": "constant", "swap.kind": "hard"}, [0.5, 1.0]),  # fixed to none here
     ]
+    known = [(flatten(TrialConfig()) | knobs, values) for knobs, values in found]
     asker = Asker(SPACE, sweep_config(), "s", known=known)
     assert asker.learnt_from == 1
     assert [trial.params["temperature.tau_start"] for trial in asker.study.trials] == [0.05]

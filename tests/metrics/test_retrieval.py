@@ -1,6 +1,7 @@
 """Recalls against a brute-force loop, and all scores of pairs together."""
 
 import math
+import time
 
 import pytest
 import torch
@@ -110,6 +111,7 @@ def test_blocks_change_nothing(case):
         ((4, 3), (4, 3), [0, 1, 2, 2]),
         ((4, 3), (4, 3), [0, 1, 2, 4]),
         ((3, 3), (4, 3), [0, 1, 2, 3]),
+        ((3, 3), (4, 3), [0, 1, 2, -1]),
     ],
     ids=[
         "widths",
@@ -119,6 +121,7 @@ def test_blocks_change_nothing(case):
         "image without text",
         "gap in owners",
         "text without image",
+        "negative owner",
     ],
 )
 @pytest.mark.parametrize("metric", [recalls, score_pairs])
@@ -150,6 +153,19 @@ def test_all_scores_of_pairs_are_listed_and_taken_from_the_first_captions():
         "uniformity/wang_isola_text": wang_isola(paired),
         **recalls(images, texts, owner),
     }
+
+
+def test_the_order_of_the_texts_changes_no_score_of_pairs():
+    images, texts, owner = unit(5, 8, 1), unit(10, 8, 2), torch.arange(5).repeat_interleave(2)
+    mixed = torch.tensor([4, 0, 8, 1, 2, 6, 5, 9, 3, 7])  # each image's first caption is still before its second
+    assert score_pairs(images, texts[mixed], owner[mixed]) == pytest.approx(score_pairs(images, texts, owner))
+
+
+def test_a_thousand_images_with_five_captions_each_take_less_than_half_a_second():
+    images, texts = unit(1024, 64, 1, torch.float32), unit(5120, 64, 2, torch.float32)
+    started = time.process_time()
+    recalls(images, texts, torch.arange(1024).repeat_interleave(5))
+    assert time.process_time() - started < 0.5
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
