@@ -407,12 +407,16 @@ def _shipped(relative: str) -> Path:
 
 def _found(path: Path, folder: str) -> Path:
     """A file as given; or, where there is none, the one of that name that comes with gaptune."""
-    if not path.exists() and path.parent.name in ("", folder):
-        for root in (Path(__file__).resolve().parent.parent, Path(__file__).resolve().parent / "_shipped"):
-            shipped = root / folder / path.name
-            if shipped.exists():
-                return shipped
-    return path
+    if path.exists() or path.parent.name not in ("", folder):
+        return path
+    from gaptune.errors import did_you_mean
+
+    here = Path(__file__).resolve().parent
+    shipped = {file.name: file for root in (here / "_shipped", here.parent) for file in (root / folder).glob("*.yaml")}
+    if path.name not in shipped:
+        near = [str(file) for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise UserError(f"no such file: {path}{did_you_mean(path.name, [*shipped, *near])}")
+    return shipped[path.name]
 
 
 def _assignment(text: str) -> tuple[str, Any]:

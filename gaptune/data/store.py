@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -212,7 +213,7 @@ class StoreWriter:
         if out.exists():
             raise UserError(f"{out} exists; remove it or give another --out")
         self._out = out
-        self._partial = out.with_name(f"{out.name}.partial-{os.getpid()}")
+        self._partial = out.with_name(f"{out.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}")
         self._image_size = image_size
         self._context_length = context_length
         self._schema = pa.schema(

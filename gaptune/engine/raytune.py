@@ -24,6 +24,7 @@ from ray.tune.search import Searcher
 from gaptune.config import Resources, SweepConfig
 from gaptune.engine.conductor import Conductor
 from gaptune.engine.worker import FAULT, Worker
+from gaptune.errors import UserError
 from gaptune.ledger import TrialRecord
 
 MAX_FAILURES = 2
@@ -119,25 +120,33 @@ def start_ray(resources: Resources, address: str | None) -> None:
 
     Args:
         resources: What each trial gets.
-        address: Of a running cluster; None to start Ray here.
+        address: Of a running cluster; None for this machine.
+
+    Raises:
+        UserError: A trial needs more than this machine has.
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
-    if ray.is_initialized():
-        return
-    quiet: dict[str, Any] = {
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-        "configure_logging": True,
-    }
-    if address is not None:
-        ray.init(address=address, **quiet)
-        return
-    ray.init(num_cpus=side_by_side(resources) * resources.cpu, include_dashboard=False, **quiet)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if not ray.is_initialized():
+        if address is not None:
+            ray.init(address=address, **quiet)
+        else:
+            cores = os.cpu_count() or 1
+            wanted = (resources.concurrency or max(1, cores // resources.cpu)) * resources.cpu
+            ray.init(num_cpus=wanted, include_dashboard=False, **quiet)
+    if address is None:
+        gpus = ray.cluster_resources().get("GPU", 0.0)
+        if resources.gpu > gpus:
+            raise UserError(f"each trial needs {resources.gpu:g} GPU, this machine has {gpus:g}; see resources.gpu")
 
 
 def side_by_side(resources: Resources) -> int:
-    """How many trials this machine runs at once, unless the sweep says."""
-    return resources.concurrency or max(1, (os.cpu_count() or 1) // resources.cpu)
+    """How many trials Ray can run at once with what it has now, at most as many as the sweep allows."""
+    have = ray.cluster_resources()
+    fitting = int(have.get("CPU", 0.0) // resources.cpu)
+    if resources.gpu:
+        fitting = min(fitting, int(have.get("GPU", 0.0) / resources.gpu))
+    return max(1, min(fitting, resources.concurrency or fitting))
 
 
 def run_trials(conductor: Conductor, sweep: SweepConfig, folder: Path) -> bool:

@@ -138,10 +138,15 @@ def run(
 
     Returns:
         The sweep's state at the end.
+
+    Raises:
+        UserError: A trial needs what there is not, or another process runs the sweep.
     """
     from gaptune.engine.conductor import Conductor
+    from gaptune.engine.raytune import run_trials, start_ray
     from gaptune.engine.study import Asker
 
+    start_ray(plan.sweep.resources, address)
     plan.folder.mkdir(parents=True, exist_ok=True)
     for damage in mend(plan.folder) if plan.earlier else []:
         what = "a torn last line was cut off" if damage.torn else "moved to ledger.quarantine"
@@ -172,9 +177,6 @@ def run(
         )
         why = "the driver failed"
         try:
-            from gaptune.engine.raytune import run_trials, start_ray
-
-            start_ray(plan.sweep.resources, address)
             display.start(record, plan.budget * plan.sweep.search.seeds)
             why = "" if run_trials(conductor, plan.sweep, plan.folder) else "interrupted"
         except KeyboardInterrupt:

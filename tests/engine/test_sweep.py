@@ -107,6 +107,12 @@ def test_another_sweep_under_the_same_name_is_refused_with_the_difference(finish
     assert (folder / "ledger.jsonl").read_bytes() == before
 
 
+def test_what_this_machine_does_not_have_is_said_before_anything_is_written(tmp_path, small_store, local_ray):
+    with pytest.raises(UserError, match="each trial needs 64 GPU, this machine has"):
+        sweep(tmp_path, small_store, more="resources: {gpu: 64}\n")
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_trial_that_diverges_fails_with_the_reason_and_the_others_go_on(tmp_path, small_store, local_ray):
     record, _, text = sweep(tmp_path, small_store, trials=2, more="optimizer: {lr: 1.0e+30, warmup: 0.0}\n")
     assert [trial.state for trial in record.trials.values()] == [State.FAIL] * 2
