@@ -44,11 +44,12 @@ def describe_plan(plan: Plan) -> RenderableType:
     """A whole sweep in words: how many trials, of what, where, for what."""
     sweep, data = plan.sweep, plan.header["data"]
     wanted = ", ".join(f"{'max' if o.maximize else 'min'} {o.metric}" for o in sweep.objectives)
+    sampler = type(make_sampler(sweep.search, 0)).__name__
     done = sum(event["event"] == "end" for event in plan.earlier)
     lines = [
         f"sweep      {plan.name}" + (f" (exists: {done} trials have ended)" if plan.earlier else ""),
         f"folder     {plan.folder}",
-        f"trials     {plan.budget}, sampler {type(make_sampler(sweep.search, 0)).__name__}",
+        f"trials     {plan.budget}, " + ("the whole grid" if plan.space.grid else f"sampler {sampler}"),
         f"objectives {wanted}",
         f"model      {sweep.model.name}, {sweep.training.epochs} epochs, batch {sweep.training.batch_size}",
         f"data       {data['store']}: {data['splits']} images, hash {data['hash'][:12]}",

@@ -260,7 +260,7 @@ def _same_sweep(record: SweepRecord, header: Event, folder: Path) -> Event:
 
 def _what_matters(header: Event) -> dict[str, Any]:
     """What makes two sweeps the same: space, data, objectives, and how a trial is trained; not how many run where."""
-    flat: dict[str, Any] = {"data.hash": header["data"]["hash"]}
+    flat: dict[str, Any] = {"data.hash": header["data"]["hash"], "search.seeds": header["sweep"]["search"]["seeds"]}
     flat.update({f"space.{name}": knob for name, knob in header["space"]["knobs"].items()})
     for group, value in header["sweep"].items():
         if group in ("resources", "search", "data", "device"):

@@ -1,0 +1,125 @@
+"""Faults on real processes: killed workers, killed drivers. GAPTUNE_SOAK=full repeats them as often as the docs say."""
+
+import io
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+from rich.console import Console
+from support import write_yaml
+
+from gaptune.config import load_sweep_config
+from gaptune.display import Display
+from gaptune.engine.sweep import prepare, run
+from gaptune.ledger import State, load, read_events, replay
+from gaptune.space import load_space
+from gaptune.tracking import default_uri
+from gaptune.trial.checkpoint import Checkpoints
+
+FULL = os.environ.get("GAPTUNE_SOAK") == "full"
+
+
+def start(folder, store, **yaml):
+    space, config = write_yaml(folder, store, **yaml)
+    results = folder / "results"
+    plan = prepare(load_space(space), load_sweep_config(config), name="s", results=results, now=time.time())
+    with Display(Console(file=io.StringIO())) as display:
+        return run(plan, display=display, results=results, tracking_uri=None, address=None, clock=time.time)
+
+
+def weights(folder, number):
+    state = Checkpoints(folder / "results" / "s" / "trials" / f"{number:04d}").load()
+    return state["model"], state["report"]["epoch"]
+
+
+def test_a_killed_worker_goes_on_from_its_checkpoint_to_the_same_weights(tmp_path, small_store, local_ray):
+    import torch
+
+    calm, struck = tmp_path / "calm", tmp_path / "struck"
+    for folder in (calm, struck):
+        folder.mkdir()
+    start(calm, small_store, trials=1, epochs=6)
+    killed = []
+
+    def strike():
+        path = struck / "results" / "s"
+        while not killed:
+            time.sleep(0.05)
+            if not (path / "ledger.jsonl").exists():
+                continue
+            if any(event["event"] == "report" for event in read_events(path)[0]):
+                workers = [
+                    p for p in psutil.process_iter(["cmdline"]) if "ray::ResourceTrainable" in str(p.info["cmdline"])
+                ]
+                for worker in workers:
+                    os.kill(worker.pid, signal.SIGKILL)
+                    killed.append(worker.pid)
+
+    thread = threading.Thread(target=strike, daemon=True)
+    thread.start()
+    record = start(struck, small_store, trials=1, epochs=6)
+    thread.join(5)
+    assert killed
+    (trial,) = record.trials.values()
+    assert trial.state is State.COMPLETE
+    assert len(trial.retries) == 1
+    assert trial.retries[0].startswith("worker lost")
+    assert [report.epoch for report in trial.reports] == list(range(1, 7))
+    (expected, epochs), (got, again) = weights(calm, 0), weights(struck, 0)
+    assert epochs == again == 6
+    assert expected.keys() == got.keys()
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_a_driver_killed_at_random_moments_is_continued_by_the_same_command(tmp_path, small_store):
+    kills, trials = (20, 16) if FULL else (2, 6)
+    more = "early_stopping: {rule: halving, first: 0.3}\n"
+    space, config = write_yaml(tmp_path, small_store, trials=trials, epochs=4, more=more)
+    command = [sys.executable, "-m", "gaptune.cli", "sweep", str(space), "--on", str(config), "--name", "s"]
+    command += ["--results", str(tmp_path / "results"), "--concurrency", "2"]
+    folder = tmp_path / "results" / "s"
+    rng, finished = random.Random(0), {}
+
+    def events():
+        return read_events(folder)[0] if (folder / "ledger.jsonl").exists() else []
+
+    for _ in range(kills):
+        seen = len(events())
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wanted = seen + rng.randint(1, 8)  # a moment in what happens, not on the clock: starting takes its time
+        while len(events()) < wanted and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.5))
+        process.kill()
+        process.wait()
+        for number, trial in replay(events()).trials.items():
+            assert finished.get(number, trial) == trial  # what has ended stays as it ended
+            if trial.state.ended:
+                finished[number] = trial
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = load(folder)
+    assert sorted(record.trials) == list(range(trials))
+    assert all(trial.state in (State.COMPLETE, State.PRUNED) for trial in record.trials.values())
+    assert all(record.trials[number] == trial for number, trial in finished.items())
+    happened = [(e["event"], e["trial"], e.get("epoch")) for e in events() if e["event"] in ("trial", "report", "end")]
+    assert len(happened) == len(set(happened))  # nothing drawn, reported or ended twice
+
+    client = MlflowClient(tracking_uri=default_uri(tmp_path / "results"))
+    runs = client.search_runs([client.get_experiment_by_name("gaptune").experiment_id], max_results=1000)
+    children = {int(run.data.tags["gaptune.trial"]): run for run in runs if "gaptune.trial" in run.data.tags}
+    assert len(runs) == trials + 1
+    for number, trial in record.trials.items():
+        assert children[number].data.tags["gaptune.state"] == trial.state
+        assert children[number].info.status == {"COMPLETE": "FINISHED", "PRUNED": "KILLED"}[trial.state]
+        history = client.get_metric_history(children[number].info.run_id, "geometry/gap")
+        assert [(m.step, m.value) for m in history] == [(r.epoch, r.metrics["geometry/gap"]) for r in trial.reports]
