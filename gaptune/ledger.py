@@ -26,6 +26,7 @@ from typing import Any, BinaryIO
 from gaptune.errors import UserError
 
 FILE_NAME = "ledger.jsonl"
+_LOCK = "ledger.lock"
 SCHEMA = 1
 
 Event = dict[str, Any]
@@ -212,10 +213,13 @@ class SweepRecord:
 
 
 class Ledger:
-    """A ledger opened for appending, by one driver at a time.
+    """A ledger opened for appending, by one driver at a time; damaged lines are taken out of it first.
 
     Args:
         folder: The sweep's folder.
+
+    Attributes:
+        damages: What was taken out.
 
     Raises:
         UserError: Another driver has it open.
@@ -223,15 +227,17 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / FILE_NAME
-        self._file: BinaryIO = self.path.open("ab")
+        self._lock = (folder / _LOCK).open("w")  # a file of its own: mending replaces the ledger
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._file.close()
+            self._lock.close()
             raise UserError(
                 f"sweep {folder.name!r} is being run by another process; see `gaptune status {folder.name}`"
             ) from None
+        self.path = folder / FILE_NAME
+        self.damages = _mend(folder) if self.path.exists() else []
+        self._file: BinaryIO = self.path.open("ab")
 
     def append(self, event: Event, *, durable: bool = True) -> None:
         """Writes one event.
@@ -249,6 +255,7 @@ class Ledger:
     def close(self) -> None:
         """Lets another driver have it."""
         self._file.close()
+        self._lock.close()
 
     def __enter__(self) -> Ledger:
         return self
@@ -300,14 +307,10 @@ def read_events(folder: Path) -> tuple[list[Event], list[Damage]]:
     return events, damages
 
 
-def mend(folder: Path) -> list[Damage]:
-    """Takes damaged lines out of a ledger, into ``ledger.quarantine`` beside it.
+def _mend(folder: Path) -> list[Damage]:
+    """Takes damaged lines out of a ledger, into ``ledger.quarantine`` beside it, in one step.
 
-    A torn last line is simply cut off: what it would have said was never acknowledged. The ledger is replaced in one
-    step; call it before ``Ledger`` opens the file.
-
-    Returns:
-        What was taken out.
+    A torn last line is simply cut off: what it would have said was never acknowledged.
     """
     events, damages = read_events(folder)
     if not damages:
@@ -362,9 +365,9 @@ def load(folder: Path) -> SweepRecord:
 
 def in_use(folder: Path) -> bool:
     """Whether a driver on this machine has the ledger of the sweep in a folder open."""
-    with (folder / FILE_NAME).open("rb") as file:
+    with (folder / _LOCK).open("a") as lock:
         try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
     return False

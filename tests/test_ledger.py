@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gaptune.errors import UserError
-from gaptune.ledger import Ledger, State, load, mend, read_events, replay
+from gaptune.ledger import Ledger, State, in_use, load, read_events, replay
 
 CONFIG = {"training.epochs": 2, "seed": 0}
 EVENTS = [
@@ -100,11 +100,11 @@ def test_a_torn_last_line_is_cut_off(tmp_path, cut):
     events, damages = read_events(tmp_path)
     assert events == EVENTS[:-1]
     assert [(damage.line, damage.torn) for damage in damages] == [(len(EVENTS), True)]
-    mend(tmp_path)
-    assert read_events(tmp_path) == (EVENTS[:-1], [])
-    assert not (tmp_path / "ledger.quarantine").exists()
     with Ledger(tmp_path) as ledger:
+        assert ledger.damages == damages
+        assert read_events(tmp_path) == (EVENTS[:-1], [])
         ledger.append(EVENTS[-1])
+    assert not (tmp_path / "ledger.quarantine").exists()
     assert read_events(tmp_path)[0] == EVENTS
 
 
@@ -128,7 +128,8 @@ def test_a_corrupt_line_in_the_middle_is_quarantined_with_its_number(tmp_path):
     lines = path.read_bytes().split(b"\n")
     lines[4] = lines[4].replace(b"0.5", b"0.6")
     path.write_bytes(b"\n".join(lines))
-    (damage,) = mend(tmp_path)
+    with Ledger(tmp_path) as ledger:
+        (damage,) = ledger.damages
     assert (damage.line, damage.torn) == (5, False)
     assert b"line 5: " in (tmp_path / "ledger.quarantine").read_bytes()
     assert read_events(tmp_path) == (EVENTS[:4] + EVENTS[5:], [])
@@ -140,8 +141,16 @@ def test_events_of_a_trial_whose_own_line_was_lost_are_passed_over():
 
 
 def test_two_drivers_cannot_have_the_same_ledger(tmp_path):
-    with Ledger(tmp_path), pytest.raises(UserError, match="being run by another process"):
-        Ledger(tmp_path)
+    with Ledger(tmp_path) as first:
+        first.append(EVENTS[0])
+        assert in_use(tmp_path)
+        path = tmp_path / "ledger.jsonl"
+        with path.open("ab") as file:
+            file.write(b"half a li")  # as if the first were writing just now
+        with pytest.raises(UserError, match="being run by another process"):
+            Ledger(tmp_path)
+        assert path.read_bytes().endswith(b"half a li")  # the second has mended nothing under the first
+    assert not in_use(tmp_path)
 
 
 def _append_for_ever(folder, ready):
@@ -162,12 +171,11 @@ def test_a_killed_driver_leaves_a_ledger_that_opens_again(tmp_path):
     assert ready.wait(30)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    mend(tmp_path)
+    Ledger(tmp_path).close()
     events, damages = read_events(tmp_path)
     assert damages == []
     assert [event["at"] for event in events] == list(map(float, range(len(events))))
     assert len(events) >= 50
-    Ledger(tmp_path).close()
 
 
 def test_no_ledger_and_a_headless_one_are_named(tmp_path):

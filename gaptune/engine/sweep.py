@@ -24,7 +24,7 @@ from gaptune.config import SweepConfig, flatten
 from gaptune.data import open_store
 from gaptune.display import Display
 from gaptune.errors import UserError
-from gaptune.ledger import FILE_NAME, SCHEMA, Event, Ledger, SweepRecord, load, mend, read_events, replay
+from gaptune.ledger import FILE_NAME, SCHEMA, Event, Ledger, SweepRecord, load, read_events, replay
 from gaptune.results import Summary, candidates, summarize
 from gaptune.results.export import write_parquet
 from gaptune.results.plot import plot_front
@@ -113,6 +113,7 @@ def prepare(
     earlier: list[Event] = []
     if (folder / FILE_NAME).exists():
         earlier, _ = read_events(folder)
+    if earlier:  # a driver killed before its first event leaves an empty ledger, which is as good as none
         header = _same_sweep(replay(earlier), header, folder)
     return Plan(name, folder, space, sweep, budget, header, earlier)
 
@@ -147,13 +148,13 @@ def run(
     from gaptune.engine.study import Asker
 
     start_ray(plan.sweep.resources, address)
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    for damage in mend(plan.folder) if plan.earlier else []:
-        what = "a torn last line was cut off" if damage.torn else "moved to ledger.quarantine"
-        display.say(f"ledger line {damage.line} was damaged: {what}")
     with Ledger(plan.folder) as ledger:
-        record = replay(plan.earlier)
-        opening: list[Event] = [] if plan.earlier else [plan.header]
+        for damage in ledger.damages:
+            what = "torn by a crash, and cut off" if damage.torn else "damaged, and moved to ledger.quarantine"
+            display.say(f"ledger line {damage.line} was {what}")
+        earlier = read_events(plan.folder)[0]
+        record = replay(earlier)
+        opening: list[Event] = [] if earlier else [plan.header]
         opening.append({"event": "session", "at": clock(), "host": platform.node(), "budget": plan.budget})
         for event in opening:
             ledger.append(event)
@@ -161,7 +162,7 @@ def run(
         for file, content in (("space", plan.header["space"]), ("sweep", plan.header["sweep"])):
             (plan.folder / f"{file}.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
         mirror = Mirror(tracking_uri or default_uri(results), results)
-        tracker = Tracker(mirror, record, [*plan.earlier, *opening], display.say)
+        tracker = Tracker(mirror, record, [*earlier, *opening], display.say)
         asker = Asker(plan.space, plan.sweep, plan.name, folder=plan.folder, known=plan.header["known"])
         if plan.header["known"]:
             display.say(f"learnt from {asker.learnt_from} of {len(plan.header['known'])} trials of the earlier sweep")
@@ -171,7 +172,7 @@ def run(
             asker,
             plan.sweep,
             budget=plan.budget,
-            earlier=plan.earlier,
+            earlier=earlier,
             listeners=(tracker, display),
             clock=clock,
         )
