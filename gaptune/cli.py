@@ -212,6 +212,8 @@ def train(
             cells = [f"{report.metrics[name]:9.4f}" for name in shown]
             seconds = report.metrics["time/train_s"] + report.metrics["time/eval_s"]
             click.echo("  ".join([f"{report.epoch:5d}", *cells, f"{seconds:7.1f}"]))
+        click.echo("")
+        _print_pairs([(name, f"{value:.4f}") for name, value in report.metrics.items()])
     except NonFinite as fault:
         click.echo(f"stopped: non-finite: {fault}", err=True)
         raise SystemExit(1) from None

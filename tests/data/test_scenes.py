@@ -1,6 +1,8 @@
 import itertools
-import multiprocessing
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from gaptune.data.scenes import (
     make_scenes,
     paint,
 )
-from gaptune.data.tokens import END, encode, tokenize
+from gaptune.data.tokens import END, encode
 from gaptune.errors import UserError
 
 # What each word of a caption says of an object.
@@ -169,17 +171,20 @@ def test_the_cache_is_made_once_and_found_again(store):
     assert (store.path / "store.json").stat().st_mtime_ns == made
 
 
-def ask(_):
-    store = open_store("scenes")
-    store.verify()
-    return store.meta.content_hash
+ASK = """
+from gaptune.data import open_store
+store = open_store("scenes")
+store.verify()
+print(store.meta.content_hash)
+"""
 
 
-def test_processes_that_ask_at_once_with_an_empty_cache_get_the_same_store(store, tmp_path, monkeypatch):
-    monkeypatch.setenv("GAPTUNE_CACHE", str(tmp_path))
-    tokenize(["open_clip takes seconds to import: once, before forking"], 8)
-    with multiprocessing.get_context("fork").Pool(3) as pool:
-        answers = pool.map_async(ask, range(3), chunksize=1).get(timeout=300)
+def test_processes_that_ask_at_once_with_an_empty_cache_get_the_same_store(store, tmp_path):
+    env = os.environ | {"GAPTUNE_CACHE": str(tmp_path)}
+    asking = [
+        subprocess.Popen([sys.executable, "-c", ASK], env=env, stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    answers = [process.communicate(timeout=300)[0].strip() for process in asking]
     assert answers == [store.meta.content_hash] * 3
     assert [path.name for path in tmp_path.iterdir()] == [f"scenes-v{scenes.VERSION}"]
 
