@@ -85,12 +85,12 @@ class _Scheduler(_NotSaved, FIFOScheduler):  # type: ignore[misc]
         goes_on = self._conductor.reported(number, result["epoch"], result["step"], scores)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
-    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        self._conductor.failed(trial.config["number"], _reason(trial))
-
 
 class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]
-    """Says when a trial starts on a worker and when it is taken up again."""
+    """Says when a trial starts on a worker, is taken up again, or breaks for good.
+
+    Not the scheduler: Ray tells that of an error also when it is about to try the trial again.
+    """
 
     def __init__(self, conductor: Conductor) -> None:
         self._conductor = conductor
@@ -101,18 +101,19 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._conductor.retried(trial.config["number"], _reason(trial))
 
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._conductor.failed(trial.config["number"], _reason(trial))
+
 
 def _reason(trial: Trial) -> str:
-    """Why a Ray trial broke, in one line."""
-    fault = trial.get_error()
-    if isinstance(fault, ray.exceptions.OutOfMemoryError):
-        return "out of memory: Ray ended the worker because the machine ran short"
-    if isinstance(fault, ray.exceptions.RayTaskError) and fault.cause is not None:
-        return f"exception: {type(fault.cause).__name__}: {fault.cause}".splitlines()[0]
-    if isinstance(fault, ray.exceptions.RayError):
-        return f"worker lost: {type(fault).__name__}"
-    lines = [line for line in str(fault).splitlines() if line.strip()]
-    return f"exception: {lines[-1].strip() if lines else 'unknown'}"
+    """Why a Ray trial broke last, in one line, from the text that Ray keeps of it."""
+    last = Path(trial.error_file).read_text(encoding="utf-8", errors="replace").rpartition("Failure # ")[2]
+    lines = [line.strip() for line in last.splitlines()[1:] if line.strip()] or ["unknown"]
+    if "OutOfMemoryError" in last or "running low on memory" in last:
+        return "out of memory: the machine ran short, and Ray ended the worker"
+    if lines[0].startswith("The actor"):
+        return f"worker lost: {lines[0]}"
+    return f"exception: {lines[-1]}"
 
 
 def start_ray(resources: Resources, address: str | None) -> None:

@@ -55,9 +55,8 @@ def test_a_killed_worker_goes_on_from_its_checkpoint_to_the_same_weights(tmp_pat
             if not (path / "ledger.jsonl").exists():
                 continue
             if any(event["event"] == "report" for event in read_events(path)[0]):
-                workers = [
-                    p for p in psutil.process_iter(["cmdline"]) if "ray::ResourceTrainable" in str(p.info["cmdline"])
-                ]
+                mine = psutil.Process().children(recursive=True)  # and never those of another Ray on this machine
+                workers = [child for child in mine if "ray::ResourceTrainable" in " ".join(child.cmdline())]
                 for worker in workers:
                     os.kill(worker.pid, signal.SIGKILL)
                     killed.append(worker.pid)
@@ -76,6 +75,19 @@ def test_a_killed_worker_goes_on_from_its_checkpoint_to_the_same_weights(tmp_pat
     assert epochs == again == 6
     assert expected.keys() == got.keys()
     assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_an_exception_in_a_worker_is_tried_again_and_then_fails_with_its_message(tmp_path, small_store, local_ray):
+    """A folder where the checkpoint should be: no retry can cure it."""
+    folder = tmp_path / "results" / "s" / "trials" / "0000" / "epoch-0001.pt"
+    folder.mkdir(parents=True)
+    record = start(tmp_path, small_store, trials=2)
+    broken, fine = record.trials.values()
+    assert broken.state is State.FAIL
+    assert broken.reason.startswith("exception: IsADirectoryError")
+    assert len(broken.retries) == 2
+    assert fine.state is State.COMPLETE
+    assert record.done
 
 
 @pytest.mark.soak
