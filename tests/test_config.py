@@ -38,14 +38,21 @@ def test_knobs_win_over_the_sweep_and_the_sweep_over_the_defaults(tmp_path: Path
 
 
 def test_direction_is_the_metrics_own_unless_said(tmp_path: Path) -> None:
-    text = "objectives: [{metric: geometry/gap, direction: max, reference: 0, ideal: 1}]"
-    (objective,) = load_sweep_config(write(tmp_path, text)).objectives
-    assert objective.maximize
+    own = "{metric: geometry/alignment, reference: 4, ideal: 0}"
+    text = f"objectives: [{{metric: geometry/gap, direction: max, reference: 0, ideal: 1}}, {own}]"
+    said, unsaid = load_sweep_config(write(tmp_path, text)).objectives
+    assert said.maximize
+    assert not unsaid.maximize
 
 
 BROKEN: dict[str, tuple[str, int, str]] = {
     "no objectives": ("seed: 1\n", 1, "'objectives' is missing"),
-    "empty objectives": ("seed: 1\nobjectives: []\n", 2, "objectives: .*at least 1 item"),
+    "empty objectives": ("seed: 1\nobjectives: []\n", 2, "objectives: .*at least 2 items"),
+    "one objective": (
+        "objectives:\n  - {metric: geometry/gap, reference: 1, ideal: 0}\n",
+        1,
+        "objectives: .*at least 2 items",
+    ),
     "five objectives": (
         "objectives:\n" + "  - {metric: geometry/gap, reference: 1, ideal: 0}\n" * 5,
         1,
