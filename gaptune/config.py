@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gaptune.errors import UserError, did_you_mean
 from gaptune.scores import SCORES
@@ -20,6 +20,15 @@ from gaptune.yamlfile import Document, explain, read_yaml, validate
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+
+
+def _known_metric(name: str) -> str:
+    if name not in SCORES:
+        raise ValueError(f"no metric is called {name!r}{did_you_mean(name, SCORES)}")
+    return name
+
+
+MetricName = Annotated[str, AfterValidator(_known_metric)]
 
 
 class _Schema(BaseModel):
@@ -204,17 +213,10 @@ class Objective(_Schema):
         ideal: Value of a perfect trial, by which the hypervolume is scaled to [0, 1].
     """
 
-    metric: str
+    metric: MetricName
     direction: Literal["max", "min"] | None = None
     reference: float
     ideal: float
-
-    @field_validator("metric")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in SCORES:
-            raise ValueError(f"no metric is called {name!r}{did_you_mean(name, SCORES)}")
-        return name
 
     @model_validator(mode="after")
     def _ordered(self) -> Objective:
@@ -240,16 +242,9 @@ class Constraint(_Schema):
         max: Largest allowed value; None for no such bound.
     """
 
-    metric: str
+    metric: MetricName
     min: float | None = None
     max: float | None = None
-
-    @field_validator("metric")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in SCORES:
-            raise ValueError(f"no metric is called {name!r}{did_you_mean(name, SCORES)}")
-        return name
 
     @model_validator(mode="after")
     def _bounded(self) -> Constraint:

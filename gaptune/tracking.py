@@ -66,11 +66,6 @@ class Mirror:
         self._children: dict[int, str] = {}
         self._finished: set[int] = set()
 
-    @property
-    def parent(self) -> str | None:
-        """The id of the sweep's run, once it is there."""
-        return self._parent
-
     def write(self, record: SweepRecord, events: Iterable[Event]) -> None:
         """Brings MLflow up to date with some events.
 

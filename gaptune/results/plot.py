@@ -25,17 +25,19 @@ def plot_front(record: SweepRecord, summary: Summary, path: Path) -> None:
         summary: Its front.
         path: The PNG file to write.
     """
+    complete = candidates(record)
     pairs = list(combinations(range(len(record.objectives)), 2))
     figure = Figure(figsize=(6.4 * len(pairs), 5.0), layout="constrained")
     for axes, (first, second) in zip(figure.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True):
-        _panel(axes, record, summary, first, second)
+        _panel(axes, record, complete, summary, first, second)
     corners = f"hypervolume {summary.hypervolume:.4f}"
-    figure.suptitle(f"{record.name}: {len(summary.front)} of {len(candidates(record))} on the front, {corners}")
+    figure.suptitle(f"{record.name}: {len(summary.front)} of {len(complete)} on the front, {corners}")
     figure.savefig(path, dpi=150)
 
 
-def _panel(axes: Axes, record: SweepRecord, summary: Summary, first: int, second: int) -> None:
-    complete = candidates(record)
+def _panel(
+    axes: Axes, record: SweepRecord, complete: list[Candidate], summary: Summary, first: int, second: int
+) -> None:
     on_front = {member.trial.number for member in summary.front}
     methods = sorted({candidate.trial.method for candidate in complete})
     for index, method in enumerate(methods):
