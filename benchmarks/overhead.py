@@ -1,9 +1,9 @@
 """What a sweep costs beside its trainings: two trials at a time against half the sum of bare ``train()`` times.
 
-Runs the same trials twice: bare, one after the other in one thread, then as a sweep with ``--concurrency 2``.
-Wants two free cores.
+Runs the same trials twice: as a sweep with ``--concurrency 2``, and bare, one after the other in one thread, half of
+them before the sweep and half after it, since a machine's speed drifts. Wants two free cores.
 
-    python benchmarks/overhead.py [--trials 8] [--epochs 6]
+    python benchmarks/overhead.py [--trials 16] [--epochs 6]
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from gaptune.ledger import load
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,10 +38,10 @@ for tau in taus:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=6)
     arguments = parser.parse_args()
-    taus = [round(0.03 * 1.25**number, 4) for number in range(arguments.trials)]
+    taus = [round(0.03 * 1.15**number, 4) for number in range(arguments.trials)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sweep, space = folder / "sweep.yaml", folder / "space.yaml"
@@ -48,33 +50,27 @@ def main() -> None:
         space.write_text(
             f"grid: true\nknobs:\n  temperature.schedule: constant\n  temperature.tau_start: {{choice: {taus}}}\n"
         )
-        bare = subprocess.run(
-            [sys.executable, "-c", BARE, str(sweep), str(taus)],
-            check=True,
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-        )
-        seconds = [float(line) for line in bare.stdout.split()]
+        middle = len(taus) // 2
+        seconds = bare(sweep, taus[:middle])
         started = time.perf_counter()
-        command = [
-            sys.executable,
-            "-m",
-            "gaptune.cli",
-            "sweep",
-            str(space),
-            "--on",
-            str(sweep),
-            "--concurrency",
-            "2",
-        ]
-        subprocess.run(
-            [*command, "--results", str(folder / "results")], check=True, stdout=subprocess.DEVNULL, cwd=ROOT
-        )
+        command = [sys.executable, "-m", "gaptune.cli", "sweep", str(space), "--on", str(sweep), "--name", "overhead"]
+        command += ["--concurrency", "2", "--results", str(folder / "results")]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
         wall = time.perf_counter() - started
+        seconds += bare(sweep, taus[middle:])
+        trials = load(folder / "results" / "overhead").trials.values()
     half = sum(seconds) / 2
+    inside = sum(r.metrics["time/train_s"] + r.metrics["time/eval_s"] for trial in trials for r in trial.reports)
     print(f"bare train(), each: {', '.join(f'{value:.1f}' for value in seconds)} s; half the sum {half:.1f} s")
     print(f"sweep, two at a time: {wall:.1f} s; {wall / half:.3f} times half the sum")
+    print(f"of which training and evaluating, half of what the trials report: {inside / 2:.1f} s")
+
+
+def bare(sweep: Path, taus: list[float]) -> list[float]:
+    """Seconds of each training, in a process of their own."""
+    command = [sys.executable, "-c", BARE, str(sweep), str(taus)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    return [float(line) for line in done.stdout.split()]
 
 
 if __name__ == "__main__":

@@ -319,7 +319,10 @@ class Resources(_Schema):
 
 
 class SweepConfig(_Schema):
-    """How trials are run, and what is wanted of them; the knobs' groups give each trial's starting values."""
+    """How trials are run, and what is wanted of them; the knobs' groups give each trial's starting values.
+
+    ``storage`` is a URL below which each sweep's ledger and checkpoints are copied, for other machines to go on from.
+    """
 
     model: Model = Model()
     data: Data = Data()
@@ -335,6 +338,7 @@ class SweepConfig(_Schema):
     search: Search = Search()
     early_stopping: EarlyStopping = EarlyStopping()
     resources: Resources = Resources()
+    storage: str | None = None
 
     @field_validator("objectives", "constraints", mode="before")
     @classmethod

@@ -19,9 +19,10 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 from gaptune.errors import UserError
 
@@ -237,7 +238,7 @@ class Ledger:
             ) from None
         self.path = folder / FILE_NAME
         self.damages = _mend(folder) if self.path.exists() else []
-        self._file: BinaryIO = self.path.open("ab")
+        self._file: FileIO = self.path.open("ab", buffering=0)
 
     def append(self, event: Event, *, durable: bool = True) -> None:
         """Writes one event.
@@ -246,9 +247,17 @@ class Ledger:
             event: A JSON-able mapping with ``event`` and ``at``. Non-finite floats are refused: no reader agrees on
                 them.
             durable: Wait until the disk has it. Without, a killed driver loses nothing, a power cut may.
+
+        Raises:
+            OSError: The disk did not take it (it is full, say); nothing of it is left in the file.
         """
-        self._file.write(_encode(event))
-        self._file.flush()
+        line, before = _encode(event), self._file.seek(0, os.SEEK_END)
+        try:
+            while line:  # a full disk may take a part
+                line = line[self._file.write(line) :]
+        except OSError:
+            self._file.truncate(before)
+            raise
         if durable:
             os.fsync(self._file.fileno())
 
@@ -289,9 +298,13 @@ def read_events(folder: Path) -> tuple[list[Event], list[Damage]]:
     """
     path = folder / FILE_NAME
     try:
-        content = path.read_bytes()
+        return parse_events(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"no sweep at {folder} (it has no {FILE_NAME})") from None
+
+
+def parse_events(content: bytes) -> tuple[list[Event], list[Damage]]:
+    """The good events and the damaged lines in the content of a ledger."""
     events: list[Event] = []
     damages: list[Damage] = []
     lines = content.split(b"\n")

@@ -95,15 +95,18 @@ def layers(points: Points) -> npt.NDArray[np.int64]:
 
 def _layers_of_two(points: Points) -> npt.NDArray[np.int64]:
     """Two objectives in one sweep; peeling off fronts takes n sorts where each point dominates the next."""
-    unique, inverse = np.unique(points, axis=0, return_inverse=True)
-    layer = np.empty(len(unique), dtype=np.int64)
+    best_first = np.lexsort((-points[:, 1], -points[:, 0]))
+    layer = np.empty(len(points), dtype=np.int64)
     tops: list[float] = []  # minus the best second objective of each layer so far, which ascends
-    for row in range(len(unique) - 1, -1, -1):
-        second = -float(unique[row, 1])
-        layer[row] = depth = bisect_right(tops, second)
-        tops[depth : depth + 1] = [second]
-    shared: npt.NDArray[np.int64] = layer[inverse.reshape(-1)]
-    return shared
+    before: tuple[float, float] | None = None
+    depth = 0
+    for row, (first, second) in zip(best_first.tolist(), points[best_first].tolist(), strict=True):
+        if (first, second) != before:  # equal points share their layer
+            depth = bisect_right(tops, -second)
+            tops[depth : depth + 1] = [-second]
+            before = first, second
+        layer[row] = depth
+    return layer
 
 
 def hypervolume(points: Points, reference: npt.ArrayLike) -> float:
@@ -253,6 +256,13 @@ def priority(points: Points, rule: Rule) -> npt.NDArray[np.int64]:
     ranks = np.empty(len(points), dtype=np.int64)
     ranks[order] = shared
     return ranks
+
+
+def last_rank(points: Points, rule: Rule) -> int:
+    """The rank of the last point, ``priority(points, rule)[-1]``, without ranking those of other layers."""
+    layer = layers(points)
+    mine = points[layer == layer[-1]]
+    return int(np.count_nonzero(layer < layer[-1]) + priority(mine, rule)[-1])
 
 
 def _normalized(points: Points) -> Points:

@@ -57,7 +57,7 @@ class Mirror:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # our own thread tries again, for longer
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
         for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
+            logging.getLogger(noisy).setLevel(logging.CRITICAL)  # what goes wrong is raised, and told in our words
         self._uri = uri
         self._results = results
         self._made_client: MlflowClient | None = None
@@ -65,6 +65,7 @@ class Mirror:
         self._experiment = ""
         self._children: dict[int, str] = {}
         self._finished: set[int] = set()
+        self._killed: set[str] = set()
 
     def write(self, record: SweepRecord, events: Iterable[Event]) -> None:
         """Brings MLflow up to date with some events.
@@ -151,6 +152,8 @@ class Mirror:
             for run in page:
                 number = int(run.data.tags["gaptune.trial"])
                 self._children[number] = run.info.run_id
+                if run.info.status == "KILLED":
+                    self._killed.add(run.info.run_id)
                 if run.data.tags.get("gaptune.state") in (State.COMPLETE, State.PRUNED, State.FAIL):
                     self._finished.add(number)
             token = page.token
@@ -190,34 +193,40 @@ class Mirror:
         return run_id
 
     def _write_trial(self, record: SweepRecord, trial: TrialRecord, events: list[Event]) -> None:
-        from mlflow.entities import Metric
+        """One request for all that is new of a trial, and one more each to open, to resume and to close its run."""
+        from mlflow.entities import Metric, Param, RunTag
 
         run_id = self._children.get(trial.number) or self._make_child(record, trial)
-        metrics = [
-            Metric(name, value, int(event["at"] * 1000), event["epoch"])
-            for event in events
-            if event["event"] == "report"
-            for name, value in event["metrics"].items()
-        ]
-        for start in range(0, len(metrics), _BATCH):
-            self._client().log_batch(run_id, metrics[start : start + _BATCH])
+        params: list[Param] = []
+        tags: dict[str, str] = {}
+        metrics: list[Metric] = []
         for event in events:
-            if event["event"] == "start":
-                self._client().update_run(run_id, status="RUNNING")  # it may be KILLED since an interruption
-                self._client().set_tag(run_id, "node", event["node"])
+            if event["event"] == "trial":
+                knobs = {**expand_method(trial.knobs), **{k: v for k, v in trial.knobs.items() if k == "method"}}
+                params = [Param(name, str(value)) for name, value in knobs.items()]
+            elif event["event"] == "start":
+                if run_id in self._killed:
+                    self._client().update_run(run_id, status="RUNNING")
+                    self._killed.discard(run_id)
+                tags["node"] = event["node"]
+            elif event["event"] == "report":
+                at, epoch = int(event["at"] * 1000), event["epoch"]
+                metrics += [Metric(name, value, at, epoch) for name, value in event["metrics"].items()]
             elif event["event"] == "end":
                 state = State(event["state"])
-                if event["reason"]:
-                    self._client().set_tag(run_id, "reason", event["reason"])
                 self._client().set_terminated(run_id, _STATUS[state], int(event["at"] * 1000))
-                self._client().set_tag(run_id, "gaptune.state", str(state))  # last: it says that all is written
-                self._finished.add(trial.number)
+                if event["reason"]:
+                    tags["reason"] = event["reason"]
+                tags["gaptune.state"] = str(state)  # with the last of the metrics: it says that all is written
+        *earlier, last = [metrics[start : start + _BATCH] for start in range(0, max(1, len(metrics)), _BATCH)]
+        for batch in earlier:
+            self._client().log_batch(run_id, batch)
+        self._client().log_batch(run_id, last, params, [RunTag(name, value) for name, value in tags.items()])
+        if "gaptune.state" in tags:
+            self._finished.add(trial.number)
 
     def _make_child(self, record: SweepRecord, trial: TrialRecord) -> str:
-        from mlflow.entities import Param, RunTag
-
         header = record.header
-        knobs = {**expand_method(trial.knobs), **{k: v for k, v in trial.knobs.items() if k == "method"}}
         run: Run = self._client().create_run(
             self._experiment,
             start_time=int(trial.drawn_at * 1000),
@@ -226,22 +235,15 @@ class Mirror:
                 "mlflow.parentRunId": str(self._parent),
                 "gaptune.trial": str(trial.number),
                 "gaptune.state": str(State.RUNNING),
+                "method": trial.method,
+                "seed": str(trial.config.get("seed", "")),
+                "space": header["space"]["name"],
+                "sweep": header["name"],
+                "data": header["data"]["hash"],
             },
         )
-        run_id = str(run.info.run_id)
-        self._client().log_batch(
-            run_id,
-            params=[Param(name, str(value)) for name, value in knobs.items()],
-            tags=[
-                RunTag("method", trial.method),
-                RunTag("seed", str(trial.config.get("seed", ""))),
-                RunTag("space", header["space"]["name"]),
-                RunTag("sweep", header["name"]),
-                RunTag("data", header["data"]["hash"]),
-            ],
-        )
-        self._children[trial.number] = run_id
-        return run_id
+        self._children[trial.number] = str(run.info.run_id)
+        return self._children[trial.number]
 
     def _write_status(self, parent: str, record: SweepRecord) -> None:
         """Runs of a sweep that was interrupted are KILLED until it goes on; none is left RUNNING."""
@@ -252,6 +254,7 @@ class Mirror:
         for number, run_id in self._children.items():
             if number not in self._finished:
                 self._client().set_terminated(run_id, "KILLED", at)
+                self._killed.add(run_id)
         self._client().set_terminated(parent, "FINISHED" if record.done else "KILLED", at)
 
 

@@ -1,5 +1,6 @@
 """The command line as a user meets it: what it prints, its exit codes, and how it refuses bad input."""
 
+import os
 import subprocess
 import sys
 import time
@@ -71,7 +72,7 @@ def test_every_shipped_space_is_shown_and_runs_on_the_default_sweep(gaptune, nam
 @pytest.mark.parametrize("name", ["embedded", "flickr8k", "coco_rn50"])
 def test_every_shipped_sweep_is_valid(name):
     from gaptune.config import load_sweep_config
-    from gaptune.trial.model import check_model
+    from gaptune.models import check_model
 
     check_model(load_sweep_config(ROOT / f"sweeps/{name}.yaml").model)
 
@@ -215,11 +216,9 @@ def test_coco_is_built_from_its_options(gaptune, tmp_path):
 
 
 def test_ui_serves_the_store_on_loopback_only(tmp_path, store, monkeypatch):
-    import gaptune.cli as cli
-
     (tmp_path / "mlflow.db").touch()
     seen = []
-    monkeypatch.setattr(cli.os, "execv", lambda path, words: seen.append(words))
+    monkeypatch.setattr(os, "execv", lambda path, words: seen.append(words))
     monkeypatch.setattr(sys, "argv", ["gaptune", "ui", "--results", str(tmp_path), "--port", "5999"])
     with pytest.raises(SystemExit):
         main()

@@ -10,17 +10,19 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
 
 from gaptune.config import SweepConfig, flatten
-from gaptune.engine.stopping import Stopper, cohort
+from gaptune.engine.stopping import Stopper
 from gaptune.engine.study import Asker
 from gaptune.errors import UserError
 from gaptune.ledger import Event, State, SweepRecord, TrialRecord, usable
 from gaptune.methods import expand_method, name_method
 from gaptune.pareto import oriented
+from gaptune.rungs import cohort
 
 Listener = Callable[[Event], None]
 
@@ -45,6 +47,11 @@ class Conductor:
         earlier: The events so far, from which early stopping's rungs are rebuilt.
         listeners: Called with each event after it has been written.
         clock: Seconds since 1970.
+
+    Attributes:
+        record: The sweep's state.
+        budget: Suggestions to draw in all.
+        halted: Why the sweep cannot go on now; None while it can.
     """
 
     def __init__(
@@ -66,6 +73,7 @@ class Conductor:
         self._sweep = sweep
         self._listeners = tuple(listeners)
         self._clock = clock
+        self.halted: str | None = None
         self._maximize = [objective.maximize for objective in sweep.objectives]
         self._groups = record.suggestions()
         self._live = {trial.number for trial in record.trials.values() if not trial.state.ended}
@@ -76,6 +84,10 @@ class Conductor:
             asker.resume(group[0].knobs, together, *outcome(record, group, sweep))
         self._catch_up(earlier)
         self._queue = deque(record.trials[number] for number in sorted(self._live))
+
+    def halt(self, reason: str) -> None:
+        """Notes that the sweep cannot go on now, through no fault of a trial; the trials under way stay unfinished."""
+        self.halted = self.halted or reason
 
     @property
     def exhausted(self) -> bool:
@@ -149,8 +161,11 @@ class Conductor:
         """
         if interrupted is None:
             self._say("done")
-        else:
+            return
+        self.record.paused = interrupted  # also when the disk that should keep it is full
+        with suppress(OSError):
             self._say("pause", reason=interrupted)
+        with suppress(OSError):
             self._asker.close()
 
     def _draw(self) -> None:

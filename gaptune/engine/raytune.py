@@ -6,26 +6,26 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the ledger keeps what they would write
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")  # sweeps go on from the ledger, not from Ray's snapshots
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
-import ray
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from gaptune.config import Resources, SweepConfig
+from gaptune.config import SweepConfig
+from gaptune.engine.cluster import side_by_side
 from gaptune.engine.conductor import Conductor
-from gaptune.engine.worker import FAULT, Worker
-from gaptune.errors import UserError
+from gaptune.engine.worker import FAULT, FULL_DISK, HALT, OVER, Worker
 from gaptune.ledger import TrialRecord
+
+T = TypeVar("T")
 
 MAX_FAILURES = 2
 """How often a trial is taken up again after a fault that may pass (a killed worker, a lost node)."""
@@ -51,9 +51,9 @@ class _Searcher(_NotSaved, Searcher):  # type: ignore[misc]  # ray is untyped
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         trials = self._conductor.record.trials
         live = sum(not trials[number].state.ended for number in self._handed_out)
-        if live >= self._most:
+        if live >= self._most and not self._conductor.halted:
             return None
-        trial = self._conductor.next_trial()
+        trial = _unless_full(self._conductor, self._conductor.next_trial)
         if trial is None:
             return str(Searcher.FINISHED)
         self._handed_out.add(trial.number)
@@ -77,13 +77,18 @@ class _Scheduler(_NotSaved, FIFOScheduler):  # type: ignore[misc]
         self._conductor = conductor
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        number = trial.config["number"]
+        goes_on = _unless_full(self._conductor, lambda: self._heard(trial.config["number"], result))
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def _heard(self, number: int, result: dict[str, Any]) -> bool:
+        if HALT in result:
+            self._conductor.halt(result[HALT])
+            return False
         if FAULT in result:
             self._conductor.failed(number, result[FAULT])
-            return str(TrialScheduler.STOP)
+            return False
         scores = {name.removeprefix("scores/"): value for name, value in result.items() if name.startswith("scores/")}
-        goes_on = self._conductor.reported(number, result["epoch"], result["step"], scores)
-        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+        return self._conductor.reported(number, result["epoch"], result["step"], scores)
 
 
 class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]
@@ -96,13 +101,33 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]
         self._conductor = conductor
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._conductor.started(trial.config["number"], str(trial.node_ip or "local"))
+        number, node = trial.config["number"], str(trial.node_ip or "local")
+        _unless_full(self._conductor, lambda: self._conductor.started(number, node))
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._conductor.retried(trial.config["number"], _reason(trial))
+        number, reason = trial.config["number"], _reason(trial)
+        if reason.startswith("out of memory"):  # the same knobs would run short again; Ray cannot be kept from trying
+            trial.config[OVER] = True
+            _unless_full(self._conductor, lambda: self._conductor.failed(number, reason))
+        else:
+            _unless_full(self._conductor, lambda: self._conductor.retried(number, reason))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._conductor.failed(trial.config["number"], _reason(trial))
+        number, reason = trial.config["number"], _reason(trial)
+        _unless_full(self._conductor, lambda: self._conductor.failed(number, reason))
+
+
+def _unless_full(conductor: Conductor, call: Callable[[], T]) -> T | None:
+    """Does something that writes the ledger; once its disk is full, nothing more until somebody has made room."""
+    if conductor.halted:
+        return None
+    try:
+        return call()
+    except OSError as fault:
+        if fault.errno not in FULL_DISK:
+            raise
+        conductor.halt(f"{fault.strerror} (the ledger)")
+        return None
 
 
 def _reason(trial: Trial) -> str:
@@ -111,55 +136,24 @@ def _reason(trial: Trial) -> str:
     lines = [line.strip() for line in last.splitlines()[1:] if line.strip()] or ["unknown"]
     if "OutOfMemoryError" in last or "running low on memory" in last:
         return "out of memory: the machine ran short, and Ray ended the worker"
+    if "node has died" in last or "node was terminated" in last or "NodeDiedError" in last:
+        return f"node lost: {lines[0]}"
     if lines[0].startswith("The actor"):
         return f"worker lost: {lines[0]}"
     return f"exception: {lines[-1]}"
 
 
-def start_ray(resources: Resources, address: str | None) -> None:
-    """Connects to a Ray cluster, or starts Ray on this machine for as many trials as should run side by side.
-
-    Args:
-        resources: What each trial gets.
-        address: Of a running cluster; None for this machine.
-
-    Raises:
-        UserError: A trial needs more than this machine has.
-    """
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if not ray.is_initialized():
-        if address is not None:
-            ray.init(address=address, **quiet)
-        else:
-            cores = os.cpu_count() or 1
-            wanted = (resources.concurrency or max(1, cores // resources.cpu)) * resources.cpu
-            ray.init(num_cpus=wanted, include_dashboard=False, **quiet)
-    if address is None:
-        gpus = ray.cluster_resources().get("GPU", 0.0)
-        if resources.gpu > gpus:
-            raise UserError(f"each trial needs {resources.gpu:g} GPU, this machine has {gpus:g}; see resources.gpu")
-
-
-def side_by_side(resources: Resources) -> int:
-    """How many trials Ray can run at once with what it has now, at most as many as the sweep allows."""
-    have = ray.cluster_resources()
-    fitting = int(have.get("CPU", 0.0) // resources.cpu)
-    if resources.gpu:
-        fitting = min(fitting, int(have.get("GPU", 0.0) / resources.gpu))
-    return max(1, min(fitting, resources.concurrency or fitting))
-
-
-def run_trials(conductor: Conductor, sweep: SweepConfig, folder: Path) -> bool:
+def run_trials(conductor: Conductor, sweep: SweepConfig, folder: Path, checkpoints: str) -> bool:
     """Runs the conductor's trials on Ray until none is left or somebody presses Ctrl-C.
 
     Args:
         conductor: Decides everything.
         sweep: Resources of a trial, and its data.
-        folder: The sweep's folder: checkpoints go to ``trials/NNNN`` in it.
+        folder: The sweep's folder.
+        checkpoints: Folder or URL of the trials' checkpoints, which go to ``NNNN`` in it.
 
     Returns:
-        Whether it ran to the end (False: interrupted).
+        Whether it ran to the end (False: interrupted, or halted).
     """
     resources = sweep.resources
     drawn_ahead = 1  # so that a worker that becomes free finds its next trial waiting
@@ -174,10 +168,13 @@ def run_trials(conductor: Conductor, sweep: SweepConfig, folder: Path) -> bool:
             "number": trial.number,
             "config": config,
             "store": sweep.data.store,
-            "checkpoints": str(folder / "trials" / f"{trial.number:04d}"),
+            "checkpoints": f"{checkpoints}/{trial.number:04d}",
             "threads": resources.cpu,
+            "gpu": resources.gpu,
         }
 
+    # Ray's snapshots are not used, so nobody needs to hear that one could not be written (the disk is full, say).
+    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     tuner = tune.Tuner(
         tune.with_resources(Worker, {"cpu": resources.cpu, "gpu": resources.gpu}),
         tune_config=tune.TuneConfig(

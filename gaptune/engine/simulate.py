@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Callable, Mapping, Sequence
 
 from gaptune.config import SweepConfig
-from gaptune.engine.conductor import Conductor
+from gaptune.engine.conductor import Conductor, Listener
 from gaptune.engine.study import Asker
 from gaptune.ledger import Event, SweepRecord, TrialRecord
 from gaptune.space import Space
@@ -36,6 +36,7 @@ def simulate(
     *,
     workers: int,
     epoch_seconds: Callable[[TrialRecord], float] = lambda trial: 1.0,
+    listeners: Sequence[Listener] = (),
 ) -> tuple[SweepRecord, list[Event]]:
     """Runs a sweep on learning curves that are already known.
 
@@ -45,6 +46,7 @@ def simulate(
         curve: The scores of any trial.
         workers: Trials side by side.
         epoch_seconds: Virtual seconds that an epoch of a trial takes.
+        listeners: Called with each event after the first, which says what the sweep is.
 
     Returns:
         The sweep's state at the end, with virtual times, and its events in order.
@@ -69,6 +71,7 @@ def simulate(
         Asker(space, sweep, "simulated"),
         sweep,
         budget=len(space.combinations()) if space.grid else sweep.search.trials,
+        listeners=listeners,
         clock=lambda: now,
     )
     running: list[tuple[float, int, int]] = []  # when the next report is due, of which trial, after which epoch

@@ -13,13 +13,13 @@ the ⌊n/η⌋ counts within the cohort.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from gaptune.config import EarlyStopping
-from gaptune.pareto import priority
+from gaptune.pareto import last_rank
+from gaptune.rungs import rung_epoch, rung_shares
 
 
 @dataclass
@@ -102,37 +102,4 @@ class Stopper:
         if self._config.rule == "random":
             seed = (self._config.seed, rung.numbers[-1], round(rung.share * 1e6))
             return int(np.random.default_rng(seed).integers(len(rung.points)))
-        return int(priority(np.array(rung.points), self._config.priority)[-1])
-
-
-def rung_shares(config: EarlyStopping) -> list[float]:
-    """The shares of training at which trials are compared: first, first·η, first·η², … below 1."""
-    shares = []
-    share = config.first
-    while share < 1.0 - 1e-9:
-        shares.append(share)
-        share *= config.eta
-    return shares
-
-
-def rung_epoch(share: float, epochs: int) -> int:
-    """The first epoch at or past a share of training (at least 1)."""
-    return max(1, math.ceil(share * epochs - 1e-9))
-
-
-def cohort(config: EarlyStopping, knobs: Mapping[str, object], share: float) -> str:
-    """The cohort in which a trial is compared: whether its temperature still has far to go.
-
-    Args:
-        config: ``schedule_aware`` switches cohorts on; ``moving`` is the factor by which τ must still change.
-        knobs: The trial's flattened configuration.
-        share: Share of its training that is behind it.
-    """
-    schedule = knobs["temperature.schedule"]
-    if not config.schedule_aware or schedule in ("learnt", "constant"):
-        return ""
-    start, end = float(str(knobs["temperature.tau_start"])), float(str(knobs["temperature.tau_end"]))
-    moved = share / float(str(knobs["temperature.share"]))
-    if moved >= 1.0 or max(start, end) / min(start, end) < config.moving:
-        return ""
-    return "moving"
+        return last_rank(np.array(rung.points), self._config.priority)

@@ -13,6 +13,7 @@ import shlex
 import sys
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,8 +24,11 @@ import yaml
 from gaptune.config import SweepConfig, flatten
 from gaptune.data import open_store
 from gaptune.display import Display
+from gaptune.engine.backup import Backup, newer_ledger
 from gaptune.errors import UserError
-from gaptune.ledger import FILE_NAME, SCHEMA, Event, Ledger, SweepRecord, load, read_events, replay
+from gaptune.ledger import FILE_NAME, SCHEMA, Event, Ledger, SweepRecord, load, parse_events, read_events, replay
+from gaptune.models import check_model
+from gaptune.remote import Folder
 from gaptune.results import Summary, candidates, summarize
 from gaptune.results.export import write_parquet
 from gaptune.results.plot import plot_front
@@ -44,6 +48,8 @@ class Plan:
         budget: Trials in all.
         header: The ledger's first event.
         earlier: Events of the ledger when the sweep is there already.
+        place: The sweep's folder in its storage, if it has one.
+        brought: The ledger as the storage has it, when that knows more than the one here.
     """
 
     name: str
@@ -53,6 +59,8 @@ class Plan:
     budget: int
     header: Event
     earlier: list[Event]
+    place: Folder | None = None
+    brought: bytes | None = None
 
 
 def prepare(
@@ -71,8 +79,6 @@ def prepare(
     Raises:
         UserError: Something in space, sweep, data or model cannot work, or the name belongs to another sweep.
     """
-    from gaptune.trial.model import check_model
-
     if sweep.search.sampler == "grid" and not space.grid:
         raise UserError("sampler grid needs a space with `grid: true`", file=space.path)
     for point in space.combinations() if space.grid else space.points:
@@ -110,12 +116,16 @@ def prepare(
         "versions": versions(),
     }
     folder = results / name
+    place = Folder(f"{sweep.storage.rstrip('/')}/{name}") if sweep.storage else None
+    brought = newer_ledger(place, folder) if place else None
     earlier: list[Event] = []
-    if (folder / FILE_NAME).exists():
+    if brought is not None:
+        earlier, _ = parse_events(brought)
+    elif (folder / FILE_NAME).exists():
         earlier, _ = read_events(folder)
     if earlier:  # a driver killed before its first event leaves an empty ledger, which is as good as none
         header = _same_sweep(replay(earlier), header, folder)
-    return Plan(name, folder, space, sweep, budget, header, earlier)
+    return Plan(name, folder, space, sweep, budget, header, earlier, place, brought)
 
 
 def run(
@@ -143,11 +153,20 @@ def run(
     Raises:
         UserError: A trial needs what there is not, or another process runs the sweep.
     """
+    from gaptune.engine.cluster import start_ray
+
+    with ThreadPoolExecutor(1) as beside:  # Ray's start is mostly waiting: for seconds, that the imports can use
+        loading = beside.submit(_load)
+        start_ray(plan.sweep.resources, address)
+        loading.result()
     from gaptune.engine.conductor import Conductor
-    from gaptune.engine.raytune import run_trials, start_ray
+    from gaptune.engine.raytune import run_trials
     from gaptune.engine.study import Asker
 
-    start_ray(plan.sweep.resources, address)
+    if plan.brought is not None:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        (plan.folder / FILE_NAME).write_bytes(plan.brought)
+        display.say(f"going on with the ledger of {plan.sweep.storage}")
     with Ledger(plan.folder) as ledger:
         for damage in ledger.damages:
             what = "torn by a crash, and cut off" if damage.torn else "damaged, and moved to ledger.quarantine"
@@ -166,6 +185,7 @@ def run(
         asker = Asker(plan.space, plan.sweep, plan.name, folder=plan.folder, known=plan.header["known"])
         if plan.header["known"]:
             display.say(f"learnt from {asker.learnt_from} of {len(plan.header['known'])} trials of the earlier sweep")
+        backup = Backup(plan.place, plan.folder, display.say) if plan.place else None
         conductor = Conductor(
             record,
             ledger,
@@ -173,18 +193,22 @@ def run(
             plan.sweep,
             budget=plan.budget,
             earlier=earlier,
-            listeners=(tracker, display),
+            listeners=(tracker, display, *([backup] if backup else [])),
             clock=clock,
         )
         why = "the driver failed"
         try:
             display.start(record, plan.budget * plan.sweep.search.seeds)
-            why = "" if run_trials(conductor, plan.sweep, plan.folder) else "interrupted"
+            checkpoints = plan.place.url if plan.place else str(plan.folder)
+            finished = run_trials(conductor, plan.sweep, plan.folder, f"{checkpoints}/trials")
+            why = "" if finished else conductor.halted or "interrupted"
         except KeyboardInterrupt:
             why = "interrupted"
         finally:
             display.close()
             conductor.close(why or None)
+            if backup is not None and not backup.close():
+                display.say(f"the ledger in {plan.sweep.storage} is behind; the same command again copies it")
             _write_results(record, plan.folder, mirror, tracker, display)
     return record
 
@@ -214,6 +238,14 @@ def synchronize(folder: Path, results: Path, tracking_uri: str | None) -> int:
     except UnreachableError as fault:
         raise UserError(str(fault)) from None
     return len(record.trials)
+
+
+def _load() -> None:
+    """Imports what takes seconds."""
+    import mlflow  # noqa: F401
+
+    import gaptune.engine.raytune
+    import gaptune.engine.study  # noqa: F401
 
 
 def versions() -> dict[str, str]:
@@ -264,7 +296,7 @@ def _what_matters(header: Event) -> dict[str, Any]:
     flat: dict[str, Any] = {"data.hash": header["data"]["hash"], "search.seeds": header["sweep"]["search"]["seeds"]}
     flat.update({f"space.{name}": knob for name, knob in header["space"]["knobs"].items()})
     for group, value in header["sweep"].items():
-        if group in ("resources", "search", "data", "device"):
+        if group in ("resources", "search", "data", "device", "storage"):
             continue
         flat.update({f"{group}.{leaf}": v for leaf, v in value.items()} if isinstance(value, dict) else {group: value})
     return flat
@@ -273,8 +305,11 @@ def _what_matters(header: Event) -> dict[str, Any]:
 def _write_results(record: SweepRecord, folder: Path, mirror: Mirror, tracker: Tracker, display: Display) -> None:
     """Draws and writes what is made from the ledger, here and on the sweep's MLflow run."""
     summary = summarize(record)
-    plot_front(record, summary, folder / "front.png")
-    write_parquet(record, folder / "results.parquet")
+    try:
+        plot_front(record, summary, folder / "front.png")
+        write_parquet(record, folder / "results.parquet")
+    except OSError as fault:  # they can be made again: gaptune sync
+        display.say(f"the results could not be written: {fault}")
     behind = f"MLflow is behind; when it is back: gaptune sync {folder.name}"
     if not tracker.close():
         display.say(behind)

@@ -6,25 +6,40 @@ of its own across trials but the opened data store; a trial that is started agai
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from gaptune.remote import Folder
+
 if TYPE_CHECKING:
     from gaptune.trial import Report
 
 FAULT = "gaptune_fault"
+HALT = "gaptune_halt"
+OVER = "over"
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+log = logging.getLogger(__name__)
 
 
 class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
     """Runs the trial that its config describes, one epoch per ``step``.
 
-    The config holds ``number``, ``config`` (a TrialConfig as a mapping), ``store``, ``checkpoints`` and ``threads``. A
-    result holds ``epoch``, ``step`` and ``scores``, or, when the trial cannot go on and trying again would not help,
-    the reason under ``gaptune_fault``. Any other exception is left to Ray, which may try the trial again.
+    The config holds ``number``, ``config`` (a TrialConfig as a mapping), ``store``, ``checkpoints`` (a folder that
+    outlives the worker, or a URL), ``threads``, ``gpu``, and ``over`` when the trial has already been given up. A
+    result holds ``epoch``, ``step`` and ``scores``; or, when the trial cannot go on and trying again would not help,
+    the reason under ``gaptune_fault``; or, when no trial can go on here, that under ``gaptune_halt``. Any other
+    exception is left to Ray, which may try the trial again.
     """
+
+    _copies: Copies | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
         """Takes up a trial."""
@@ -34,16 +49,24 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         from gaptune.data import open_store
         from gaptune.trial import train
 
+        self._reports: Iterator[Report] = iter(())
+        if config.get(OVER):
+            return
         torch.set_num_threads(config["threads"])
-        self._reports: Iterator[Report] = train(
-            TrialConfig.model_validate(config["config"]),
-            open_store(config["store"]),
-            checkpoints=Path(config["checkpoints"]),
+        if 0 < config["gpu"] < 1 and torch.cuda.is_available():  # neighbours on a card cannot starve each other
+            torch.cuda.set_per_process_memory_fraction(config["gpu"])
+        folder = Path(config["checkpoints"])
+        if "://" in config["checkpoints"]:
+            self._copies = Copies(config["checkpoints"])
+            folder = self._copies.pull()
+        self._reports = train(
+            TrialConfig.model_validate(config["config"]), open_store(config["store"]), checkpoints=folder
         )
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes up another trial in the same process."""
         self._reports = iter(())  # the last trial's model is let go before the next one is built
+        self.cleanup()
         self.setup(new_config)
         return True
 
@@ -54,9 +77,63 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         from gaptune.trial import NonFinite
 
         try:
-            report = next(self._reports)
+            report = next(self._reports, None)
+            if report is None:
+                return {FAULT: "given up"}
+            if self._copies is not None:
+                self._copies.push()
         except NonFinite as fault:
             return {FAULT: f"non-finite: {fault}"}
         except torch.OutOfMemoryError as fault:
             return {FAULT: f"out of memory: {str(fault).splitlines()[0]}"}
+        except OSError as fault:
+            if fault.errno in FULL_DISK:
+                return {HALT: f"{fault.strerror} ({fault.filename or 'checkpoints'})"}
+            raise
         return {"epoch": report.epoch, "step": report.step, "scores": report.metrics}
+
+    def cleanup(self) -> None:
+        """Leaves nothing of a trial on this node that the storage has."""
+        if self._copies is not None:
+            self._copies.remove()
+            self._copies = None
+
+
+class Copies:
+    """The checkpoints of a trial in a storage, and their copies on this node.
+
+    Args:
+        url: The trial's folder in the storage.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._place = Folder(url)
+        cache = Path(os.environ.get("GAPTUNE_CACHE", Path.home() / ".cache" / "gaptune"))
+        self.folder = cache / "trials" / f"{os.getpid()}"
+
+    def pull(self) -> Path:
+        """Copies the trial's checkpoints here; returns the folder.
+
+        Raises:
+            OSError: The storage does not answer.
+        """
+        self.remove()
+        for name in self._place.names():
+            self._place.get(name, self.folder / name)
+        return self.folder
+
+    def push(self) -> None:
+        """Makes the storage hold the checkpoints that are here; when it cannot, after the next epoch."""
+        here = {path.name for path in self.folder.glob("epoch-*.pt")}
+        try:
+            there = set(self._place.names())
+            for name in sorted(here - there):
+                self._place.put(self.folder / name, name)
+            for name in there - here:
+                self._place.delete(name)
+        except OSError as fault:
+            log.warning("checkpoints could not be copied to %s: %s", self._place.url, fault)
+
+    def remove(self) -> None:
+        """Removes the copies here."""
+        shutil.rmtree(self.folder, ignore_errors=True)

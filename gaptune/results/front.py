@@ -64,7 +64,7 @@ def candidates(record: SweepRecord) -> list[Candidate]:
             errors = values.std(axis=0, ddof=1) / math.sqrt(len(trials)) if len(trials) > 1 else 0 * values[0]
             means = values.mean(axis=0).tolist()
             one = Candidate(trials, means, errors.tolist(), feasible=True)
-            kept = all(_keeps(one, constraint) for constraint in record.constraints)
+            kept = all(keeps(one.mean(str(c["metric"])), c) for c in record.constraints)
             found.append(Candidate(trials, means, errors.tolist(), feasible=kept))
     return found
 
@@ -94,7 +94,7 @@ def summarize(record: SweepRecord) -> Summary:
     )
 
 
-def _keeps(candidate: Candidate, constraint: Mapping[str, object]) -> bool:
-    value = candidate.mean(str(constraint["metric"]))
+def keeps(value: float, constraint: Mapping[str, object]) -> bool:
+    """Whether a value lies within a constraint's bounds; NaN never does."""
     low, high = constraint["min"], constraint["max"]
-    return (low is None or value >= float(str(low))) and (high is None or value <= float(str(high)))
+    return value == value and (low is None or value >= float(str(low))) and (high is None or value <= float(str(high)))

@@ -10,7 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from gaptune.ledger import State, SweepRecord
-from gaptune.results.front import Candidate, Summary
+from gaptune.results.front import Candidate, Summary, candidates, summarize
+from gaptune.results.ranking import ENOUGH, rank_rungs
+from gaptune.results.stability import front_shares
 
 _ALWAYS = ("geometry/gap", "temperature/tau")
 
@@ -59,13 +61,59 @@ def running_table(record: SweepRecord) -> RenderableType:
     return table if table.row_count else Text("no trial is under way and none has failed")
 
 
+def end_report(record: SweepRecord) -> RenderableType:
+    """What a sweep has come to: its front, and how early stopping did."""
+    parts = [front_table(record, summarize(record))]
+    if record.header["sweep"]["early_stopping"]["rule"] != "none":
+        parts.append(stopping_text(record))
+    return Group(*parts)
+
+
 def front_table(record: SweepRecord, summary: Summary) -> RenderableType:
     """The front as a table, with the hypervolume and the counts below it."""
-    arrows = {o["metric"]: " ↑" if o["maximize"] else " ↓" for o in record.objectives}
-    title = f"Pareto front of {record.name}"
-    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
+    if not summary.front:
+        nothing = f"No trial of {record.name} has been completed: there is no front."
+        return Group(Text(nothing), _footer(record, summary))
     rows = [candidate_row(record, candidate) for candidate in summary.front]
-    used = [name for name in (rows[0] if rows else ()) if any(row[name] is not None for row in rows)]
+    return Group(_table(record, f"Pareto front of {record.name}", rows), _footer(record, summary))
+
+
+def confirmed_table(record: SweepRecord) -> RenderableType:
+    """The candidates of a confirmation, each with the bootstrap share in which it stays on the front."""
+    found = candidates(record)
+    if not found:
+        return front_table(record, summarize(record))
+    shares = front_shares(record, found)
+    best = sorted(range(len(found)), key=lambda index: -shares[index])
+    rows = [{"on front": f"{shares[index]:.0%}", **candidate_row(record, found[index])} for index in best]
+    seeds = len(found[0].trials)
+    title = f"{record.name}: mean ± standard error of {seeds} fresh seeds; share of bootstrap draws on the front"
+    return Group(_table(record, title, rows), _footer(record, summarize(record)))
+
+
+def stopping_text(record: SweepRecord) -> RenderableType:
+    """What early stopping saved, and how well each rung ranked those that were trained to the end."""
+    trials = [trial for trial in record.trials.values() if trial.config]
+    spent, full = sum(trial.epoch for trial in trials), sum(trial.epochs for trial in trials)
+    lines = [f"early stopping: {spent} of {full} epochs trained"]
+    for rung in rank_rungs(record):
+        where = f"rung {rung.share:.0%}{f' ({rung.cohort})' if rung.cohort else ''}"
+        if rung.count < ENOUGH:
+            lines.append(f"{where}: {rung.count} trained to the end, too few to say how well it ranked")
+            continue
+        lines.append(f"{where}: Kendall's τ {short(rung.kendall)} with the end, of {rung.count} trained to the end")
+        if rung.blind:
+            lines.append(
+                f"warning: {where} was blind: its order says next to nothing of the order at the end. Raise "
+                "early_stopping.first, or set rule: none"
+            )
+    return Text("\n".join(lines))
+
+
+def _table(record: SweepRecord, title: str, rows: list[dict[str, Any]]) -> Table:
+    arrows = {o["metric"]: " ↑" if o["maximize"] else " ↓" for o in record.objectives}
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
+    used = [name for name in rows[0] if any(row[name] is not None for row in rows)]
     leaves = [name.replace("/", ".").rsplit(".", 1)[-1] for name in used]
     for name, leaf in zip(used, leaves, strict=True):
         number = any(isinstance(row[name], int | float | tuple) for row in rows)
@@ -73,12 +121,7 @@ def front_table(record: SweepRecord, summary: Summary) -> RenderableType:
         table.add_column(heading + arrows.get(name, ""), justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(short(row[name]) for name in used))
-    if not rows:
-        return Group(
-            Text(f"No trial of {record.name} has been completed: there is no front."),
-            _footer(record, summary),
-        )
-    return Group(table, _footer(record, summary))
+    return table
 
 
 def _footer(record: SweepRecord, summary: Summary) -> Text:

@@ -1,9 +1,7 @@
-"""The CLIP that is trained: open_clip's models by name, and small presets on open_clip's own classes."""
+"""The CLIP that is trained, built from open_clip's own classes."""
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,43 +10,11 @@ from torch import Tensor, nn
 
 from gaptune.config import Model
 from gaptune.data import StoreMeta
-from gaptune.errors import UserError, did_you_mean
+from gaptune.errors import UserError
+from gaptune.models import PRESETS, check_model
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "scenes-tiny": {  # 0.8 million parameters: about 1 ms a pair on one core
-        "embed_dim": 64,
-        "vision_cfg": {"image_size": 32, "layers": (1, 1, 1, 1), "width": 12, "head_width": 32},
-        "text_cfg": {"width": 64, "heads": 2, "layers": 1},
-    },
-    "photos-small": {  # for thousands of photographs on a few cores: about 3.3 ms a pair on one
-        "embed_dim": 128,
-        "vision_cfg": {"image_size": 64, "layers": (1, 1, 1, 1), "width": 16, "head_width": 32},
-        "text_cfg": {"width": 96, "heads": 3, "layers": 1},
-    },
-}
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's own
 _CLIP_VOCABULARY = 49_408
-
-
-def check_model(model: Model) -> None:
-    """Refuses a model that nobody knows, without loading torch's models.
-
-    Raises:
-        UserError: With the nearest name.
-    """
-    known = known_models()
-    if model.name not in known:
-        raise UserError(f"unknown model {model.name!r}{did_you_mean(model.name, known)}; presets: {', '.join(PRESETS)}")
-
-
-def known_models() -> list[str]:
-    """The presets, and the models that open_clip has a configuration for."""
-    package = importlib.util.find_spec("open_clip")
-    folders = [Path(place) for place in (package.submodule_search_locations or [])] if package else []
-    return [
-        *PRESETS,
-        *sorted(file.stem for folder in folders for file in (folder / "model_configs").glob("*.json")),
-    ]
 
 
 class Clip(nn.Module):

@@ -14,7 +14,7 @@ def small_store(tmp_path_factory):
 def local_ray():
     """One Ray for the sweeps of a module: starting it takes seconds."""
     from gaptune.config import Resources
-    from gaptune.engine.raytune import start_ray
+    from gaptune.engine.cluster import start_ray
 
     start_ray(Resources(concurrency=2), None)
     yield

@@ -108,7 +108,7 @@ def test_another_sweep_under_the_same_name_is_refused_with_the_difference(finish
 
 
 def test_what_this_machine_does_not_have_is_said_before_anything_is_written(tmp_path, small_store, local_ray):
-    with pytest.raises(UserError, match="each trial needs 64 GPU, this machine has"):
+    with pytest.raises(UserError, match="each trial needs 1 CPU and 64 GPU on one machine; this machine has"):
         sweep(tmp_path, small_store, more="resources: {gpu: 64}\n")
     assert not (tmp_path / "results").exists()
 
@@ -141,6 +141,7 @@ def test_a_worker_reports_epochs_and_tells_out_of_memory_apart(tmp_path, small_s
         "store": str(small_store),
         "checkpoints": str(tmp_path / "c"),
         "threads": 1,
+        "gpu": 0.0,
     }
     worker = Worker(task)
     first = worker.step()

@@ -12,7 +12,8 @@ from gaptune.config import Model
 from gaptune.data import StoreMeta
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
-from gaptune.trial.model import PRESETS, Clip, check_model, known_models
+from gaptune.models import PRESETS, check_model, known_models
+from gaptune.trial.model import Clip
 
 TEXTS = ["a red circle", "two small blue squares on black", "a striped heart", "a"]
 TOKENS = torch.from_numpy(tokenize(TEXTS, 12).astype(np.int64))

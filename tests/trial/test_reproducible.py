@@ -8,9 +8,9 @@ import torch
 from gaptune.config import Augment
 from gaptune.data import Store
 from gaptune.errors import UserError
+from gaptune.models import PRESETS
 from gaptune.trial import train
 from gaptune.trial.augment import augment
-from gaptune.trial.model import PRESETS
 
 
 @pytest.fixture

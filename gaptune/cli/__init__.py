@@ -1,0 +1,45 @@
+"""The command line. Commands parse, call and print; what is heavy is imported inside them."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import click
+
+from gaptune import __version__
+from gaptune.cli.data import data
+from gaptune.cli.look import space, ui
+from gaptune.cli.sweeps import confirm, status, sweep, sync
+from gaptune.cli.train import train
+from gaptune.errors import UserError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="gaptune")
+def cli() -> None:
+    r"""Search the trade-off between modality gap, retrieval and uniformity of CLIP-style models.
+
+    \b
+    gaptune sweep search_spaces/temp.yaml     run a search on the embedded data
+    gaptune ui                                look at its trials in MLflow
+    """
+
+
+for command in (sweep, status, confirm, sync, train, data, space, ui):
+    cli.add_command(command)
+
+
+def main() -> NoReturn:
+    """Entry point: bad input is one line and exit code 2."""
+    try:
+        cli(standalone_mode=False)
+    except UserError as fault:
+        click.echo(f"gaptune: {fault}", err=True)
+        raise SystemExit(2) from None
+    except click.ClickException as fault:
+        fault.show()
+        raise SystemExit(fault.exit_code) from None
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        raise SystemExit(130) from None
+    raise SystemExit(0)

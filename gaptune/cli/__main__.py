@@ -1,0 +1,5 @@
+"""``python -m gaptune.cli``."""
+
+from gaptune.cli import main
+
+main()

@@ -1,0 +1,205 @@
+"""Commands on whole sweeps: sweep, status, sync, confirm."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gaptune.cli.options import address_option, results_option, tracking_option
+from gaptune.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gaptune.config import SweepConfig
+    from gaptune.engine.sweep import Plan
+    from gaptune.ledger import SweepRecord
+    from gaptune.space import Space
+
+_PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True}
+
+
+@click.command()
+@click.argument("space_file", metavar="SPACE", type=click.Path(path_type=Path))
+@click.option(
+    "--on",
+    "sweep_file",
+    metavar="SWEEP",
+    type=click.Path(path_type=Path),
+    help="How trials are run (sweeps/*.yaml); default: the embedded data.",
+)
+@click.option("--name", help="Name of the sweep; one that exists is gone on with. Default: space and date.")
+@click.option("--trials", type=click.IntRange(min=1), help="Trials in all (overrides the YAML).")
+@click.option("--concurrency", type=click.IntRange(min=1), help="Trials side by side (overrides the YAML).")
+@click.option(
+    "--storage",
+    metavar="URL",
+    envvar="GAPTUNE_STORAGE",
+    help="Where ledger and checkpoints are copied, so that other machines can go on (s3://…, gs://…, file://…).",
+)
+@results_option
+@tracking_option
+@address_option
+@click.option("--warm-start", metavar="NAME", help="Let the sampler learn from another sweep's completed trials.")
+@click.option("--dry-run", is_flag=True, help="Check everything, show the plan, start nothing.")
+def sweep(
+    space_file: Path,
+    sweep_file: Path | None,
+    name: str | None,
+    trials: int | None,
+    concurrency: int | None,
+    storage: str | None,
+    results: Path,
+    tracking_uri: str | None,
+    address: str | None,
+    warm_start: str | None,
+    dry_run: bool,
+) -> None:
+    """Search SPACE for the best trade-offs; the same command again goes on where it stopped."""
+    from gaptune.engine.sweep import prepare
+    from gaptune.results.table import end_report
+
+    space, config = _load(space_file, sweep_file, trials, concurrency, storage)
+    name = name or f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    results = results.resolve()
+    if warm_start is not None:
+        _sweep_folder(results, warm_start)
+    plan = prepare(space, config, name=name, results=results, now=time.time(), warm_start=warm_start)
+    console = _console()
+    if dry_run:
+        click.echo(_plan_text(plan, console))
+        return
+    console.print(f"sweep {name}: {plan.budget} trials of {space.name} in {plan.folder}", **_PLAIN)
+    record = _run(plan, console, results, tracking_uri, address)
+    console.print(end_report(record))
+    _farewell(record, plan, console, results)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--seeds", default=5, show_default=True, type=click.IntRange(min=2), help="Fresh seeds per member.")
+@click.option("--concurrency", type=click.IntRange(min=1), help="Trials side by side; default: as in the sweep.")
+@results_option
+@tracking_option
+@address_option
+def confirm(
+    name: str, seeds: int, concurrency: int | None, results: Path, tracking_uri: str | None, address: str | None
+) -> None:
+    """Train the front of the sweep NAME again on fresh seeds, and show who stays on it."""
+    from gaptune.engine.confirm import confirmation
+    from gaptune.ledger import load
+    from gaptune.results.table import confirmed_table
+
+    results = results.resolve()
+    found = load(_sweep_folder(results, name))
+    plan = confirmation(found, seeds=seeds, results=results, now=time.time(), concurrency=concurrency)
+    console = _console()
+    console.print(f"{plan.name}: {plan.budget} members of the front, {seeds} seeds each, in {plan.folder}", **_PLAIN)
+    record = _run(plan, console, results, tracking_uri, address)
+    console.print(confirmed_table(record))
+    _farewell(record, plan, console, results)
+
+
+@click.command()
+@click.argument("name")
+@results_option
+def status(name: str, results: Path) -> None:
+    """Show where the sweep NAME stands, running or not."""
+    from gaptune.ledger import in_use, load
+    from gaptune.results.table import end_report, running_table
+
+    folder = _sweep_folder(results, name)
+    record = load(folder)
+    console = _console()
+    if in_use(folder):
+        stands = "is running"
+    elif record.done:
+        stands = "is done"
+    else:
+        stands = f"stopped ({record.paused or 'its driver was killed'}); the command that started it goes on with it"
+    console.print(f"{name} {stands}: {record.header['command']}", **_PLAIN)
+    console.print(running_table(record))
+    console.print(end_report(record))
+
+
+@click.command()
+@click.argument("name")
+@results_option
+@tracking_option
+def sync(name: str, results: Path, tracking_uri: str | None) -> None:
+    """Bring MLflow up to date with the ledger of the sweep NAME; also into an empty store."""
+    from gaptune.engine.sweep import synchronize
+
+    runs = synchronize(_sweep_folder(results, name), results.resolve(), tracking_uri)
+    click.echo(f"{name}: {runs} trials are in MLflow as in the ledger")
+
+
+def _run(plan: Plan, console: Console, results: Path, tracking_uri: str | None, address: str | None) -> SweepRecord:
+    from gaptune.display import Display
+    from gaptune.engine.sweep import run
+
+    with Display(console) as display:
+        return run(plan, display=display, results=results, tracking_uri=tracking_uri, address=address, clock=time.time)
+
+
+def _farewell(record: SweepRecord, plan: Plan, console: Console, results: Path) -> None:
+    """Where the results are and what to type next; or why it stopped, and what to type to go on."""
+    if record.paused is not None:
+        console.print(f"{record.paused}; what is done is kept. To go on: {_again(plan.name)}", **_PLAIN)
+        raise SystemExit(130 if record.paused == "interrupted" else 1)
+    here = "" if results == Path("results").resolve() else f" --results {results}"
+    lines = [f"results: {plan.folder}", f"picture: {plan.folder / 'front.png'}", f"next:    gaptune ui{here}"]
+    console.print("\n".join(lines), **_PLAIN)
+
+
+def _load(
+    space_file: Path, sweep_file: Path | None, trials: int | None, concurrency: int | None, storage: str | None
+) -> tuple[Space, SweepConfig]:
+    from gaptune.config import load_sweep_config
+    from gaptune.shipped import find
+    from gaptune.space import load_space
+
+    space = load_space(find(space_file, "search_spaces"))
+    config = load_sweep_config(find(sweep_file or Path("embedded.yaml"), "sweeps"))
+    if trials is not None:
+        config = config.model_copy(update={"search": config.search.model_copy(update={"trials": trials})})
+    if concurrency is not None:
+        resources = config.resources.model_copy(update={"concurrency": concurrency})
+        config = config.model_copy(update={"resources": resources})
+    return space, config if storage is None else config.model_copy(update={"storage": storage})
+
+
+def _sweep_folder(results: Path, name: str) -> Path:
+    """The folder of a sweep that exists."""
+    from gaptune.errors import did_you_mean
+    from gaptune.ledger import FILE_NAME
+
+    known = [path.parent.name for path in results.glob(f"*/{FILE_NAME}")]
+    if name not in known:
+        raise UserError(f"no sweep {name!r} in {results}{did_you_mean(name, known)}")
+    return results / name
+
+
+def _again(name: str) -> str:
+    import shlex
+
+    words = ["gaptune", *sys.argv[1:]]
+    return shlex.join(words if "--name" in words or words[1] == "confirm" else [*words, "--name", name])
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
+def _plan_text(plan: Plan, console: Console) -> str:
+    from gaptune.engine.preview import describe_plan
+
+    with console.capture() as captured:
+        console.print(describe_plan(plan))
+    return str(captured.get()).rstrip()

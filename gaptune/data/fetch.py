@@ -1,0 +1,64 @@
+"""Stores that lie elsewhere: copied to this machine once, checked, and then memory-mapped like any other."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from gaptune.data.store import META, Store, read_store
+from gaptune.errors import UserError
+from gaptune.remote import Folder
+
+
+def fetch_store(url: str) -> Store:
+    """Opens a store by URL, from this machine's copy of it.
+
+    Copies are kept by content hash under ``GAPTUNE_CACHE`` (default ``~/.cache/gaptune``), so a store that has been
+    copied once is not copied again, whatever its URL, and one that has changed at its URL is. Of several processes
+    that want it at once one copies and the others wait.
+
+    Raises:
+        UserError: Nothing is there, it is not a store, or what came is not what its hash says.
+    """
+    place = Folder(url)
+    try:
+        content = place.read(META)
+    except OSError as fault:
+        raise UserError(f"cannot read {url}: {str(fault).splitlines()[0]}") from None
+    if content is None:
+        raise UserError(f"no data store at {url} (it has no {META})")
+    try:
+        meta = json.loads(content)
+        name, splits = str(meta["content_hash"]), list(meta["splits"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{url}/{META} is not the description of a store") from None
+    cache = Path(os.environ.get("GAPTUNE_CACHE", Path.home() / ".cache" / "gaptune")) / "stores"
+    cache.mkdir(parents=True, exist_ok=True)
+    copy = cache / name
+    with (cache / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not copy.exists():
+            _copy(place, splits, content, copy)
+    return read_store(copy)
+
+
+def _copy(place: Folder, splits: list[str], meta: bytes, copy: Path) -> None:
+    """Copies and checks under another name: a copy that is there is whole."""
+    partial = copy.with_name(f"{copy.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        for split in splits:
+            try:
+                there = place.get(f"{split}.arrow", partial / f"{split}.arrow")
+            except OSError as fault:
+                raise UserError(f"cannot copy {place.url}: {str(fault).splitlines()[0]}") from None
+            if not there:
+                raise UserError(f"corrupt store: {place.url} has no {split}.arrow")
+        (partial / META).write_bytes(meta)
+        read_store(partial).verify()
+        partial.rename(copy)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,61 @@
+"""The front of a sweep run again on fresh seeds: a sweep of its own, whose points are the front's knobs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gaptune.config import EarlyStopping, SweepConfig
+from gaptune.engine.sweep import Plan, prepare
+from gaptune.errors import UserError
+from gaptune.ledger import FILE_NAME, SweepRecord, load
+from gaptune.results import summarize
+from gaptune.space import Space
+
+
+def confirmation(record: SweepRecord, *, seeds: int, results: Path, now: float, concurrency: int | None = None) -> Plan:
+    """Plans the sweep that trains each member of a front on some fresh seeds.
+
+    The scores that put a member on the front are left out on purpose: they were chosen for being high. All members
+    get the same seeds, none of which the search has used, and are trained to the end.
+
+    Args:
+        record: The sweep whose front it is.
+        seeds: Seeds per member.
+        results: Folder of all sweeps; the new one is ``NAME-confirm-SEEDS``, and is gone on with where it exists, with
+            those members added that have come to the front since.
+        now: Time in seconds since 1970.
+        concurrency: Trials side by side; None for the sweep's own.
+
+    Raises:
+        UserError: The front is empty.
+    """
+    name = f"{record.name}-confirm-{seeds}"
+    members = [_without_seed(member.trial.knobs) for member in summarize(record).front]
+    if not members:
+        raise UserError(f"the front of {record.name!r} is empty: there is nothing to confirm")
+    space = Space.from_dict(record.header["space"])
+    known: list[dict[str, Any]] = []
+    sweep = SweepConfig.model_validate(record.header["sweep"])
+    fresh = 1 + max(int(trial.config["seed"]) for trial in record.trials.values() if trial.config)
+    if (results / name / FILE_NAME).exists():
+        earlier = load(results / name).header
+        known, fresh = list(earlier["space"]["points"]), int(earlier["sweep"]["seed"])
+    points = known + [member for index, member in enumerate(members) if member not in known + members[:index]]
+    space = replace(
+        space,
+        name=f"the front of {record.name}",
+        knobs=tuple(knob for knob in space.knobs if knob.name != "seed"),
+        points=tuple(points),
+        grid=False,
+    )
+    search = sweep.search.model_copy(update={"sampler": "random", "trials": len(points), "seeds": seeds})
+    resources = sweep.resources.model_copy(update={"concurrency": concurrency or sweep.resources.concurrency})
+    changes = {"search": search, "early_stopping": EarlyStopping(), "seed": fresh, "resources": resources}
+    sweep = sweep.model_copy(update=changes)
+    return prepare(space, sweep, name=name, results=results, now=now)
+
+
+def _without_seed(knobs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in knobs.items() if name != "seed"}

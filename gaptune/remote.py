@@ -1,0 +1,107 @@
+"""Folders anywhere: local paths, and URLs that pyarrow or fsspec knows (``s3://``, ``gs://``, ``file://``, …)."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import fs
+
+from gaptune.errors import UserError
+
+_HERE = fs.LocalFileSystem()
+
+
+def is_url(reference: str) -> bool:
+    """Whether a reference names a place by URL rather than by path."""
+    return "://" in reference
+
+
+class Folder:
+    """A folder by URL. What is put there is whole or not there at all; reading copies to this machine.
+
+    Args:
+        url: Such as ``s3://bucket/sweeps`` or ``file:///mnt/share/sweeps``.
+
+    Raises:
+        UserError: No installed file system knows the URL's scheme.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        try:
+            self._files, self._root = _resolve(self.url)
+        except (ImportError, ValueError, pa.ArrowInvalid, OSError) as fault:
+            raise UserError(f"cannot open {url}: {str(fault).splitlines()[0]}") from None
+
+    def put(self, file: Path, name: str) -> None:
+        """Copies a local file there.
+
+        Args:
+            file: The file.
+            name: Its path in the folder.
+
+        Raises:
+            OSError: The place cannot be reached, is full, or refuses.
+        """
+        target = f"{self._root}/{name}"
+        self._files.create_dir(target.rpartition("/")[0], recursive=True)
+        partial = f"{target}.{uuid.uuid4().hex[:8]}.partial"
+        try:
+            fs.copy_files(str(file), partial, source_filesystem=_HERE, destination_filesystem=self._files)
+            self._files.move(partial, target)
+        except OSError:
+            if self._files.get_file_info(partial).type is not fs.FileType.NotFound:
+                self._files.delete_file(partial)
+            raise
+
+    def get(self, name: str, file: Path) -> bool:
+        """Copies a file to this machine, in one step.
+
+        Args:
+            name: Its path in the folder.
+            file: Where it goes.
+
+        Returns:
+            Whether it was there.
+        """
+        path = f"{self._root}/{name}"
+        if self._files.get_file_info(path).type is not fs.FileType.File:
+            return False
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+        fs.copy_files(path, str(partial), source_filesystem=self._files, destination_filesystem=_HERE)
+        partial.replace(file)
+        return True
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file; None where there is none."""
+        path = f"{self._root}/{name}"
+        if self._files.get_file_info(path).type is not fs.FileType.File:
+            return None
+        with self._files.open_input_stream(path) as stream:
+            content: bytes = stream.read()
+        return content
+
+    def names(self, under: str = "") -> list[str]:
+        """The files directly in a folder of it, whole ones only, in order."""
+        where = fs.FileSelector(f"{self._root}/{under}".rstrip("/"), allow_not_found=True)
+        found = [info.base_name for info in self._files.get_file_info(where) if info.type is fs.FileType.File]
+        return sorted(name for name in found if not name.endswith(".partial"))
+
+    def delete(self, name: str) -> None:
+        """Removes a file that is there."""
+        self._files.delete_file(f"{self._root}/{name}")
+
+
+def _resolve(url: str) -> tuple[fs.FileSystem, str]:
+    try:
+        files, root = fs.FileSystem.from_uri(url)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # not one of pyarrow's own
+        import fsspec
+
+        scheme, _, rest = url.partition("://")
+        files, root = fs.PyFileSystem(fs.FSSpecHandler(fsspec.filesystem(scheme))), rest
+    return files, root.rstrip("/")

@@ -1,0 +1,159 @@
+"""Real clusters on loopback: two nodes of which one is killed, jobs submitted, trials that fit nowhere."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import torch
+from ray.cluster_utils import Cluster
+from support import write_yaml
+
+from gaptune.ledger import State, load, read_events
+from gaptune.trial.checkpoint import Checkpoints
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def sweep_command(folder, store, *more, **yaml):
+    space, config = write_yaml(folder, store, **yaml)
+    command = [sys.executable, "-m", "gaptune.cli", "sweep", str(space), "--on", str(config), "--name", "s"]
+    return [*command, "--results", str(folder / "results"), *more]
+
+
+def events(folder):
+    sweep = folder / "results" / "s"
+    return read_events(sweep)[0] if (sweep / "ledger.jsonl").exists() else []
+
+
+@pytest.fixture(scope="module")
+def two_nodes():
+    """A head without cores and two nodes of one core each."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    cluster.wait_for_nodes()
+    yield cluster, nodes
+    cluster.shutdown()
+
+
+def weights(folder, number):
+    state = Checkpoints(folder / f"{number:04d}").load()
+    return state["model"], state["report"]["epoch"]
+
+
+def test_a_trial_that_fits_on_no_machine_is_refused_at_once(tmp_path, small_store, two_nodes):
+    cluster, _ = two_nodes
+    command = sweep_command(tmp_path, small_store, "--address", cluster.address, more="resources: {cpu: 2}\n")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "each trial needs 2 CPU on one machine" in done.stderr
+    assert "at most 1 CPU" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_an_address_where_nothing_is_is_one_clear_line(tmp_path, small_store):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = sweep_command(tmp_path, small_store, "--address", f"127.0.0.1:{port}")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 2
+    assert f"no Ray cluster at 127.0.0.1:{port}" in done.stderr
+
+
+def test_a_killed_node_loses_nothing_and_its_trials_end_with_the_same_weights(tmp_path, small_store, two_nodes):
+    """The storage carries the checkpoints: nodes share no folder of their own."""
+    cluster, nodes = two_nodes
+    calm, struck = tmp_path / "calm", tmp_path / "struck"
+    for folder in (calm, struck):
+        folder.mkdir()
+    subprocess.run(sweep_command(calm, small_store, trials=2, epochs=8), check=True, stdout=subprocess.DEVNULL)
+    command = sweep_command(struck, small_store, "--address", cluster.address, trials=2, epochs=8)
+    command += ["--storage", f"file://{tmp_path}/far"]
+    with (tmp_path / "output").open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        while process.poll() is None and len({e["trial"] for e in events(struck) if e["event"] == "report"}) < 2:
+            time.sleep(0.02)
+        raylet = psutil.Process(nodes[1].all_processes["raylet"][0].process.pid)
+        for one in [raylet, *raylet.children(recursive=True)]:  # as when the plug is pulled: its workers die too
+            one.kill()
+        assert process.wait(timeout=400) == 0, (tmp_path / "output").read_text()
+    record = load(struck / "results" / "s")
+    assert [trial.state for trial in record.trials.values()] == [State.COMPLETE] * 2
+    retries = [reason for trial in record.trials.values() for reason in trial.retries]
+    assert len(retries) == 1, retries
+    assert retries[0].startswith(("node lost", "worker lost"))  # whichever Ray hears of first
+    for number in range(2):
+        assert [report.epoch for report in record.trials[number].reports] == list(range(1, 9))
+        expected, _ = weights(calm / "results" / "s" / "trials", number)
+        got, epoch = weights(tmp_path / "far" / "s" / "trials", number)
+        assert epoch == 8
+        assert all(torch.equal(expected[name], got[name]) for name in expected)
+    assert (tmp_path / "far/s/ledger.jsonl").read_bytes() == (struck / "results/s/ledger.jsonl").read_bytes()
+
+
+def test_another_machine_goes_on_from_the_storage(tmp_path, small_store):
+    """Another results folder stands for another machine: all that it has is the storage."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    storage = ["--storage", f"file://{tmp_path}/far"]
+    for folder in (first, second):
+        folder.mkdir()
+    process = subprocess.Popen(
+        sweep_command(first, small_store, *storage, trials=4, epochs=4), stdout=subprocess.DEVNULL
+    )
+    far = tmp_path / "far" / "s"
+
+    def ends():
+        found = read_events(far)[0] if (far / "ledger.jsonl").exists() else []
+        return [event for event in found if event["event"] == "end"]
+
+    while process.poll() is None and not ends():
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    before = ends()
+    assert 1 <= len(before) < 4
+    done = subprocess.run(
+        sweep_command(second, small_store, *storage, trials=4, epochs=4), capture_output=True, text=True, check=True
+    )
+    assert "going on with the ledger of" in done.stdout
+    record = load(second / "results" / "s")
+    assert [trial.state for trial in record.trials.values()] == [State.COMPLETE] * 4
+    assert [e for e in events(second) if e["event"] == "end"][: len(before)] == before
+    assert read_events(far)[0] == events(second)
+
+
+def test_a_job_submitted_to_a_cluster_runs_a_sweep(tmp_path, small_store):
+    def free_port():
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            return free.getsockname()[1]
+
+    port, pages, agent = free_port(), free_port(), free_port()
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    head = [*ray, "start", "--head", f"--port={port}", "--num-cpus=1", "--disable-usage-stats", "--block"]
+    head += ["--dashboard-host=127.0.0.1", f"--dashboard-port={pages}", "--include-dashboard=true"]
+    head += ["--node-ip-address=127.0.0.1", f"--temp-dir=/tmp/ray-{os.getpid()}"]  # short: it holds sockets
+    head += [f"--dashboard-agent-listen-port={agent}"]  # another Ray on this machine may have the usual one
+    running = subprocess.Popen(head, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        command = sweep_command(tmp_path, small_store, "--address", f"127.0.0.1:{port}", trials=1)
+        submit = [*ray, "job", "submit", f"--address=http://127.0.0.1:{pages}", "--", *command]
+        deadline = time.monotonic() + 120
+        while True:  # the pages answer, in several ways, before jobs can be taken
+            done = subprocess.run(submit, capture_output=True, text=True, timeout=300)
+            if done.returncode == 0 or time.monotonic() > deadline:
+                break
+            time.sleep(2)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Pareto front of s" in done.stdout
+        assert [trial.state for trial in load(tmp_path / "results" / "s").trials.values()] == [State.COMPLETE]
+    finally:
+        mine = psutil.Process(running.pid).children(recursive=True)
+        for process in [*mine, running]:
+            process.kill()
+        running.wait()

@@ -1,0 +1,90 @@
+"""The front again on fresh seeds."""
+
+import sys
+import time
+
+import pytest
+from support import Stage, write_yaml
+
+from gaptune.cli import main
+from gaptune.engine.confirm import confirmation
+from gaptune.errors import UserError
+from gaptune.ledger import State, load
+from gaptune.results import candidates
+from gaptune.results.stability import front_shares
+
+
+@pytest.fixture
+def searched(tmp_path, small_store):
+    """A sweep as its ledger has it: two of three on the front. Nothing has been trained for it."""
+    from gaptune.config import load_sweep_config
+
+    _, config = write_yaml(tmp_path, small_store)
+    stage = Stage(tmp_path / "results" / "found", sweep=load_sweep_config(config))
+    stage.record.header["name"] = "found"
+    for recall, uniformity in ((0.5, -1.0), (0.2, -0.5), (0.3, -2.0)):
+        trial = stage.conductor.next_trial()
+        stage.conductor.started(trial.number, "here")
+        for epoch in (1, 2):
+            scores = {"retrieval/mean_r10": recall, "uniformity/wang_isola": uniformity}
+            stage.conductor.reported(trial.number, epoch, epoch, scores)
+    return stage.record, tmp_path / "results"
+
+
+def test_the_plan_is_the_fronts_knobs_on_seeds_that_the_search_has_not_seen(searched):
+    record, results = searched
+    plan = confirmation(record, seeds=3, results=results, now=0.0)
+    assert plan.name == "found-confirm-3"
+    assert list(plan.space.points) == [record.trials[0].knobs, record.trials[2].knobs]
+    assert plan.budget == 2
+    assert plan.sweep.search.seeds == 3
+    assert plan.sweep.seed > max(trial.config["seed"] for trial in record.trials.values())
+    assert plan.sweep.early_stopping.rule == "none"
+
+
+def test_an_empty_front_is_refused(tmp_path):
+    stage = Stage(tmp_path / "s")
+    with pytest.raises(UserError, match="front of 's' is empty"):
+        confirmation(stage.record, seeds=2, results=tmp_path, now=0.0)
+
+
+def test_the_command_trains_the_front_again_and_shows_who_stays_on_it(
+    tmp_path, small_store, local_ray, monkeypatch, capsys
+):
+    space, config = write_yaml(tmp_path, small_store, trials=3)
+
+    def gaptune(*words):
+        monkeypatch.setattr(sys, "argv", ["gaptune", *map(str, words), "--results", str(tmp_path / "r")])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out = capsys.readouterr().out
+        assert stop.value.code == 0, out
+        return out
+
+    gaptune("sweep", space, "--on", config, "--name", "s")
+    out = gaptune("confirm", "s", "--seeds", 2)
+    record = load(tmp_path / "r" / "s-confirm-2")
+    found = candidates(record)
+    assert all(trial.state is State.COMPLETE for trial in record.trials.values())
+    assert {trial.config["seed"] for trial in record.trials.values()} == {1, 2}
+    assert "±" in out
+    assert "on front" in out
+    for share in front_shares(record, found):
+        assert f"{share:.0%}" in out
+    again = gaptune("confirm", "s", "--seeds", 2)  # nothing is left to do
+    assert load(tmp_path / "r" / "s-confirm-2").trials == record.trials
+    assert "on front" in again
+
+
+def test_a_confirmation_is_gone_on_with_when_the_front_has_grown(searched):
+    record, results = searched
+    first = confirmation(record, seeds=2, results=results, now=time.time())
+    from gaptune.ledger import Ledger
+
+    with Ledger(first.folder) as ledger:
+        ledger.append(first.header)
+    record.trials[1].reports[-1].metrics["retrieval/mean_r10"] = 0.9
+    second = confirmation(record, seeds=2, results=results, now=time.time())
+    assert list(second.space.points)[:2] == list(first.space.points)
+    assert list(second.space.points)[2:] == [record.trials[1].knobs]
+    assert second.sweep.seed == first.sweep.seed

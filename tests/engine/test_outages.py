@@ -1,0 +1,171 @@
+"""Full disks and tracking servers that go away, for real."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from mlflow import MlflowClient
+from support import write_yaml
+
+from gaptune.ledger import State, load, read_events
+
+FULL = os.environ.get("GAPTUNE_SOAK") == "full"
+pytestmark = pytest.mark.timeout(900)
+
+
+def sweep_command(folder, store, *more, results=None, **yaml):
+    space, config = write_yaml(folder, store, **yaml)
+    command = [sys.executable, "-m", "gaptune.cli", "sweep", str(space), "--on", str(config), "--name", "s"]
+    return [*command, "--results", str(results or folder / "results"), "--concurrency", "2", *more]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own; a function makes it larger."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=25m", "none", str(place)]
+    made = subprocess.run(mount, capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"no small file system can be mounted here: {made.stderr.strip()}")
+    yield place, lambda: subprocess.run(["mount", "-o", "remount,size=400m", str(place)], check=True)
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_stops_the_sweep_cleanly_and_the_same_command_goes_on(tmp_path, small_store, small_disk):
+    place, make_room = small_disk
+    command = sweep_command(tmp_path, small_store, results=place / "results", trials=3, epochs=4)
+    full = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert full.returncode == 1, full.stdout + full.stderr
+    assert "No space left on device" in full.stdout
+    assert "what is done is kept. To go on: gaptune sweep" in full.stdout
+    assert "Traceback" not in full.stderr
+    folder = place / "results" / "s"
+    before = read_events(folder)[0]
+    assert not any(event["event"] == "end" and event["state"] == "FAIL" for event in before)
+    make_room()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = load(folder)
+    assert [trial.state for trial in record.trials.values()] == [State.COMPLETE] * 3
+    assert read_events(folder)[0][: len(before)] == before
+
+
+def test_a_disk_that_is_full_for_the_ledger_stops_the_sweep_too(tmp_path, small_store, small_disk):
+    """Checkpoints lie elsewhere; the file system of the ledger fills up while trials run."""
+    place, make_room = small_disk
+    command = sweep_command(tmp_path, small_store, "--storage", f"file://{tmp_path}/far", results=place / "r", trials=4)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    folder = place / "r" / "s"
+    while process.poll() is None:
+        time.sleep(0.02)
+        if (folder / "ledger.jsonl").exists() and any(e["event"] == "report" for e in read_events(folder)[0]):
+            break
+    with (place / "filler").open("wb", buffering=0) as filler:
+        for size in (2**20, 2**12, 1):
+            try:
+                while True:
+                    filler.write(b"x" * size)
+            except OSError:
+                pass
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 1, out + err
+    assert "No space left on device" in out
+    assert "Traceback" not in err
+    assert not any(event.get("state") == "FAIL" for event in read_events(folder)[0])
+    (place / "filler").unlink()
+    make_room()
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    assert [trial.state for trial in load(folder).trials.values()] == [State.COMPLETE] * 4
+
+
+class Server:
+    """An MLflow server that can be killed and started again on the same store and port."""
+
+    def __init__(self, folder):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        folder.mkdir(parents=True)
+        store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--default-artifact-root", str(folder / "a")]
+        self._command = [sys.executable, "-m", "mlflow", "server", *store, "--workers", "1", "--port", str(self.port)]
+
+    def start(self):
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"{self.uri}/health", timeout=2).read()
+                return
+            except OSError:
+                time.sleep(0.2)
+        raise AssertionError("the server did not start")
+
+    def kill(self):
+        os.killpg(self._process.pid, 9)
+        self._process.wait()
+
+
+def agrees(uri, folder):
+    """Every metric value of the ledger is in MLflow, and nothing runs there."""
+    record = load(folder)
+    client = MlflowClient(tracking_uri=uri)
+    runs = client.search_runs([client.get_experiment_by_name("gaptune").experiment_id], max_results=1000)
+    children = {int(run.data.tags["gaptune.trial"]): run for run in runs if "gaptune.trial" in run.data.tags}
+    assert len(runs) == len(record.trials) + 1
+    assert all(run.info.status == "FINISHED" for run in runs)
+    for number, trial in record.trials.items():
+        for metric in trial.last:
+            history = client.get_metric_history(children[number].info.run_id, metric)
+            assert [(m.step, m.value) for m in history] == [(r.epoch, r.metrics[metric]) for r in trial.reports]
+
+
+@pytest.mark.soak
+def test_a_server_that_is_down_for_a_while_has_everything_in_the_end(tmp_path, small_store):
+    outage = 30 if FULL else 5
+    server, folder = Server(tmp_path / "server"), tmp_path / "results" / "s"
+    server.start()
+    command = sweep_command(tmp_path, small_store, "--tracking-uri", server.uri, trials=12 if FULL else 4, epochs=4)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        while process.poll() is None:
+            time.sleep(0.05)
+            if (folder / "ledger.jsonl").exists() and any(e["event"] == "report" for e in read_events(folder)[0]):
+                break
+        server.kill()
+        time.sleep(outage)
+        server.start()
+        out, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, out
+        if "MLflow is behind" in out:  # the sweep was over before the server was back
+            assert "gaptune sync s" in out
+            sync = [sys.executable, "-m", "gaptune.cli", "sync", "s", "--tracking-uri", server.uri]
+            subprocess.run([*sync, "--results", str(tmp_path / "results")], check=True, stdout=subprocess.DEVNULL)
+        assert out.count("MLflow does not answer") == 1
+        agrees(server.uri, folder)
+    finally:
+        server.kill()
+
+
+@pytest.mark.soak
+def test_a_server_that_is_never_there_is_caught_up_by_sync(tmp_path, small_store):
+    server, folder = Server(tmp_path / "server"), tmp_path / "results" / "s"
+    command = sweep_command(tmp_path, small_store, "--tracking-uri", server.uri, trials=2)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("MLflow does not answer") == 1
+    assert "gaptune sync s" in done.stdout
+    server.start()
+    try:
+        sync = [sys.executable, "-m", "gaptune.cli", "sync", "s", "--tracking-uri", server.uri]
+        subprocess.run([*sync, "--results", str(tmp_path / "results")], check=True, stdout=subprocess.DEVNULL)
+        agrees(server.uri, folder)
+    finally:
+        server.kill()
