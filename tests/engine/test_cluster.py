@@ -139,13 +139,15 @@ def test_a_job_submitted_to_a_cluster_runs_a_sweep(tmp_path, small_store):
     head += ["--dashboard-host=127.0.0.1", f"--dashboard-port={pages}", "--include-dashboard=true"]
     head += ["--node-ip-address=127.0.0.1", f"--temp-dir=/tmp/ray-{os.getpid()}"]  # short: it holds sockets
     head += [f"--dashboard-agent-listen-port={agent}"]  # another Ray on this machine may have the usual one
-    running = subprocess.Popen(head, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    open_to_all = {**os.environ, "RAY_AUTH_MODE": "disabled"}  # else a token in ~/.ray decides, and not for all alike
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    running = subprocess.Popen(head, start_new_session=True, env=open_to_all, **quiet)
     try:
         command = sweep_command(tmp_path, small_store, "--address", f"127.0.0.1:{port}", trials=1)
         submit = [*ray, "job", "submit", f"--address=http://127.0.0.1:{pages}", "--", *command]
         deadline = time.monotonic() + 120
         while True:  # the pages answer, in several ways, before jobs can be taken
-            done = subprocess.run(submit, capture_output=True, text=True, timeout=300)
+            done = subprocess.run(submit, capture_output=True, text=True, timeout=300, env=open_to_all)
             if done.returncode == 0 or time.monotonic() > deadline:
                 break
             time.sleep(2)
