@@ -83,6 +83,18 @@ def test_a_disk_that_is_full_for_the_ledger_stops_the_sweep_too(tmp_path, small_
     assert [trial.state for trial in load(folder).trials.values()] == [State.COMPLETE] * 4
 
 
+def test_a_worker_that_ray_ends_for_want_of_memory_is_not_tried_again(tmp_path, small_store):
+    """Ray's own memory monitor does it, at a limit far below what every machine uses."""
+    command = sweep_command(tmp_path, small_store, trials=1, epochs=50)
+    limit = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "250"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, **limit})
+    assert done.returncode == 0, done.stdout + done.stderr
+    (trial,) = load(tmp_path / "results" / "s").trials.values()
+    assert trial.state is State.FAIL
+    assert trial.reason.startswith("out of memory")
+    assert trial.retries == []
+
+
 class Server:
     """An MLflow server that can be killed and started again on the same store and port."""
 
