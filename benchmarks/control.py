@@ -73,9 +73,8 @@ def main() -> None:
 
 def mlflow(record: SweepRecord, events: list[Event], folder: Path) -> float:
     """Seconds a trial to write everything to a new SQLite store, in batches as the tracker's thread does."""
-    record.header.update(
-        id="0" * 32, space={"name": "temp"}, data={"hash": "", "name": "", "splits": {}}, command="", versions={}
-    )
+    record.header.update(id="0" * 32, space={"name": "temp"}, command="", base={}, versions={"gaptune": ""})
+    record.header["data"] = {"hash": "", "name": "scenes", "store": "scenes", "splits": {}}
     mirror = Mirror(default_uri(folder), folder)
     mirror.write(record, events[:1])
     started = time.perf_counter()
