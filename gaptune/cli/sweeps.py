@@ -63,20 +63,20 @@ def sweep(
     from gaptune.engine.sweep import prepare
     from gaptune.results.table import end_report
 
-    space, config = _load(space_file, sweep_file, trials, concurrency, storage)
+    space, config = load_yaml(space_file, sweep_file, trials, concurrency, storage)
     name = name or f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     results = results.resolve()
     if warm_start is not None:
         _sweep_folder(results, warm_start)
     plan = prepare(space, config, name=name, results=results, now=time.time(), warm_start=warm_start)
-    console = _console()
+    console = make_console()
     if dry_run:
         click.echo(_plan_text(plan, console))
         return
     console.print(f"sweep {name}: {plan.budget} trials of {space.name} in {plan.folder}", **_PLAIN)
-    record = _run(plan, console, results, tracking_uri, address)
+    record = run_plan(plan, console, results, tracking_uri, address)
     console.print(end_report(record))
-    _farewell(record, plan, console, results)
+    farewell(record, plan, console, results)
 
 
 @click.command()
@@ -97,11 +97,11 @@ def confirm(
     results = results.resolve()
     found = load(_sweep_folder(results, name))
     plan = confirmation(found, seeds=seeds, results=results, now=time.time(), concurrency=concurrency)
-    console = _console()
+    console = make_console()
     console.print(f"{plan.name}: {plan.budget} members of the front, {seeds} seeds each, in {plan.folder}", **_PLAIN)
-    record = _run(plan, console, results, tracking_uri, address)
+    record = run_plan(plan, console, results, tracking_uri, address)
     console.print(confirmed_table(record))
-    _farewell(record, plan, console, results)
+    farewell(record, plan, console, results)
 
 
 @click.command()
@@ -114,7 +114,7 @@ def status(name: str, results: Path) -> None:
 
     folder = _sweep_folder(results, name)
     record = load(folder)
-    console = _console()
+    console = make_console()
     if in_use(folder):
         stands = "is running"
     elif record.done:
@@ -138,7 +138,8 @@ def sync(name: str, results: Path, tracking_uri: str | None) -> None:
     click.echo(f"{name}: {runs} trials are in MLflow as in the ledger")
 
 
-def _run(plan: Plan, console: Console, results: Path, tracking_uri: str | None, address: str | None) -> SweepRecord:
+def run_plan(plan: Plan, console: Console, results: Path, tracking_uri: str | None, address: str | None) -> SweepRecord:
+    """Runs a plan with its display."""
     from gaptune.display import Display
     from gaptune.engine.sweep import run
 
@@ -146,7 +147,7 @@ def _run(plan: Plan, console: Console, results: Path, tracking_uri: str | None, 
         return run(plan, display=display, results=results, tracking_uri=tracking_uri, address=address, clock=time.time)
 
 
-def _farewell(record: SweepRecord, plan: Plan, console: Console, results: Path) -> None:
+def farewell(record: SweepRecord, plan: Plan, console: Console, results: Path) -> None:
     """Where the results are and what to type next; or why it stopped, and what to type to go on."""
     if record.paused is not None:
         console.print(f"{record.paused}; what is done is kept. To go on: {_again(plan.name)}", **_PLAIN)
@@ -156,9 +157,10 @@ def _farewell(record: SweepRecord, plan: Plan, console: Console, results: Path) 
     console.print("\n".join(lines), **_PLAIN)
 
 
-def _load(
+def load_yaml(
     space_file: Path, sweep_file: Path | None, trials: int | None, concurrency: int | None, storage: str | None
 ) -> tuple[Space, SweepConfig]:
+    """The two YAML files, with what the command line overrides."""
     from gaptune.config import load_sweep_config
     from gaptune.shipped import find
     from gaptune.space import load_space
@@ -191,10 +193,11 @@ def _again(name: str) -> str:
     return shlex.join(words if "--name" in words or words[1] == "confirm" else [*words, "--name", name])
 
 
-def _console() -> Console:
+def make_console(stderr: bool = False) -> Console:
+    """As wide as the terminal; 120 columns where there is none."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 120)
+    return Console(width=None if sys.stdout.isatty() else 120, stderr=stderr)
 
 
 def _plan_text(plan: Plan, console: Console) -> str:

@@ -1,0 +1,65 @@
+"""``gaptune reproduce``: the paper's experiments."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from gaptune.cli.options import address_option, results_option, tracking_option
+from gaptune.cli.sweeps import farewell, load_yaml, make_console, run_plan
+
+
+@click.command()
+@click.option(
+    "--on",
+    "sweep_file",
+    metavar="SWEEP",
+    type=click.Path(path_type=Path),
+    default=Path("sweeps/paper_embedded.yaml"),
+    show_default=True,
+    help="Model, data and training (sweeps/*.yaml).",
+)
+@click.option("--seeds", type=click.IntRange(min=1), help="Paired seeds of every method (overrides the YAML).")
+@click.option("--name", help="Name of the sweep; one that exists is gone on with. Default: the name of SWEEP.")
+@click.option("--concurrency", type=click.IntRange(min=1), help="Trials side by side (overrides the YAML).")
+@results_option
+@tracking_option
+@address_option
+@click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
+def reproduce(
+    sweep_file: Path,
+    seeds: int | None,
+    name: str | None,
+    concurrency: int | None,
+    results: Path,
+    tracking_uri: str | None,
+    address: str | None,
+    as_json: bool,
+) -> None:
+    """Run the paper's methods on paired seeds, and hold its claims against what comes out.
+
+    Prints its tables beside the paper's figures, and a verdict for each claim; also as paper.md in the sweep's folder.
+    The same command again goes on where it stopped, or shows the tables of what is done.
+    """
+    from dataclasses import asdict
+
+    from gaptune.engine.sweep import prepare
+    from gaptune.results.paper import claims
+    from gaptune.results.paper_table import paper_markdown, paper_report
+
+    space, config = load_yaml(Path("search_spaces/paper.yaml"), sweep_file, None, concurrency, None)
+    if seeds is not None:
+        config = config.model_copy(update={"search": config.search.model_copy(update={"seeds": seeds})})
+    results = results.resolve()
+    plan = prepare(space, config, name=name or sweep_file.stem, results=results, now=time.time())
+    console = make_console(stderr=as_json)
+    record = run_plan(plan, console, results, tracking_uri, address)
+    (plan.folder / "paper.md").write_text(paper_markdown(record), encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps([asdict(claim) for claim in claims(record)], indent=2))
+    else:
+        console.print(paper_report(record))
+    farewell(record, plan, console, results)
