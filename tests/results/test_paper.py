@@ -3,69 +3,20 @@
 import json
 import subprocess
 import sys
-import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
+from paper_sweep import as_in_the_paper, sweep_record
 from rich.console import Console
 from support import header, sweep_config
 
-from gaptune.config import flatten
 from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord, load
-from gaptune.methods import expand_method
 from gaptune.results.paper import claims, columns, named_rows
 from gaptune.results.paper_table import paper_markdown, paper_report
 from gaptune.results.published import PUBLISHED
-from gaptune.shipped import find
-from gaptune.space import load_space
 
 TAUS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.2, 0.4)
-
-
-def as_in_the_paper(knobs, seed):
-    """Scores under which every claim holds; seeds shift all methods alike, and a little by themselves."""
-    config = sweep_config().trial(expand_method(knobs))
-    noise = np.random.default_rng([seed, zlib.crc32(json.dumps(knobs, sort_keys=True).encode())]).normal()
-    common = 0.05 * seed
-    method = knobs["method"]
-    gap, recall, tau = 0.3, 0.5, 0.03
-    if method == "FLT":
-        tau = config.temperature.tau_start
-        gap, recall = 0.01 / tau, 0.7 - 0.12 * abs(np.log(tau / 0.07))
-    elif method != "Baseline":
-        gap, recall = 0.2, 0.6
-        if config.swap.kind != "none" and config.swap.probability == 1:
-            gap, recall = 0.01, 0.1
-    w2 = -1.3 + recall / 3
-    scores = {"geometry/gap": gap, "uniformity/w2": w2, "temperature/tau": tau}
-    for way in ("i2t", "t2i", "mean"):
-        scores[f"retrieval/{way}_r1"] = recall + common
-    scores |= {"zeroshot/accuracy": recall / 2 + common, "probe/accuracy": recall / 3 + common}
-    return {name: value + 1e-4 * noise for name, value in scores.items()}
-
-
-def sweep_record(scores, *, seeds=3, leave_out=()):
-    space = load_space(find(Path("search_spaces/paper.yaml"), "search_spaces"))
-    sweep = sweep_config(search={"seeds": seeds, "sampler": "grid"})
-    record = SweepRecord()
-    record.apply(header(sweep) | {"varied": list(space.varied()), "space": space.to_dict()})
-    number = 0
-    for suggestion, knobs in enumerate(space.combinations()):
-        for seed in range(seeds):
-            config = flatten(sweep.trial({**expand_method(knobs), "seed": seed}))
-            about = {"trial": number, "at": 1.0}
-            number += 1
-            record.apply(
-                {"event": "trial", "suggestion": suggestion, "knobs": knobs, "config": config}
-                | about
-                | {"method": knobs["method"]}
-            )
-            record.apply({"event": "report", "epoch": 2, "step": 2, "metrics": scores(knobs, seed)} | about)
-            ended = "FAIL" if knobs["method"] in leave_out else "COMPLETE"
-            record.apply({"event": "end", "state": ended, "reason": "non-finite" if leave_out else None} | about)
-    return record
 
 
 def verdicts(record):
