@@ -5,6 +5,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from support import SMALL
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -16,6 +17,14 @@ def gaptune_cache(tmp_path_factory):
     os.environ["GAPTUNE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     yield
     del os.environ["GAPTUNE_CACHE"]
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory):
+    """The folder of a small store of scenes."""
+    from gaptune.data.scenes import make_scenes
+
+    return make_scenes(tmp_path_factory.mktemp("data") / "small", SMALL).path
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,11 @@ import click
 
 from gaptune import __version__
 from gaptune.cli.data import data
+from gaptune.cli.figures import figures
 from gaptune.cli.look import space, ui
 from gaptune.cli.reproduce import reproduce
 from gaptune.cli.sweeps import confirm, status, sweep, sync
+from gaptune.cli.theory import theory
 from gaptune.cli.train import train
 from gaptune.errors import UserError
 
@@ -26,7 +28,7 @@ def cli() -> None:
     """
 
 
-for command in (sweep, status, confirm, sync, reproduce, train, data, space, ui):
+for command in (sweep, status, confirm, sync, reproduce, figures, theory, train, data, space, ui):
     cli.add_command(command)
 
 

@@ -67,7 +67,7 @@ def sweep(
     name = name or f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     results = results.resolve()
     if warm_start is not None:
-        _sweep_folder(results, warm_start)
+        sweep_folder(results, warm_start)
     plan = prepare(space, config, name=name, results=results, now=time.time(), warm_start=warm_start)
     console = make_console()
     if dry_run:
@@ -95,7 +95,7 @@ def confirm(
     from gaptune.results.table import confirmed_table
 
     results = results.resolve()
-    found = load(_sweep_folder(results, name))
+    found = load(sweep_folder(results, name))
     plan = confirmation(found, seeds=seeds, results=results, now=time.time(), concurrency=concurrency)
     console = make_console()
     console.print(f"{plan.name}: {plan.budget} members of the front, {seeds} seeds each, in {plan.folder}", **_PLAIN)
@@ -112,7 +112,7 @@ def status(name: str, results: Path) -> None:
     from gaptune.ledger import in_use, load
     from gaptune.results.table import end_report, running_table
 
-    folder = _sweep_folder(results, name)
+    folder = sweep_folder(results, name)
     record = load(folder)
     console = make_console()
     if in_use(folder):
@@ -134,7 +134,7 @@ def sync(name: str, results: Path, tracking_uri: str | None) -> None:
     """Bring MLflow up to date with the ledger of the sweep NAME; also into an empty store."""
     from gaptune.engine.sweep import synchronize
 
-    runs = synchronize(_sweep_folder(results, name), results.resolve(), tracking_uri)
+    runs = synchronize(sweep_folder(results, name), results.resolve(), tracking_uri)
     click.echo(f"{name}: {runs} trials are in MLflow as in the ledger")
 
 
@@ -175,7 +175,7 @@ def load_yaml(
     return space, config if storage is None else config.model_copy(update={"storage": storage})
 
 
-def _sweep_folder(results: Path, name: str) -> Path:
+def sweep_folder(results: Path, name: str) -> Path:
     """The folder of a sweep that exists."""
     from gaptune.errors import did_you_mean
     from gaptune.ledger import FILE_NAME

@@ -51,6 +51,8 @@ def methods_figure(record: SweepRecord) -> Figure:
     middle.set(xlabel="epoch", ylabel="temperature τ", yscale="log", title="(b) τ over training")
     for kind in ("HS", "SS"):
         names = sorted((name for name in rows if name.startswith(f"{kind} ")), key=_number)
+        if not names:
+            continue
         marker, line, color = _look(kind)
         points = [_mean_error(rows[name], metrics.gap) for name in names]
         right.errorbar(
@@ -65,8 +67,9 @@ def methods_figure(record: SweepRecord) -> Figure:
         )
     if "Baseline" in rows:
         right.axhline(rows["Baseline"].mean(metrics.gap), color="black", linewidth=1.0, label="Baseline")
-    right.set(xlabel="share p of the steps with a swap", ylabel=_GAP, xscale="log", title="(c) the swap")
-    if right.get_legend_handles_labels()[1]:
+    right.set(xlabel="share p of the steps with a swap", ylabel=_GAP, title="(c) the swap")
+    if right.containers:
+        right.set(xscale="log")
         right.legend(fontsize=8)
     return _finished(figure)
 

@@ -1,13 +1,5 @@
 import pytest
 import ray
-from support import SMALL
-
-from gaptune.data.scenes import make_scenes
-
-
-@pytest.fixture(scope="session")
-def small_store(tmp_path_factory):
-    return make_scenes(tmp_path_factory.mktemp("data") / "small", SMALL).path
 
 
 @pytest.fixture(scope="module")
