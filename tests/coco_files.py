@@ -6,11 +6,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from gaptune.data.build import build
+from gaptune.data.sources import Coco
+
 
 def picture(seed: int, width=40, height=32) -> Image.Image:
     """Smooth colors, so that JPEG keeps them."""
     corners = np.random.default_rng(seed).integers(0, 256, (2, 2, 3), dtype=np.uint8)
     return Image.fromarray(corners).resize((width, height), Image.Resampling.BILINEAR)
+
+
+def build_coco(*, annotations, images, **options):
+    return build(Coco(annotations, images), **options)
 
 
 class CocoFiles:
@@ -22,7 +29,8 @@ class CocoFiles:
         for split, n in (("train", train), ("val", val)):
             (folder / split).mkdir(parents=True)
             for index in range(n):
-                self.add(split, f"{index}.jpg", picture(index), [f"{split} picture {index}", "another caption"])
+                look = picture(index if split == "train" else 1000 + index)  # no picture is in both
+                self.add(split, f"{index}.jpg", look, [f"{split} picture {index}", "another caption"])
 
     def add(self, split: str, name: str, image: Image.Image | bytes | None, captions: list[str]) -> None:
         content = self.content[split]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gaptune.cli.options import print_pairs
 from gaptune.errors import UserError
+
+if TYPE_CHECKING:
+    from gaptune.data.sources import Source
 
 
 @click.group()
@@ -20,6 +25,45 @@ def build() -> None:
     """Turn images and captions into a store that trials memory-map."""
 
 
+def _store_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What all builds share; a command gets them as ``options``, for ``_build``."""
+    for option in reversed(
+        [
+            click.option("--out", required=True, type=click.Path(path_type=Path), help="The store to make."),
+            click.option(
+                "--size",
+                "image_size",
+                default=224,
+                show_default=True,
+                type=click.IntRange(16, 1024),
+                help="Side of the stored squares in pixels.",
+            ),
+            click.option(
+                "--context",
+                "context_length",
+                default=77,
+                show_default=True,
+                type=click.IntRange(4, 512),
+                help="Tokens of a caption, start and end included.",
+            ),
+            click.option(
+                "--max-broken",
+                default=0.01,
+                show_default=True,
+                type=click.FloatRange(0, 1),
+                help="Share of broken or missing images above which the build fails.",
+            ),
+            click.option(
+                "--val-share",
+                type=click.FloatRange(0, 1, max_open=True),
+                help="Share of train that becomes val by hash, without a val; default: 0.05, in benchmarks 0.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
 @build.command()
 @click.option(
     "--annotations",
@@ -29,60 +73,36 @@ def build() -> None:
     help="COCO captions JSON of a split, e.g. train=captions_train.json.",
 )
 @click.option("--images", required=True, multiple=True, metavar="SPLIT=FOLDER", help="Folder of a split's images.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The store to make.")
-@click.option(
-    "--size",
-    default=224,
-    show_default=True,
-    type=click.IntRange(16, 1024),
-    help="Side of the stored squares in pixels.",
-)
-@click.option(
-    "--context",
-    default=77,
-    show_default=True,
-    type=click.IntRange(4, 512),
-    help="Tokens of a caption, start and end included.",
-)
-@click.option(
-    "--max-broken",
-    default=0.01,
-    show_default=True,
-    type=click.FloatRange(0, 1),
-    help="Share of broken or missing images above which the build fails.",
-)
-def coco(
-    annotations: tuple[str, ...],
-    images: tuple[str, ...],
-    out: Path,
-    size: int,
-    context: int,
-    max_broken: float,
-) -> None:
+@_store_options
+def coco(annotations: tuple[str, ...], images: tuple[str, ...], **options: Any) -> None:
     """From COCO captions files: --annotations train=a.json val=b.json --images train=DIR val=DIR."""
-    from rich.console import Console
-    from rich.progress import Progress
+    from gaptune.data.sources import Coco
 
-    from gaptune.data.coco import build_coco
-    from gaptune.data.info import describe
+    _build(Coco(_by_split(annotations, "--annotations"), _by_split(images, "--images")), options)
 
-    console = Console(stderr=True)
-    with Progress(console=console) as bar:
-        task = bar.add_task("images", total=None)
 
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+@build.command()
+@click.argument("folder", metavar="FOLDER")
+@_store_options
+def imagefolder(folder: str, **options: Any) -> None:
+    """From folders of images by class: FOLDER/train/CLASS/*.jpg, FOLDER/test/CLASS/*.jpg."""
+    from gaptune.data.sources import ImageFolder
 
-        store = build_coco(
-            annotations=_by_split(annotations, "--annotations"),
-            images=_by_split(images, "--images"),
-            out=out,
-            image_size=size,
-            context_length=context,
-            max_broken=max_broken,
-            progress=show,
-        )
-    print_pairs(describe(store))
+    _build(ImageFolder.at(folder), options)
+
+
+@build.command()
+@click.argument("place", metavar="PATH")
+@click.option("--download", is_flag=True, help="Download CIFAR-10 into the folder PATH first.")
+@_store_options
+def cifar10(place: str, download: bool, **options: Any) -> None:
+    """From CIFAR-10's own files: PATH is cifar-10-python.tar.gz, cifar-10-batches-py, or what holds one of them."""
+    from gaptune.data.sources import Cifar10
+    from gaptune.data.sources.cifar10 import download_cifar10
+
+    if download:
+        download_cifar10(Path(place))
+    _build(Cifar10.at(place), options)
 
 
 @data.command()
@@ -97,6 +117,19 @@ def info(store: str, verify: bool) -> None:
     if verify:
         opened.verify()
     print_pairs(describe(opened))
+
+
+def _build(source: Source, options: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from gaptune.data.build import build
+    from gaptune.data.info import describe
+
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("images", total=None)
+        store = build(source, **options, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    print_pairs(describe(store))
 
 
 def _by_split(texts: tuple[str, ...], option: str) -> dict[str, Path]:

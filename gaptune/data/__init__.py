@@ -11,17 +11,30 @@ from gaptune.remote import is_url
 
 __all__ = ["Split", "Store", "StoreMeta", "StoreWriter", "open_store"]
 
+IMAGE_SIZE, CONTEXT_LENGTH = 224, 77
+"""Of stores that are built on first use, unless others are asked for."""
 
-def open_store(reference: str | Path) -> Store:
+
+def open_store(reference: str | Path, *, image_size: int | None = None, context_length: int | None = None) -> Store:
     """Opens a data store.
 
     Args:
-        reference: ``scenes`` for the embedded procedural data, which is made on first use; the folder of a store;
-            or its URL, from which it is copied to this machine once.
+        reference: ``scenes`` for the embedded procedural data, which is made on first use; the folder of a store; its
+            URL, from which it is copied to this machine once; or a data set by its kind and place, such as
+            ``imagefolder:PATH`` (see ``gaptune.data.sources``), which is built into the cache once.
+        image_size: Side of the images of a data set that is built here, 224 by default. A store has its own.
+        context_length: Token ids per caption of a data set that is built here, 77 by default. A store has its own.
 
     Raises:
         UserError: It is missing, unfinished, damaged or empty.
     """
-    if str(reference) == "scenes":
+    named = str(reference)
+    if named == "scenes":
         return open_scenes()
-    return fetch_store(str(reference)) if is_url(str(reference)) else read_store(Path(reference))
+    if is_url(named):
+        return fetch_store(named)
+    if ":" in named and not Path(named).exists():
+        from gaptune.data.cached import open_built  # pillow, and a builder that most processes never need
+
+        return open_built(named, image_size or IMAGE_SIZE, context_length or CONTEXT_LENGTH)
+    return read_store(Path(reference))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 import uuid
 from pathlib import Path
 
+from gaptune.data.cache import cache_folder, locked
 from gaptune.data.store import META, Store, read_store
 from gaptune.errors import UserError
 from gaptune.remote import Folder
@@ -36,11 +35,8 @@ def fetch_store(url: str) -> Store:
         name, splits = str(meta["content_hash"]), list(meta["splits"])
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{url}/{META} is not the description of a store") from None
-    cache = Path(os.environ.get("GAPTUNE_CACHE", Path.home() / ".cache" / "gaptune")) / "stores"
-    cache.mkdir(parents=True, exist_ok=True)
-    copy = cache / name
-    with (cache / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    copy = cache_folder() / "stores" / name
+    with locked(copy):
         if not copy.exists():
             _copy(place, splits, content, copy)
     return read_store(copy)

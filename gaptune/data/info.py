@@ -49,19 +49,29 @@ def _losses(store: Store) -> Iterator[tuple[str, str]]:
     """What the builder could not keep, where it counts that."""
     source = store.meta.source
     if "truncated" in source:
-        yield "truncated", f"{source['truncated']:,} captions longer than {store.meta.context_length} tokens"
+        captions = sum(split.captions for split in store.meta.splits.values())
+        share = f"{source['truncated'] / captions:.2%}"
+        yield (
+            "truncated",
+            f"{source['truncated']:,} captions ({share}) longer than {store.meta.context_length} tokens",
+        )
     if "broken" in source:
         named = [*source["skipped"][:_NAMED], *(["..."] if source["broken"] > _NAMED else [])]
         yield "skipped", f"{source['broken']:,} broken or missing images {', '.join(named)}".rstrip()
+    if "repeated" in source:
+        dropped = ", ".join(f"{number:,} of {split}" for split, number in source["repeated"].items())
+        yield "repeated", f"{dropped} dropped, the same image came before or is in val" if dropped else "no images"
     if "without_captions" in source:
         yield "no captions", f"{source['without_captions']:,} images"
+    if "without_image" in source:
         yield "no image", f"{source['without_image']:,} captions"
 
 
 def _origin(store: Store) -> str:
     source = store.meta.source
-    if source.get("builder") != "coco":
-        return f"{source.get('builder', 'unknown')}"
-    files = ", ".join(f"{split}={file}" for split, file in source["annotations"].items())
-    versions = ", ".join(f"{package} {number}" for package, number in source["versions"].items())
-    return f"coco from {files} ({versions})"
+    places = source.get("annotations") or source.get("files") or source.get("folder") or source.get("file")
+    if isinstance(places, dict):
+        places = ", ".join(f"{split}={place}" for split, place in places.items())
+    versions = ", ".join(f"{package} {number}" for package, number in source.get("versions", {}).items())
+    made_by = str(source.get("builder", "unknown"))
+    return made_by + (f" from {places}" if places else "") + (f" ({versions})" if versions else "")

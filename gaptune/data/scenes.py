@@ -7,15 +7,14 @@ and ``probe_test`` have one object each, labelled by its shape.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gaptune.data.cache import cache_folder
 from gaptune.data.store import META, Store, StoreWriter, read_store
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
@@ -248,9 +247,3 @@ def open_scenes() -> Store:
             if not (out / META).exists():
                 raise
     return read_store(out)
-
-
-def cache_folder() -> Path:
-    """Where gaptune keeps what it can make again."""
-    cache: Any = os.environ.get("GAPTUNE_CACHE")
-    return Path(cache) if cache else Path.home() / ".cache" / "gaptune"

@@ -135,6 +135,20 @@ class Store:
         """Whether it has a split of that name."""
         return split in self.meta.splits
 
+    def check_trainable(self) -> None:
+        """Checks that there are pairs to train and to validate on; a store for evaluation alone may lack them.
+
+        Raises:
+            UserError: It has no split ``train`` or no split ``val``.
+        """
+        lacking = [name for name in ("train", "val") if name not in self]
+        if lacking:
+            has = ", ".join(self.meta.splits)
+            raise UserError(
+                f"{self.path} cannot be trained on: it has no {' and no '.join(lacking)} images, only {has} "
+                "(--val-share of `gaptune data build` takes val from train)"
+            )
+
     def split(self, name: str) -> Split:
         """Opens a split.
 
@@ -311,11 +325,10 @@ class StoreWriter:
             prompt_tokens: Tokens that classes and prompts need beside those of the captions.
 
         Raises:
-            UserError: It has no ``train`` or no ``val`` images, or another process has built the same folder
-                meanwhile.
+            UserError: It has no images, or another process has built the same folder meanwhile.
         """
         splits = {}
-        for split in list(self._files):
+        for split in sorted(self._files, key=lambda split: split != "train"):
             self._flush(split)
             self._files.pop(split).close()  # closing twice would write a second footer
             path = self._partial / f"{split}.arrow"
@@ -354,9 +367,11 @@ class StoreWriter:
 
 
 def _refuse_empty(path: Path, splits: Mapping[str, SplitMeta]) -> None:
-    empty = [name for name in ("train", "val") if name not in splits or not splits[name].images]
-    if empty:
-        raise UserError(f"empty data: {path} has no {' and no '.join(empty)} images")
+    if not splits:
+        raise UserError(f"empty data: {path} has no images")
+    for name, split in splits.items():
+        if not split.images:
+            raise UserError(f"empty data: {path} has no {name} images")
 
 
 def _bytes_view(array: Any) -> npt.NDArray[np.uint8]:

@@ -85,6 +85,7 @@ def prepare(
         _check(space, sweep, point)
     check_model(sweep.model)
     store = open_store(sweep.data.store)
+    store.check_trainable()
     if sweep.training.batch_size > len(store.split("train")):
         raise UserError(
             f"batch_size {sweep.training.batch_size} is more than the {len(store.split('train'))} training images"

@@ -61,8 +61,8 @@ def train(config: TrialConfig, store: Store, *, checkpoints: Path | None = None)
 
     Raises:
         NonFinite: The loss, a feature or a score is not finite.
-        UserError: Model and data do not fit, the batch is larger than the data, or the checkpoints are of another
-            configuration or other data.
+        UserError: Model and data do not fit, the store has no ``train`` or no ``val``, the batch is larger than the
+            data, or the checkpoints are of another configuration or other data.
     """
     trial = _Trial(config, store)
     kept = Checkpoints(checkpoints) if checkpoints is not None else None
@@ -82,6 +82,7 @@ class _Trial:
     """Model, optimizer and data of a training under way."""
 
     def __init__(self, config: TrialConfig, store: Store) -> None:
+        store.check_trainable()
         self._config = config
         self._device = torch.device(_device(config.device))
         self._data: Split = store.split("train")

@@ -4,11 +4,10 @@ import shutil
 
 import numpy as np
 import pytest
-from coco_files import CocoFiles, picture
+from coco_files import CocoFiles, build_coco, picture
 from PIL import Image
 
 from gaptune.data import open_store
-from gaptune.data.coco import build_coco
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 
@@ -105,7 +104,7 @@ def test_missing_and_broken_images_are_skipped_counted_and_named(files):
     files.add("train", "text.jpg", b"<html>404</html>", ["x"])
     files.add("train", "empty.png", b"", ["x"])
     files.add("val", "cut.png", encoded(picture(0), "PNG")[:100], ["x"])
-    files.add("train", "last.jpg", picture(1), ["x"])
+    files.add("train", "last.jpg", picture(11), ["x"])
     store = build_coco(**files.arguments())
     assert store.meta.source["broken"] == 5
     assert store.meta.source["skipped"] == [
@@ -164,14 +163,14 @@ def test_what_has_no_counterpart_is_left_out_and_counted(files):
 
 def test_captions_longer_than_the_context_are_counted(files):
     fits = "one two three four five six seven eight nine ten"
-    files.add("train", "x.jpg", picture(1), [fits, fits + " eleven", fits + " eleven twelve"])
+    files.add("train", "x.jpg", picture(11), [fits, fits + " eleven", fits + " eleven twelve"])
     store = build_coco(**files.arguments())
     assert store.meta.source["truncated"] == 2
     assert store.split("train").captions(6)[2] == fits + " eleven twelve"
 
 
 def test_half_a_surrogate_pair_in_a_caption_is_replaced(files):
-    files.add("train", "x.jpg", picture(1), ["smile \ud83d"])
+    files.add("train", "x.jpg", picture(11), ["smile \ud83d"])
     assert build_coco(**files.arguments()).split("train").captions(6) == ["smile ?"]
 
 

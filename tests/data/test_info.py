@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-from coco_files import CocoFiles, picture
+from coco_files import CocoFiles, build_coco, picture
 
 from gaptune.data import StoreWriter, open_store
-from gaptune.data.coco import build_coco
 from gaptune.data.info import describe
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
@@ -16,7 +15,7 @@ def files(tmp_path):
 
 def test_a_coco_store_is_described_with_what_was_lost(files):
     files.add("train", "gone.jpg", None, ["x"])
-    files.add("train", "long.jpg", picture(1), ["a very long caption of many words that cannot be kept in full"])
+    files.add("train", "long.jpg", picture(11), ["a very long caption of many words that cannot be kept in full"])
     files.add("train", "silent.jpg", picture(1), [])
     store = build_coco(**files.arguments())
     told = dict(describe(store))
@@ -27,7 +26,7 @@ def test_a_coco_store_is_described_with_what_was_lost(files):
     # start + "train picture 0" + end are 5, "another caption" 4, the long one fills the context
     assert told["split train"] == ("7 images, 13 captions (1.86 per image), tokens per caption: mean 5.1, max 12")
     assert told["split val"].startswith("3 images, 6 captions (2.00 per image)")
-    assert told["truncated"] == "1 captions longer than 12 tokens"
+    assert told["truncated"] == "1 captions (5.26%) longer than 12 tokens"
     assert told["skipped"] == "1 broken or missing images train/gone.jpg"
     assert told["no captions"] == "1 images"
     assert told["no image"] == "0 captions"

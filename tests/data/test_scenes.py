@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gaptune.data import open_store, scenes
+from gaptune.data.cache import cache_folder
 from gaptune.data.scenes import (
     BACKGROUNDS,
     COLORS,
@@ -165,7 +166,7 @@ def test_every_object_alone_can_be_seen_whole():
 
 
 def test_the_cache_is_made_once_and_found_again(store):
-    assert store.path == scenes.cache_folder() / f"scenes-v{scenes.VERSION}"
+    assert store.path == cache_folder() / f"scenes-v{scenes.VERSION}"
     made = (store.path / "store.json").stat().st_mtime_ns
     assert open_store("scenes").meta == store.meta
     assert (store.path / "store.json").stat().st_mtime_ns == made

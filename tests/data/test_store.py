@@ -311,9 +311,9 @@ def edited(path, change):
         (lambda path: edited(path, lambda meta: meta.pop("splits")), "corrupt store: .*KeyError: 'splits'"),
         (lambda path: edited(path, lambda meta: meta["splits"]["val"].pop("sha256")), "corrupt store: .*sha256"),
         (lambda path: edited(path, lambda meta: meta.update(format=99)), "has format 99; this gaptune reads 1"),
-        (lambda path: edited(path, lambda meta: meta["splits"].pop("val")), "empty data: .* has no val images"),
+        (lambda path: edited(path, lambda meta: meta["splits"].clear()), "empty data: .* has no images"),
     ],
-    ids=["empty", "cut", "list", "no-splits", "no-hash", "format", "no-val"],
+    ids=["empty", "cut", "list", "no-splits", "no-hash", "format", "no-images"],
 )
 def test_bad_meta_is_one_clear_line(spoil, message, tmp_path):
     path = write(tmp_path / "store").path / META
@@ -329,11 +329,18 @@ def test_meta_that_is_not_text_is_refused(tmp_path):
         open_store(tmp_path / "store")
 
 
-@pytest.mark.parametrize("splits", [(), ("train",), ("val",)])
-def test_a_build_without_training_or_validation_images_is_refused_and_leaves_nothing(splits, tmp_path):
-    with pytest.raises(UserError, match=r"empty data: .* has no "):
-        write(tmp_path / "store", splits=splits)
+def test_a_build_without_images_is_refused_and_leaves_nothing(tmp_path):
+    with pytest.raises(UserError, match=r"empty data: .* has no images"):
+        write(tmp_path / "store", splits=())
     assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(("splits", "lacking"), [(("test",), "no train and no val"), (("val",), "no train images")])
+def test_a_store_for_evaluation_alone_is_whole_but_cannot_be_trained_on(splits, lacking, tmp_path):
+    store = write(tmp_path / "store", splits=splits)
+    store.verify()
+    with pytest.raises(UserError, match=f"cannot be trained on: it has {lacking}.*, only {splits[0]} "):
+        store.check_trainable()
 
 
 def test_an_unknown_split_is_refused_with_the_nearest_name(tmp_path):

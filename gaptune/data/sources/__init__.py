@@ -1,0 +1,31 @@
+"""Where images and captions come from: one small interface, and a source for each form that people keep them in."""
+
+from __future__ import annotations
+
+from gaptune.data.sources.base import Pixels, Sample, Source, check_split_name
+from gaptune.data.sources.cifar10 import Cifar10
+from gaptune.data.sources.coco import Coco
+from gaptune.data.sources.imagefolder import ImageFolder
+from gaptune.errors import UserError, did_you_mean
+
+__all__ = ["KINDS", "Cifar10", "Coco", "ImageFolder", "Pixels", "Sample", "Source", "check_split_name", "find_source"]
+
+KINDS = ("cifar10", "coco", "imagefolder")
+"""What stands before the colon of a name such as ``imagefolder:PATH``."""
+
+
+def find_source(reference: str) -> Source:
+    """The source that a name such as ``imagefolder:PATH`` means.
+
+    Raises:
+        UserError: There is no such kind, or nothing of that kind is there.
+    """
+    kind, _, place = reference.partition(":")
+    match kind:
+        case "cifar10":
+            return Cifar10.at(place)
+        case "coco":
+            return Coco.at(place)
+        case "imagefolder":
+            return ImageFolder.at(place)
+    raise UserError(f"{reference}: no data set is of the kind {kind!r}{did_you_mean(kind, KINDS)}")

@@ -1,0 +1,104 @@
+"""The interface of all sources."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from gaptune.errors import UserError
+
+Pixels = npt.NDArray[np.uint8]
+
+IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".gif", ".tif", ".tiff")
+"""Endings of image files."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image with its captions, before it is decoded.
+
+    Attributes:
+        id: A name for the image.
+        image: A file, the bytes of one, or pixels (uint8, shape (height, width, 3)).
+        captions: Texts; blank ones are left out. Without any, a labelled image has its class as its caption, and one
+            without a label is left out.
+        label: Index into the source's classes.
+    """
+
+    id: str
+    image: Path | bytes | Pixels
+    captions: tuple[str, ...] = ()
+    label: int | None = None
+
+
+class Source(ABC):
+    """Images and captions that a store can be built from.
+
+    Attributes:
+        kind: Its name before the colon of a reference, such as ``coco``.
+        splits: Its splits. Where there is ``train`` alone, a share of it can become ``val`` by hash.
+        classes: Names of the classes, in the order of the labels; empty without labels.
+        prompts: Templates such as ``a photo of a {}`` for zero-shot classification.
+        as_published: Whether it is a benchmark that others report scores on, and so kept whole: no repeated image is
+            dropped from it, and nothing is taken from its training part unless asked for.
+    """
+
+    kind: ClassVar[str]
+    splits: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    as_published: bool = False
+
+    @abstractmethod
+    def samples(self, split: str) -> Iterator[Sample]:
+        """The samples of a split, always in the same order.
+
+        Raises:
+            UserError: A file is not what it should be.
+        """
+
+    @abstractmethod
+    def count(self, split: str) -> int | None:
+        """How many samples a split has; None when that is not known before they are read."""
+
+    @abstractmethod
+    def files(self) -> Iterable[Path]:
+        """All files whose change would change the store."""
+
+    @abstractmethod
+    def origin(self) -> dict[str, Any]:
+        """Where it lies and how it was read, for people, as JSON can hold it."""
+
+
+def check_split_name(name: str) -> str:
+    """A split's name, which is also that of its file.
+
+    Raises:
+        UserError: It is not made of letters, digits and _.
+    """
+    if not name.isidentifier():
+        raise UserError(f"{name!r} cannot name a split: use letters, digits and _")
+    return name
+
+
+def storable(text: str) -> str:
+    """A text as UTF-8 can hold it: JSON can escape half a surrogate pair."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def existing(place: str | Path, what: str) -> Path:
+    """A path as an absolute one.
+
+    Raises:
+        UserError: There is nothing.
+    """
+    path = Path(place).expanduser().resolve()
+    if not path.exists():
+        raise UserError(f"there is no {what} {path}")
+    return path
