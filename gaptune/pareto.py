@@ -150,9 +150,11 @@ def normalized_hypervolume(points: Points, reference: npt.ArrayLike, ideal: npt.
         ideal: Shape (m,), better than the reference in every objective.
 
     Returns:
-        Between 0 and 1.
+        Between 0 and 1; NaN when a coordinate of either corner is.
     """
     low, high = np.asarray(reference, dtype=np.float64), np.asarray(ideal, dtype=np.float64)
+    if np.isnan(low).any() or np.isnan(high).any():
+        return float("nan")
     return hypervolume(np.minimum((points - low) / (high - low), 1.0), np.zeros(len(low)))
 
 

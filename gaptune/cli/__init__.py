@@ -11,6 +11,7 @@ from gaptune.cli.data import data
 from gaptune.cli.figures import figures
 from gaptune.cli.look import space, ui
 from gaptune.cli.reproduce import reproduce
+from gaptune.cli.results import compare, export, front, list_sweeps, show
 from gaptune.cli.sweeps import confirm, status, sweep, sync
 from gaptune.cli.theory import theory
 from gaptune.cli.train import train
@@ -28,7 +29,24 @@ def cli() -> None:
     """
 
 
-for command in (sweep, status, confirm, sync, reproduce, figures, theory, train, data, space, ui):
+for command in (
+    sweep,
+    status,
+    confirm,
+    sync,
+    list_sweeps,
+    front,
+    show,
+    compare,
+    export,
+    reproduce,
+    figures,
+    theory,
+    train,
+    data,
+    space,
+    ui,
+):
     cli.add_command(command)
 
 

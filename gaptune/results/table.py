@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -129,4 +130,7 @@ def _footer(record: SweepRecord, summary: Summary) -> Text:
     counts = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
     if summary.infeasible:
         counts += f"; {summary.infeasible} complete but outside the constraints"
-    return Text(f"hypervolume {summary.hypervolume:.4f} of the box reference … ideal ({corners})\ntrials: {counts}")
+    volume = f"hypervolume {summary.hypervolume:.4f} of the box reference … ideal ({corners})"
+    if math.isnan(summary.hypervolume):  # a view with objectives for which the sweep's YAML has no such box
+        volume = "no hypervolume: an objective has no reference and ideal point in the sweep's YAML"
+    return Text(f"{volume}\ntrials: {counts}")

@@ -1,0 +1,45 @@
+"""How good a sweep's front was as it went on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gaptune.ledger import SweepRecord
+from gaptune.pareto import front, normalized_hypervolume, oriented
+from gaptune.results.front import candidates
+
+
+@dataclass(frozen=True)
+class Step:
+    """The front after a candidate was completed.
+
+    Attributes:
+        trials: Candidates completed so far.
+        epochs: Epochs that all trials had been trained by then, stopped and failed ones too.
+        hypervolume: Of the box between reference and ideal point.
+    """
+
+    trials: int
+    epochs: int
+    hypervolume: float
+
+
+def history(record: SweepRecord) -> list[Step]:
+    """The hypervolume over trials and over epochs spent, in the order in which candidates were completed."""
+    objectives = record.objectives
+    maximize = [objective["maximize"] for objective in objectives]
+    corner = oriented([[o["reference"] for o in objectives], [o["ideal"] for o in objectives]], maximize)
+    ended = [(max(trial.ended_at or 0.0 for trial in one.trials), one) for one in candidates(record)]
+    ended.sort(key=lambda pair: pair[0])
+    reported = np.sort([report.at for trial in record.trials.values() for report in trial.reports])
+    steps: list[Step] = []
+    best = np.empty((0, len(objectives)))
+    for at, candidate in ended:
+        if candidate.feasible:
+            points = np.vstack([best, oriented([candidate.values], maximize)])
+            best = points[front(points)]
+        volume = normalized_hypervolume(best, corner[0], corner[1])
+        steps.append(Step(len(steps) + 1, int(np.searchsorted(reported, at, side="right")), volume))
+    return steps

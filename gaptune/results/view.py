@@ -1,0 +1,75 @@
+"""A finished sweep looked at with other objectives or constraints than it was searched with."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from gaptune.config import Constraint
+from gaptune.errors import UserError, did_you_mean
+from gaptune.ledger import SweepRecord
+from gaptune.scores import SCORES
+
+_CONSTRAINT = re.compile(r"\s*([\w/]+)\s*(<=|>=)\s*(\S+)\s*")
+
+
+def view(record: SweepRecord, objectives: Sequence[str] = (), constraints: Sequence[str] = ()) -> SweepRecord:
+    """The same trials with other objectives or constraints; everything in ``gaptune.results`` takes it.
+
+    Args:
+        record: The sweep.
+        objectives: ``metric`` or ``metric:max``/``metric:min``, two to four of them; none for the sweep's own. One that
+            the sweep has keeps its reference and ideal point; others have none, and then there is no hypervolume.
+        constraints: ``metric<=value`` or ``metric>=value``, in addition to the sweep's own.
+
+    Raises:
+        UserError: A metric or a form is unknown, or the number of objectives is not 2 to 4.
+    """
+    header = dict(record.header)
+    if objectives:
+        if not 2 <= len(objectives) <= 4:
+            raise UserError(f"a front needs two to four objectives, got {len(objectives)}")
+        own = {objective["metric"]: objective for objective in record.objectives}
+        header["objectives"] = [_objective(text, own) for text in objectives]
+        if len({objective["metric"] for objective in header["objectives"]}) < len(objectives):
+            raise UserError("an objective stands twice")
+    if constraints:
+        kept = [*record.constraints, *map(_constraint, constraints)]
+        header["sweep"] = {**header["sweep"], "constraints": kept}
+    return replace(record, header=header)
+
+
+def _objective(text: str, own: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    metric, _, direction = text.partition(":")
+    known = _known(metric)
+    direction = direction or known.direction
+    if direction not in ("max", "min"):
+        raise UserError(f"{text!r}: expected METRIC:max or METRIC:min, such as geometry/gap:min")
+    maximize = direction == "max"
+    if metric in own and own[metric]["maximize"] == maximize:
+        return own[metric]
+    return {"metric": metric, "maximize": maximize, "reference": math.nan, "ideal": math.nan}
+
+
+def _constraint(text: str) -> dict[str, Any]:
+    found = _CONSTRAINT.fullmatch(text)
+    try:
+        if found is None:
+            raise ValueError
+        metric, sign, bound = found[1], found[2], float(found[3])
+        _known(metric)
+        sides = {"max": bound} if sign == "<=" else {"min": bound}
+        return Constraint(metric=metric, **sides).model_dump()
+    except (ValueError, ValidationError):
+        raise UserError(f"{text!r}: expected METRIC<=VALUE or METRIC>=VALUE, such as geometry/gap<=0.3") from None
+
+
+def _known(metric: str) -> Any:
+    if metric not in SCORES:
+        raise UserError(f"no metric is called {metric!r}{did_you_mean(metric, SCORES)}")
+    return SCORES[metric]

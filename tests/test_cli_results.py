@@ -1,0 +1,102 @@
+"""Commands that read sweeps, on a real ledger."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from support import Stage
+
+
+@pytest.fixture
+def results(tmp_path):
+    for name in ("s", "t"):
+        stage = Stage(tmp_path / name, budget=4)
+        for recall, gap in ((0.6, 1.0), (0.5, 0.3), (0.2, 0.25)):
+            trial = stage.conductor.next_trial()
+            stage.conductor.started(trial.number, "here")
+            for epoch in (1, 2):
+                scores = {"retrieval/mean_r1": recall * epoch / 2, "geometry/gap": gap, "temperature/tau": 0.07}
+                stage.conductor.reported(trial.number, epoch, epoch, scores)
+        stage.conductor.next_trial()
+        stage.conductor.failed(3, "non-finite: loss")
+        stage.ledger.close()
+    return tmp_path
+
+
+def run(results, *words, code=0):
+    command = [sys.executable, "-m", "gaptune.cli", *words, "--results", str(results)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_ls_lists_what_there_is(results):
+    rows = json.loads(run(results, "ls", "--json"))
+    assert len(rows) == 2
+    assert rows[0]["complete"] == 3
+    assert "hypervolume" in run(results, "ls")
+    assert "no sweep in" in run(results / "elsewhere", "ls")
+
+
+def test_front_shows_members_knee_and_pick(results):
+    shown = run(results, "front", "s", "--pick", "retrieval/mean_r1 within 20%, then geometry/gap")
+    assert "knee: trial 1" in shown
+    assert "picked: trial 1" in shown
+    found = json.loads(run(results, "front", "s", "--constraint", "geometry/gap<=0.4", "--json"))
+    assert [member["trial"] for member in found["front"]] == [1, 2]
+    assert found["front"][0]["metrics"]["geometry/gap"] == 0.3
+
+
+def test_front_of_other_objectives_and_misspelt_names(results):
+    shown = run(results, "front", "s", "--objective", "geometry/gap:max", "--objective", "retrieval/mean_r1")
+    assert "no hypervolume" in shown
+    assert "did you mean" in run(results, "front", "s", "--objective", "geometry/gp", "--objective", "x", code=2)
+    assert "no sweep 'u'" in run(results, "front", "u", code=2)
+
+
+def test_show_gives_curves_and_the_command_that_makes_the_trial_again(results):
+    shown = run(results, "show", "s", "1")
+    assert "gaptune train --set" in shown
+    assert "▁█" in shown
+    found = json.loads(run(results, "show", "s", "3", "--json"))
+    assert (found["state"], found["reason"], found["reports"]) == ("FAIL", "non-finite: loss", [])
+    assert "has no trial 9" in run(results, "show", "s", "9", code=2)
+
+
+def test_the_command_of_show_describes_the_same_trial(results):
+    again = json.loads(run(results, "show", "s", "0", "--json"))["again"]
+    assert "temperature.schedule=constant" in again
+    assert "training.epochs=2" in again
+    assert "optimizer.lr=0.001" in again  # the schema's default, which is not that of the sweep the command starts from
+
+
+def test_export_writes_the_same_rows_as_parquet_and_csv(results):
+    for ending, read in (("parquet", pd.read_parquet), ("csv", pd.read_csv)):
+        path = results / f"out.{ending}"
+        run(results, "export", "s", "--to", str(path))
+        table = read(path)
+        assert len(table) == 7  # three trials of two epochs, and one without a report
+        assert table["geometry/gap"].dropna().unique().tolist() == [1.0, 0.3, 0.25]
+    assert "ends with .parquet or .csv" in run(results, "export", "s", "--to", "x.json", code=2)
+
+
+def test_compare_draws_and_counts(results):
+    rows = json.loads(run(results, "compare", "s", "t", "--json", "--picture", str(results / "c.png")))
+    assert [row["front"] for row in rows] == [3, 3]
+    assert rows[0]["hypervolume"] == rows[1]["hypervolume"] > 0
+    assert (results / "c.png").stat().st_size > 10_000
+
+
+def test_the_shell_completes_names_that_exist(results):
+    words = f"gaptune front --results {results} "
+    env = {**os.environ, "_GAPTUNE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "4"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from gaptune.cli import cli; cli(prog_name='gaptune')"],
+        capture_output=True,
+        text=True,
+        env=env,
+    )
+    assert {line.partition(",")[2] for line in done.stdout.split()} == {"s", "t"}
