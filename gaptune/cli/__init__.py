@@ -10,9 +10,10 @@ from gaptune import __version__
 from gaptune.cli.data import data
 from gaptune.cli.figures import figures
 from gaptune.cli.look import space, ui
+from gaptune.cli.model import model
 from gaptune.cli.reproduce import reproduce
 from gaptune.cli.results import compare, export, front, list_sweeps, show
-from gaptune.cli.sweeps import confirm, status, sweep, sync
+from gaptune.cli.sweeps import confirm, promote, status, sweep, sync
 from gaptune.cli.theory import theory
 from gaptune.cli.train import train
 from gaptune.errors import UserError
@@ -33,6 +34,7 @@ for command in (
     sweep,
     status,
     confirm,
+    promote,
     sync,
     list_sweeps,
     front,
@@ -44,6 +46,7 @@ for command in (
     theory,
     train,
     data,
+    model,
     space,
     ui,
 ):

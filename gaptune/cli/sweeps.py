@@ -106,6 +106,50 @@ def confirm(
 
 @click.command()
 @click.argument("name")
+@click.argument("trial", type=click.IntRange(min=0))
+@click.option(
+    "--on", "sweep_file", metavar="SWEEP", required=True, type=click.Path(path_type=Path), help="The other scale."
+)
+@click.option("--seeds", default=1, show_default=True, type=click.IntRange(min=1), help="Paired seeds.")
+@click.option("--name", "new_name", help="Name of the new sweep. Default: NAME-TRIAL-on-SWEEP.")
+@results_option
+@tracking_option
+@address_option
+def promote(
+    name: str,
+    trial: int,
+    sweep_file: Path,
+    seeds: int,
+    new_name: str | None,
+    results: Path,
+    tracking_uri: str | None,
+    address: str | None,
+) -> None:
+    """Train the knobs of a TRIAL of the sweep NAME at another scale, as a sweep of its own."""
+    from gaptune.config import load_sweep_config
+    from gaptune.engine.promote import promotion
+    from gaptune.ledger import load
+    from gaptune.results.table import end_report
+    from gaptune.shipped import find
+
+    results = results.resolve()
+    record = load(sweep_folder(results, name))
+    if trial not in record.trials:
+        raise UserError(f"sweep {name!r} has no trial {trial}; it has 0 to {len(record.trials) - 1}")
+    other = load_sweep_config(find(sweep_file, "sweeps"))
+    new_name = new_name or f"{name}-{trial}-on-{sweep_file.stem}"
+    plan = promotion(record, record.trials[trial], other, name=new_name, seeds=seeds, results=results, now=time.time())
+    console = make_console()
+    console.print(
+        f"{new_name}: trial {trial} of {name} on {sweep_file.stem}, {seeds} seeds, in {plan.folder}", **_PLAIN
+    )
+    promoted = run_plan(plan, console, results, tracking_uri, address)
+    console.print(end_report(promoted))
+    farewell(promoted, plan, console, results)
+
+
+@click.command()
+@click.argument("name")
 @results_option
 def status(name: str, results: Path) -> None:
     """Show where the sweep NAME stands, running or not."""
@@ -190,7 +234,9 @@ def _again(name: str) -> str:
     import shlex
 
     words = ["gaptune", *sys.argv[1:]]
-    return shlex.join(words if "--name" in words or words[1] == "confirm" else [*words, "--name", name])
+    return shlex.join(
+        words if "--name" in words or words[1] in ("confirm", "promote", "reproduce") else [*words, "--name", name]
+    )
 
 
 def make_console(stderr: bool = False) -> Console:

@@ -13,8 +13,8 @@ from gaptune.data import StoreMeta
 from gaptune.errors import UserError
 from gaptune.models import PRESETS, check_model
 
-_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's own
-_CLIP_VOCABULARY = 49_408
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's own
+CLIP_VOCABULARY = 49_408
 
 
 class Clip(nn.Module):
@@ -28,13 +28,14 @@ class Clip(nn.Module):
         tower: open_clip's model. Its own logit scale is frozen and not used: the trial has a temperature of its own.
         image_size: Side of the images that it takes.
         context_length: Tokens that it takes.
+        token_rows: Row of the token embedding for each of CLIP's token ids, shape (49408,).
 
     Raises:
         UserError: The model is unknown, reads another tokenizer's tokens, does not take images of the size asked for,
             or is too short for the captions.
     """
 
-    _lookup: Tensor
+    token_rows: Tensor
     _mean: Tensor
     _std: Tensor
 
@@ -42,7 +43,7 @@ class Clip(nn.Module):
         super().__init__()
         check_model(model)
         compact = model.vocabulary == "compact" or (model.vocabulary == "auto" and model.name in PRESETS)
-        self.tower = _build(model, data, rows=len(data.vocabulary) + 1 if compact else _CLIP_VOCABULARY)
+        self.tower = _build(model, data, rows=len(data.vocabulary) + 1 if compact else CLIP_VOCABULARY)
         self.tower.logit_scale.requires_grad_(False)
         self.image_size = _side(self.tower)
         self.context_length = int(getattr(self.tower, "context_length", data.context_length))
@@ -53,12 +54,12 @@ class Clip(nn.Module):
             )
         # Row 0 is for padding and unknown tokens; ascending ids keep the end token the highest, where open_clip
         # looks for it.
-        lookup = torch.zeros(_CLIP_VOCABULARY, dtype=torch.int64) if compact else torch.arange(_CLIP_VOCABULARY)
+        lookup = torch.zeros(CLIP_VOCABULARY, dtype=torch.int64) if compact else torch.arange(CLIP_VOCABULARY)
         if compact:
             lookup[torch.tensor(data.vocabulary)] = torch.arange(1, len(data.vocabulary) + 1)
-        self.register_buffer("_lookup", lookup, persistent=False)
-        self.register_buffer("_mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("_std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("token_rows", lookup, persistent=False)
+        self.register_buffer("_mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
 
     def pixels(self, images: Tensor) -> Tensor:
         """Stored images, uint8 (n, side, side, 3), as normalized floats (n, 3, side, side) in channels_last."""
@@ -72,7 +73,7 @@ class Clip(nn.Module):
 
     def text_features(self, tokens: Tensor) -> Tensor:
         """L2-normalized features, shape (n, d), of stored tokens, shape (n, context length of the store)."""
-        ids = F.pad(self._lookup[tokens.long()], (0, self.context_length - tokens.shape[1]))
+        ids = F.pad(self.token_rows[tokens.long()], (0, self.context_length - tokens.shape[1]))
         return F.normalize(self.tower.encode_text(ids).float(), dim=1)
 
 

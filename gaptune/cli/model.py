@@ -1,0 +1,83 @@
+"""``gaptune model``: trained models for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gaptune.cli.options import results_option
+from gaptune.cli.results import SweepName
+from gaptune.cli.sweeps import sweep_folder
+from gaptune.errors import UserError
+
+if TYPE_CHECKING:
+    from gaptune.ledger import SweepRecord, TrialRecord
+
+
+@click.group()
+def model() -> None:
+    """Hand trained models on to other tools."""
+
+
+@model.command("export")
+@click.argument("name", type=SweepName())
+@click.argument("trial", type=click.IntRange(min=0))
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder to make.")
+@results_option
+def export_command(name: str, trial: int, out: Path, results: Path) -> None:
+    """Write a TRIAL of the sweep NAME as a folder that plain open_clip loads."""
+    from gaptune.config import TrialConfig, with_knobs
+    from gaptune.data import open_store
+    from gaptune.ledger import load
+    from gaptune.trial.checkpoint import Checkpoints
+    from gaptune.trial.export import export_model
+
+    folder = sweep_folder(results, name)
+    record = load(folder)
+    if trial not in record.trials:
+        raise UserError(f"sweep {name!r} has no trial {trial}; it has 0 to {len(record.trials) - 1}")
+    found = record.trials[trial]
+    state = Checkpoints(folder / "trials" / f"{trial:04d}").load()
+    if state is None:
+        raise UserError(f"trial {trial} of {name!r} has no checkpoint in {folder / 'trials'}")
+    config = with_knobs(TrialConfig(), found.config)
+    store = open_store(config.data.store)
+    if store.meta.content_hash != record.header["data"]["hash"]:
+        raise UserError(f"{config.data.store} is no longer the data that {name!r} was trained on")
+    scores: dict[str, Any] = state["report"]["metrics"]
+    card = _card(record, found, scores, epoch=state["report"]["epoch"])
+    export_model(config, store, state, beta=scores["temperature/beta"], card=card, out=out)
+    click.echo(f'{out}\nopen_clip.create_model_and_transforms("local-dir:{out}")')
+
+
+def _card(record: SweepRecord, trial: TrialRecord, scores: dict[str, Any], *, epoch: int) -> str:
+    """The model card: what it is, how it was made, how good it is."""
+    header = record.header
+    knobs = "\n".join(f"| `{name}` | {value} |" for name, value in trial.config.items())
+    measured = "\n".join(f"| {name} | {value:.4f} |" for name, value in scores.items() if not name.startswith("time/"))
+    versions = ", ".join(f"{name} {version}" for name, version in header["versions"].items())
+    return f"""---
+library_name: open_clip
+tags: [clip, zero-shot-image-classification]
+---
+# {record.name}, trial {trial.number}: {trial.method}
+
+A CLIP trained by gaptune for {epoch} of {trial.epochs} epochs; τ = {scores["temperature/tau"]:.4g}, which `logit_scale`
+holds as log(1/τ).
+
+    import open_clip
+    model, _, preprocess = open_clip.create_model_and_transforms("local-dir:FOLDER")
+    tokenizer = open_clip.get_tokenizer("local-dir:FOLDER")
+
+Data: {header["data"]["name"]}, SHA-256 `{header["data"]["hash"]}`. Made with `{header["command"]}` ({versions}).
+
+| score | value |
+|---|---|
+{measured}
+
+| knob | value |
+|---|---|
+{knobs}
+"""

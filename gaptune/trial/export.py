@@ -1,0 +1,80 @@
+"""A trained model as a folder that plain open_clip loads."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gaptune.config import TrialConfig
+from gaptune.data import Store
+from gaptune.errors import UserError
+from gaptune.models import PRESETS
+from gaptune.trial.model import CLIP_VOCABULARY, MEAN, STD, Clip
+
+CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "open_clip_config.json", "open_clip_model.safetensors", "README.md"
+
+
+def export_model(
+    config: TrialConfig, store: Store, state: dict[str, Any], *, beta: float, card: str, out: Path
+) -> None:
+    """Writes a folder for ``open_clip.create_model_and_transforms("local-dir:OUT")``.
+
+    A compact vocabulary is spread over CLIP's 49,408 rows: a token that training never saw gets the row of unknown
+    tokens, as in training. The temperature goes into ``logit_scale``, however it was parameterized or scheduled.
+
+    Args:
+        config: The trial.
+        store: The data that it was trained on.
+        state: Its checkpoint, as ``Checkpoints.load`` gives it.
+        beta: The logit scale at the end.
+        card: Text of the model card.
+        out: The folder to make.
+
+    Raises:
+        UserError: ``out`` exists.
+    """
+    from safetensors.torch import save_file
+
+    if out.exists():
+        raise UserError(f"{out} exists; remove it or give another --out")
+    model = Clip(config.model, store.meta)
+    model.tower.load_state_dict(state["model"])
+    weights = {name: tensor.detach().clone().contiguous() for name, tensor in model.tower.state_dict().items()}
+    weights["token_embedding.weight"] = weights["token_embedding.weight"][model.token_rows].contiguous()
+    weights["logit_scale"] = torch.tensor(math.log(beta))
+    content = {
+        "model_cfg": _model_config(config, model),
+        "preprocess_cfg": {
+            "mean": list(MEAN),
+            "std": list(STD),
+            "interpolation": "bilinear",
+            "resize_mode": "shortest",
+        },
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent) as name:  # renamed when it is whole
+        partial = Path(name) / out.name
+        partial.mkdir()
+        save_file(weights, partial / WEIGHTS_FILE)
+        (partial / CONFIG_FILE).write_text(json.dumps(content, indent=2), encoding="utf-8")
+        (partial / CARD_FILE).write_text(card, encoding="utf-8")
+        partial.rename(out)
+
+
+def _model_config(config: TrialConfig, model: Clip) -> dict[str, Any]:
+    name = config.model.name
+    if name in PRESETS:
+        given = PRESETS[name]
+        text = {**given["text_cfg"], "context_length": model.context_length}
+    else:
+        import open_clip
+
+        given = open_clip.get_model_config(name)
+        text = dict(given["text_cfg"])
+    text["vocab_size"] = CLIP_VOCABULARY
+    return {**given, "vision_cfg": {**given["vision_cfg"], "image_size": model.image_size}, "text_cfg": text}
