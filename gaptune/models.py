@@ -23,6 +23,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+HEADS = "linear-heads"
+"""The model that trains on a store of features: one linear projection for each modality."""
+
+
 def check_model(model: Model) -> None:
     """Refuses a model that nobody knows.
 
@@ -31,7 +35,9 @@ def check_model(model: Model) -> None:
     """
     known = known_models()
     if model.name not in known:
-        raise UserError(f"unknown model {model.name!r}{did_you_mean(model.name, known)}; presets: {', '.join(PRESETS)}")
+        raise UserError(
+            f"unknown model {model.name!r}{did_you_mean(model.name, known)}; presets: {', '.join([*PRESETS, HEADS])}"
+        )
 
 
 def known_models() -> list[str]:
@@ -40,5 +46,6 @@ def known_models() -> list[str]:
     folders = [Path(place) for place in (package.submodule_search_locations or [])] if package else []
     return [
         *PRESETS,
+        HEADS,
         *sorted(file.stem for folder in folders for file in (folder / "model_configs").glob("*.json")),
     ]

@@ -107,6 +107,33 @@ def cifar10(place: str, download: bool, **options: Any) -> None:
 
 @data.command()
 @click.argument("store", metavar="STORE")
+@click.option("--model", "name", required=True, help="A preset, or an open_clip model by name.")
+@click.option("--image-size", type=click.IntRange(16, 1024), help="Side of the model's input; default: its own.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of random weights.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The store to make.")
+def features(store: str, name: str, image_size: int | None, seed: int, out: Path) -> None:
+    """Compute the features of frozen towers for every image and caption of STORE, once."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from gaptune.config import Model
+    from gaptune.data import open_store
+    from gaptune.data.info import describe
+    from gaptune.trial.features import build_features
+
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("images", total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        model = Model(name=name, image_size=image_size)
+        made = build_features(model, open_store(store), seed=seed, out=out, progress=show)
+    print_pairs(describe(made))
+
+
+@data.command()
+@click.argument("store", metavar="STORE")
 @click.option("--verify", is_flag=True, help="Read everything and compare its hash.")
 def info(store: str, verify: bool) -> None:
     """Say what is in a STORE (a folder, or `scenes`)."""

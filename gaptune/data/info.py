@@ -23,7 +23,11 @@ def describe(store: Store) -> list[tuple[str, str]]:
     return [
         ("name", meta.name),
         ("folder", str(store.path)),
-        ("image size", f"{meta.image_size} x {meta.image_size} pixels"),
+        (
+            ("features", f"{meta.features} per image and caption")
+            if meta.features
+            else ("image size", f"{meta.image_size} x {meta.image_size} pixels")
+        ),
         ("context length", f"{meta.context_length} tokens"),
         *((f"split {name}", _split(store, name)) for name in meta.splits),
         ("vocabulary", f"{len(meta.vocabulary):,} tokens"),

@@ -52,6 +52,8 @@ class StoreMeta:
         classes: Names of the classes; empty without labels.
         prompts: Templates such as ``a photo of a {}`` for zero-shot classification.
         source: How it was made: arguments, versions, what was skipped.
+        features: Width of the features that the store holds in place of images and tokens, each as the two bytes of a
+            float16; 0 for images and tokens.
     """
 
     name: str
@@ -63,6 +65,7 @@ class StoreMeta:
     classes: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
     source: Mapping[str, Any] = field(default_factory=dict)
+    features: int = 0
 
 
 class Split:
@@ -76,7 +79,7 @@ class Split:
 
     def __init__(self, path: Path, meta: StoreMeta) -> None:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        self._shape = (meta.image_size, meta.image_size, 3)
+        self._shape = (2 * meta.features,) if meta.features else (meta.image_size, meta.image_size, 3)
         self._images = [_bytes_view(chunk) for chunk in table["image"].chunks]  # zero-copy
         self._starts = np.cumsum([0, *(len(view) for view in self._images)])
         self._ids = table["id"]
@@ -100,7 +103,7 @@ class Split:
             rows: Indices, shape (n,).
 
         Returns:
-            uint8, shape (n, side, side, 3).
+            uint8, shape (n, side, side, 3); of a store of features, shape (n, 2 * features).
         """
         images = np.empty((len(rows), int(np.prod(self._shape))), dtype=np.uint8)
         batch = np.searchsorted(self._starts, rows, side="right") - 1
@@ -189,6 +192,7 @@ def read_store(path: Path) -> Store:
         if content.get("format") != FORMAT:
             found = content.get("format")
             raise UserError(f"{path / META} has format {found!r}; this gaptune reads {FORMAT}")
+        content.setdefault("features", 0)  # stores that were built before there were any
         fields = {name: content[name] for name in StoreMeta.__dataclass_fields__}
         fields["splits"] = {name: SplitMeta(**split) for name, split in fields["splits"].items()}
         fields |= {name: tuple(fields[name]) for name in ("vocabulary", "classes", "prompts")}
@@ -218,22 +222,24 @@ class StoreWriter:
         out: The store's folder; it must not exist.
         image_size: Side of the images.
         context_length: Token ids per caption.
+        features: Width of the features that stand in place of images and tokens; 0 for images and tokens.
 
     Raises:
         UserError: ``out`` exists.
     """
 
-    def __init__(self, out: Path, image_size: int, context_length: int) -> None:
+    def __init__(self, out: Path, image_size: int, context_length: int, *, features: int = 0) -> None:
         if out.exists():
             raise UserError(f"{out} exists; remove it or give another --out")
         self._out = out
         self._partial = out.with_name(f"{out.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}")
         self._image_size = image_size
         self._context_length = context_length
+        self._features = features
         self._schema = pa.schema(
             {
                 "id": pa.string(),
-                "image": pa.binary(image_size * image_size * 3),
+                "image": pa.binary(2 * features or image_size * image_size * 3),
                 "tokens": pa.list_(pa.binary(2 * context_length)),
                 "captions": pa.list_(pa.string()),
                 "label": pa.int32(),
@@ -297,7 +303,7 @@ class StoreWriter:
         if split not in self._files:
             self._files[split] = pa.ipc.new_file(str(self._partial / f"{split}.arrow"), self._schema)
             self._counts[split], self._rows[split] = [0, 0], []
-        if split == "train":
+        if split == "train" and not self._features:
             self._vocabulary.update(np.unique(tokens).tolist())
         row = (id, image.tobytes(), [ids.tobytes() for ids in tokens], list(captions), label)
         self._rows[split].append(row)
@@ -347,6 +353,7 @@ class StoreWriter:
             classes=tuple(classes),
             prompts=tuple(prompts),
             source=dict(source),
+            features=self._features,
         )
         with (self._partial / META).open("w", encoding="utf-8") as file:
             json.dump({"format": FORMAT, **asdict(meta)}, file, indent=1, ensure_ascii=False)

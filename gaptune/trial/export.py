@@ -13,7 +13,7 @@ import torch
 from gaptune.config import TrialConfig
 from gaptune.data import Store
 from gaptune.errors import UserError
-from gaptune.models import PRESETS
+from gaptune.models import HEADS, PRESETS
 from gaptune.trial.model import CLIP_VOCABULARY, MEAN, STD, Clip
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "open_clip_config.json", "open_clip_model.safetensors", "README.md"
@@ -36,10 +36,12 @@ def export_model(
         out: The folder to make.
 
     Raises:
-        UserError: ``out`` exists.
+        UserError: ``out`` exists, or the model is two linear heads on stored features.
     """
     from safetensors.torch import save_file
 
+    if config.model.name == HEADS:
+        raise UserError("two linear heads on stored features are no model of open_clip: there are no towers to export")
     if out.exists():
         raise UserError(f"{out} exists; remove it or give another --out")
     model = Clip(config.model, store.meta)

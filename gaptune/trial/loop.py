@@ -20,8 +20,8 @@ from gaptune.errors import UserError
 from gaptune.trial.augment import augment
 from gaptune.trial.checkpoint import Checkpoints
 from gaptune.trial.evaluate import Evaluator
+from gaptune.trial.features import make_model
 from gaptune.trial.loss import NonFinite, clip_loss
-from gaptune.trial.model import Clip
 from gaptune.trial.optim import lr_factor, make_optimizer, set_lr
 from gaptune.trial.streams import generator, global_seed
 from gaptune.trial.swap import swap, swaps_at
@@ -93,7 +93,7 @@ class _Trial:
         self._steps = self._per_epoch * config.training.epochs
         self._identity = _identity(config, store)
         with global_seed(config.seed, self._device):
-            model = Clip(config.model, store.meta)
+            model = make_model(config.model, store.meta)
         self.model = model.to(self._device).to(memory_format=torch.channels_last).train()
         self.scale = LogitScale(config.temperature).to(self._device)
         self.optimizer = make_optimizer(self.model, self.scale.nu, config)

@@ -1,0 +1,87 @@
+"""Features of frozen towers in a store, and two linear heads trained on them."""
+
+import numpy as np
+import pytest
+import torch
+
+from gaptune.config import Model, TrialConfig
+from gaptune.data import open_store
+from gaptune.data.info import describe
+from gaptune.errors import UserError
+from gaptune.trial import train
+from gaptune.trial.export import export_model
+from gaptune.trial.features import build_features, make_model
+from gaptune.trial.model import Clip
+from gaptune.trial.streams import global_seed
+
+
+@pytest.fixture(scope="module")
+def built(small_store, tmp_path_factory):
+    out = tmp_path_factory.mktemp("features") / "f"
+    build_features(Model(), open_store(small_store), seed=3, out=out, progress=lambda done, total: None)
+    return open_store(out)
+
+
+def config(store, **changes):
+    training = {"epochs": 2, "batch_size": 64}
+    return TrialConfig.model_validate(
+        {"model": {"name": "linear-heads"}, "data": {"store": str(store.path)}, "training": training} | changes
+    )
+
+
+def test_stored_features_are_those_of_the_towers(built, small_store):
+    store = open_store(small_store)
+    with global_seed(3, torch.device("cpu")):
+        clip = Clip(Model(), store.meta).eval()
+    rows = np.array([5, 0, 7])
+    with torch.no_grad():
+        images = clip.image_features(clip.pixels(torch.from_numpy(store.split("val").gather(rows))))
+        texts = clip.text_features(torch.from_numpy(store.split("val").tokens[:4].astype(np.int64)))
+    split = built.split("val")
+    np.testing.assert_allclose(split.gather(rows).view(np.float16), images.numpy(), atol=1e-3)
+    np.testing.assert_allclose(split.tokens[:4].view(np.float16), texts.numpy(), atol=1e-3)
+    assert split.captions(0) == store.split("val").captions(0)
+    assert ("features", "64 per image and caption") in describe(built)
+    built.verify()
+
+
+def test_heads_read_back_the_very_features(built):
+    model = make_model(Model(name="linear-heads"), built.meta)
+    split = built.split("train")
+    with torch.no_grad():
+        for head in (model.tower.image, model.tower.text):
+            head.weight.copy_(torch.eye(128, 64))
+        images = model.image_features(model.pixels(torch.from_numpy(split.gather(np.arange(3)))))
+        texts = model.text_features(torch.from_numpy(split.tokens[:3].astype(np.int64)))
+    np.testing.assert_allclose(images[:, :64].numpy(), split.gather(np.arange(3)).view(np.float16), atol=1e-3)
+    np.testing.assert_allclose(texts[:, :64].numpy(), split.tokens[:3].view(np.float16), atol=1e-3)
+
+
+def test_heads_learn_and_a_training_goes_on_from_its_checkpoint_to_the_bit(built, tmp_path):
+    long = config(built, training={"epochs": 4, "batch_size": 64}, optimizer={"lr": 1e-2})
+    whole = list(train(long, built, checkpoints=tmp_path / "a"))
+    assert whole[-1].metrics["train/loss"] < whole[0].metrics["train/loss"]
+    started = train(long, built, checkpoints=tmp_path / "b")
+    next(started)
+    next(started)
+    del started
+    resumed = list(train(long, built, checkpoints=tmp_path / "b"))
+    assert resumed[-1].metrics["retrieval/mean_r1"] == whole[-1].metrics["retrieval/mean_r1"]
+    assert resumed[-1].metrics["train/loss"] == whole[-1].metrics["train/loss"]
+
+
+def test_what_does_not_fit_is_refused(built, small_store, tmp_path):
+    with pytest.raises(UserError, match="trains on features"):
+        make_model(Model(name="linear-heads"), open_store(small_store).meta)
+    with pytest.raises(UserError, match="store of features, on which only model linear-heads"):
+        make_model(Model(), built.meta)
+    with pytest.raises(UserError, match="holds features already"):
+        build_features(Model(), built, seed=0, out=tmp_path / "x", progress=lambda done, total: None)
+    with pytest.raises(UserError, match="no towers to export"):
+        export_model(config(built), built, {"model": {}}, beta=10.0, card="", out=tmp_path / "y")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_weights_make_another_store(built, small_store, tmp_path):
+    other = build_features(Model(), open_store(small_store), seed=4, out=tmp_path / "o", progress=lambda *done: None)
+    assert other.meta.content_hash != built.meta.content_hash
