@@ -5,22 +5,37 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gaptune.metrics.classify import class_embeddings, linear_probe, zero_shot
+from gaptune.metrics.bootstrap import bootstrap_interval
+from gaptune.metrics.classify import (
+    class_embeddings,
+    knn_accuracy,
+    linear_probe,
+    probe_with_selection,
+    zero_shot,
+    zero_shot_topk,
+)
 from gaptune.metrics.geometry import alignment, gap, margin_and_mismatched
-from gaptune.metrics.retrieval import recalls
+from gaptune.metrics.pairs import pair_accuracy
+from gaptune.metrics.retrieval import recall_hits, recalls
 from gaptune.metrics.uniformity import w2, wang_isola
 
 __all__ = [
     "alignment",
+    "bootstrap_interval",
     "class_embeddings",
     "gap",
+    "knn_accuracy",
     "linear_probe",
     "margin_and_mismatched",
+    "pair_accuracy",
+    "probe_with_selection",
+    "recall_hits",
     "recalls",
     "score_pairs",
     "w2",
     "wang_isola",
     "zero_shot",
+    "zero_shot_topk",
 ]
 
 

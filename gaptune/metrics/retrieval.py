@@ -30,6 +30,31 @@ def recalls(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, float]:
     Raises:
         ValueError: The shapes do not match, or an image has no text, or a text no image.
     """
+    texts_ahead, images_ahead = _rivals_ahead(images, texts, owner)
+    scores: dict[str, float] = {}
+    for k in _KS:
+        i2t = float((texts_ahead < k).double().mean())
+        t2i = float((images_ahead < k).double().mean())
+        scores[f"retrieval/i2t_r{k}"] = i2t
+        scores[f"retrieval/t2i_r{k}"] = t2i
+        scores[f"retrieval/mean_r{k}"] = (i2t + t2i) / 2
+    return scores
+
+
+def recall_hits(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, Tensor]:
+    """The recalls of both directions query by query: arguments and errors are those of ``recalls``.
+
+    Returns:
+        ``retrieval_i2t_r1`` … ``retrieval_t2i_r10``, each of shape (n,) or (m,), float64 on the CPU, with the recall
+        as its mean.
+    """
+    texts_ahead, images_ahead = _rivals_ahead(images, texts, owner)
+    ways = {"i2t": texts_ahead.cpu(), "t2i": images_ahead.cpu()}
+    return {f"retrieval_{way}_r{k}": (ahead < k).double() for way, ahead in ways.items() for k in _KS}
+
+
+def _rivals_ahead(images: Tensor, texts: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
+    """How many wrong ones are at least as near as the best right one: of each image (n,), and of each text (m,)."""
     fits = images.ndim == texts.ndim == 2 and images.shape[1] == texts.shape[1] and owner.shape == texts.shape[:1]
     if not fits or len(images) == 0:
         shapes = tuple(images.shape), tuple(texts.shape), tuple(owner.shape)
@@ -48,14 +73,7 @@ def recalls(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, float]:
     for rows in _blocks(texts):
         cosine = texts[rows] @ images.T
         images_ahead.append((cosine >= cosine.gather(1, owner[rows, None])).sum(1) - 1)
-    scores: dict[str, float] = {}
-    for k in _KS:
-        i2t = float((torch.cat(texts_ahead) < k).double().mean())
-        t2i = float((torch.cat(images_ahead) < k).double().mean())
-        scores[f"retrieval/i2t_r{k}"] = i2t
-        scores[f"retrieval/t2i_r{k}"] = t2i
-        scores[f"retrieval/mean_r{k}"] = (i2t + t2i) / 2
-    return scores
+    return torch.cat(texts_ahead), torch.cat(images_ahead)
 
 
 def _blocks(features: Tensor) -> tuple[Tensor, ...]:
