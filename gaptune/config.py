@@ -1,6 +1,6 @@
 """What a trial and a sweep are made of, as typed schemas with their defaults and bounds.
 
-A *knob* is a leaf of ``TrialConfig`` outside ``model``, ``data`` and ``device``, addressed by its dotted path
+A *knob* is a leaf of ``TrialConfig`` outside ``NOT_KNOBS`` (``model``, ``data`` …), addressed by its dotted path
 (``temperature.tau_end``). Which source wins, from weakest to strongest: the defaults here, the sweep's YAML,
 the method (``gaptune.methods``), the knobs that were suggested or given by ``--set``.
 """
@@ -12,10 +12,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from gaptune.errors import UserError, did_you_mean
-from gaptune.scores import SCORES
+from gaptune.scores import MEASURES, SCORES, Score, Task, find_score, measures_of
 from gaptune.yamlfile import Document, explain, read_yaml, validate
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -23,9 +32,17 @@ Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
 def _known_metric(name: str) -> str:
-    if name not in SCORES:
-        raise ValueError(f"no metric is called {name!r}{did_you_mean(name, SCORES)}")
+    if find_score(name) is None:
+        group, _, measure = name.partition("/")
+        of_evaluations = [f"{group}/{each}" for each in MEASURES] if measure else []
+        raise ValueError(f"no metric is called {name!r}{did_you_mean(name, [*SCORES, *of_evaluations])}")
     return name
+
+
+def _score(name: str) -> Score:
+    score = find_score(name)
+    assert score is not None  # names are checked when they are read
+    return score
 
 
 MetricName = Annotated[str, AfterValidator(_known_metric)]
@@ -177,6 +194,53 @@ class Augment(_Schema):
     flip: bool = False
 
 
+class Evaluation(_Schema):
+    """Further data on which a training is evaluated.
+
+    Attributes:
+        name: Stands before its scores: ``cifar10`` gives ``cifar10/zeroshot_top1``.
+        data: A store, or a data set by its kind and place, such as ``cifar10:PATH``.
+        tasks: ``zeroshot``, ``probe`` and ``knn`` need labels, ``retrieval`` and ``pairs`` captions.
+        when: After each ``epoch``, or once at the ``end``.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    data: str
+    tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
+    when: Literal["epoch", "end"] = "end"
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _frozen(cls, entries: Any) -> Any:
+        return _tuple(entries)
+
+    @field_validator("name")
+    @classmethod
+    def _own_group(cls, name: str) -> str:
+        if name in {score.partition("/")[0] for score in SCORES}:
+            raise ValueError(f"{name!r} stands before gaptune's own metrics; give another name")
+        return name
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of its scores."""
+        return tuple(f"{self.name}/{measure}" for measure in measures_of(self.tasks))
+
+
+def _tuple(entries: Any) -> Any:
+    return tuple(entries) if isinstance(entries, list) else entries  # YAML has no tuples
+
+
+def _distinct_names(evaluations: tuple[Evaluation, ...]) -> tuple[Evaluation, ...]:
+    names = [evaluation.name for evaluation in evaluations]
+    if len(set(names)) < len(names):
+        raise ValueError("a name stands twice")
+    return evaluations
+
+
+Evaluations = Annotated[tuple[Evaluation, ...], BeforeValidator(_tuple), AfterValidator(_distinct_names)]
+
+
 class TrialConfig(_Schema):
     """One training, completely described.
 
@@ -190,6 +254,7 @@ class TrialConfig(_Schema):
         augment: Augmentation.
         seed: Decides initial weights, order of batches, captions, augmentation and swaps.
         device: ``auto`` for CUDA when there is one, else the CPU.
+        evaluate: Further data on which it is evaluated.
     """
 
     model: Model = Model()
@@ -201,6 +266,7 @@ class TrialConfig(_Schema):
     augment: Augment = Augment()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    evaluate: Evaluations = ()
 
 
 class Objective(_Schema):
@@ -220,7 +286,7 @@ class Objective(_Schema):
 
     @model_validator(mode="after")
     def _ordered(self) -> Objective:
-        if SCORES[self.metric].direction == "none" and self.direction is None:
+        if _score(self.metric).direction == "none" and self.direction is None:
             raise ValueError(f"{self.metric} has no better side of its own; say direction: max or min")
         if self.reference == self.ideal or self.maximize != (self.ideal > self.reference):
             side = "above" if self.maximize else "below"
@@ -230,7 +296,7 @@ class Objective(_Schema):
     @property
     def maximize(self) -> bool:
         """Whether larger is better."""
-        return (self.direction or SCORES[self.metric].direction) == "max"
+        return (self.direction or _score(self.metric).direction) == "max"
 
 
 class Constraint(_Schema):
@@ -333,6 +399,7 @@ class SweepConfig(_Schema):
     augment: Augment = Augment()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    evaluate: Evaluations = ()
     objectives: Annotated[tuple[Objective, ...], Field(min_length=2, max_length=4)]
     constraints: tuple[Constraint, ...] = ()
     search: Search = Search()
@@ -343,7 +410,7 @@ class SweepConfig(_Schema):
     @field_validator("objectives", "constraints", mode="before")
     @classmethod
     def _frozen(cls, entries: Any) -> Any:
-        return tuple(entries) if isinstance(entries, list) else entries  # YAML has no tuples
+        return _tuple(entries)
 
     @field_validator("objectives")
     @classmethod
@@ -352,6 +419,20 @@ class SweepConfig(_Schema):
         if len(set(names)) < len(names):
             raise ValueError("a metric stands twice")
         return objectives
+
+    @model_validator(mode="after")
+    def _measured(self) -> SweepConfig:
+        """Metrics of evaluations are asked for only where they are there, and in time."""
+        when = {metric: evaluation.when for evaluation in self.evaluate for metric in evaluation.metrics}
+        asked = [objective.metric for objective in self.objectives] + [bound.metric for bound in self.constraints]
+        for metric in asked:
+            if metric in SCORES:
+                continue
+            if metric not in when:
+                raise ValueError(f"{metric} is not measured: no entry of evaluate gives it{did_you_mean(metric, when)}")
+            if when[metric] == "end" and self.early_stopping.rule != "none":
+                raise ValueError(f"{metric} is known at the end only, too late for early stopping; say when: epoch")
+        return self
 
     def trial(self, knobs: Mapping[str, Any]) -> TrialConfig:
         """The full configuration of a trial with some knobs set.
@@ -366,7 +447,7 @@ class SweepConfig(_Schema):
         return with_knobs(TrialConfig.model_construct(**base), knobs)
 
 
-NOT_KNOBS = ("model", "data", "device")
+NOT_KNOBS = ("model", "data", "device", "evaluate")
 
 
 def knob_fields() -> dict[str, Any]:

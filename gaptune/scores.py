@@ -1,15 +1,19 @@
 """The one table of everything that gaptune measures: name, unit, direction, source.
 
 Whatever is reported by a trial, written to the ledger and shown in MLflow has its row here. Names are
-``group/name``, which MLflow accepts and shows as groups.
+``group/name``, which MLflow accepts and shows as groups. What a trial is evaluated on besides its own data is named by
+the evaluation (``cifar10/zeroshot_top1``), with the row of its measure.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Direction = Literal["max", "min", "none"]
+Task = Literal["zeroshot", "probe", "knn", "retrieval", "pairs"]
+"""What a model can be evaluated by; the first part of a measure's name."""
 
 
 @dataclass(frozen=True)
@@ -89,3 +93,35 @@ SCORES: dict[str, Score] = {
         Score("time/samples_per_s", "1/s", "none", "training pairs per second", "perf_counter"),
     )
 }
+
+MEASURES: dict[str, Score] = {
+    score.name: score
+    for score in (
+        Score("zeroshot_top1", "share", "max", "top-1 by class prompts, all images alike", f"{_CLIP}; clip_benchmark"),
+        Score("zeroshot_top5", "share", "max", "the right class among the best 5", f"{_CLIP}; clip_benchmark"),
+        Score("zeroshot_mean_recall", "share", "max", "top-1 by class prompts, all classes alike", "clip_benchmark"),
+        Score("probe_top1", "share", "max", "logistic regression, C chosen on held-out features", f"{_CLIP}, A.3"),
+        Score("knn_top1", "share", "max", "20 nearest neighbors by cosine", "Wu et al. 2018, arXiv 1805.01978"),
+        *(
+            replace(score, name=score.name.replace("/", "_"))
+            for score in _RECALLS
+            if not score.name.startswith("retrieval/mean")
+        ),
+        Score("pairs_accuracy", "share", "max", "pairs told apart by both captions", "Tong et al. 2024 (MMVP-VLM)"),
+    )
+}
+"""What an evaluation on further data measures, by the second part of the name."""
+
+
+def measures_of(tasks: Iterable[Task]) -> tuple[str, ...]:
+    """The names in ``MEASURES`` that some tasks give."""
+    wanted = set(tasks)
+    return tuple(name for name in MEASURES if name.partition("_")[0] in wanted)
+
+
+def find_score(name: str) -> Score | None:
+    """The row of a name: of ``SCORES``, or of a measure after the name of an evaluation; None where there is none."""
+    group, _, measure = name.partition("/")
+    if name in SCORES or not group or measure not in MEASURES:
+        return SCORES.get(name)
+    return replace(MEASURES[measure], name=name)

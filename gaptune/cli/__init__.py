@@ -8,6 +8,7 @@ import click
 
 from gaptune import __version__
 from gaptune.cli.data import data
+from gaptune.cli.evaluate import evaluate
 from gaptune.cli.figures import figures
 from gaptune.cli.look import space, ui
 from gaptune.cli.model import model
@@ -45,6 +46,7 @@ for command in (
     figures,
     theory,
     train,
+    evaluate,
     data,
     model,
     space,

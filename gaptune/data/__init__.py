@@ -9,7 +9,7 @@ from gaptune.data.scenes import open_scenes
 from gaptune.data.store import Split, Store, StoreMeta, StoreWriter, read_store
 from gaptune.remote import is_url
 
-__all__ = ["Split", "Store", "StoreMeta", "StoreWriter", "open_store"]
+__all__ = ["Split", "Store", "StoreMeta", "StoreWriter", "check_reference", "open_store"]
 
 IMAGE_SIZE, CONTEXT_LENGTH = 224, 77
 """Of stores that are built on first use, unless others are asked for."""
@@ -33,8 +33,26 @@ def open_store(reference: str | Path, *, image_size: int | None = None, context_
         return open_scenes()
     if is_url(named):
         return fetch_store(named)
-    if ":" in named and not Path(named).exists():
+    if _is_source(named):
         from gaptune.data.cached import open_built  # pillow, and a builder that most processes never need
 
         return open_built(named, image_size or IMAGE_SIZE, context_length or CONTEXT_LENGTH)
     return read_store(Path(reference))
+
+
+def check_reference(reference: str) -> None:
+    """Checks that a data store or a data set is there, without building anything of it.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    if _is_source(reference) and not is_url(reference):
+        from gaptune.data.sources import find_source
+
+        find_source(reference)
+    else:
+        open_store(reference)
+
+
+def _is_source(named: str) -> bool:
+    return ":" in named and not Path(named).exists()

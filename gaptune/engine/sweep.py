@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from gaptune.config import SweepConfig, flatten
-from gaptune.data import open_store
+from gaptune.data import check_reference, open_store
 from gaptune.display import Display
 from gaptune.engine.backup import Backup, newer_ledger
 from gaptune.errors import UserError
@@ -90,6 +90,8 @@ def prepare(
         raise UserError(
             f"batch_size {sweep.training.batch_size} is more than the {len(store.split('train'))} training images"
         )
+    for evaluation in sweep.evaluate:
+        check_reference(evaluation.data)
     data = {
         "store": sweep.data.store,
         "name": store.meta.name,

@@ -80,9 +80,9 @@ def zero_shot_topk(images: Tensor, class_texts: Tensor, labels: Tensor) -> dict[
         labels: Shape (n,).
 
     Returns:
-        ``zeroshot_top1``, ``zeroshot_mean_recall`` and, of five classes or more, ``zeroshot_top5``: each of shape
-        (n,), float64 on the CPU, with the score as its mean. For the mean recall an image that is right counts n /
-        (classes present · images of its class).
+        ``zeroshot_top1``, ``zeroshot_top5`` (all right where there are five classes or fewer) and
+        ``zeroshot_mean_recall``: each of shape (n,), float64 on the CPU, with the score as its mean. For the mean
+        recall an image that is right counts n / (classes present · images of its class).
 
     Raises:
         ValueError: The shapes do not match.
@@ -91,13 +91,11 @@ def zero_shot_topk(images: Tensor, class_texts: Tensor, labels: Tensor) -> dict[
     labels = labels.cpu()
     right = (ahead == 0).double()
     count = torch.bincount(labels, minlength=len(class_texts)).double()
-    scores = {
+    return {
         "zeroshot_top1": right,
+        "zeroshot_top5": (ahead < 5).double(),
         "zeroshot_mean_recall": right * len(labels) / (count.count_nonzero() * count[labels]),
     }
-    if len(class_texts) >= 5:
-        scores["zeroshot_top5"] = (ahead < 5).double()
-    return scores
 
 
 def probe_with_selection(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> Tensor:

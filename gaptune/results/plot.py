@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from gaptune.ledger import SweepRecord
 from gaptune.results.front import Candidate, Summary, candidates
-from gaptune.scores import SCORES
+from gaptune.scores import find_score
 
 # Okabe and Ito's colors, told apart by color-blind readers; shapes tell methods apart in black and white too.
 _COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#999999")
@@ -84,4 +84,5 @@ def _staircase(axes: Axes, record: SweepRecord, summary: Summary, first: int, se
 def _label(record: SweepRecord, index: int) -> str:
     objective = record.objectives[index]
     better = "higher is better" if objective["maximize"] else "lower is better"
-    return f"{objective['metric']} ({SCORES[objective['metric']].unit}; {better})"
+    score = find_score(objective["metric"])
+    return f"{objective['metric']} ({score.unit + '; ' if score else ''}{better})"

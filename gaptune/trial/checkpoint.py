@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from gaptune.errors import UserError
+
 _KEEP = 2
 _DIGEST = 32  # bytes of SHA-256 that end each file
 
@@ -57,14 +59,34 @@ class Checkpoints:
         A damaged one is named in the log and passed over.
         """
         for path in self._newest_first():
-            content = path.read_bytes()
-            if hashlib.sha256(content[:-_DIGEST]).digest() == content[-_DIGEST:]:
-                state: dict[str, Any] = torch.load(
-                    io.BytesIO(content[:-_DIGEST]), map_location="cpu", weights_only=True
-                )
+            state = _read(path)
+            if state is not None:
                 return state
             log.warning("checkpoint %s is damaged; the one before is used", path)
         return None
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("epoch-*.pt"), reverse=True)
+
+
+def read_checkpoint(place: Path) -> dict[str, Any]:
+    """The state in a checkpoint, or in the newest whole one of a folder.
+
+    Raises:
+        UserError: There is none, or it is damaged.
+    """
+    if not place.exists():
+        raise UserError(f"there is no checkpoint {place}")
+    state = Checkpoints(place).load() if place.is_dir() else _read(place)
+    if state is None:
+        raise UserError(f"{place} {'holds no whole checkpoint' if place.is_dir() else 'is no whole checkpoint'}")
+    return state
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The state in a file; None if it is damaged."""
+    content = path.read_bytes()
+    if hashlib.sha256(content[:-_DIGEST]).digest() != content[-_DIGEST:]:
+        return None
+    state: dict[str, Any] = torch.load(io.BytesIO(content[:-_DIGEST]), map_location="cpu", weights_only=True)
+    return state

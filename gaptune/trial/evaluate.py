@@ -1,13 +1,17 @@
-"""A model's scores on held-out data."""
+"""A model's features of stored data, and its scores on held-out data of the kind that it was trained on."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gaptune.data import Split, Store
-from gaptune.data.tokens import tokenize
+from gaptune.data import Split, Store, StoreMeta
+from gaptune.data.tokens import shorten, tokenize
 from gaptune.errors import UserError
 from gaptune.metrics import class_embeddings, linear_probe, score_pairs, zero_shot
 from gaptune.trial.augment import resize
@@ -32,7 +36,7 @@ class Evaluator:
     def __init__(self, store: Store, device: torch.device, precision: str) -> None:
         self._store = store
         self._device = device
-        self._autocast = precision == "bf16"
+        self._precision = precision
         self._val = store.split("val")
         if len(self._val) < 2:
             raise UserError(f"{store.path} has a single val image; scores of pairs need two")
@@ -46,51 +50,88 @@ class Evaluator:
                     raise UserError(f"{store.path} has images without a label in {name}")
                 self._probes[name] = split, torch.from_numpy(split.labels).to(device)
 
-    @torch.no_grad()
     def __call__(self, model: Clip) -> dict[str, float]:
         """All scores of ``gaptune.scores`` that come from embeddings.
 
         Raises:
             NonFinite: A feature is not finite.
         """
-        was_training = model.training
-        model.eval()
-        try:
-            scores = score_pairs(self._images(model, self._val), self._texts(model, self._val.tokens), self._owner)
+        with evaluating(model):
+            features = Features(model, self._device, self._precision)
+            scores = score_pairs(features.images(self._val), features.texts(self._val.tokens), self._owner)
             if self._probes:
-                scores |= self._classification(model)
-        finally:
-            model.train(was_training)
+                scores |= self._classification(features)
         return scores
 
-    def _classification(self, model: Clip) -> dict[str, float]:
-        meta = self._store.meta
-        prompts = [template.format(name) for name in meta.classes for template in meta.prompts]
-        classes = class_embeddings(self._texts(model, tokenize(prompts, meta.context_length)), len(meta.classes))
+    def _classification(self, features: Features) -> dict[str, float]:
+        classes = features.classes(self._store.meta)
         train, train_labels = self._probes["probe_train"]
         test, test_labels = self._probes["probe_test"]
-        train_images, test_images = self._images(model, train), self._images(model, test)
+        train_images, test_images = features.images(train), features.images(test)
         return {
             "zeroshot/accuracy": zero_shot(test_images, classes, test_labels),
             "probe/accuracy": linear_probe(train_images, train_labels, test_images, test_labels),
         }
 
-    def _images(self, model: Clip, split: Split) -> Tensor:
+
+@contextmanager
+def evaluating(model: Clip) -> Iterator[None]:
+    """A context without gradients in which a model is in its mode for evaluation."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+class Features:
+    """What a model makes of stored images and tokens.
+
+    Args:
+        model: The model.
+        device: Where it is.
+        precision: ``fp32``, or ``bf16`` for autocast.
+    """
+
+    def __init__(self, model: Clip, device: torch.device, precision: str) -> None:
+        self._model = model
+        self._device = device
+        self._autocast = precision == "bf16"
+
+    def images(self, split: Split) -> Tensor:
+        """All images of a split, shape (n, d), L2-normalized.
+
+        Raises:
+            NonFinite: A feature is not finite.
+        """
         parts = []
         for start in range(0, len(split), _BATCH):
             rows = np.arange(start, min(start + _BATCH, len(split)))
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
-                pixels = model.pixels(torch.from_numpy(split.gather(rows)).to(self._device))
-                parts.append(model.image_features(resize(pixels, model.image_size)))
+                pixels = self._model.pixels(torch.from_numpy(split.gather(rows)).to(self._device))
+                parts.append(self._model.image_features(resize(pixels, self._model.image_size)))
         return _finite(torch.cat(parts), "image")
 
-    def _texts(self, model: Clip, tokens: np.ndarray[tuple[int, ...], np.dtype[np.uint16]]) -> Tensor:
+    def texts(self, tokens: npt.NDArray[np.uint16]) -> Tensor:
+        """Texts by their tokens, cut to the model's context; shape (n, d), L2-normalized.
+
+        Raises:
+            NonFinite: A feature is not finite.
+        """
+        tokens = shorten(tokens, self._model.context_length)
         parts = []
         for start in range(0, len(tokens), _BATCH):
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
                 batch = torch.from_numpy(tokens[start : start + _BATCH].astype(np.int64))
-                parts.append(model.text_features(batch.to(self._device)))
+                parts.append(self._model.text_features(batch.to(self._device)))
         return _finite(torch.cat(parts), "text")
+
+    def classes(self, meta: StoreMeta) -> Tensor:
+        """A store's classes by its prompts, shape (classes, d), L2-normalized."""
+        prompts = [template.format(name) for name in meta.classes for template in meta.prompts]
+        return class_embeddings(self.texts(tokenize(prompts, self._model.context_length)), len(meta.classes))
 
 
 def _finite(features: Tensor, kind: str) -> Tensor:

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gaptune.config import TrialConfig
-from gaptune.data import Split, Store
+from gaptune.config import Model, TrialConfig
+from gaptune.data import Split, Store, StoreMeta, open_store
 from gaptune.errors import UserError
 from gaptune.trial.augment import augment
 from gaptune.trial.checkpoint import Checkpoints
@@ -24,8 +24,12 @@ from gaptune.trial.features import make_model
 from gaptune.trial.loss import NonFinite, clip_loss
 from gaptune.trial.optim import lr_factor, make_optimizer, set_lr
 from gaptune.trial.streams import generator, global_seed
+from gaptune.trial.suite import Suite
 from gaptune.trial.swap import swap, swaps_at
 from gaptune.trial.temperature import LogitScale
+
+_REMEMBERED = ("name", "image_size", "context_length", "content_hash", "vocabulary")
+"""What a checkpoint holds of its training data's ``StoreMeta``, for its model to be built without them."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Report:
     Attributes:
         epoch: Epochs trained, from 1.
         step: Steps trained.
-        metrics: Scores by their names in ``gaptune.scores``, all finite.
+        metrics: Scores by their names in ``gaptune.scores``, those of ``evaluate`` by its names too; all finite.
     """
 
     epoch: int
@@ -84,20 +88,26 @@ class _Trial:
     def __init__(self, config: TrialConfig, store: Store) -> None:
         store.check_trainable()
         self._config = config
-        self._device = torch.device(_device(config.device))
+        self._device = torch.device(pick_device(config.device))
         self._data: Split = store.split("train")
         self._batch = config.training.batch_size
         if self._batch > len(self._data):
             raise UserError(f"batch_size {self._batch} is more than the {len(self._data)} training images")
         self._per_epoch = len(self._data) // self._batch
         self._steps = self._per_epoch * config.training.epochs
-        self._identity = _identity(config, store)
         with global_seed(config.seed, self._device):
             model = make_model(config.model, store.meta)
         self.model = model.to(self._device).to(memory_format=torch.channels_last).train()
         self.scale = LogitScale(config.temperature).to(self._device)
         self.optimizer = make_optimizer(self.model, self.scale.nu, config)
         self._evaluate = Evaluator(store, self._device, config.training.precision)
+        sizes = {"image_size": self.model.image_size, "context_length": self.model.context_length}
+        further = [(each, open_store(each.data, **sizes)) for each in config.evaluate]
+        self._suites = [
+            (each, Suite(data, each.tasks, self._device, config.training.precision)) for each, data in further
+        ]
+        self._store = store
+        self._identity = _identity(config, store, [data for _, data in further])
 
     def epoch(self, epoch: int) -> Report:
         """Trains an epoch (counted from 0) and evaluates."""
@@ -114,6 +124,10 @@ class _Trial:
                 swapped += was_swapped
         trained = time.perf_counter()
         scores = self._evaluate(self.model)
+        for evaluation, suite in self._suites:
+            if evaluation.when == "epoch" or epoch + 1 == self._config.training.epochs:
+                values = suite(self.model)
+                scores |= {f"{evaluation.name}/{name}": float(each.mean()) for name, each in values.items()}
         step = (epoch + 1) * self._per_epoch
         beta = float(self.scale(step / self._steps).detach())
         metrics = {
@@ -178,6 +192,7 @@ class _Trial:
         """All that a training needs to go on, after a report."""
         return {
             "config": self._identity,
+            "data": {name: getattr(self._store.meta, name) for name in _REMEMBERED},
             "report": asdict(report),
             "model": self.model.tower.state_dict(),
             "scale": self.scale.state_dict(),
@@ -194,7 +209,26 @@ class _Trial:
         return int(state["report"]["epoch"])
 
 
-def _device(wanted: str) -> str:
+def trained_model(state: dict[str, Any], device: str = "auto") -> tuple[Clip, str]:
+    """The model in a checkpoint's state, on its device, and the precision that it was trained in.
+
+    Raises:
+        UserError: It is no checkpoint of a training, or one of an older gaptune; or there is no such device.
+    """
+    if not {"config", "data", "model"} <= state.keys():
+        raise UserError("the checkpoint does not say what its model was trained on: an older gaptune wrote it")
+    config = json.loads(state["config"])
+    model = Clip(Model.model_validate(config["model"]), StoreMeta(**state["data"], splits={}))
+    model.tower.load_state_dict(state["model"])
+    return model.to(pick_device(device)).to(memory_format=torch.channels_last), config["training"]["precision"]
+
+
+def pick_device(wanted: str) -> str:
+    """A device by what a configuration says, which may be ``auto``.
+
+    Raises:
+        UserError: There is no such device.
+    """
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():
@@ -202,7 +236,8 @@ def _device(wanted: str) -> str:
     return wanted
 
 
-def _identity(config: TrialConfig, store: Store) -> str:
+def _identity(config: TrialConfig, store: Store, further: list[Store]) -> str:
     """What must be the same for a checkpoint to fit: everything but where it runs and where the data lie."""
-    knobs = config.model_dump(exclude={"device": True, "data": True})
-    return json.dumps({**knobs, "data": store.meta.content_hash}, sort_keys=True)
+    knobs = config.model_dump(exclude={"device": True, "data": True, "evaluate": {"__all__": {"data"}}})
+    hashes = {"data": store.meta.content_hash, "further": [data.meta.content_hash for data in further]}
+    return json.dumps({**knobs, **hashes}, sort_keys=True)

@@ -66,6 +66,10 @@ class Clip(nn.Module):
         scaled = images.permute(0, 3, 1, 2).float().div_(255.0)
         return scaled.sub_(self._mean).div_(self._std)
 
+    def unknown(self, tokens: Tensor) -> Tensor:
+        """Which tokens, of any shape, the model has no row for: a small vocabulary is that of its training data."""
+        return (tokens != 0) & (self._lookup[tokens.long()] == 0)
+
     def image_features(self, pixels: Tensor) -> Tensor:
         """L2-normalized features, shape (n, d), of images as ``pixels`` gives them, at the model's size."""
         features = self.tower.encode_image(pixels.contiguous(memory_format=torch.channels_last))

@@ -1,0 +1,71 @@
+"""``gaptune eval``: a trained model on further data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast, get_args
+
+import click
+
+from gaptune.errors import UserError, did_you_mean
+from gaptune.scores import Task
+
+
+@click.command("eval")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    "reference",
+    metavar="REF",
+    required=True,
+    help="A store, `scenes`, or a data set by kind and place: cifar10:PATH, imagefolder:PATH.",
+)
+@click.option(
+    "--tasks", metavar="TASKS", help=f"Of {','.join(get_args(Task))}; default: what the data allow but pairs."
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, threads: int, as_json: bool) -> None:
+    """Evaluate a trial's CHECKPOINT (a file, or a folder's newest) on other data.
+
+    Each score comes with its 95 % bootstrap interval over the test examples.
+    """
+    wanted = None if tasks is None else _tasks(tasks)
+    import json
+
+    import torch
+
+    from gaptune.data import open_store
+    from gaptune.metrics import bootstrap_interval
+    from gaptune.trial import NonFinite
+    from gaptune.trial.checkpoint import read_checkpoint
+    from gaptune.trial.loop import pick_device, trained_model
+    from gaptune.trial.suite import Suite, allowed_tasks
+
+    torch.set_num_threads(threads)
+    model, precision = trained_model(read_checkpoint(checkpoint), device)
+    store = open_store(reference, image_size=model.image_size, context_length=model.context_length)
+    chosen = wanted or allowed_tasks(store)
+    if not chosen:
+        raise UserError(f"{reference} has neither labels nor captions to be evaluated by")
+    try:
+        values = Suite(store, chosen, torch.device(pick_device(device)), precision)(model)
+    except NonFinite as fault:
+        raise UserError(f"{checkpoint} is of no use: {fault}") from None
+    scores = {name: (float(each.mean()), *bootstrap_interval(each), len(each)) for name, each in values.items()}
+    if as_json:
+        named = {name: dict(zip(("score", "low", "high", "n"), row, strict=True)) for name, row in scores.items()}
+        click.echo(json.dumps({"checkpoint": str(checkpoint), "data": reference, "scores": named}, indent=1))
+        return
+    click.echo(f"{'':<22}{'score':>7}  {'95 % interval':<18}examples")
+    for name, (score, low, high, n) in scores.items():
+        click.echo(f"{name:<22}{score:7.4f}  {low:.4f} to {high:.4f}  {n:>8}")
+
+
+def _tasks(text: str) -> tuple[Task, ...]:
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in get_args(Task):
+            raise UserError(f"--tasks: no task is called {name!r}{did_you_mean(name, get_args(Task))}")
+    return tuple(cast(Task, name) for name in dict.fromkeys(names))
