@@ -477,7 +477,7 @@ def with_knobs(config: TrialConfig, knobs: Mapping[str, Any]) -> TrialConfig:
     known = {
         *knob_fields(),
         *(f"{group}.{leaf}" for group in ("model", "data") for leaf in tree[group]),
-        "device",
+        *("device", "evaluate"),
     }
     for path, value in knobs.items():
         if path not in known:

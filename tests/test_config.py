@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gaptune.config import SweepConfig, TrialConfig, flatten, knob_fields, load_sweep_config, with_knobs
+from gaptune.config import NOT_KNOBS, SweepConfig, TrialConfig, flatten, knob_fields, load_sweep_config, with_knobs
 from gaptune.errors import UserError
 
 OBJECTIVES = """\
@@ -181,7 +181,7 @@ def test_bad_sweep_is_one_line_that_says_where_and_what(tmp_path: Path, text: st
 
 def test_knobs_are_all_leaves_but_those_of_the_sweep() -> None:
     leaves = flatten(TrialConfig())
-    outside = {name for name in leaves if name.split(".")[0] in ("model", "data", "device")}
+    outside = {name for name in leaves if name.split(".")[0] in NOT_KNOBS}
     assert set(knob_fields()) == set(leaves) - outside
     assert {name: field.default for name, field in knob_fields().items()} == {
         name: leaves[name] for name in knob_fields()
@@ -261,3 +261,50 @@ def test_configurations_do_not_change() -> None:
 def test_sweep_survives_json(tmp_path: Path) -> None:
     sweep = load_sweep_config(write(tmp_path, OBJECTIVES))
     assert SweepConfig.model_validate_json(sweep.model_dump_json()) == sweep
+
+
+# --- evaluations ---
+
+EVALUATE = "evaluate:\n  - {name: cifar10, data: 'cifar10:/data', tasks: [zeroshot, knn], when: epoch}\n"
+TOP1 = """\
+objectives:
+  - {metric: geometry/gap, reference: 1.0, ideal: 0.0}
+  - {metric: cifar10/zeroshot_top1, reference: 0.1, ideal: 1.0}
+"""
+
+
+def test_a_sweep_may_search_for_what_it_evaluates(tmp_path: Path) -> None:
+    constraint = "constraints: [{metric: cifar10/knn_top1, min: 0.2}]\nearly_stopping: {rule: halving}\n"
+    sweep = load_sweep_config(write(tmp_path, TOP1 + EVALUATE + constraint))
+    assert sweep.objectives[1].maximize
+    assert sweep.trial({"seed": 3}).evaluate == sweep.evaluate
+    assert sweep.evaluate[0].metrics == (
+        "cifar10/zeroshot_top1",
+        "cifar10/zeroshot_top5",
+        "cifar10/zeroshot_mean_recall",
+        "cifar10/knn_top1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "gist"),
+    [
+        (TOP1, "cifar10/zeroshot_top1 is not measured: no entry of evaluate gives it"),
+        (TOP1.replace("top1", "top2"), "no metric is called 'cifar10/zeroshot_top2'.*did you mean"),
+        (TOP1 + EVALUATE.replace("zeroshot, ", ""), "cifar10/zeroshot_top1 is not measured"),
+        (TOP1.replace("cifar10", "cifar") + EVALUATE, "did you mean 'cifar10/zeroshot_top1'"),
+        (
+            TOP1 + EVALUATE.replace("epoch", "end") + "early_stopping: {rule: halving}\n",
+            "too late for early stopping; say when: epoch",
+        ),
+        (OBJECTIVES + EVALUATE + "constraints: [{metric: cifar10/probe_top1, min: 0}]", "is not measured"),
+        (OBJECTIVES + EVALUATE + EVALUATE.splitlines()[1], "a name stands twice"),
+        (OBJECTIVES + EVALUATE.replace("name: cifar10", "name: geometry"), "gaptune's own metrics"),
+        (OBJECTIVES + EVALUATE.replace("name: cifar10", "name: a/b"), "evaluate.0.name"),
+        (OBJECTIVES + EVALUATE.replace("knn", "knm"), "evaluate.0.tasks.1.*did you mean 'knn'"),
+        (OBJECTIVES + EVALUATE.replace("zeroshot, knn", ""), "evaluate.0.tasks.*at least 1 item"),
+    ],
+)
+def test_evaluations_that_cannot_work_are_refused(tmp_path: Path, text: str, gist: str) -> None:
+    with pytest.raises(UserError, match=gist):
+        load_sweep_config(write(tmp_path, text))
