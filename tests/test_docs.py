@@ -6,12 +6,12 @@ import pytest
 
 from gaptune.config import knob_fields
 from gaptune.methods import METHODS
-from gaptune.scores import SCORES
+from gaptune.scores import MEASURES, SCORES
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.parametrize("score", SCORES.values(), ids=lambda score: score.name)
+@pytest.mark.parametrize("score", [*SCORES.values(), *MEASURES.values()], ids=lambda score: score.name)
 def test_every_metric_has_its_row(score):
     row = f"| `{score.name}` | {score.unit} | {score.direction} | {score.meaning} | {score.source} |"
     assert row in (ROOT / "docs/metrics.md").read_text()

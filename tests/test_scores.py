@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from gaptune.scores import SCORES, Score
+from gaptune.scores import MEASURES, SCORES, Score, find_score
 
 
 def test_table_is_keyed_by_name() -> None:
@@ -35,3 +35,14 @@ def test_names_are_taken_once_by_group() -> None:
     groups = {name.split("/")[0] for name in SCORES}
     assert not groups & set(SCORES)
     assert len({name.lower() for name in SCORES}) == len(SCORES)
+
+
+def test_a_measure_is_found_after_any_evaluations_name() -> None:
+    for name, measure in MEASURES.items():
+        found = find_score(f"flowers/{name}")
+        assert found is not None
+        assert (found.name, found.direction, found.unit) == (f"flowers/{name}", measure.direction, measure.unit)
+    assert [find_score(name) for name in ("zeroshot_top1", "/zeroshot_top1", "a/zeroshot", "a/b/zeroshot_top1")] == (
+        [None] * 4
+    )
+    assert all(find_score(name) is score for name, score in SCORES.items())
