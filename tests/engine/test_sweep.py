@@ -132,7 +132,7 @@ def test_batches_larger_than_the_data_are_refused_before_anything_starts(tmp_pat
 def test_evaluation_data_that_are_not_there_are_refused_before_anything_starts(tmp_path, small_store):
     more = f"evaluate: [{{name: cifar10, data: 'cifar10:{tmp_path}/none', tasks: [zeroshot]}}]\n"
     space, config = write_yaml(tmp_path, small_store, more=more)
-    with pytest.raises(UserError, match="there is no CIFAR-10 at .*none"):
+    with pytest.raises(UserError, match=r"there is no CIFAR-10 at .*none"):
         prepare(load_space(space), load_sweep_config(config), name="b", results=tmp_path, now=0.0)
     assert not (tmp_path / "b").exists()
 
