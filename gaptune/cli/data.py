@@ -92,6 +92,65 @@ def imagefolder(folder: str, **options: Any) -> None:
 
 
 @build.command()
+@click.argument("shards", metavar="[SPLIT=]SHARDS...", nargs=-1, required=True)
+@_store_options
+def webdataset(shards: tuple[str, ...], **options: Any) -> None:
+    """From tar files such as 'shards/{00000..00012}.tar', or a folder with train/*.tar and test/*.tar."""
+    from gaptune.data.sources import WebDataset
+
+    _build(WebDataset.at(*shards), options)
+
+
+def _table_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Where a table is, and what its columns are called."""
+    for option in reversed(
+        [
+            click.argument("files", metavar="[SPLIT=]FILE...", nargs=-1, required=True),
+            click.option("--image", default="filepath", show_default=True, help="Column of paths, or of image bytes."),
+            click.option(
+                "--caption",
+                "captions",
+                default=("title",),
+                show_default=True,
+                multiple=True,
+                help="Column of captions; may be given several times.",
+            ),
+            click.option("--id", help="Column of names; default: the path, or the number of the row."),
+            click.option("--split", help="Column that says the split."),
+            click.option("--label", help="Column of class names, or of indices into classnames.txt."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@build.command()
+@_table_options
+@_store_options
+def csv(**options: Any) -> None:
+    """From CSV files with a header, separated by commas or tabs; paths are relative to the file."""
+    _build_table("csv", options)
+
+
+@build.command()
+@_table_options
+@_store_options
+def parquet(**options: Any) -> None:
+    """From Parquet files; paths are relative to the file."""
+    _build_table("parquet", options)
+
+
+@build.command()
+@click.argument("folder", metavar="FOLDER")
+@_store_options
+def pairs(folder: str, **options: Any) -> None:
+    """From fine-grained pairs: FOLDER has MMVP-VLM's Questions.csv and images, or pairs.csv."""
+    from gaptune.data.sources import Pairs
+
+    _build(Pairs.at(folder), options)
+
+
+@build.command()
 @click.argument("place", metavar="PATH")
 @click.option("--download", is_flag=True, help="Download CIFAR-10 into the folder PATH first.")
 @_store_options
@@ -136,7 +195,7 @@ def features(store: str, name: str, image_size: int | None, seed: int, out: Path
 @click.argument("store", metavar="STORE")
 @click.option("--verify", is_flag=True, help="Read everything and compare its hash.")
 def info(store: str, verify: bool) -> None:
-    """Say what is in a STORE (a folder, or `scenes`)."""
+    """Say what is in a STORE (a folder, `scenes`, or a kind and a place such as imagefolder:PATH)."""
     from gaptune.data import open_store
     from gaptune.data.info import describe
 
@@ -144,6 +203,13 @@ def info(store: str, verify: bool) -> None:
     if verify:
         opened.verify()
     print_pairs(describe(opened))
+
+
+def _build_table(form: str, options: dict[str, Any]) -> None:
+    from gaptune.data.sources import Columns, Table
+
+    columns = Columns(**{name: options.pop(name) for name in ("image", "captions", "id", "split", "label")})
+    _build(Table.of(form, options.pop("files"), columns), options)
 
 
 def _build(source: Source, options: dict[str, Any]) -> None:

@@ -89,7 +89,7 @@ def build(
                 tokens = tokenize(sample.captions, context_length)
                 tally.truncated += sum(len(encode(caption)) > context_length - 2 for caption in sample.captions)
                 writer.add(target, pixels, sample.captions, tokens, id=sample.id, label=sample.label)
-            _check_share(split, broken, seen, max_broken)
+            _check_share(split, broken, seen, 0.0 if source.in_pairs else max_broken)
             tally.broken[split] = broken
         skipped = [f"{split}/{each}" for split in source.splits for each in tally.broken[split]]
         prompts = [template.format(each) for each in source.classes for template in source.prompts]

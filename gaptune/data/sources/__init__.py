@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from gaptune.data.sources.base import Pixels, Sample, Source, check_split_name
+from gaptune.data.sources.base import Pixels, Sample, Source
 from gaptune.data.sources.cifar10 import Cifar10
 from gaptune.data.sources.coco import Coco
 from gaptune.data.sources.imagefolder import ImageFolder
+from gaptune.data.sources.pairs import Pairs
+from gaptune.data.sources.tables import Columns, Table
+from gaptune.data.sources.webdataset import WebDataset
 from gaptune.errors import UserError, did_you_mean
 
-__all__ = ["KINDS", "Cifar10", "Coco", "ImageFolder", "Pixels", "Sample", "Source", "check_split_name", "find_source"]
+__all__ = [
+    "KINDS",
+    "Cifar10",
+    "Coco",
+    "Columns",
+    "ImageFolder",
+    "Pairs",
+    "Pixels",
+    "Sample",
+    "Source",
+    "Table",
+    "WebDataset",
+    "find_source",
+]
 
-KINDS = ("cifar10", "coco", "imagefolder")
+KINDS = ("cifar10", "coco", "csv", "imagefolder", "pairs", "parquet", "webdataset")
 """What stands before the colon of a name such as ``imagefolder:PATH``."""
 
 
@@ -28,4 +44,10 @@ def find_source(reference: str) -> Source:
             return Coco.at(place)
         case "imagefolder":
             return ImageFolder.at(place)
+        case "csv" | "parquet":
+            return Table.at(kind, place)
+        case "pairs":
+            return Pairs.at(place)
+        case "webdataset":
+            return WebDataset.at(place)
     raise UserError(f"{reference}: no data set is of the kind {kind!r}{did_you_mean(kind, KINDS)}")

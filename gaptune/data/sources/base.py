@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,13 +47,15 @@ class Source(ABC):
         prompts: Templates such as ``a photo of a {}`` for zero-shot classification.
         as_published: Whether it is a benchmark that others report scores on, and so kept whole: no repeated image is
             dropped from it, and nothing is taken from its training part unless asked for.
+        in_pairs: Whether rows 2k and 2k + 1 belong together, so that none may be missing or broken.
     """
 
-    kind: ClassVar[str]
+    kind: str
     splits: tuple[str, ...]
     classes: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
     as_published: bool = False
+    in_pairs: bool = False
 
     @abstractmethod
     def samples(self, split: str) -> Iterator[Sample]:

@@ -7,7 +7,7 @@ import pickle
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Cifar10(Source):
         UserError: There is no CIFAR-10, or a file of it is not what it should be.
     """
 
-    kind: ClassVar[str] = "cifar10"
+    kind = "cifar10"
     splits = tuple(BATCHES)
     prompts = PROMPTS
     as_published = True

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from gaptune.data.sources.base import Sample, Source, check_split_name, existing, storable
 from gaptune.errors import UserError
@@ -36,7 +36,7 @@ class Coco(Source):
         UserError: A file or folder is missing or not what it should be.
     """
 
-    kind: ClassVar[str] = "coco"
+    kind = "coco"
 
     def __init__(self, annotations: Mapping[str, Path], images: Mapping[str, Path]) -> None:
         self._files = _checked(annotations, images)

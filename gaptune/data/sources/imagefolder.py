@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from gaptune.data.sources.base import IMAGES, Sample, Source, existing
 from gaptune.data.sources.labels import read_class_names, read_prompts
@@ -27,7 +27,7 @@ class ImageFolder(Source):
         UserError: It has no classes, or its splits have different ones.
     """
 
-    kind: ClassVar[str] = "imagefolder"
+    kind = "imagefolder"
     as_published = True
 
     def __init__(self, folder: Path) -> None:
