@@ -22,13 +22,14 @@ from gaptune.trial.checkpoint import Checkpoints
 from gaptune.trial.evaluate import Evaluator
 from gaptune.trial.features import make_model
 from gaptune.trial.loss import NonFinite, clip_loss
+from gaptune.trial.model import Clip
 from gaptune.trial.optim import lr_factor, make_optimizer, set_lr
 from gaptune.trial.streams import generator, global_seed
 from gaptune.trial.suite import Suite
 from gaptune.trial.swap import swap, swaps_at
 from gaptune.trial.temperature import LogitScale
 
-_REMEMBERED = ("name", "image_size", "context_length", "content_hash", "vocabulary")
+_REMEMBERED = ("name", "image_size", "context_length", "content_hash", "vocabulary", "features")
 """What a checkpoint holds of its training data's ``StoreMeta``, for its model to be built without them."""
 
 
@@ -218,7 +219,7 @@ def trained_model(state: dict[str, Any], device: str = "auto") -> tuple[Clip, st
     if not {"config", "data", "model"} <= state.keys():
         raise UserError("the checkpoint does not say what its model was trained on: an older gaptune wrote it")
     config = json.loads(state["config"])
-    model = Clip(Model.model_validate(config["model"]), StoreMeta(**state["data"], splits={}))
+    model = make_model(Model.model_validate(config["model"]), StoreMeta(**state["data"], splits={}))
     model.tower.load_state_dict(state["model"])
     return model.to(pick_device(device)).to(memory_format=torch.channels_last), config["training"]["precision"]
 

@@ -68,7 +68,7 @@ class Clip(nn.Module):
 
     def unknown(self, tokens: Tensor) -> Tensor:
         """Which tokens, of any shape, the model has no row for: a small vocabulary is that of its training data."""
-        return (tokens != 0) & (self._lookup[tokens.long()] == 0)
+        return (tokens != 0) & (self.token_rows[tokens.long()] == 0)
 
     def image_features(self, pixels: Tensor) -> Tensor:
         """L2-normalized features, shape (n, d), of images as ``pixels`` gives them, at the model's size."""
