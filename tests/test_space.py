@@ -146,10 +146,15 @@ def test_methods_space_starts_from_every_method_of_the_paper() -> None:
     assert [with_knobs(TrialConfig(), point) for point in points] == wanted
 
 
-def test_paper_space_is_every_method_with_three_seeds() -> None:
+def test_paper_space_is_every_method_with_the_papers_temperatures_and_swaps() -> None:
     (path,) = (path for path in SHIPPED if path.stem == "paper")
     combinations = load_space(path).combinations()
-    assert combinations == [{"method": name, "seed": seed} for name in METHODS for seed in (0, 1, 2)]
+    assert {point["method"] for point in combinations} == set(METHODS)
+    taus = [point["temperature.tau_start"] for point in combinations if point["method"] == "FLT"]
+    assert sorted(taus) == [0.01, 0.02, 0.04, 0.07, 0.1, 0.2, 0.4]
+    swaps = [(point["method"], point["swap.probability"]) for point in combinations if point["method"] in ("HS", "SS")]
+    assert swaps == [(kind, p) for kind in ("HS", "SS") for p in (1e-3, 5e-2, 1.0)]
+    assert len(combinations) == len(METHODS) - 3 + len(taus) + len(swaps)
 
 
 # points
