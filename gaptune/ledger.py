@@ -24,7 +24,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from gaptune.errors import UserError
+import orjson
+
+from gaptune.errors import UserError, did_you_mean
 
 FILE_NAME = "ledger.jsonl"
 _LOCK = "ledger.lock"
@@ -376,6 +378,18 @@ def load(folder: Path) -> SweepRecord:
     return record
 
 
+def sweep_folder(results: Path, name: str) -> Path:
+    """The folder of a sweep that exists.
+
+    Raises:
+        UserError: There is none of that name in the results folder; with the nearest name.
+    """
+    known = [path.parent.name for path in results.glob(f"*/{FILE_NAME}")]
+    if name not in known:
+        raise UserError(f"no sweep {name!r} in {results}{did_you_mean(name, known)}")
+    return results / name
+
+
 def in_use(folder: Path) -> bool:
     """Whether a driver on this machine has the ledger of the sweep in a folder open."""
     with (folder / _LOCK).open("a") as lock:
@@ -396,5 +410,5 @@ def _decode(line: bytes) -> Event | None:
     body = head + b"}"
     if not mark or crc != b'%08x"}' % zlib.crc32(body):
         return None
-    event: Event = json.loads(body)
+    event: Event = orjson.loads(body)  # three times as quick as json: most of what reading a sweep takes
     return event

@@ -119,7 +119,7 @@ def hypervolume(points: Points, reference: npt.ArrayLike) -> float:
     """
     corner = np.asarray(reference, dtype=np.float64)
     better = points[(points > corner).all(axis=1)] - corner
-    return _volume(better[front(better)]) if len(better) else 0.0
+    return _volume(np.unique(better[front(better)], axis=0)) if len(better) else 0.0
 
 
 def _volume(points: Points) -> float:
@@ -156,6 +156,31 @@ def normalized_hypervolume(points: Points, reference: npt.ArrayLike, ideal: npt.
     if np.isnan(low).any() or np.isnan(high).any():
         return float("nan")
     return hypervolume(np.minimum((points - low) / (high - low), 1.0), np.zeros(len(low)))
+
+
+def attained(sets: Sequence[Points], count: int) -> Points:
+    """What at least some number of repeats attain: one surface of the empirical attainment function, two objectives.
+
+    A point is attained by a repeat when one of the repeat's points is at least as good in both objectives (Grunert da
+    Fonseca et al. 2001). With ``count`` half of the repeats this is their median front.
+
+    Args:
+        sets: The points of each repeat, each of shape (n, 2); points with a NaN are passed over.
+        count: From 1 to the number of repeats.
+
+    Returns:
+        The corners of the surface, non-dominated, ascending in the first objective, of shape (k, 2).
+    """
+    known = [points[~np.isnan(points).any(axis=1)] for points in sets]
+    levels = np.unique(np.concatenate([points[:, 0] for points in known]))
+    heights = np.full((len(known), len(levels)), -np.inf)  # the best second objective at each level of the first
+    for row, points in zip(heights, known, strict=True):
+        np.maximum.at(row, np.searchsorted(levels, points[:, 0]), points[:, 1])
+    heights = np.maximum.accumulate(heights[:, ::-1], axis=1)[:, ::-1]
+    surface = np.column_stack([levels, np.sort(heights, axis=0)[len(known) - count]])
+    surface = surface[np.isfinite(surface[:, 1])]
+    corners: Points = surface[front(surface)]
+    return corners
 
 
 def crowding(points: Points) -> npt.NDArray[np.float64]:

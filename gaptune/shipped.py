@@ -1,10 +1,13 @@
-"""The YAML files that come with gaptune, in a checkout or in an installed wheel."""
+"""What comes with gaptune, in a checkout or in an installed wheel: YAML files, and a recorded sweep to look at."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from gaptune.errors import UserError, did_you_mean
+
+_HERE = Path(__file__).resolve().parent
+_ROOTS = (_HERE / "_shipped", _HERE.parent)
 
 
 def find(path: Path, folder: str) -> Path:
@@ -19,9 +22,13 @@ def find(path: Path, folder: str) -> Path:
     """
     if path.exists() or path.parent.name not in ("", folder):
         return path
-    here = Path(__file__).resolve().parent
-    shipped = {file.name: file for root in (here / "_shipped", here.parent) for file in (root / folder).glob("*.yaml")}
+    shipped = {file.name: file for root in _ROOTS for file in (root / folder).glob("*.yaml")}
     if path.name not in shipped:
         near = [str(file) for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise UserError(f"no such file: {path}{did_you_mean(path.name, [*shipped, *near])}")
     return shipped[path.name]
+
+
+def recorded() -> Path:
+    """The folder of a real sweep of 16 trials on the embedded data, for those who have none of their own yet."""
+    return next(root / "recorded" for root in _ROOTS if (root / "recorded").is_dir())

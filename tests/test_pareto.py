@@ -6,13 +6,14 @@ import time
 import moocore
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from optuna._hypervolume import compute_hypervolume
 from optuna.study._multi_objective import _fast_non_domination_rank, _is_pareto_front
 
 from gaptune.pareto import (
+    attained,
     contributions,
     crowding,
     epsilon_net,
@@ -62,6 +63,10 @@ def plain_hypervolume(points, reference):
         for chosen in itertools.combinations(sides, size):
             total += (-1) ** (size + 1) * np.prod(np.min(chosen, axis=0))
     return total
+
+
+def front_of(points):
+    return points[front(points)]
 
 
 # --- front and layers ---
@@ -158,6 +163,25 @@ def test_hypervolume_agrees_with_moocore(points):
     assert hypervolume(points, reference) == pytest.approx(expected, rel=1e-9)
 
 
+@settings(max_examples=1000, deadline=None)
+@given(clouds(values=SMALL | st.floats(0, 1) | st.just(np.nan), objectives=(2, 3, 4)))
+def test_with_ties_and_nan_front_layers_and_hypervolume_are_optunas_and_moocores_of_what_is_whole(points):
+    whole = points[~np.isnan(points).any(axis=1)]
+    mask, layer, reference = front(points), layers(points), np.full(points.shape[1], -3.0)
+    assert mask.sum() == front(whole).sum()
+    if len(whole) == 0:
+        assert hypervolume(points, reference) == 0.0
+        return
+    kept = ~np.isnan(points).any(axis=1)
+    assert mask[kept].tolist() == moocore.is_nondominated(whole, maximise=True, keep_weakly=True).tolist()
+    assert mask[kept].tolist() == _is_pareto_front(-whole, assume_unique_lexsorted=False).tolist()
+    assert layer[kept].tolist() == moocore.pareto_rank(whole, maximise=True).tolist()
+    assert layer[kept].tolist() == _fast_non_domination_rank(-whole).tolist()
+    volume = hypervolume(points, reference)
+    assert volume == pytest.approx(moocore.hypervolume(whole, ref=reference, maximise=True), rel=1e-9)
+    assert volume == pytest.approx(compute_hypervolume(-whole, -reference), rel=1e-9)
+
+
 def test_hypervolume_of_one_objective_is_the_best_points_distance():
     assert hypervolume(np.array([[2.0], [5.0], [-9.0]]), [1.0]) == 4.0
 
@@ -181,6 +205,33 @@ def test_the_normalized_hypervolume_is_one_at_the_ideal_and_beyond():
     assert normalized_hypervolume(np.array([[1.0, -0.5]]), [0.0, -2.0], [1.0, -0.5]) == 1.0
     assert normalized_hypervolume(np.array([[7.0, 9.0]]), [0.0, -2.0], [1.0, -0.5]) == 1.0
     assert normalized_hypervolume(np.array([[0.5, 0.0]]), [0.0, -2.0], [1.0, 0.0]) == 0.5
+
+
+# --- attainment ---
+
+
+@settings(deadline=None)
+@given(st.lists(clouds(values=SMALL, most=6, objectives=(2,)), min_size=1, max_size=5))
+def test_attainment_surfaces_are_moocores(sets):
+    numbers = np.concatenate([np.full(len(points), index + 1) for index, points in enumerate(sets)])
+    expected = moocore.eaf(-np.vstack(sets), sets=numbers)
+    for count in range(1, len(sets) + 1):
+        surface = -expected[np.isclose(expected[:, 2], 100 * count / len(sets)), :2]
+        assert attained(sets, count).tolist() == sorted(surface.tolist())
+
+
+@given(st.lists(clouds(values=SMALL, most=6, objectives=(2,)), min_size=1, max_size=5))
+def test_what_all_but_one_attain_contains_what_all_attain(sets):
+    surfaces = [attained(sets, count) for count in range(1, len(sets) + 1)]
+    for better, worse in itertools.pairwise(surfaces):
+        assert all((better >= point).all(axis=1).any() for point in worse)
+    assert len(surfaces[0]) == len(np.unique(front_of(np.vstack(sets)), axis=0))
+
+
+def test_points_with_nan_are_attained_by_nobody():
+    broken = np.array([[np.nan, 9.0], [1.0, 2.0]])
+    assert attained([broken, np.array([[2.0, 1.0]])], 2).tolist() == [[1.0, 1.0]]
+    assert attained([broken, np.empty((0, 2))], 2).tolist() == []
 
 
 # --- rules of diversity ---

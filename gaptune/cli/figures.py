@@ -58,9 +58,8 @@ def _numbers(text: str) -> set[int]:
 def _of_sweep(results: Path, name: str) -> dict[int, Callable[[], Figure]]:
     from functools import partial
 
-    from gaptune.cli.sweeps import sweep_folder
     from gaptune.figures.methods import downstream_figure, methods_figure, retrieval_figure
-    from gaptune.ledger import load
+    from gaptune.ledger import load, sweep_folder
 
     record = load(sweep_folder(results, name))
     draw = {5: methods_figure, 6: retrieval_figure, 7: downstream_figure}

@@ -9,8 +9,8 @@ import click
 
 from gaptune.cli.options import results_option
 from gaptune.cli.results import SweepName
-from gaptune.cli.sweeps import sweep_folder
 from gaptune.errors import UserError
+from gaptune.ledger import sweep_folder
 
 if TYPE_CHECKING:
     from gaptune.ledger import SweepRecord, TrialRecord

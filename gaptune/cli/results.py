@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import shlex
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +16,25 @@ import click
 from click.shell_completion import CompletionItem
 
 from gaptune.cli.options import results_option
-from gaptune.cli.sweeps import make_console, sweep_folder
+from gaptune.cli.sweeps import make_console
 from gaptune.errors import UserError
+from gaptune.ledger import FILE_NAME, sweep_folder
 
 if TYPE_CHECKING:
     from gaptune.ledger import SweepRecord, TrialRecord
     from gaptune.results import Candidate
+    from gaptune.results.importance import Evaluator
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+objective_option = click.option(
+    "--objective", "objectives", metavar="METRIC[:max|min]", multiple=True, help="Other objectives, 2 to 4."
+)
+constraint_option = click.option(
+    "--constraint", "constraints", metavar="'METRIC<=X'", multiple=True, help="Further constraints."
+)
+picture_option = click.option(
+    "--picture", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Draw it into a PNG file."
+)
 
 
 class SweepName(click.ParamType[str]):
@@ -30,8 +44,25 @@ class SweepName(click.ParamType[str]):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Names that exist and begin so."""
-        results = Path(ctx.params.get("results") or "results")
-        return [CompletionItem(path.parent.name) for path in sorted(results.glob(f"{incomplete}*/ledger.jsonl"))]
+        return [CompletionItem(path.parent.name) for path in sorted(_results(ctx).glob(f"{incomplete}*/{FILE_NAME}"))]
+
+
+class TrialNumber(click.IntRange):
+    """The number of a trial; completed from the ledger of the sweep that was named before it."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Numbers that exist and begin so; found without reading the ledger as such, which may be long."""
+        ledger = _results(ctx) / str(ctx.params.get("name")) / FILE_NAME
+        content = ledger.read_bytes() if ledger.exists() else b""
+        numbers = {int(number) for number in re.findall(rb'\n{"event":"trial","at":[^,]+,"trial":(\d+)', content)}
+        return [CompletionItem(str(number)) for number in sorted(numbers) if str(number).startswith(incomplete)]
+
+
+def _results(ctx: click.Context) -> Path:
+    return Path(ctx.params.get("results") or os.environ.get("GAPTUNE_RESULTS", "results"))
 
 
 @click.command("ls")
@@ -60,25 +91,29 @@ def list_sweeps(results: Path, as_json: bool) -> None:
                 "complete": record.count(State.COMPLETE),
                 "trials": len(record.trials),
                 "front": len(summary.front),
-                "hypervolume": _number(summary.hypervolume),
+                "hypervolume": summary.hypervolume,
                 "updated": time.strftime("%Y-%m-%d %H:%M", time.localtime(record.updated_at)),
             }
         )
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        _print_json(rows)
     elif not rows:
         click.echo(f"no sweep in {results}; run one: gaptune sweep search_spaces/temp.yaml")
     else:
-        _print_rows([{key: _rounded(value) for key, value in row.items()} for row in rows])
+        _print_rows(rows)
 
 
 @click.command()
 @click.argument("name", type=SweepName())
-@click.option("--objective", "objectives", metavar="METRIC[:max|min]", multiple=True, help="Other objectives, 2 to 4.")
-@click.option("--constraint", "constraints", metavar="'METRIC<=X'", multiple=True, help="Further constraints.")
+@objective_option
+@constraint_option
 @click.option("--pick", "preference", metavar="'METRIC within P%, then METRIC'", help="One member by preference.")
 @click.option("--importance", is_flag=True, help="Also how much each knob matters (PED-ANOVA).")
+@click.option("--fanova", is_flag=True, help="The same by fANOVA.")
+@click.option("--method", help="The same among the trials of one method.")
 @click.option("--correlation", is_flag=True, help="Also which metrics go together.")
+@click.option("--unfinished", is_flag=True, help="Also which trials failed or were stopped, and why.")
+@picture_option
 @results_option
 @json_option
 def front(
@@ -87,13 +122,15 @@ def front(
     constraints: tuple[str, ...],
     preference: str | None,
     importance: bool,
+    fanova: bool,
+    method: str | None,
     correlation: bool,
+    unfinished: bool,
+    picture: Path | None,
     results: Path,
     as_json: bool,
 ) -> None:
     """Show the Pareto front of the sweep NAME, for its own objectives or others."""
-    from dataclasses import asdict
-
     from gaptune.ledger import load
     from gaptune.results import summarize
     from gaptune.results.picks import knee, pick
@@ -105,19 +142,24 @@ def front(
     bend = knee(record, summary.front)
     picked = pick(record, summary.front, preference) if preference else None
     extra: dict[str, list[dict[str, Any]]] = {}
-    if importance:
-        from gaptune.results.importance import importances
-
-        extra["importance"] = [asdict(one) for one in importances(record)]
+    if importance or fanova or method:
+        extra["importance"] = _importance(record, "fanova" if fanova else "ped_anova", method)
     if correlation:
         from gaptune.results.correlation import correlations
 
         extra["correlation"] = [asdict(one) for one in correlations(record)]
+    if unfinished:
+        from gaptune.results.ends import unfinished as without_outcome
+
+        extra["unfinished"] = [asdict(one) for one in without_outcome(record)]
+    if picture is not None:
+        from gaptune.results.plot import plot_front
+
+        plot_front(record, summary, picture)
     if as_json:
         chosen = {"knee": bend and bend.trial.number, "picked": picked and picked.trial.number}
-        members = [_member(record, member) for member in summary.front]
-        found = {"front": members, "hypervolume": _number(summary.hypervolume), **chosen, **extra}
-        click.echo(json.dumps(found, indent=2))
+        members = [_member(member) for member in summary.front]
+        _print_json({"front": members, "hypervolume": summary.hypervolume, **chosen, **extra})
         return
     console = make_console()
     console.print(front_table(record, summary))
@@ -126,14 +168,14 @@ def front(
     if picked is not None:
         console.print(f"picked: trial {picked.trial.number} ({picked.trial.method})")
     for title, rows in extra.items():
-        console.print(f"\n{title}" if rows else f"\n{title}: too few completed trials to say")
-        if rows:
-            _print_rows([{key: _rounded(value) for key, value in row.items()} for row in rows])
+        nothing = "every trial is complete" if title == "unfinished" else "too few completed trials to say"
+        console.print(f"\n{title}" if rows else f"\n{title}: {nothing}")
+        _print_rows(rows)
 
 
 @click.command()
 @click.argument("name", type=SweepName())
-@click.argument("trial", type=click.IntRange(min=0))
+@click.argument("trial", type=TrialNumber())
 @results_option
 @json_option
 def show(name: str, trial: int, results: Path, as_json: bool) -> None:
@@ -158,7 +200,7 @@ def show(name: str, trial: int, results: Path, as_json: bool) -> None:
     }
     if as_json:
         reports = [{"epoch": report.epoch, **report.metrics} for report in found.reports]
-        click.echo(json.dumps({**about, "reports": reports}, indent=2))
+        _print_json({**about, "reports": reports})
         return
     from gaptune.cli.options import print_pairs
 
@@ -171,8 +213,8 @@ def show(name: str, trial: int, results: Path, as_json: bool) -> None:
                 {
                     "metric": metric,
                     "over training": _spark([report.metrics.get(metric, math.nan) for report in found.reports]),
-                    "first": _rounded(found.reports[0].metrics.get(metric)),
-                    "last": _rounded(value),
+                    "first": found.reports[0].metrics.get(metric),
+                    "last": value,
                 }
                 for metric, value in found.last.items()
             ]
@@ -181,22 +223,36 @@ def show(name: str, trial: int, results: Path, as_json: bool) -> None:
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, type=SweepName())
-@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Draw the fronts into one PNG file.")
+@objective_option
+@constraint_option
+@click.option("--repeats", is_flag=True, help="The sweeps repeat each other: draw what half of them attain.")
+@picture_option
 @results_option
 @json_option
-def compare(names: tuple[str, ...], picture: Path | None, results: Path, as_json: bool) -> None:
-    """Compare sweeps with the same objectives: hypervolume in one box, and whose members survive together."""
+def compare(
+    names: tuple[str, ...],
+    objectives: tuple[str, ...],
+    constraints: tuple[str, ...],
+    repeats: bool,
+    picture: Path | None,
+    results: Path,
+    as_json: bool,
+) -> None:
+    """Compare sweeps: their hypervolume in one box, and whose members are on the front of all together."""
     from gaptune.ledger import load
-    from gaptune.results.compare import compare_sweeps, plot_fronts
+    from gaptune.results.compare import compare_sweeps, plot_attainment, plot_fronts
+    from gaptune.results.view import view
 
-    records = [load(sweep_folder(results, name)) for name in names]
-    rows = compare_sweeps(records)
+    if repeats and picture is None:
+        raise UserError("--repeats says how to draw; give --picture FILE with it")
+    records = [view(load(sweep_folder(results, name)), objectives, constraints) for name in names]
+    rows = [asdict(one) for one in compare_sweeps(records)]
     if picture is not None:
-        plot_fronts(records, picture)
+        (plot_attainment if repeats else plot_fronts)(records, picture)
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        _print_json(rows)
     else:
-        _print_rows([{key: _rounded(value) for key, value in row.items()} for row in rows])
+        _print_rows(rows)
 
 
 @click.command()
@@ -218,14 +274,22 @@ def export(name: str, path: Path, results: Path) -> None:
     click.echo(str(path))
 
 
-def _member(record: SweepRecord, member: Candidate) -> dict[str, Any]:
-    metrics = {metric: _number(member.mean(metric)) for metric in member.trial.last}
+def _importance(record: SweepRecord, evaluator: Evaluator, method: str | None) -> list[dict[str, Any]]:
+    from gaptune.errors import did_you_mean
+    from gaptune.results.importance import families, importances
+
+    if method is not None and method not in (known := families(record)):
+        raise UserError(f"no method {method!r} with 8 completed candidates or more{did_you_mean(method, known)}")
+    return [asdict(one) for one in importances(record, evaluator, method)]
+
+
+def _member(member: Candidate) -> dict[str, Any]:
     return {
         "trial": member.trial.number,
         "method": member.trial.method,
         "seeds": len(member.trials),
         "knobs": member.trial.knobs,
-        "metrics": metrics,
+        "metrics": {metric: member.mean(metric) for metric in member.trial.last},
     }
 
 
@@ -247,30 +311,50 @@ def _again(trial: TrialRecord) -> str:
     return shlex.join(words)
 
 
-def _spark(values: list[float], bars: str = "▁▂▃▄▅▆▇█") -> str:
-    known = [value for value in values if math.isfinite(value)]
+def _spark(values: list[float], bars: str = "▁▂▃▄▅▆▇█", width: int = 40) -> str:
+    """A curve as a line of bars from its lowest to its highest value; a long one is thinned out, its end kept."""
+    every = math.ceil(len(values) / width)
+    shown = values[::-1][::every][::-1]
+    known = [value for value in shown if math.isfinite(value)]
     if not known:
         return ""
     low, high = min(known), max(known)
     scale = (len(bars) - 1) / (high - low) if high > low else 0.0
-    return "".join(bars[round((value - low) * scale)] if math.isfinite(value) else " " for value in values[:60])
+    return "".join(bars[round((value - low) * scale)] if math.isfinite(value) else " " for value in shown)
 
 
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(_plain(value), indent=2))
 
 
-def _rounded(value: Any) -> Any:
-    return f"{value:.4g}" if isinstance(value, float) else value
+def _plain(value: Any) -> Any:
+    """Without what JSON does not have: a number that is not finite becomes null."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    if not rows:
+        return
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in max(rows, key=len):
-        table.add_column(name, overflow="fold")
+    names = max(rows, key=len)
+    for name in names:
+        number = any(isinstance(row.get(name), int | float) for row in rows)
+        table.add_column(name, overflow="fold", justify="right" if number else "left")
     for row in rows:
-        table.add_row(*("·" if value is None else str(value) for value in row.values()))
+        table.add_row(*(_cell(row.get(name)) for name in names))
     make_console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:
+        return "·"
+    if isinstance(value, list):  # the numbers of many trials
+        return " ".join(map(str, value[:8])) + (f" … ({len(value)})" if len(value) > 8 else "")
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

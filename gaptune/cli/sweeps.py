@@ -11,6 +11,7 @@ import click
 
 from gaptune.cli.options import address_option, results_option, tracking_option
 from gaptune.errors import UserError
+from gaptune.ledger import sweep_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -217,17 +218,6 @@ def load_yaml(
         resources = config.resources.model_copy(update={"concurrency": concurrency})
         config = config.model_copy(update={"resources": resources})
     return space, config if storage is None else config.model_copy(update={"storage": storage})
-
-
-def sweep_folder(results: Path, name: str) -> Path:
-    """The folder of a sweep that exists."""
-    from gaptune.errors import did_you_mean
-    from gaptune.ledger import FILE_NAME
-
-    known = [path.parent.name for path in results.glob(f"*/{FILE_NAME}")]
-    if name not in known:
-        raise UserError(f"no sweep {name!r} in {results}{did_you_mean(name, known)}")
-    return results / name
 
 
 def _again(name: str) -> str:

@@ -3,25 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord
 from gaptune.pareto import front, normalized_hypervolume, oriented
-from gaptune.results.front import summarize
+from gaptune.results.attainment import attainment
+from gaptune.results.front import candidates, summarize
+from gaptune.results.plot import axis_label
+
+Values = npt.NDArray[np.float64]
 
 _LINES = ("-", "--", "-.", ":")
 _MARKERS = "osD^vP*X"
 
 
-def compare_sweeps(records: Sequence[SweepRecord]) -> list[dict[str, Any]]:
-    """A row per sweep: its candidates, hypervolume, and how many of its front are on the front of all together.
+@dataclass(frozen=True)
+class Standing:
+    """A sweep among others.
 
-    The box of the hypervolume is that of the first sweep's YAML, so that the figures can be compared.
+    Attributes:
+        name: Its name.
+        data: What it was trained on.
+        trials: Trials in all.
+        epochs: Epochs that they were trained.
+        hypervolume: Share of the common box that its front dominates.
+        front: Members of its front.
+        common: Members of its front that are on the front of all sweeps together.
+    """
+
+    name: str
+    data: str
+    trials: int
+    epochs: int
+    hypervolume: float
+    front: int
+    common: int
+
+
+def compare_sweeps(records: Sequence[SweepRecord]) -> list[Standing]:
+    """Holds sweeps against each other, in one box.
+
+    The box of the hypervolume is that of the first sweep's YAML; for an objective that has none there (a view with
+    other objectives) it spans what the candidates of all sweeps have reached.
 
     Raises:
         UserError: The sweeps differ in their objectives.
@@ -31,29 +62,39 @@ def compare_sweeps(records: Sequence[SweepRecord]) -> list[dict[str, Any]]:
     for record in records[1:]:
         if [(o["metric"], o["maximize"]) for o in record.objectives] != wanted:
             raise UserError(
-                f"{record.name!r} and {records[0].name!r} have different objectives; look at each with "
-                "gaptune front --objective"
+                f"{record.name!r} and {records[0].name!r} have different objectives; choose some with --objective"
             )
     maximize = [objective["maximize"] for objective in objectives]
-    corner = oriented([[o["reference"] for o in objectives], [o["ideal"] for o in objectives]], maximize)
-    fronts = [summarize(record).front for record in records]
-    points = [oriented([member.values for member in members], maximize) for members in fronts]
+    points = [oriented([member.values for member in summarize(record).front], maximize) for record in records]
     together = front(np.vstack(points))
-    rows, start = [], 0
+    low, high = _box(records)
+    standings, start = [], 0
     for record, own in zip(records, points, strict=True):
-        rows.append(
-            {
-                "name": record.name,
-                "data": record.header["data"]["name"],
-                "trials": len(record.trials),
-                "epochs": sum(trial.epoch for trial in record.trials.values()),
-                "hypervolume": normalized_hypervolume(own, corner[0], corner[1]),
-                "front": len(own),
-                "on the common front": int(together[start : start + len(own)].sum()),
-            }
+        standings.append(
+            Standing(
+                name=record.name,
+                data=record.header["data"]["name"],
+                trials=len(record.trials),
+                epochs=sum(trial.epoch for trial in record.trials.values()),
+                hypervolume=normalized_hypervolume(own, low, high),
+                front=len(own),
+                common=int(together[start : start + len(own)].sum()),
+            )
         )
         start += len(own)
-    return rows
+    return standings
+
+
+def _box(records: Sequence[SweepRecord]) -> tuple[Values, Values]:
+    objectives = records[0].objectives
+    maximize = [objective["maximize"] for objective in objectives]
+    low, high = oriented([[o["reference"] for o in objectives], [o["ideal"] for o in objectives]], maximize)
+    every = oriented([one.values for record in records for one in candidates(record)], maximize)
+    if len(every) == 0:
+        return low, high
+    worst, best = np.nanmin(every, axis=0), np.nanmax(every, axis=0)
+    best = np.where(best > worst, best, worst + 1.0)
+    return np.where(np.isnan(low), worst, low), np.where(np.isnan(high), best, high)
 
 
 def plot_fronts(records: Sequence[SweepRecord], path: Path) -> None:
@@ -63,7 +104,7 @@ def plot_fronts(records: Sequence[SweepRecord], path: Path) -> None:
         records: Sweeps with the same objectives.
         path: The PNG file to write.
     """
-    first, second = records[0].objectives[:2]
+    first = records[0].objectives[0]
     figure = Figure(figsize=(7.0, 5.2), layout="constrained")
     axes = figure.subplots()
     for index, record in enumerate(records):
@@ -76,8 +117,40 @@ def plot_fronts(records: Sequence[SweepRecord], path: Path) -> None:
             marker=_MARKERS[index % len(_MARKERS)],
             drawstyle="steps-pre" if first["maximize"] else "steps-post",
         )
-    for objective, name in ((first, axes.set_xlabel), (second, axes.set_ylabel)):
-        name(f"{objective['metric']} ({'higher' if objective['maximize'] else 'lower'} is better)")
+    _finish(figure, axes, records[0], path)
+
+
+def plot_attainment(records: Sequence[SweepRecord], path: Path) -> None:
+    """Draws what half of some repeats attain, between what a quarter and what three quarters of them do.
+
+    Args:
+        records: What ``gaptune.results.attainment`` takes: sweeps that repeat each other, or one with several seeds.
+        path: The PNG file to write.
+    """
+    some, median, most = (oriented(band.points, [True, True]) for band in attainment(records))
+    first, second = records[0].objectives
+    signs = [1.0 if objective["maximize"] else -1.0 for objective in (first, second)]
+    levels = np.unique(np.concatenate([band[:, 0] for band in (some, median, most)]))
+    upper, lower = (_heights(band * signs, levels * signs[0]) * signs[1] for band in (some, most))
+    figure = Figure(figsize=(7.0, 5.2), layout="constrained")
+    axes = figure.subplots()
+    step: Literal["pre", "post"] = "pre" if first["maximize"] else "post"
+    axes.fill_between(levels, lower, upper, step=step, alpha=0.3, linewidth=0, label="a quarter … three quarters")
+    axes.plot(*median.T, drawstyle=f"steps-{step}", marker="o", markersize=3, label="half of the repeats")
+    _finish(figure, axes, records[0], path)
+
+
+def _heights(corners: Values, levels: Values) -> Values:
+    """The best second objective at each level of the first, larger is better in both; the worst corner beyond."""
+    reached = np.where(corners[None, :, 0] >= levels[:, None], corners[None, :, 1], np.nan)
+    beyond = np.isnan(reached).all(axis=1)
+    reached[beyond] = corners[:, 1].min()
+    return np.asarray(np.nanmax(reached, axis=1))
+
+
+def _finish(figure: Figure, axes: Axes, record: SweepRecord, path: Path) -> None:
+    axes.set_xlabel(axis_label(record, 0))
+    axes.set_ylabel(axis_label(record, 1))
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=150)

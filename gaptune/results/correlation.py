@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from gaptune.ledger import SweepRecord
 from gaptune.results.front import candidates
@@ -22,12 +22,23 @@ QUESTIONS = (
     ("probe/accuracy", "uniformity/w2"),
 )
 """Does retrieval follow the gap here? Do scores follow uniformity?"""
-_DRAWS = 2000
+_ENOUGH = 5
+_DRAWS = 1000
+_CHUNK = 100  # draws at a time, for the sake of memory
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """Spearman's ρ between two metrics over the completed candidates, with a 95 % bootstrap interval."""
+    """Spearman's ρ between two metrics over the completed candidates.
+
+    Attributes:
+        first: A metric.
+        second: Another.
+        rho: From -1 to 1.
+        low: Lower end of the 95 % bootstrap interval.
+        high: Upper end.
+        count: Candidates in which both were measured.
+    """
 
     first: str
     second: str
@@ -40,29 +51,52 @@ class Correlation:
 def correlations(record: SweepRecord, pairs: Sequence[tuple[str, str]] = QUESTIONS, seed: int = 0) -> list[Correlation]:
     """Rank correlations of pairs of metrics; pairs that fewer than 5 candidates measured are left out.
 
+    The bootstrap draws candidates with replacement, the same ones for every pair, so that pairs can be compared.
+
     Args:
         record: The sweep.
         pairs: Metrics.
-        seed: Of the bootstrap, which draws candidates with replacement.
+        seed: Of the bootstrap.
+
+    Returns:
+        An entry per pair; ρ and its interval are NaN where a metric is the same for all.
     """
-    found, rng = [], np.random.default_rng(seed)
     complete = candidates(record)
-    for first, second in pairs:
-        values = np.array([(one.mean(first), one.mean(second)) for one in complete]).reshape(-1, 2)
-        values = values[np.isfinite(values).all(axis=1)]
-        if len(values) < 5:
-            continue
-        draws = values[rng.integers(len(values), size=(_DRAWS, len(values)))]
-        rhos = _spearman(draws[..., 0], draws[..., 1])
-        low, high = np.nanpercentile(rhos, [2.5, 97.5])
-        (rho,) = _spearman(values[None, :, 0], values[None, :, 1])
-        found.append(Correlation(first, second, float(rho), float(low), float(high), len(values)))
+    size = len(complete)
+    values = {metric: np.array([one.mean(metric) for one in complete]) for pair in pairs for metric in pair}
+    known = {pair: np.flatnonzero(np.isfinite(values[pair[0]] + values[pair[1]])) for pair in pairs}
+    judged = [pair for pair in pairs if len(known[pair]) >= _ENOUGH]
+    rng, rhos = np.random.default_rng(seed), np.empty((len(judged), _DRAWS))
+    for start in range(0, _DRAWS if judged else 0, _CHUNK):
+        drawn = rng.integers(size, size=(_CHUNK, size)) + size * np.arange(_CHUNK)[:, None]
+        times = np.bincount(drawn.reshape(-1), minlength=size * _CHUNK).reshape(_CHUNK, size)
+        for row, (first, second) in zip(rhos, judged, strict=True):
+            rows = known[first, second]
+            row[start : start + _CHUNK] = _spearman(times[:, rows], values[first][rows], values[second][rows])
+    found = []
+    for (first, second), row in zip(judged, rhos, strict=True):
+        rows = known[first, second]
+        (rho,) = _spearman(np.ones((1, len(rows)), dtype=np.int64), values[first][rows], values[second][rows])
+        low, high = (math.nan, math.nan) if np.isnan(row).all() else np.nanpercentile(row, [2.5, 97.5])
+        found.append(Correlation(first, second, float(rho), float(low), float(high), len(rows)))
     return found
 
 
-def _spearman(x: Values, y: Values) -> Values:
-    """Spearman's ρ of each row, with ties at their mean rank; NaN for a constant row."""
-    a, b = rankdata(x, axis=1), rankdata(y, axis=1)
-    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+def _spearman(times: npt.NDArray[np.int64], x: Values, y: Values) -> Values:
+    """Spearman's ρ of each draw, in which each point stands some number of times; NaN where a side is constant."""
+    a, b = _centered_ranks(times, x), _centered_ranks(times, y)
     with np.errstate(invalid="ignore"):
-        return np.asarray((a * b).sum(axis=1) / np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1)))
+        scale = np.sqrt((times * a**2).sum(axis=1) * (times * b**2).sum(axis=1))
+        return np.asarray((times * a * b).sum(axis=1) / scale)
+
+
+def _centered_ranks(times: npt.NDArray[np.int64], values: Values) -> Values:
+    """Ranks less their mean, ties at their mean rank; sorted once for all draws, which makes them quick."""
+    order = np.argsort(values, kind="stable")
+    starts = np.flatnonzero(np.append(True, np.diff(values[order]) > 0))
+    group = np.empty(len(values), dtype=np.int64)
+    group[order] = np.cumsum(np.isin(np.arange(len(values)), starts)) - 1
+    totals = np.add.reduceat(times[:, order], starts, axis=1)
+    upto = np.cumsum(totals, axis=1)
+    ranks: Values = (upto - (totals - 1) / 2)[:, group] - (upto[:, -1:] + 1) / 2
+    return ranks

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from gaptune.ledger import SweepRecord
+from gaptune.results.front import Candidate
 
 
 def frame(record: SweepRecord) -> pd.DataFrame:
@@ -30,6 +32,27 @@ def frame(record: SweepRecord) -> pd.DataFrame:
             for report in trial.reports
         ] or [fixed]
     return pd.DataFrame(rows)
+
+
+def candidate_frame(record: SweepRecord, chosen: Sequence[Candidate]) -> pd.DataFrame:
+    """Some candidates, one row each, indexed by ``trial`` (that of the first seed).
+
+    Columns: ``method``, ``seeds`` (how many), ``knob/…`` for what varied in the sweep, and every metric under its own
+    name: the mean over the seeds.
+    """
+    varied = [knob for knob in record.header["varied"] if knob != "method"]
+    metrics = {metric: None for one in chosen for metric in one.trial.last}
+    rows = [
+        {
+            "method": one.trial.method,
+            "seeds": len(one.trials),
+            **{f"knob/{knob}": one.trial.knobs.get(knob) for knob in varied},
+            **{metric: one.mean(metric) for metric in metrics},
+        }
+        for one in chosen
+    ]
+    columns = ["method", "seeds", *(f"knob/{knob}" for knob in varied), *metrics]
+    return pd.DataFrame(rows, columns=columns, index=pd.Index([one.trial.number for one in chosen], name="trial"))
 
 
 def write_parquet(record: SweepRecord, path: Path) -> None:

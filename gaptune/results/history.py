@@ -18,7 +18,7 @@ class Step:
     Attributes:
         trials: Candidates completed so far.
         epochs: Epochs that all trials had been trained by then, stopped and failed ones too.
-        hypervolume: Of the box between reference and ideal point.
+        hypervolume: Of the box between reference and ideal point; NaN where an objective has none.
     """
 
     trials: int
@@ -36,10 +36,12 @@ def history(record: SweepRecord) -> list[Step]:
     reported = np.sort([report.at for trial in record.trials.values() for report in trial.reports])
     steps: list[Step] = []
     best = np.empty((0, len(objectives)))
+    volume = normalized_hypervolume(best, corner[0], corner[1])
     for at, candidate in ended:
-        if candidate.feasible:
-            points = np.vstack([best, oriented([candidate.values], maximize)])
-            best = points[front(points)]
-        volume = normalized_hypervolume(best, corner[0], corner[1])
+        point = oriented([candidate.values], maximize)
+        if candidate.feasible and not (best >= point).all(axis=1).any():
+            together = np.vstack([best, point])
+            best = together[front(together)]
+            volume = normalized_hypervolume(best, corner[0], corner[1])
         steps.append(Step(len(steps) + 1, int(np.searchsorted(reported, at, side="right")), volume))
     return steps

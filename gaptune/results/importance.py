@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import optuna
+from optuna.trial import FrozenTrial
 
 from gaptune.ledger import SweepRecord
 from gaptune.results.front import Candidate, candidates
@@ -15,6 +18,7 @@ from gaptune.space import Space
 
 Evaluator = Literal["ped_anova", "fanova"]
 _ENOUGH = 8
+_MOST_FANOVA = 1000
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Importance:
         objective: Metric.
         knob: Dotted path.
         share: From 0 to 1; the shares of an objective add up to 1.
-        trials: Candidates that it was worked out from: those in which the knob has a value.
+        trials: Candidates in which the knob has a value, of those that were looked at.
     """
 
     objective: str
@@ -39,21 +43,34 @@ def importances(record: SweepRecord, evaluator: Evaluator = "ped_anova", method:
 
     Args:
         record: The sweep.
-        evaluator: ``ped_anova`` (Watanabe et al. 2023: which knobs make a trial a good one) or ``fanova`` (Hutter et
-            al. 2014: which knobs make trials differ).
+        evaluator: ``ped_anova`` (Watanabe et al. 2023, with its treatment of conditional knobs: which knobs tell the
+            best tenth from the rest) or ``fanova`` (Hutter et al. 2014: which knobs make candidates differ; only knobs
+            that all of them have, and at most 1,000 candidates, drawn at random: its cost grows fast).
         method: Only candidates of this method family (a trial's ``method``); None for all.
 
     Returns:
-        For each objective, the knobs from the most important on; knobs that not every candidate has are left out, as
-        Optuna asks, and an objective with fewer than 8 candidates is.
+        For each objective, the knobs from the most important on; empty with fewer than 8 candidates. An objective
+        without a knob to judge is left out.
     """
     chosen = [one for one in candidates(record) if method is None or one.trial.method == method]
+    chosen = [one for one in chosen if all(map(math.isfinite, one.values))]
+    if evaluator == "fanova" and len(chosen) > _MOST_FANOVA:
+        rows = np.random.default_rng(0).choice(len(chosen), _MOST_FANOVA, replace=False)
+        chosen = [chosen[row] for row in sorted(rows)]
     if len(chosen) < _ENOUGH:
         return []
-    space = Space.from_dict(record.header["space"])
+    study = _study(record, chosen)
+    tried: dict[str, Counter[Any]] = {}  # PED-ANOVA gives a share to a choice of which all have taken the same one
+    for trial in study.get_trials(deepcopy=False):
+        for knob, value in trial.params.items():
+            tried.setdefault(knob, Counter())[value] += 1
     found = []
     for index, objective in enumerate(record.objectives):
-        study = _study(space, chosen, index, maximize=bool(objective["maximize"]))
+        sign = -1.0 if objective["maximize"] else 1.0  # PED-ANOVA takes less for better; fANOVA does not mind
+
+        def target(trial: FrozenTrial, index: int = index, sign: float = sign) -> float:
+            return sign * float(trial.values[index])
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             judge = (
@@ -62,26 +79,40 @@ def importances(record: SweepRecord, evaluator: Evaluator = "ped_anova", method:
                 else optuna.importance.FanovaImportanceEvaluator(seed=0)
             )
             try:
-                shares = optuna.importance.get_param_importances(study, evaluator=judge)
-            except (ValueError, RuntimeError):  # no knob is in all of them, or none of them varies
+                shares = optuna.importance.get_param_importances(study, evaluator=judge, target=target)
+            except (ValueError, RuntimeError):  # no knob is in all of them, or the objective does not vary
                 continue
-        found += [Importance(objective["metric"], knob, share, len(chosen)) for knob, share in shares.items()]
+        varied = {knob: share for knob, share in shares.items() if len(tried[knob]) > 1}
+        total = sum(varied.values())
+        found += [
+            Importance(objective["metric"], knob, share / total if total else 0.0, sum(tried[knob].values()))
+            for knob, share in varied.items()
+        ]
     return found
 
 
-def _study(space: Space, chosen: list[Candidate], index: int, *, maximize: bool) -> optuna.Study:
+def families(record: SweepRecord) -> list[str]:
+    """The method families with enough completed candidates for ``importances(record, method=…)``, by name."""
+    counts = Counter(one.trial.method for one in candidates(record))
+    return sorted(method for method, count in counts.items() if count >= _ENOUGH)
+
+
+def _study(record: SweepRecord, chosen: list[Candidate]) -> optuna.Study:
+    """The candidates as an Optuna study in memory; each with the knobs that its conditions leave it."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize" if maximize else "minimize")
+    space = Space.from_dict(record.header["space"])
+    study = optuna.create_study(directions=["maximize" if o["maximize"] else "minimize" for o in record.objectives])
+    frozen = []
     for candidate in chosen:
-        if math.isfinite(candidate.values[index]):
-            params = space.params(candidate.trial.knobs)
-            fixed = optuna.trial.FixedTrial(params)
-            space.suggest(fixed)
-            study.add_trial(
-                optuna.trial.create_trial(
-                    params={name: params[name] for name in fixed.distributions},
-                    distributions=fixed.distributions,
-                    value=candidate.values[index],
-                )
+        params = space.params(candidate.trial.knobs)
+        fixed = optuna.trial.FixedTrial(params)
+        space.suggest(fixed)
+        frozen.append(
+            optuna.trial.create_trial(
+                params={name: params[name] for name in fixed.distributions},
+                distributions=fixed.distributions,
+                values=candidate.values,
             )
+        )
+    study.add_trials(frozen)
     return study

@@ -13,6 +13,7 @@ from gaptune.pareto import oriented
 from gaptune.results.front import Candidate
 from gaptune.scores import SCORES
 
+_ALONE = re.compile(r"\s*([\w/]+)\s*")
 _WITHIN = re.compile(r"\s*([\w/]+)\s+within\s+([\d.]+)\s*%\s*,\s*then\s+([\w/]+)\s*")
 
 
@@ -32,29 +33,38 @@ def knee(record: SweepRecord, members: Sequence[Candidate]) -> Candidate | None:
 
 
 def pick(record: SweepRecord, members: Sequence[Candidate], preference: str) -> Candidate:
-    """The member that a preference picks: ``retrieval/mean_r1 within 1%, then uniformity/w2``.
+    """The member that a preference picks, such as ``retrieval/mean_r1 within 1%, then uniformity/w2``.
 
     Among the members whose first metric is within so much of the best one's (of its absolute value), the one that is
-    best in the second.
+    best in the second. A metric alone picks the member that is best in it. What was not measured is never picked.
 
     Args:
         record: Says which way its objectives are better; other metrics have their own direction.
         members: Of the front, at least one.
-        preference: In the form above.
+        preference: In one of the forms above.
 
     Raises:
-        UserError: The form or a metric is unknown, or there are no members.
+        UserError: The form or a metric is unknown, no member has the metric, or there are no members.
     """
-    found = _WITHIN.fullmatch(preference)
+    found = _WITHIN.fullmatch(preference) or _ALONE.fullmatch(preference)
     if found is None:
-        raise UserError(f"{preference!r}: expected 'METRIC within P%, then METRIC'")
+        raise UserError(f"{preference!r}: expected METRIC, or 'METRIC within P%, then METRIC'")
     if not members:
         raise UserError("the front is empty: there is nothing to pick")
-    first, share, second = found[1], float(found[2]) / 100, found[3]
-    values = np.array([_sign(record, first) * member.mean(first) for member in members])
-    limit = np.nanmax(values) - share * abs(np.nanmax(values))
-    near = [member for member, value in zip(members, values, strict=True) if value >= limit]
-    return max(near, key=lambda member: _sign(record, second) * member.mean(second))
+    first, share, second = [*found.groups(), None, None][:3]
+    assert first is not None
+    near = _near_best(record, members, first, float(share or 0) / 100)
+    return _near_best(record, near, second or first, 0.0)[0]
+
+
+def _near_best(record: SweepRecord, members: Sequence[Candidate], metric: str, share: float) -> list[Candidate]:
+    """The members within a share of the best in a metric, in their order."""
+    values = np.array([_sign(record, metric) * member.mean(metric) for member in members])
+    if np.isnan(values).all():
+        raise UserError(f"no member of the front has {metric}")
+    best = float(np.nanmax(values))
+    limit = best - share * abs(best)
+    return [member for member, value in zip(members, values, strict=True) if value >= limit]
 
 
 def _sign(record: SweepRecord, metric: str) -> float:

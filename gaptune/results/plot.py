@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 from pathlib import Path
 
@@ -30,9 +31,17 @@ def plot_front(record: SweepRecord, summary: Summary, path: Path) -> None:
     figure = Figure(figsize=(6.4 * len(pairs), 5.0), layout="constrained")
     for axes, (first, second) in zip(figure.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True):
         _panel(axes, record, complete, summary, first, second)
-    corners = f"hypervolume {summary.hypervolume:.4f}"
-    figure.suptitle(f"{record.name}: {len(summary.front)} of {len(complete)} on the front, {corners}")
+    volume = "" if math.isnan(summary.hypervolume) else f", hypervolume {summary.hypervolume:.4f}"
+    figure.suptitle(f"{record.name}: {len(summary.front)} of {len(complete)} on the front{volume}")
     figure.savefig(path, dpi=150)
+
+
+def axis_label(record: SweepRecord, index: int) -> str:
+    """An objective with its unit and its better side."""
+    objective = record.objectives[index]
+    better = "higher is better" if objective["maximize"] else "lower is better"
+    score = find_score(objective["metric"])
+    return f"{objective['metric']} ({score.unit + '; ' if score else ''}{better})"
 
 
 def _panel(
@@ -54,8 +63,8 @@ def _panel(
         if len(member.trials) > 1:
             axes.errorbar(x, y, xerr=member.errors[first], yerr=member.errors[second], color="0.3", capsize=2, zorder=2)
     _staircase(axes, record, summary, first, second)
-    axes.set_xlabel(_label(record, first))
-    axes.set_ylabel(_label(record, second))
+    axes.set_xlabel(axis_label(record, first))
+    axes.set_ylabel(axis_label(record, second))
     axes.grid(alpha=0.25)
     if methods:
         axes.legend(title="method", fontsize=8, title_fontsize=8)
@@ -79,10 +88,3 @@ def _staircase(axes: Axes, record: SweepRecord, summary: Summary, first: int, se
         linestyle="--",
         zorder=1,
     )
-
-
-def _label(record: SweepRecord, index: int) -> str:
-    objective = record.objectives[index]
-    better = "higher is better" if objective["maximize"] else "lower is better"
-    score = find_score(objective["metric"])
-    return f"{objective['metric']} ({score.unit + '; ' if score else ''}{better})"

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import kendalltau
 
 from gaptune.config import EarlyStopping
 from gaptune.ledger import SweepRecord
@@ -74,6 +73,8 @@ def rank_rungs(record: SweepRecord) -> list[RungRanking]:
 
 
 def _agreement(record: SweepRecord, compared: Iterable[Candidate], share: float) -> float:
+    from scipy.stats import kendalltau  # half a second, which a table without rungs need not wait for
+
     early, late = [], []
     for candidate in compared:
         epoch = rung_epoch(share, candidate.trial.epochs)

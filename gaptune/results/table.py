@@ -15,6 +15,8 @@ from gaptune.results.front import Candidate, Summary, candidates, summarize
 from gaptune.results.ranking import ENOUGH, rank_rungs
 from gaptune.results.stability import front_shares
 
+_WIDEST = 4
+"""Knobs that have a column each; more share one, so that a table fits into 100 columns."""
 _ALWAYS = ("geometry/gap", "temperature/tau")
 
 
@@ -43,7 +45,8 @@ def short(value: Any) -> str:
     if value is None or value != value:
         return "·"
     if isinstance(value, tuple):
-        return " ± ".join(short(part) for part in value)
+        mean, error = value
+        return f"{mean:.3f} ± {error:.3f}" if error >= 0.0005 else f"{mean:.5f} ± {error:.1g}"
     if isinstance(value, float):
         return f"{value:.4g}" if value and abs(value) < 0.01 else f"{value:.3f}"
     return str(value)
@@ -115,7 +118,11 @@ def _table(record: SweepRecord, title: str, rows: list[dict[str, Any]]) -> Table
     arrows = {o["metric"]: " ↑" if o["maximize"] else " ↓" for o in record.objectives}
     table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
     used = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-    leaves = [name.replace("/", ".").rsplit(".", 1)[-1] for name in used]
+    knobs = [name for name in used if name in record.header["varied"] and name != "method"]
+    if len(knobs) > _WIDEST:
+        used = [name for name in used if name not in knobs] + ["knobs"]
+        rows = [{**row, "knobs": _together(row, knobs)} for row in rows]
+    leaves = [_leaf(name) for name in used]
     for name, leaf in zip(used, leaves, strict=True):
         number = any(isinstance(row[name], int | float | tuple) for row in rows)
         heading = leaf if leaves.count(leaf) == 1 else name.replace(".", ". ")
@@ -123,6 +130,17 @@ def _table(record: SweepRecord, title: str, rows: list[dict[str, Any]]) -> Table
     for row in rows:
         table.add_row(*(short(row[name]) for name in used))
     return table
+
+
+def _together(row: dict[str, Any], knobs: list[str]) -> str:
+    leaves = [_leaf(knob) for knob in knobs]
+    names = [leaf if leaves.count(leaf) == 1 else knob for leaf, knob in zip(leaves, knobs, strict=True)]
+    named = zip(names, knobs, strict=True)
+    return ", ".join(f"{name} {short(row[knob])}" for name, knob in named if row[knob] is not None)
+
+
+def _leaf(name: str) -> str:
+    return name.replace("/", ".").rsplit(".", 1)[-1]
 
 
 def _footer(record: SweepRecord, summary: Summary) -> Text:

@@ -6,18 +6,22 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from hypothesis.extra.numpy import arrays
+from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 from paper_sweep import as_in_the_paper, sweep_record
 from PIL import Image
-from scipy.stats import spearmanr
+from scipy.stats import bootstrap, spearmanr
 from support import Stage
 
 from gaptune.errors import UserError
-from gaptune.results import summarize
-from gaptune.results.compare import compare_sweeps, plot_fronts
-from gaptune.results.correlation import correlations
+from gaptune.ledger import ReportRecord, SweepRecord, TrialRecord
+from gaptune.results import Candidate, candidates, summarize
+from gaptune.results.attainment import attainment
+from gaptune.results.compare import compare_sweeps, plot_attainment, plot_fronts
+from gaptune.results.correlation import _spearman, correlations
+from gaptune.results.ends import unfinished
 from gaptune.results.history import history
-from gaptune.results.importance import importances
+from gaptune.results.importance import families, importances
 from gaptune.results.picks import knee, pick
 from gaptune.results.view import view
 
@@ -76,18 +80,53 @@ def test_the_knee_is_where_little_is_given_up(record):
     assert knee(record, summarize(record).front[:2]) is None
 
 
-@given(st.lists(st.tuples(st.floats(0.01, 1), st.floats(0.01, 1.9)), min_size=3, max_size=8, unique=True))
-def test_no_member_beats_the_knee_in_the_sum_of_scaled_objectives(tmp_path_factory, values):
-    stage = Stage(tmp_path_factory.mktemp("s"), budget=len(values))
-    for recall, gap in values:
-        finish(stage, recall, gap)
-    members = summarize(stage.record).front
-    bend = knee(stage.record, members)
-    if bend is None:
-        return
-    points = np.array([[member.values[0], -member.values[1]] for member in members])
+OBJECTIVES = SweepRecord(
+    header={
+        "objectives": [
+            {"metric": "retrieval/mean_r1", "maximize": True},
+            {"metric": "geometry/gap", "maximize": False},
+        ]
+    }
+)
+SCORES = st.lists(st.tuples(st.floats(0.01, 1), st.floats(0.01, 1.9)), min_size=3, max_size=8, unique=True)
+
+
+def members_with(values):
+    def one(recall, gap):
+        last = ReportRecord(1, 1, 1.0, {"retrieval/mean_r1": recall, "geometry/gap": gap})
+        return Candidate([TrialRecord(0, 0, {}, {}, "", 0.0, reports=[last])], [recall, gap], [0.0, 0.0], True)
+
+    return [one(recall, gap) for recall, gap in values]
+
+
+@given(SCORES)
+def test_no_member_beats_the_knee_in_the_sum_of_scaled_objectives(values):
+    bend = knee(OBJECTIVES, members_with(values))
+    points = np.array(values) * [1, -1]
     scaled = (points - points.min(0)) / np.where(np.ptp(points, axis=0) > 0, np.ptp(points, axis=0), 1)
-    assert scaled[numbers(members).index(bend.trial.number)].sum() == pytest.approx(scaled.sum(1).max())
+    found = scaled[values.index(tuple(bend.values))].sum()
+    assert found == pytest.approx(scaled.sum(1).max())
+
+
+@given(SCORES, st.floats(0.01, 100), st.floats(0.01, 100))
+def test_the_knee_does_not_depend_on_units(values, first, second):
+    values = [(round(recall, 2), round(gap, 2)) for recall, gap in values]
+    bend = knee(OBJECTIVES, members_with(values))
+    again = knee(OBJECTIVES, members_with([(recall * first, gap * second) for recall, gap in values]))
+    points = np.array([bend.values, [again.values[0] / first, again.values[1] / second]])
+    span = np.ptp(np.array(values), axis=0)
+    sums = (points / np.where(span > 0, span, 1) * [1, -1]).sum(axis=1)
+    assert sums[0] == pytest.approx(sums[1], abs=1e-6)  # the same member, or one that is as good
+
+
+@given(SCORES, st.integers(0, 100))
+def test_a_pick_gives_up_no_more_than_was_said_and_nobody_near_is_better_in_the_second(values, percent):
+    members = members_with(values)
+    chosen = pick(OBJECTIVES, members, f"retrieval/mean_r1 within {percent}%, then geometry/gap")
+    best = max(recall for recall, _ in values)
+    limit = best - percent / 100 * best
+    assert chosen.values[0] >= limit
+    assert chosen.values[1] == min(gap for recall, gap in values if recall >= limit)
 
 
 def test_a_preference_picks_the_best_second_among_those_near_the_best_first(record):
@@ -96,6 +135,9 @@ def test_a_preference_picks_the_best_second_among_those_near_the_best_first(reco
     assert pick(record, members, "retrieval/mean_r1 within 0%, then uniformity/w2").trial.number == 0
     assert pick(record, members, "uniformity/w2 within 40%, then retrieval/mean_r1").trial.number == 1
     assert pick(record, members, "geometry/gap within 25%, then retrieval/mean_r1").trial.number == 2
+    assert pick(record, members, "geometry/gap").trial.number == 3
+    with pytest.raises(UserError, match="no member of the front has train/loss"):
+        pick(record, members, "train/loss")
     with pytest.raises(UserError, match="within P%, then"):
         pick(record, members, "the best one")
     with pytest.raises(UserError, match="no better side"):
@@ -119,6 +161,29 @@ def test_correlations_are_spearmans_and_their_interval_contains_them():
     assert found.rho == pytest.approx(spearmanr(*means).statistic)
     assert found.low <= found.rho <= found.high
     assert correlations(record, [("retrieval/mean_r1", "train/loss")]) == []
+    (constant,) = correlations(record, [("retrieval/mean_r1", "retrieval/mean_r1")])
+    assert (constant.rho, constant.low, constant.high) == pytest.approx((1, 1, 1))
+
+
+@given(arrays(np.float64, (2, 12), elements=st.integers(0, 4).map(float)), st.integers(0, 2**32 - 1))
+def test_a_draws_correlation_is_scipys_of_the_points_that_were_drawn(values, seed):
+    drawn = np.random.default_rng(seed).integers(12, size=12)
+    (found,) = _spearman(np.bincount(drawn, minlength=12)[None], *values)
+    chosen = values[:, drawn]
+    if np.ptp(chosen, axis=1).min() > 0:
+        assert found == pytest.approx(spearmanr(*chosen).statistic)
+    else:
+        assert np.isnan(found)
+
+
+def test_an_interval_is_as_wide_as_that_of_scipys_bootstrap():
+    record = sweep_record(as_in_the_paper)
+    (found,) = correlations(record, [("retrieval/mean_r1", "geometry/gap")])
+    means = [[one.mean(name) for one in candidates(record)] for name in (found.first, found.second)]
+    drawn = bootstrap(
+        means, lambda x, y: spearmanr(x, y).statistic, paired=True, vectorized=False, method="percentile", rng=0
+    ).confidence_interval
+    assert (found.low, found.high) == pytest.approx((drawn.low, drawn.high), abs=0.05)
 
 
 def test_importance_is_what_optuna_says_of_the_study_itself(tmp_path):
@@ -132,22 +197,81 @@ def test_importance_is_what_optuna_says_of_the_study_itself(tmp_path):
             scores = {"retrieval/mean_r1": tau + 0.01 * rng.random(), "geometry/gap": rng.random()}
             stage.conductor.reported(trial.number, epoch, epoch, scores)
     found = {(one.objective, one.knob): one.share for one in importances(stage.record)}
-    expected = get_param_importances(
-        stage.asker.study, evaluator=PedAnovaImportanceEvaluator(), target=lambda trial: -trial.values[0]
-    )
     assert found["retrieval/mean_r1", "temperature.tau_start"] > 0.5
-    assert {knob for _, knob in found} == set(expected)
-    assert importances(stage.record, "fanova")
+    for index, (metric, sign) in enumerate((("retrieval/mean_r1", -1), ("geometry/gap", 1))):
+
+        def target(trial, index=index, sign=sign):
+            return sign * trial.values[index]
+
+        study = stage.asker.study
+        expected = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=target)
+        assert {knob: share for (name, knob), share in found.items() if name == metric} == pytest.approx(expected)
+        expected = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0), target=target)
+        by_fanova = {one.knob: one.share for one in importances(stage.record, "fanova") if one.objective == metric}
+        assert by_fanova == pytest.approx(expected)
+
+
+def test_importance_within_a_family_leaves_out_what_does_not_vary_there(tmp_path):
+    stage = Stage(tmp_path / "s", budget=40)
+    for number in range(40):
+        trial = stage.conductor.next_trial()
+        stage.finish(trial.number, recall=trial.config["temperature.tau_start"], gap=number / 40)
+    assert families(stage.record) == ["FLT", "TS"]
+    found = importances(stage.record, method="FLT")
+    count = sum(trial.method == "FLT" for trial in stage.record.trials.values())
+    assert {(one.knob, one.share, one.trials) for one in found} == {("temperature.tau_start", 1.0, count)}
     assert importances(stage.record, method="no such family") == []
+
+
+def test_a_view_with_other_objectives_is_compared_in_the_box_that_its_trials_span(tmp_path, record):
+    other = Stage(tmp_path / "t")
+    finish(other, 0.55, 0.2, w2=-0.8)
+    chosen = ["uniformity/w2", "geometry/gap"]
+    ours, theirs = compare_sweeps([view(record, chosen), view(other.record, chosen)])
+    assert theirs.hypervolume == pytest.approx(0.9)  # the best uniformity of all; a gap of 0.2 in its own box, 2 to 0
+    assert 0 < ours.hypervolume < 1
+
+
+def test_bands_are_what_shares_of_the_repeats_attain(tmp_path, record):
+    other = Stage(tmp_path / "t")
+    finish(other, 0.55, 0.2)
+    some, most = attainment([record, other.record], shares=(0.5, 1.0))
+    assert some.points.tolist() == [[0.55, 0.2], [0.595, 0.9], [0.6, 1.0]]
+    assert most.points.tolist() == [[0.2, 0.25], [0.5, 0.3], [0.55, 0.9]]
+    plot_attainment([record, other.record], tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size[0] > 800
+
+
+def test_each_seed_of_a_sweep_is_a_repeat_and_one_seed_is_none(record):
+    median, full = attainment([sweep_record(as_in_the_paper)], shares=(0.5, 1.0))
+    assert median.repeats == 3
+    assert median.points[:, 0].max() > full.points[:, 0].max()
+    with pytest.raises(UserError, match="needs repeats"):
+        attainment([record])
+    with pytest.raises(UserError, match="needs two objectives, not 3"):
+        attainment([view(record, ["uniformity/w2", "geometry/gap", "retrieval/mean_r1"])] * 2)
+
+
+def test_what_has_no_outcome_is_grouped_by_reason_failures_first(tmp_path):
+    stage = Stage(tmp_path / "s")
+    for reason in ("non-finite: loss", "out of memory: GPU", "non-finite: features"):
+        stage.conductor.failed(stage.conductor.next_trial().number, reason)
+    finish(stage, 0.5, 0.5)
+    found = [(one.reason, one.trials, one.example) for one in unfinished(stage.record)]
+    assert found == [
+        ("non-finite", [0, 2], "non-finite: loss"),
+        ("out of memory", [1], "out of memory: GPU"),
+    ]
 
 
 def test_sweeps_are_compared_in_one_box_and_drawn_together(tmp_path, record):
     other = Stage(tmp_path / "t")
     finish(other, 0.55, 0.2)
     ours, theirs = compare_sweeps([record, other.record])
-    assert (ours["front"], ours["on the common front"]) == (4, 2)
-    assert (theirs["front"], theirs["on the common front"]) == (1, 1)
-    assert theirs["hypervolume"] == pytest.approx(0.55 * 1.8 / 2)
+    assert (ours.front, ours.common) == (4, 2)
+    assert (theirs.front, theirs.common) == (1, 1)
+    assert theirs.hypervolume == pytest.approx(0.55 * 1.8 / 2)
     plot_fronts([record, other.record], tmp_path / "c.png")
     with Image.open(tmp_path / "c.png") as picture:
         assert picture.size[0] > 800

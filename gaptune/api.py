@@ -1,0 +1,218 @@
+"""gaptune from Python: read a sweep, run one, train one trial. What is heavy is imported where it is needed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gaptune.errors import UserError
+from gaptune.ledger import FILE_NAME, SweepRecord, load, sweep_folder
+from gaptune.shipped import find, recorded
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gaptune.config import SweepConfig, TrialConfig
+    from gaptune.space import Space
+    from gaptune.trial import Report
+
+RECORDED = "recorded"
+"""Name by which ``load_sweep`` finds the recorded sweep that comes with gaptune."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as its ledger says, finished or not.
+
+    Attributes:
+        record: All that is known of it; ``gaptune.results`` has more that takes a record.
+        folder: Where it is kept.
+    """
+
+    record: SweepRecord
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return self.record.name
+
+    @property
+    def hypervolume(self) -> float:
+        """Share of the box between reference and ideal point that the front dominates, 0 to 1."""
+        from gaptune.results import summarize
+
+        return summarize(self.record).hypervolume
+
+    def view(self, objectives: Sequence[str] = (), constraints: Sequence[str] = ()) -> Sweep:
+        """The same trials with other objectives or further constraints.
+
+        Args:
+            objectives: Two to four of ``metric``, ``metric:max`` or ``metric:min``; none for the sweep's own.
+            constraints: ``metric<=value`` or ``metric>=value``.
+
+        Raises:
+            UserError: A metric or a form is unknown.
+        """
+        from gaptune.results.view import view
+
+        return Sweep(view(self.record, objectives, constraints), self.folder)
+
+    def front(self) -> pd.DataFrame:
+        """The Pareto front: a row for each member, best first objective first.
+
+        Returns:
+            Indexed by trial. Columns: ``method``, ``seeds``, ``knob/…`` for what varied, and every metric under its
+            own name (its mean over the seeds).
+        """
+        from gaptune.results import summarize
+        from gaptune.results.export import candidate_frame
+
+        return candidate_frame(self.record, summarize(self.record).front)
+
+    def candidates(self) -> pd.DataFrame:
+        """All sets of knobs that were trained to the end, with the columns of ``front``."""
+        from gaptune.results import candidates
+        from gaptune.results.export import candidate_frame
+
+        return candidate_frame(self.record, candidates(self.record))
+
+    def frame(self) -> pd.DataFrame:
+        """All reports: a row for each trial and epoch, with scores, knobs and full configuration."""
+        from gaptune.results.export import frame
+
+        return frame(self.record)
+
+    def best(self, preference: str | None = None) -> pd.Series[Any]:
+        """One member of the front.
+
+        Args:
+            preference: A metric (the member that is best in it), or ``METRIC within P%, then METRIC``; None for the
+                knee, or for the best in the first objective where a front is too small to have one.
+
+        Returns:
+            Its row of ``front()``; the row's name is the trial's number.
+
+        Raises:
+            UserError: The preference is not understood, or the front is empty.
+        """
+        from gaptune.results import summarize
+        from gaptune.results.export import candidate_frame
+        from gaptune.results.picks import knee, pick
+
+        members = summarize(self.record).front
+        if not members:
+            raise UserError(f"no trial of {self.name!r} is on a front yet")
+        chosen = pick(self.record, members, preference) if preference else knee(self.record, members) or members[0]
+        row: pd.Series[Any] = candidate_frame(self.record, [chosen]).iloc[0]
+        return row
+
+
+def load_sweep(name: str | None = None, results: Path | str | None = None) -> Sweep:
+    """Reads a sweep.
+
+    Args:
+        name: Its name; ``recorded`` is a small real one that comes with gaptune. None for the newest in the results
+            folder, and the recorded one where there is none.
+        results: Folder of all sweeps; None for ``GAPTUNE_RESULTS``, or ``results`` where you are.
+
+    Raises:
+        UserError: There is no such sweep, or its ledger cannot be read.
+    """
+    where = _results(results)
+    newest = max(where.glob(f"*/{FILE_NAME}"), key=lambda path: path.stat().st_mtime, default=None)
+    if name is None:
+        folder = newest.parent if newest else recorded()
+    elif name == RECORDED and not (where / name).exists():
+        folder = recorded()
+    else:
+        folder = sweep_folder(where, name)
+    return Sweep(load(folder), folder)
+
+
+def run_sweep(
+    space: Space | Path | str,
+    sweep: SweepConfig | Path | str = "embedded.yaml",
+    *,
+    name: str | None = None,
+    results: Path | str | None = None,
+    tracking_uri: str | None = None,
+    address: str | None = None,
+) -> Sweep:
+    """Runs a sweep to its end, as ``gaptune sweep`` does; progress is printed.
+
+    Args:
+        space: A search space, or its YAML file; those that come with gaptune are found by name.
+        sweep: How trials are run, or its YAML file.
+        name: Name of the sweep; one that exists is gone on with. Default: space and date.
+        results: Folder of all sweeps, as in ``load_sweep``.
+        tracking_uri: MLflow's; None for ``MLFLOW_TRACKING_URI``, or the SQLite file in the results folder.
+        address: Of a Ray cluster; None for ``RAY_ADDRESS``, or this machine.
+
+    Returns:
+        The sweep; after an interruption ``record.paused`` says why, and the same call goes on.
+
+    Raises:
+        UserError: Something in space, sweep, data or model cannot work, or another process runs the sweep.
+    """
+    from rich.console import Console
+
+    from gaptune.config import load_sweep_config
+    from gaptune.display import Display
+    from gaptune.engine.sweep import prepare, run
+    from gaptune.space import load_space
+
+    if isinstance(space, str | Path):
+        space = load_space(find(Path(space), "search_spaces"))
+    if isinstance(sweep, str | Path):
+        sweep = load_sweep_config(find(Path(sweep), "sweeps"))
+    where = _results(results).resolve()
+    plan = prepare(
+        space, sweep, name=name or f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}", results=where, now=time.time()
+    )
+    with Display(Console()) as display:
+        record = run(
+            plan,
+            display=display,
+            results=where,
+            tracking_uri=tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"),
+            address=address or os.environ.get("RAY_ADDRESS"),
+            clock=time.time,
+        )
+    return Sweep(record, plan.folder)
+
+
+def train(
+    config: TrialConfig | Mapping[str, Any], sweep: Path | str = "embedded.yaml", *, checkpoints: Path | None = None
+) -> Iterator[Report]:
+    """Trains one trial, as ``gaptune train`` does.
+
+    Args:
+        config: A full configuration; or knobs by dotted path, ``method`` among them if you like, over those of a sweep.
+        sweep: YAML file of the sweep that says the rest when knobs are given.
+        checkpoints: A folder for checkpoints; the same call goes on from them.
+
+    Returns:
+        Reports (``epoch``, ``step``, ``metrics``), each as soon as its epoch is done: go through them, or nothing is
+        trained.
+
+    Raises:
+        UserError: A knob is unknown or impossible, or model and data do not fit.
+        NonFinite: The training diverged.
+    """
+    from gaptune.config import load_sweep_config
+    from gaptune.data import open_store
+    from gaptune.methods import expand_method
+    from gaptune.trial import train as train_trial
+
+    if isinstance(config, Mapping):
+        config = load_sweep_config(find(Path(sweep), "sweeps")).trial(expand_method(config))
+    return train_trial(config, open_store(config.data.store), checkpoints=checkpoints)
+
+
+def _results(results: Path | str | None) -> Path:
+    return Path(results or os.environ.get("GAPTUNE_RESULTS", "results"))

@@ -1,0 +1,70 @@
+"""How much a front owes to luck: what some share of repeats attain, of a sweep or of each seed in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gaptune.errors import UserError
+from gaptune.ledger import SweepRecord
+from gaptune.pareto import attained, oriented
+from gaptune.results.front import candidates
+
+
+@dataclass(frozen=True)
+class Band:
+    """A surface of the empirical attainment function.
+
+    Attributes:
+        share: At least this share of the repeats attain it; 0.5 is the median front.
+        repeats: How many repeats there are.
+        points: Its corners in the units of the two objectives, ascending from the worst first objective to the best,
+            of shape (k, 2).
+    """
+
+    share: float
+    repeats: int
+    points: npt.NDArray[np.float64]
+
+
+def attainment(records: Sequence[SweepRecord], shares: Sequence[float] = (0.25, 0.5, 0.75)) -> list[Band]:
+    """What some shares of repeats attain (Grunert da Fonseca et al. 2001).
+
+    Args:
+        records: Several sweeps that repeat each other, each of which is one repeat; or one sweep with several seeds per
+            suggestion, in which each seed is one.
+        shares: Of the repeats, each above 0 and at most 1.
+
+    Returns:
+        A band for each share.
+
+    Raises:
+        UserError: There are not two objectives, or fewer than two repeats.
+    """
+    objectives = records[0].objectives
+    if len(objectives) != 2:
+        raise UserError(f"attainment needs two objectives, not {len(objectives)}; choose with --objective")
+    maximize = [objective["maximize"] for objective in objectives]
+    sets = [oriented(values, maximize) for values in _repeats(records)]
+    if len(sets) < 2:
+        raise UserError("attainment needs repeats: several sweeps, or one with `search: {seeds: 2}` or more")
+    return [
+        Band(share, len(sets), oriented(attained(sets, max(1, math.ceil(share * len(sets)))), maximize))
+        for share in shares
+    ]
+
+
+def _repeats(records: Sequence[SweepRecord]) -> list[list[list[float]]]:
+    if len(records) > 1:
+        repeats = [[one.values for one in candidates(record) if one.feasible] for record in records]
+        for record, values in zip(records, repeats, strict=True):
+            if not values:
+                raise UserError(f"{record.name!r} has no completed trial to draw")
+        return repeats
+    (record,) = records
+    found = [one.trials for one in candidates(record) if one.feasible]
+    return [[record.values(trial) for trial in trials] for trials in zip(*found, strict=True)]

@@ -1,0 +1,103 @@
+"""gaptune from Python: what the docs show works, and `import gaptune` stays light."""
+
+import doctest
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import SMALL, write_yaml
+
+import gaptune
+from gaptune.data.scenes import make_scenes
+from gaptune.errors import UserError
+from gaptune.ledger import load
+from gaptune.results import summarize
+from gaptune.shipped import recorded
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return make_scenes(tmp_path_factory.mktemp("api") / "small", SMALL).path
+
+
+def test_what_the_page_shows_is_what_comes_out():
+    failed, tried = doctest.testfile(
+        str(ROOT / "docs/api.md"), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE
+    )
+    assert failed == 0
+    assert tried > 10
+
+
+def test_importing_gaptune_imports_nothing_heavy():
+    heavy = "numpy", "pandas", "torch", "ray", "optuna", "mlflow", "pydantic"
+    code = f"import gaptune, sys; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_reading_a_sweep_needs_neither_torch_nor_ray_nor_mlflow():
+    code = (
+        "import gaptune, sys; s = gaptune.load_sweep('recorded'); s.front(), s.frame(), s.best();"
+        "print([name for name in ('torch', 'ray', 'mlflow', 'optuna') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_only_what_is_public_is_there():
+    assert set(gaptune.__all__) <= set(dir(gaptune))
+    with pytest.raises(AttributeError, match="no attribute 'lod_sweep'"):
+        gaptune.lod_sweep  # noqa: B018
+
+
+def test_the_recorded_sweep_is_small_and_whole():
+    record = load(recorded())
+    assert record.done
+    assert len(record.trials) == 16
+    assert (recorded() / "ledger.jsonl").stat().st_size < 200_000
+
+
+def test_without_a_name_it_is_the_newest_sweep_and_the_recorded_one_where_there_is_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("GAPTUNE_RESULTS", str(tmp_path))
+    assert gaptune.load_sweep().folder == recorded()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "ledger.jsonl").write_bytes((recorded() / "ledger.jsonl").read_bytes())
+    assert gaptune.load_sweep().folder == tmp_path / "mine"
+    with pytest.raises(UserError, match=r"no sweep 'mien' in .* \(did you mean 'mine'\?\)"):
+        gaptune.load_sweep("mien")
+
+
+def test_front_and_best_are_those_of_the_summary():
+    sweep = gaptune.load_sweep("recorded")
+    members = summarize(sweep.record).front
+    front = sweep.front()
+    assert front.index.tolist() == [member.trial.number for member in members]
+    assert front["retrieval/mean_r1"].tolist() == [member.values[0] for member in members]
+    assert set(front.index) <= set(sweep.candidates().index)
+    assert sweep.best().name in front.index
+    assert sweep.best("uniformity/wang_isola")["uniformity/wang_isola"] == front["uniformity/wang_isola"].min()
+    with pytest.raises(UserError, match="did you mean 'geometry/gap'"):
+        sweep.best("geometry/gpa")
+    nobody = sweep.view(constraints=["retrieval/mean_r1>=0.9"])
+    assert nobody.front().empty
+    assert "method" in nobody.front()
+    with pytest.raises(UserError, match="is on a front yet"):
+        nobody.best()
+
+
+def test_a_trial_is_trained_as_its_reports_are_asked_for(store, tmp_path):
+    knobs = {"method": "FLT", "training.epochs": 2, "training.batch_size": 64, "data.store": str(store)}
+    reports = gaptune.train(knobs, checkpoints=tmp_path / "c")
+    assert next(reports).epoch == 1
+    assert [report.epoch for report in gaptune.train(knobs, checkpoints=tmp_path / "c")] == [1, 2]
+    with pytest.raises(UserError, match=r"did you mean 'training\.epochs'"):
+        gaptune.train({"training.epoch": 2})
+
+
+def test_a_sweep_is_run_and_gone_on_with(store, tmp_path):
+    space, sweep = write_yaml(tmp_path, store, epochs=1, trials=2)
+    done = gaptune.run_sweep(space, sweep, name="mine", results=tmp_path / "r")
+    assert len(done.candidates()) == 2
+    assert not done.front().empty
+    assert gaptune.load_sweep("mine", tmp_path / "r").front().equals(done.front())
