@@ -1,6 +1,7 @@
 """Commands that read sweeps, on a real ledger."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import sys
 import pandas as pd
 import pytest
 from support import Stage
+
+from gaptune.cli.results import _spark
 
 
 @pytest.fixture
@@ -90,13 +93,63 @@ def test_compare_draws_and_counts(results):
     assert (results / "c.png").stat().st_size > 10_000
 
 
-def test_the_shell_completes_names_that_exist(results):
-    words = f"gaptune front --results {results} "
-    env = {**os.environ, "_GAPTUNE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "4"}
-    done = subprocess.run(
-        [sys.executable, "-c", "from gaptune.cli import cli; cli(prog_name='gaptune')"],
-        capture_output=True,
-        text=True,
-        env=env,
+def completed(words, **more):
+    """What bash is offered for the last word."""
+    env = os.environ | {"_GAPTUNE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    code = "from gaptune.cli import cli; cli(prog_name='gaptune')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env | more)
+    return [line.partition(",")[2] for line in done.stdout.split()]
+
+
+@pytest.mark.parametrize("command", ["front", "compare s", "export", "status", "confirm", "sync", "promote"])
+def test_the_shell_completes_names_that_exist(results, command):
+    assert completed(f"gaptune {command} --results {results} ") == ["s", "t"]
+    assert completed(f"gaptune {command} t", GAPTUNE_RESULTS=str(results)) == ["t"]
+
+
+def test_the_shell_completes_trials_that_exist(results):
+    assert completed("gaptune show s ", GAPTUNE_RESULTS=str(results)) == ["0", "1", "2", "3"]
+    assert completed("gaptune promote s 2", GAPTUNE_RESULTS=str(results)) == ["2"]
+    assert completed("gaptune show nobody ", GAPTUNE_RESULTS=str(results)) == []
+
+
+def test_completion_imports_nothing_heavy(results):
+    code = (
+        "import sys, atexit; from gaptune.cli import cli;"
+        "heavy = 'torch', 'ray', 'pandas', 'optuna', 'pydantic', 'rich';"
+        "atexit.register(lambda: print([name for name in heavy if name in sys.modules]));"
+        "cli(prog_name='gaptune')"
     )
-    assert {line.partition(",")[2] for line in done.stdout.split()} == {"s", "t"}
+    env = os.environ | {"_GAPTUNE_COMPLETE": "bash_complete", "COMP_WORDS": "gaptune show s ", "COMP_CWORD": "3"}
+    env |= {"GAPTUNE_RESULTS": str(results)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_what_is_not_a_number_is_null_in_json(results):
+    words = "--objective", "retrieval/mean_r1", "--objective", "geometry/gap:max", "--json"
+    found = json.loads(run(results, "front", "s", *words, "--correlation"), parse_constant=pytest.fail)
+    assert found["hypervolume"] is None
+    json.loads(run(results, "compare", "s", "t", *words), parse_constant=pytest.fail)
+
+
+def test_what_failed_is_told_with_its_reason(results):
+    assert "non-finite: loss" in run(results, "front", "s", "--unfinished")
+    (found,) = json.loads(run(results, "front", "s", "--unfinished", "--json"))["unfinished"]
+    assert (found["state"], found["trials"]) == ("FAIL", [3])
+
+
+def test_repeats_are_drawn_as_a_band_and_a_view_as_a_picture(results):
+    run(results, "compare", "s", "t", "--repeats", "--picture", str(results / "band.png"))
+    run(results, "front", "s", "--constraint", "geometry/gap<=0.4", "--picture", str(results / "view.png"))
+    for name in ("band.png", "view.png"):
+        assert (results / name).read_bytes().startswith(b"\x89PNG")
+    assert "give --picture FILE" in run(results, "compare", "s", "t", "--repeats", code=2)
+    assert "no method 'FTL'" in run(results, "front", "s", "--method", "FTL", code=2)
+
+
+def test_a_long_curve_keeps_its_shape_and_its_end():
+    assert len(_spark([float(value) for value in range(500)])) <= 40
+    assert _spark([float(value) for value in range(500)])[-1] == "█"
+    assert _spark([0.0] * 99 + [1.0])[-2:] == "▁█"
+    assert _spark([math.nan, math.nan]) == ""

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gaptune.cli.options import results_option
-from gaptune.cli.results import SweepName
+from gaptune.cli.options import SweepName, TrialNumber, results_option
 from gaptune.errors import UserError
 from gaptune.ledger import sweep_folder
 
@@ -23,7 +22,7 @@ def model() -> None:
 
 @model.command("export")
 @click.argument("name", type=SweepName())
-@click.argument("trial", type=click.IntRange(min=0))
+@click.argument("trial", type=TrialNumber())
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder to make.")
 @results_option
 def export_command(name: str, trial: int, out: Path, results: Path) -> None:

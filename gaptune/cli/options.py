@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
+
+from gaptune.ledger import FILE_NAME
 
 results_option = click.option(
     "--results",
@@ -31,3 +36,31 @@ def print_pairs(pairs: list[tuple[str, str]]) -> None:
     width = max(len(label) for label, _ in pairs)
     for label, value in pairs:
         click.echo(f"{label:<{width}}  {value}")
+
+
+class SweepName(click.ParamType[str]):
+    """The name of a sweep; completed from the folder of all sweeps."""
+
+    name = "sweep"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Names that exist and begin so."""
+        return [CompletionItem(path.parent.name) for path in sorted(_results(ctx).glob(f"{incomplete}*/{FILE_NAME}"))]
+
+
+class TrialNumber(click.IntRange):
+    """The number of a trial; completed from the ledger of the sweep that was named before it."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Numbers that exist and begin so; found without reading the ledger as such, which may be long."""
+        ledger = _results(ctx) / str(ctx.params.get("name")) / FILE_NAME
+        content = ledger.read_bytes() if ledger.exists() else b""
+        numbers = {int(number) for number in re.findall(rb'\n{"event":"trial","at":[^,]+,"trial":(\d+)', content)}
+        return [CompletionItem(str(number)) for number in sorted(numbers) if str(number).startswith(incomplete)]
+
+
+def _results(ctx: click.Context) -> Path:
+    return Path(ctx.params.get("results") or os.environ.get("GAPTUNE_RESULTS", "results"))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import re
 import shlex
 import time
 from dataclasses import asdict
@@ -13,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
-from gaptune.cli.options import results_option
+from gaptune.cli.options import SweepName, TrialNumber, results_option
 from gaptune.cli.sweeps import make_console
 from gaptune.errors import UserError
-from gaptune.ledger import FILE_NAME, sweep_folder
+from gaptune.ledger import sweep_folder
 
 if TYPE_CHECKING:
     from gaptune.ledger import SweepRecord, TrialRecord
@@ -35,34 +32,6 @@ constraint_option = click.option(
 picture_option = click.option(
     "--picture", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Draw it into a PNG file."
 )
-
-
-class SweepName(click.ParamType[str]):
-    """The name of a sweep; completed from the folder of all sweeps."""
-
-    name = "sweep"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Names that exist and begin so."""
-        return [CompletionItem(path.parent.name) for path in sorted(_results(ctx).glob(f"{incomplete}*/{FILE_NAME}"))]
-
-
-class TrialNumber(click.IntRange):
-    """The number of a trial; completed from the ledger of the sweep that was named before it."""
-
-    def __init__(self) -> None:
-        super().__init__(min=0)
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Numbers that exist and begin so; found without reading the ledger as such, which may be long."""
-        ledger = _results(ctx) / str(ctx.params.get("name")) / FILE_NAME
-        content = ledger.read_bytes() if ledger.exists() else b""
-        numbers = {int(number) for number in re.findall(rb'\n{"event":"trial","at":[^,]+,"trial":(\d+)', content)}
-        return [CompletionItem(str(number)) for number in sorted(numbers) if str(number).startswith(incomplete)]
-
-
-def _results(ctx: click.Context) -> Path:
-    return Path(ctx.params.get("results") or os.environ.get("GAPTUNE_RESULTS", "results"))
 
 
 @click.command("ls")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gaptune.cli.options import address_option, results_option, tracking_option
+from gaptune.cli.options import SweepName, TrialNumber, address_option, results_option, tracking_option
 from gaptune.errors import UserError
 from gaptune.ledger import sweep_folder
 
@@ -81,7 +81,7 @@ def sweep(
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", type=SweepName())
 @click.option("--seeds", default=5, show_default=True, type=click.IntRange(min=2), help="Fresh seeds per member.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Trials side by side; default: as in the sweep.")
 @results_option
@@ -106,8 +106,8 @@ def confirm(
 
 
 @click.command()
-@click.argument("name")
-@click.argument("trial", type=click.IntRange(min=0))
+@click.argument("name", type=SweepName())
+@click.argument("trial", type=TrialNumber())
 @click.option(
     "--on", "sweep_file", metavar="SWEEP", required=True, type=click.Path(path_type=Path), help="The other scale."
 )
@@ -150,7 +150,7 @@ def promote(
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", type=SweepName())
 @results_option
 def status(name: str, results: Path) -> None:
     """Show where the sweep NAME stands, running or not."""
@@ -172,7 +172,7 @@ def status(name: str, results: Path) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", type=SweepName())
 @results_option
 @tracking_option
 def sync(name: str, results: Path, tracking_uri: str | None) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gaptune.errors import UserError, did_you_mean
+from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord
 from gaptune.pareto import oriented
 from gaptune.results.front import Candidate
-from gaptune.scores import SCORES
+from gaptune.results.view import score_of
 
-_ALONE = re.compile(r"\s*([\w/]+)\s*")
-_WITHIN = re.compile(r"\s*([\w/]+)\s+within\s+([\d.]+)\s*%\s*,\s*then\s+([\w/]+)\s*")
+_ALONE = re.compile(r"\s*(\S+)\s*")
+_WITHIN = re.compile(r"\s*(\S+)\s+within\s+(\d+(?:\.\d*)?)\s*%\s*,\s*then\s+(\S+)\s*")
 
 
 def knee(record: SweepRecord, members: Sequence[Candidate]) -> Candidate | None:
@@ -71,8 +71,7 @@ def _sign(record: SweepRecord, metric: str) -> float:
     for objective in record.objectives:
         if objective["metric"] == metric:
             return 1.0 if objective["maximize"] else -1.0
-    if metric not in SCORES:
-        raise UserError(f"no metric is called {metric!r}{did_you_mean(metric, SCORES)}")
-    if SCORES[metric].direction == "none":
+    direction = score_of(record, metric).direction
+    if direction == "none":
         raise UserError(f"{metric} has no better side")
-    return 1.0 if SCORES[metric].direction == "max" else -1.0
+    return 1.0 if direction == "max" else -1.0

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from gaptune.config import Constraint
 from gaptune.errors import UserError, did_you_mean
 from gaptune.ledger import SweepRecord
-from gaptune.scores import SCORES
+from gaptune.scores import SCORES, Score, find_score
 
-_CONSTRAINT = re.compile(r"\s*([\w/]+)\s*(<=|>=)\s*(\S+)\s*")
+_CONSTRAINT = re.compile(r"\s*([^\s<>=]+)\s*(<=|>=)\s*(\S+)\s*")
 
 
 def view(record: SweepRecord, objectives: Sequence[str] = (), constraints: Sequence[str] = ()) -> SweepRecord:
@@ -34,42 +34,50 @@ def view(record: SweepRecord, objectives: Sequence[str] = (), constraints: Seque
     if objectives:
         if not 2 <= len(objectives) <= 4:
             raise UserError(f"a front needs two to four objectives, got {len(objectives)}")
-        own = {objective["metric"]: objective for objective in record.objectives}
-        header["objectives"] = [_objective(text, own) for text in objectives]
+        header["objectives"] = [_objective(record, text) for text in objectives]
         if len({objective["metric"] for objective in header["objectives"]}) < len(objectives):
             raise UserError("an objective stands twice")
     if constraints:
-        kept = [*record.constraints, *map(_constraint, constraints)]
+        kept = [*record.constraints, *(_constraint(record, text) for text in constraints)]
         header["sweep"] = {**header["sweep"], "constraints": kept}
     return replace(record, header=header)
 
 
-def _objective(text: str, own: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _objective(record: SweepRecord, text: str) -> dict[str, Any]:
     metric, _, direction = text.partition(":")
-    known = _known(metric)
-    direction = direction or known.direction
+    score = score_of(record, metric)
+    direction = direction or score.direction
     if direction not in ("max", "min"):
         raise UserError(f"{text!r}: expected METRIC:max or METRIC:min, such as geometry/gap:min")
     maximize = direction == "max"
-    if metric in own and own[metric]["maximize"] == maximize:
-        return own[metric]
+    for own in record.objectives:
+        if own["metric"] == metric and own["maximize"] == maximize:
+            return own
     return {"metric": metric, "maximize": maximize, "reference": math.nan, "ideal": math.nan}
 
 
-def _constraint(text: str) -> dict[str, Any]:
+def _constraint(record: SweepRecord, text: str) -> dict[str, Any]:
     found = _CONSTRAINT.fullmatch(text)
     try:
         if found is None:
             raise ValueError
         metric, sign, bound = found[1], found[2], float(found[3])
-        _known(metric)
+        score_of(record, metric)
         sides = {"max": bound} if sign == "<=" else {"min": bound}
         return Constraint(metric=metric, **sides).model_dump()
     except (ValueError, ValidationError):
         raise UserError(f"{text!r}: expected METRIC<=VALUE or METRIC>=VALUE, such as geometry/gap<=0.3") from None
 
 
-def _known(metric: str) -> Any:
-    if metric not in SCORES:
-        raise UserError(f"no metric is called {metric!r}{did_you_mean(metric, SCORES)}")
-    return SCORES[metric]
+def score_of(record: SweepRecord, metric: str) -> Score:
+    """The row of a metric that the sweep has measured; of further evaluations too, which a sweep names itself.
+
+    Raises:
+        UserError: There is no such metric, or no trial has it; with the nearest name.
+    """
+    score, measured = find_score(metric), {name for trial in record.trials.values() for name in trial.last}
+    if score is None:
+        raise UserError(f"no metric is called {metric!r}{did_you_mean(metric, measured | SCORES.keys())}")
+    if measured and metric not in measured:
+        raise UserError(f"no trial of {record.name!r} has {metric}{did_you_mean(metric, measured)}")
+    return score

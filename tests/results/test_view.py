@@ -53,6 +53,15 @@ def test_a_front_for_other_objectives_is_that_of_the_same_trials(record):
     assert numbers(summarize(record).front) == [0, 1, 2, 3]
 
 
+def test_scores_of_further_evaluations_are_objectives_constraints_and_preferences_too(record):
+    for trial, accuracy in zip(record.trials.values(), (0.1, 0.2, 0.3, 0.4), strict=True):
+        trial.last["cifar10/zeroshot_top1"] = accuracy
+    other = view(record, ["retrieval/mean_r1", "cifar10/zeroshot_top1"], ["cifar10/zeroshot_top1<=0.3"])
+    assert numbers(summarize(other).front) == [0, 1, 2]
+    chosen = pick(other, summarize(other).front, "cifar10/zeroshot_top1 within 50%, then retrieval/mean_r1")
+    assert chosen.trial.number == 1
+
+
 def test_a_constraint_after_the_fact_leaves_the_others(record):
     assert numbers(summarize(view(record, constraints=["geometry/gap<=0.5"])).front) == [2, 3]
     assert numbers(summarize(view(record, constraints=["retrieval/mean_r1>=0.55"])).front) == [0, 1]
@@ -68,6 +77,9 @@ def test_a_constraint_after_the_fact_leaves_the_others(record):
         ([], ["geometry/gap=0.5"], "METRIC<=VALUE"),
         ([], ["geometry/gap<=low"], "METRIC<=VALUE"),
         ([], ["geometry/gpa<=0.5"], "did you mean 'geometry/gap'"),
+        (["geometry/gap", "geometry/gpa:max"], [], "did you mean 'geometry/gap'"),
+        (["geometry/gap", "probe/accuracy"], [], "no trial of 's' has probe/accuracy"),
+        ([], ["cifar10/zeroshot_top1>=0.5"], "no trial of 's' has cifar10/zeroshot_top1"),
     ],
 )
 def test_what_cannot_be_is_said(record, objectives, constraints, message):
@@ -136,7 +148,7 @@ def test_a_preference_picks_the_best_second_among_those_near_the_best_first(reco
     assert pick(record, members, "uniformity/w2 within 40%, then retrieval/mean_r1").trial.number == 1
     assert pick(record, members, "geometry/gap within 25%, then retrieval/mean_r1").trial.number == 2
     assert pick(record, members, "geometry/gap").trial.number == 3
-    with pytest.raises(UserError, match="no member of the front has train/loss"):
+    with pytest.raises(UserError, match="no trial of 's' has train/loss"):
         pick(record, members, "train/loss")
     with pytest.raises(UserError, match="within P%, then"):
         pick(record, members, "the best one")
