@@ -23,12 +23,12 @@ from gaptune.errors import UserError
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="gaptune")
 def cli() -> None:
-    r"""Search the trade-off between modality gap, retrieval and uniformity of CLIP-style models.
+    """Search the trade-off between modality gap, retrieval and uniformity of CLIP-style models.
 
     \b
     gaptune sweep search_spaces/temp.yaml     run a search on the embedded data
     gaptune ui                                look at its trials in MLflow
-    """
+    """  # noqa: D301 (click looks for the character itself)
 
 
 for command in (

@@ -17,12 +17,11 @@ from gaptune.ledger import SweepRecord
 from gaptune.pareto import front, normalized_hypervolume, oriented
 from gaptune.results.attainment import attainment
 from gaptune.results.front import candidates, summarize
-from gaptune.results.plot import axis_label
+from gaptune.results.plot import COLORS, MARKERS, axis_label
 
 Values = npt.NDArray[np.float64]
 
 _LINES = ("-", "--", "-.", ":")
-_MARKERS = "osD^vP*X"
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,8 @@ def plot_fronts(records: Sequence[SweepRecord], path: Path) -> None:
             values[:, 1],
             label=record.name,
             linestyle=_LINES[index % len(_LINES)],
-            marker=_MARKERS[index % len(_MARKERS)],
+            marker=MARKERS[index % len(MARKERS)],
+            color=COLORS[index % len(COLORS)],
             drawstyle="steps-pre" if first["maximize"] else "steps-post",
         )
     _finish(figure, axes, records[0], path)
@@ -131,7 +131,9 @@ def plot_attainment(records: Sequence[SweepRecord], path: Path) -> None:
     first, second = records[0].objectives
     signs = [1.0 if objective["maximize"] else -1.0 for objective in (first, second)]
     levels = np.unique(np.concatenate([band[:, 0] for band in (some, median, most)]))
-    upper, lower = (_heights(band * signs, levels * signs[0]) * signs[1] for band in (some, most))
+    turned = [band * signs for band in (some, median, most)]
+    floor = min(band[:, 1].min() for band in turned if len(band))
+    upper, lower = (_heights(band, levels * signs[0], floor) * signs[1] for band in (turned[0], turned[2]))
     figure = Figure(figsize=(7.0, 5.2), layout="constrained")
     axes = figure.subplots()
     step: Literal["pre", "post"] = "pre" if first["maximize"] else "post"
@@ -140,12 +142,10 @@ def plot_attainment(records: Sequence[SweepRecord], path: Path) -> None:
     _finish(figure, axes, records[0], path)
 
 
-def _heights(corners: Values, levels: Values) -> Values:
-    """The best second objective at each level of the first, larger is better in both; the worst corner beyond."""
-    reached = np.where(corners[None, :, 0] >= levels[:, None], corners[None, :, 1], np.nan)
-    beyond = np.isnan(reached).all(axis=1)
-    reached[beyond] = corners[:, 1].min()
-    return np.asarray(np.nanmax(reached, axis=1))
+def _heights(corners: Values, levels: Values, floor: float) -> Values:
+    """The best second objective at each level of the first, larger is better in both; the floor beyond the corners."""
+    reached = np.where(corners[None, :, 0] >= levels[:, None], corners[None, :, 1], floor)
+    return np.asarray(reached.max(axis=1, initial=floor))
 
 
 def _finish(figure: Figure, axes: Axes, record: SweepRecord, path: Path) -> None:

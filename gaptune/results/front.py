@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -58,15 +58,23 @@ class Summary:
 def candidates(record: SweepRecord) -> list[Candidate]:
     """The suggestions of which every seed is COMPLETE, in the order of their numbers."""
     found = []
+    metrics, constraints = [objective["metric"] for objective in record.objectives], record.constraints
     for trials in record.suggestions().values():
         if State.together(trial.state for trial in trials) is State.COMPLETE:
-            values = np.array([record.values(trial) for trial in trials], dtype=float)
-            errors = values.std(axis=0, ddof=1) / math.sqrt(len(trials)) if len(trials) > 1 else 0 * values[0]
-            means = values.mean(axis=0).tolist()
-            one = Candidate(trials, means, errors.tolist(), feasible=True)
-            kept = all(keeps(one.mean(str(c["metric"])), c) for c in record.constraints)
-            found.append(Candidate(trials, means, errors.tolist(), feasible=kept))
+            means, errors = _over_seeds([[trial.last.get(m, math.nan) for m in metrics] for trial in trials])
+            one = Candidate(trials, means, errors, feasible=True)
+            kept = all(keeps(one.mean(str(c["metric"])), c) for c in constraints)
+            found.append(one if kept else replace(one, feasible=False))
     return found
+
+
+def _over_seeds(values: list[list[float]]) -> tuple[list[float], list[float]]:
+    """Means and standard errors; without numpy for one seed, of which there may be ten thousand."""
+    if len(values) == 1:
+        return values[0], [0.0 * value for value in values[0]]
+    table = np.array(values, dtype=float)
+    errors = table.std(axis=0, ddof=1) / math.sqrt(len(values))
+    return table.mean(axis=0).tolist(), errors.tolist()
 
 
 def summarize(record: SweepRecord) -> Summary:

@@ -14,8 +14,8 @@ from gaptune.results.front import Candidate, Summary, candidates
 from gaptune.scores import find_score
 
 # Okabe and Ito's colors, told apart by color-blind readers; shapes tell methods apart in black and white too.
-_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#999999")
-_MARKERS = "osD^vP*X"
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#999999")
+MARKERS = "osD^vP*X"
 
 
 def plot_front(record: SweepRecord, summary: Summary, path: Path) -> None:
@@ -53,7 +53,7 @@ def _panel(
         mine = [candidate for candidate in complete if candidate.trial.method == method]
         members = [candidate for candidate in mine if candidate.trial.number in on_front]
         others = [candidate for candidate in mine if candidate.trial.number not in on_front]
-        color, marker = _COLORS[index % len(_COLORS)], _MARKERS[index % len(_MARKERS)]
+        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
         axes.scatter(*_xy(others, first, second), s=28, alpha=0.45, color=color, marker=marker, linewidths=0, zorder=2)
         axes.scatter(*_xy(members, first, second), s=70, color=color, marker=marker, edgecolors="black", zorder=3)
         axes.scatter([], [], s=40, color=color, marker=marker, label=method)
