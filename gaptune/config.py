@@ -74,9 +74,19 @@ class Data(_Schema):
     Attributes:
         store: ``scenes`` for the embedded procedural data, or the folder of a store that
             ``gaptune data build`` made.
+        mix: Several stores by weight, such as ``{coco-store: 2, cc3m-store: 1}``: of three training pairs two come from
+            the first. Validation and probes are of ``store``, by default the first of the mix.
     """
 
     store: str = "scenes"
+    mix: Annotated[dict[str, Positive], Field(min_length=1)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_of_mix(cls, given: Any) -> Any:
+        if isinstance(given, dict) and isinstance(given.get("mix"), dict) and given["mix"] and "store" not in given:
+            return {"store": next(iter(given["mix"])), **given}
+        return given
 
 
 class Temperature(_Schema):

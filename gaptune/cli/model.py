@@ -28,7 +28,7 @@ def model() -> None:
 def export_command(name: str, trial: int, out: Path, results: Path) -> None:
     """Write a TRIAL of the sweep NAME as a folder that plain open_clip loads."""
     from gaptune.config import TrialConfig, with_knobs
-    from gaptune.data import open_store
+    from gaptune.data import open_training
     from gaptune.ledger import load
     from gaptune.trial.checkpoint import Checkpoints
     from gaptune.trial.export import export_model
@@ -42,7 +42,7 @@ def export_command(name: str, trial: int, out: Path, results: Path) -> None:
     if state is None:
         raise UserError(f"trial {trial} of {name!r} has no checkpoint in {folder / 'trials'}")
     config = with_knobs(TrialConfig(), found.config)
-    store = open_store(config.data.store)
+    store = open_training(config.data)
     if store.meta.content_hash != record.header["data"]["hash"]:
         raise UserError(f"{config.data.store} is no longer the data that {name!r} was trained on")
     scores: dict[str, Any] = state["report"]["metrics"]

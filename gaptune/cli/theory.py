@@ -109,12 +109,12 @@ def open_setup(sweep_file: Path) -> tuple[TrialConfig, Store]:
     import torch
 
     from gaptune.config import load_sweep_config
-    from gaptune.data import open_store
+    from gaptune.data import open_training
     from gaptune.shipped import find
 
     torch.set_num_threads(1)
     config = load_sweep_config(find(sweep_file, "sweeps")).trial({})
-    return config, open_store(config.data.store)
+    return config, open_training(config.data)
 
 
 class progress_bar:  # noqa: N801  (used like the function that it stands for)

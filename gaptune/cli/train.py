@@ -43,7 +43,7 @@ def train(
     import torch
 
     from gaptune.config import load_sweep_config
-    from gaptune.data import open_store
+    from gaptune.data import open_training
     from gaptune.methods import expand_method
     from gaptune.shipped import find
     from gaptune.trial import NonFinite
@@ -64,7 +64,7 @@ def train(
     )
     click.echo("  ".join(["epoch", *(f"{name.split('/')[1]:>9}" for name in shown), "seconds"]))
     try:
-        for report in train_trial(config, open_store(config.data.store), checkpoints=out):
+        for report in train_trial(config, open_training(config.data), checkpoints=out):
             cells = [f"{report.metrics[name]:9.4f}" for name in shown]
             seconds = report.metrics["time/train_s"] + report.metrics["time/eval_s"]
             click.echo("  ".join([f"{report.epoch:5d}", *cells, f"{seconds:7.1f}"]))

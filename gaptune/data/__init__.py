@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gaptune.config import Data
 from gaptune.data.fetch import fetch_store
+from gaptune.data.mix import Mixture
 from gaptune.data.scenes import open_scenes
 from gaptune.data.store import Split, Store, StoreMeta, StoreWriter, read_store
 from gaptune.remote import is_url
 
-__all__ = ["Split", "Store", "StoreMeta", "StoreWriter", "check_reference", "open_store"]
+__all__ = ["Split", "Store", "StoreMeta", "StoreWriter", "check_reference", "open_store", "open_training"]
 
 IMAGE_SIZE, CONTEXT_LENGTH = 224, 77
 """Of stores that are built on first use, unless others are asked for."""
@@ -56,3 +58,16 @@ def check_reference(reference: str) -> None:
 
 def _is_source(named: str) -> bool:
     return ":" in named and not Path(named).exists()
+
+
+def open_training(data: Data) -> Store:
+    """Opens what a trial is trained on: a store, or several mixed by weight.
+
+    Raises:
+        UserError: One of them cannot be opened, there is no ``train`` or no ``val``, or they do not fit each other.
+    """
+    store = open_store(data.store)
+    if data.mix:
+        store = Mixture(store, {name: open_store(name) for name in data.mix}, data.mix)
+    store.check_trainable()
+    return store

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import uuid
@@ -26,6 +27,12 @@ from gaptune.errors import UserError, did_you_mean
 META = "store.json"
 FORMAT = 1
 _ROWS = 1024  # images per record batch: gathers touch few batches, builds hold few images
+
+LARGE = 2**30
+"""Bytes of images above which a split is read in blocks, and its pages are let go of."""
+
+WINDOW = LARGE // 4
+"""Bytes of images of a large split that are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +82,17 @@ class Split:
         tokens: uint16, shape (captions, context_length): all captions in the order of the images.
         offsets: int64, shape (images + 1,): captions of image i are rows ``offsets[i]:offsets[i + 1]``.
         labels: int64, shape (images,), or None without labels.
+        shape: Of an image: (side, side, 3).
+        image_bytes: Of an image.
+        large: Whether its images are more than ``LARGE`` bytes. Of a large split a small multiple of ``WINDOW`` bytes
+            is resident, however much is read.
     """
 
     def __init__(self, path: Path, meta: StoreMeta) -> None:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        self._shape = (2 * meta.features,) if meta.features else (meta.image_size, meta.image_size, 3)
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        table = pa.ipc.open_file(pa.py_buffer(self._map)).read_all()
+        self.shape = (2 * meta.features,) if meta.features else (meta.image_size, meta.image_size, 3)
         self._images = [_bytes_view(chunk) for chunk in table["image"].chunks]  # zero-copy
         self._starts = np.cumsum([0, *(len(view) for view in self._images)])
         self._ids = table["id"]
@@ -91,6 +104,10 @@ class Split:
         self.offsets: npt.NDArray[np.int64] = np.cumsum(np.concatenate([[0], *counts]), dtype=np.int64)
         labels = table["label"]
         self.labels: npt.NDArray[np.int64] | None = None if labels.null_count else labels.to_numpy().astype(np.int64)
+        self.image_bytes = int(np.prod(self.shape))
+        self.large = len(self) * self.image_bytes > LARGE
+        self._touched = 0
+        self._let_go()
 
     def __len__(self) -> int:
         """Number of images."""
@@ -105,12 +122,21 @@ class Split:
         Returns:
             uint8, shape (n, side, side, 3); of a store of features, shape (n, 2 * features).
         """
-        images = np.empty((len(rows), int(np.prod(self._shape))), dtype=np.uint8)
+        images = np.empty((len(rows), self.image_bytes), dtype=np.uint8)
         batch = np.searchsorted(self._starts, rows, side="right") - 1
         for index in np.unique(batch):
             chosen = batch == index
             images[chosen] = self._images[index][np.asarray(rows)[chosen] - self._starts[index]]
-        return images.reshape(-1, *self._shape)
+        self._touched += images.nbytes
+        if self._touched >= WINDOW:
+            self._let_go()
+        return images.reshape(-1, *self.shape)
+
+    def _let_go(self) -> None:
+        """Takes the pages of a large split out of this process's memory; they come back where they are read again."""
+        if self.large:
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._touched = 0
 
     @property
     def ids(self) -> list[str]:
@@ -163,7 +189,7 @@ class Store:
         path = self.path / f"{name}.arrow"
         try:
             return Split(path, self.meta)
-        except (pa.ArrowInvalid, OSError) as fault:
+        except (pa.ArrowInvalid, OSError, ValueError) as fault:
             raise UserError(f"corrupt store: {path}: {str(fault).splitlines()[0]}") from None
 
     def verify(self) -> None:

@@ -167,7 +167,7 @@ def run_trials(conductor: Conductor, sweep: SweepConfig, folder: Path, checkpoin
         return {
             "number": trial.number,
             "config": config,
-            "store": sweep.data.store,
+            "data": sweep.data.model_dump(),
             "checkpoints": f"{checkpoints}/{trial.number:04d}",
             "threads": resources.cpu,
             "gpu": resources.gpu,

@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from gaptune.config import SweepConfig, flatten
-from gaptune.data import check_reference, open_store
+from gaptune.data import check_reference, open_training
 from gaptune.display import Display
 from gaptune.engine.backup import Backup, newer_ledger
 from gaptune.errors import UserError
@@ -84,8 +84,7 @@ def prepare(
     for point in space.combinations() if space.grid else space.points:
         _check(space, sweep, point)
     check_model(sweep.model)
-    store = open_store(sweep.data.store)
-    store.check_trainable()
+    store = open_training(sweep.data)
     if sweep.training.batch_size > len(store.split("train")):
         raise UserError(
             f"batch_size {sweep.training.batch_size} is more than the {len(store.split('train'))} training images"
@@ -93,7 +92,7 @@ def prepare(
     for evaluation in sweep.evaluate:
         check_reference(evaluation.data)
     data = {
-        "store": sweep.data.store,
+        "store": store.meta.name if sweep.data.mix else sweep.data.store,
         "name": store.meta.name,
         "hash": store.meta.content_hash,
         "splits": {split: meta.images for split, meta in store.meta.splits.items()},

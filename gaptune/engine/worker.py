@@ -32,11 +32,11 @@ log = logging.getLogger(__name__)
 class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
     """Runs the trial that its config describes, one epoch per ``step``.
 
-    The config holds ``number``, ``config`` (a TrialConfig as a mapping), ``store``, ``checkpoints`` (a folder that
-    outlives the worker, or a URL), ``threads``, ``gpu``, and ``over`` when the trial has already been given up. A
-    result holds ``epoch``, ``step`` and ``scores``; or, when the trial cannot go on and trying again would not help,
-    the reason under ``gaptune_fault``; or, when no trial can go on here, that under ``gaptune_halt``. Any other
-    exception is left to Ray, which may try the trial again.
+    The config holds ``number``, ``config`` (a TrialConfig as a mapping), ``data`` (a Data as a mapping),
+    ``checkpoints`` (a folder that outlives the worker, or a URL), ``threads``, ``gpu``, and ``over`` when the trial has
+    already been given up. A result holds ``epoch``, ``step`` and ``scores``; or, when the trial cannot go on and trying
+    again would not help, the reason under ``gaptune_fault``; or, when no trial can go on here, that under
+    ``gaptune_halt``. Any other exception is left to Ray, which may try the trial again.
     """
 
     _copies: Copies | None = None
@@ -45,8 +45,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         """Takes up a trial."""
         import torch
 
-        from gaptune.config import TrialConfig
-        from gaptune.data import open_store
+        from gaptune.config import Data, TrialConfig
+        from gaptune.data import open_training
         from gaptune.trial import train
 
         self._reports: Iterator[Report] = iter(())
@@ -59,9 +59,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         if "://" in config["checkpoints"]:
             self._copies = Copies(config["checkpoints"])
             folder = self._copies.pull()
-        self._reports = train(
-            TrialConfig.model_validate(config["config"]), open_store(config["store"]), checkpoints=folder
-        )
+        data = open_training(Data.model_validate(config["data"]))
+        self._reports = train(TrialConfig.model_validate(config["config"]), data, checkpoints=folder)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes up another trial in the same process."""

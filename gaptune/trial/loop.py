@@ -24,6 +24,7 @@ from gaptune.trial.features import make_model
 from gaptune.trial.loss import NonFinite, clip_loss
 from gaptune.trial.model import Clip
 from gaptune.trial.optim import lr_factor, make_optimizer, set_lr
+from gaptune.trial.order import epoch_order
 from gaptune.trial.streams import generator, global_seed
 from gaptune.trial.suite import Suite
 from gaptune.trial.swap import swap, swaps_at
@@ -113,7 +114,7 @@ class _Trial:
     def epoch(self, epoch: int) -> Report:
         """Trains an epoch (counted from 0) and evaluates."""
         started = time.perf_counter()
-        order = torch.randperm(len(self._data), generator=self._stream("order", epoch)).numpy()
+        order = epoch_order(self._data, self._stream("order", epoch))
         which = torch.rand(len(self._data), generator=self._stream("caption", epoch)).numpy()
         losses, swapped = 0.0, 0
         with global_seed(self._stream("dropout", epoch).initial_seed(), self._device):

@@ -146,7 +146,7 @@ def test_a_worker_reports_epochs_and_tells_out_of_memory_apart(tmp_path, small_s
     task = {
         "number": 0,
         "config": config,
-        "store": str(small_store),
+        "data": {"store": str(small_store)},
         "checkpoints": str(tmp_path / "c"),
         "threads": 1,
         "gpu": 0.0,
