@@ -61,11 +61,16 @@ class Model(_Schema):
         vocabulary: ``full`` for all 49,408 rows of CLIP's tokenizer, ``compact`` for those that the data's
             training captions use (a small table trains faster on a CPU), ``auto`` for compact in presets of
             gaptune and full in open_clip's models.
+        pretrained: Weights to start from: a tag of open_clip (``laion2b_s34b_b79k``), or a path to a checkpoint of a
+            trial, to a folder that ``gaptune model export`` made, or to a file that open_clip reads. None for random.
+        freeze: The tower that is not trained, ``image`` (LiT) or ``text``.
     """
 
     name: str = "scenes-tiny"
     image_size: Annotated[int, Field(ge=16, le=1024)] | None = None
     vocabulary: Literal["auto", "full", "compact"] = "auto"
+    pretrained: str | None = None
+    freeze: Literal["image", "text"] | None = None
 
 
 class Data(_Schema):
@@ -503,7 +508,7 @@ def with_knobs(config: TrialConfig, knobs: Mapping[str, Any]) -> TrialConfig:
 def flatten(config: BaseModel) -> dict[str, Any]:
     """All leaves of a configuration by dotted path, in the order of the schema."""
     flat: dict[str, Any] = {}
-    for name, value in config.model_dump().items():
+    for name, value in config.model_dump(mode="json").items():  # as the ledger has it: lists, not tuples
         if isinstance(value, dict):
             flat.update({f"{name}.{leaf}": inner for leaf, inner in value.items()})
         else:

@@ -5,7 +5,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from support import SMALL
+
+settings.register_profile("gaptune", deadline=None)  # what is slow on a busy machine is not wrong
+settings.load_profile("gaptune")
 
 
 @pytest.fixture(scope="session", autouse=True)

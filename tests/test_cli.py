@@ -66,7 +66,7 @@ def test_every_shipped_space_is_shown_and_runs_on_the_default_sweep(gaptune, nam
     assert f"search space {name}" in out
     code, out, _ = gaptune("sweep", f"{name}.yaml", "--dry-run")
     assert code == 0
-    assert ("33" if name == "paper" else "16") in out
+    assert ("21" if name == "paper" else "16") in out
 
 
 @pytest.mark.parametrize("name", ["embedded", "flickr8k", "coco_rn50"])

@@ -168,9 +168,12 @@ def cifar10(place: str, download: bool, **options: Any) -> None:
 @click.argument("store", metavar="STORE")
 @click.option("--model", "name", required=True, help="A preset, or an open_clip model by name.")
 @click.option("--image-size", type=click.IntRange(16, 1024), help="Side of the model's input; default: its own.")
+@click.option(
+    "--pretrained", metavar="TAG|PATH", help="Weights of the towers, as in model.pretrained; default: random."
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of random weights.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The store to make.")
-def features(store: str, name: str, image_size: int | None, seed: int, out: Path) -> None:
+def features(store: str, name: str, image_size: int | None, pretrained: str | None, seed: int, out: Path) -> None:
     """Compute the features of frozen towers for every image and caption of STORE, once."""
     from rich.console import Console
     from rich.progress import Progress
@@ -186,7 +189,7 @@ def features(store: str, name: str, image_size: int | None, seed: int, out: Path
         def show(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        model = Model(name=name, image_size=image_size)
+        model = Model(name=name, image_size=image_size, pretrained=pretrained)
         made = build_features(model, open_store(store), seed=seed, out=out, progress=show)
     print_pairs(describe(made))
 

@@ -84,6 +84,10 @@ def prepare(
     for point in space.combinations() if space.grid else space.points:
         _check(space, sweep, point)
     check_model(sweep.model)
+    if sweep.model.pretrained or sweep.model.freeze:
+        from gaptune.trial.pretrained import check_pretrained  # torch, which takes seconds
+
+        check_pretrained(sweep.model)
     store = open_training(sweep.data)
     if sweep.training.batch_size > len(store.split("train")):
         raise UserError(
@@ -295,9 +299,10 @@ def _same_sweep(record: SweepRecord, header: Event, folder: Path) -> Event:
 
 def _what_matters(header: Event) -> dict[str, Any]:
     """What makes two sweeps the same: space, data, objectives, and how a trial is trained; not how many run where."""
-    flat: dict[str, Any] = {"data.hash": header["data"]["hash"], "search.seeds": header["sweep"]["search"]["seeds"]}
+    sweep = SweepConfig.model_validate(header["sweep"]).model_dump(mode="json")  # an older one lacks newer settings
+    flat: dict[str, Any] = {"data.hash": header["data"]["hash"], "search.seeds": sweep["search"]["seeds"]}
     flat.update({f"space.{name}": knob for name, knob in header["space"]["knobs"].items()})
-    for group, value in header["sweep"].items():
+    for group, value in sweep.items():
         if group in ("resources", "search", "data", "device", "storage"):
             continue
         flat.update({f"{group}.{leaf}": v for leaf, v in value.items()} if isinstance(value, dict) else {group: value})

@@ -14,7 +14,7 @@ from gaptune.config import TrialConfig
 from gaptune.data import Store
 from gaptune.errors import UserError
 from gaptune.models import HEADS, PRESETS
-from gaptune.trial.model import CLIP_VOCABULARY, MEAN, STD, Clip
+from gaptune.trial.model import CLIP_VOCABULARY, Clip
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "open_clip_config.json", "open_clip_model.safetensors", "README.md"
 
@@ -52,8 +52,8 @@ def export_model(
     content = {
         "model_cfg": _model_config(config, model),
         "preprocess_cfg": {
-            "mean": list(MEAN),
-            "std": list(STD),
+            "mean": list(model.mean),
+            "std": list(model.std),
             "interpolation": "bilinear",
             "resize_mode": "shortest",
         },

@@ -16,6 +16,7 @@ from gaptune.errors import UserError
 from gaptune.models import HEADS
 from gaptune.trial.augment import resize
 from gaptune.trial.model import Clip
+from gaptune.trial.pretrained import check_pretrained, load_pretrained
 from gaptune.trial.streams import global_seed
 
 _BATCH = 128
@@ -65,17 +66,27 @@ class _Heads(nn.Module):
         return self.text(features)  # type: ignore[no-any-return]
 
 
-def make_model(model: Model, data: StoreMeta) -> Clip:
+def make_model(model: Model, data: StoreMeta, *, pretrained: bool = True) -> Clip:
     """The model that a configuration names, for the data of a store.
+
+    Args:
+        model: Which.
+        data: What the store says of itself.
+        pretrained: Whether it starts from the weights that it names; not where others are loaded right after.
 
     Raises:
         UserError: They do not fit.
     """
+    if pretrained:
+        check_pretrained(model)
     if model.name == HEADS:
         return LinearHeads(data)
     if data.features:
         raise UserError(f"{data.name} is a store of features, on which only model {HEADS} trains, not {model.name}")
-    return Clip(model, data)
+    clip = Clip(model, data)
+    if pretrained:
+        load_pretrained(clip, model)
+    return clip
 
 
 @torch.no_grad()
@@ -97,7 +108,7 @@ def build_features(model: Model, store: Store, *, seed: int, out: Path, progress
     if store.meta.features:
         raise UserError(f"{store.path} holds features already")
     with global_seed(seed, torch.device("cpu")):
-        clip = Clip(model, store.meta).eval()
+        clip = make_model(model, store.meta).eval()
     width = int(clip.text_features(torch.zeros(1, store.meta.context_length, dtype=torch.int64)).shape[1])
     total = sum(split.images for split in store.meta.splits.values())
     done = 0

@@ -50,7 +50,7 @@ class Report:
 
 
 def train(config: TrialConfig, store: Store, *, checkpoints: Path | None = None) -> Iterator[Report]:
-    """Trains a CLIP from scratch and yields a report after each epoch.
+    """Trains a CLIP and yields a report after each epoch.
 
     Everything random is decided by ``config.seed`` and a position, so trials of one seed start from the same weights
     and see the same batches whatever their other knobs, and a training that goes on from a checkpoint ends with the
@@ -220,7 +220,7 @@ def trained_model(state: dict[str, Any], device: str = "auto") -> tuple[Clip, st
     if not {"config", "data", "model"} <= state.keys():
         raise UserError("the checkpoint does not say what its model was trained on: an older gaptune wrote it")
     config = json.loads(state["config"])
-    model = make_model(Model.model_validate(config["model"]), StoreMeta(**state["data"], splits={}))
+    model = make_model(Model.model_validate(config["model"]), StoreMeta(**state["data"], splits={}), pretrained=False)
     model.tower.load_state_dict(state["model"])
     return model.to(pick_device(device)).to(memory_format=torch.channels_last), config["training"]["precision"]
 

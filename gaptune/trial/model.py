@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,8 @@ class Clip(nn.Module):
         image_size: Side of the images that it takes.
         context_length: Tokens that it takes.
         token_rows: Row of the token embedding for each of CLIP's token ids, shape (49408,).
+        mean: Of the pixels that it was trained on, by color, from 0 to 1.
+        std: Their standard deviation.
 
     Raises:
         UserError: The model is unknown, reads another tokenizer's tokens, does not take images of the size asked for,
@@ -36,6 +39,7 @@ class Clip(nn.Module):
     """
 
     token_rows: Tensor
+    _frozen: Sequence[nn.Module] = ()
     _mean: Tensor
     _std: Tensor
 
@@ -52,14 +56,26 @@ class Clip(nn.Module):
                 f"{model.name} reads {self.context_length} tokens, the store has captions of {data.context_length}; "
                 f"build it with --context {self.context_length}"
             )
-        # Row 0 is for padding and unknown tokens; ascending ids keep the end token the highest, where open_clip
-        # looks for it.
-        lookup = torch.zeros(CLIP_VOCABULARY, dtype=torch.int64) if compact else torch.arange(CLIP_VOCABULARY)
-        if compact:
-            lookup[torch.tensor(data.vocabulary)] = torch.arange(1, len(data.vocabulary) + 1)
-        self.register_buffer("token_rows", lookup, persistent=False)
-        self.register_buffer("_mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("_std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+        rows = token_rows(data.vocabulary) if compact else torch.arange(CLIP_VOCABULARY)
+        self.register_buffer("token_rows", rows, persistent=False)
+        self.mean, self.std = _normalization(model)
+        self.register_buffer("_mean", torch.tensor(self.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
+        if model.freeze is not None:
+            self._freeze(lambda name: (name.partition(".")[0] == "visual") == (model.freeze == "image"))
+
+    def _freeze(self, chosen: Callable[[str], bool]) -> None:
+        for name, parameter in self.tower.named_parameters():
+            if chosen(name):
+                parameter.requires_grad_(False)
+        self._frozen = [child for name, child in self.tower.named_children() if chosen(name)]
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode for training; a frozen tower stays as for evaluation, so that its statistics stay too."""
+        super().train(mode)
+        for part in self._frozen:
+            part.eval()
+        return self
 
     def pixels(self, images: Tensor) -> Tensor:
         """Stored images, uint8 (n, side, side, 3), as normalized floats (n, 3, side, side) in channels_last."""
@@ -79,6 +95,32 @@ class Clip(nn.Module):
         """L2-normalized features, shape (n, d), of stored tokens, shape (n, context length of the store)."""
         ids = F.pad(self.token_rows[tokens.long()], (0, self.context_length - tokens.shape[1]))
         return F.normalize(self.tower.encode_text(ids).float(), dim=1)
+
+
+def token_rows(vocabulary: Sequence[int]) -> Tensor:
+    """The row of each of CLIP's token ids in the table of a compact vocabulary.
+
+    Row 0 is for padding and unknown tokens; ascending ids keep the end token the highest, where open_clip looks for it.
+
+    Args:
+        vocabulary: Sorted token ids.
+
+    Returns:
+        int64, shape (49408,).
+    """
+    rows = torch.zeros(CLIP_VOCABULARY, dtype=torch.int64)
+    rows[torch.tensor(vocabulary)] = torch.arange(1, len(vocabulary) + 1)
+    return rows
+
+
+def _normalization(model: Model) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the pixels: CLIP's own, unless published weights were trained with others."""
+    if model.pretrained is None or model.name in PRESETS:
+        return MEAN, STD
+    import open_clip.pretrained
+
+    known = open_clip.pretrained.get_pretrained_cfg(model.name, model.pretrained)
+    return tuple(known.get("mean") or MEAN), tuple(known.get("std") or STD)
 
 
 def _build(model: Model, data: StoreMeta, rows: int) -> Any:

@@ -12,7 +12,7 @@ from gaptune.config import Model
 from gaptune.data import StoreMeta
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
-from gaptune.models import PRESETS, check_model, known_models
+from gaptune.models import HEADS, PRESETS, check_model, known_models
 from gaptune.trial.model import Clip
 
 TEXTS = ["a red circle", "two small blue squares on black", "a striped heart", "a"]
@@ -90,7 +90,7 @@ def test_presets_have_a_compact_vocabulary_unless_told_otherwise():
 @given(st.lists(st.sampled_from(["a", "red", "circle", "unheard", "zebra"]), min_size=1, max_size=14))
 def test_the_text_tower_reads_at_the_end_token_whatever_the_words(words):
     tokens = torch.from_numpy(tokenize([" ".join(words)], 12).astype(np.int64))
-    ids = MODEL._lookup[tokens]
+    ids = MODEL.token_rows[tokens]
     assert int(ids.argmax()) == int((tokens == 49_407).nonzero()[0, 1])
 
 
@@ -131,7 +131,7 @@ def test_an_unknown_model_is_refused_with_the_nearest_name():
 
 
 def test_known_models_are_the_presets_and_open_clips():
-    assert set(known_models()) == {*PRESETS, *open_clip.list_models()}
+    assert set(known_models()) == {*PRESETS, HEADS, *open_clip.list_models()}
 
 
 @pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "roberta-ViT-B-32"])
