@@ -216,13 +216,14 @@ class Evaluation(_Schema):
         name: Stands before its scores: ``cifar10`` gives ``cifar10/zeroshot_top1``.
         data: A store, or a data set by its kind and place, such as ``cifar10:PATH``.
         tasks: ``zeroshot``, ``probe`` and ``knn`` need labels, ``retrieval`` and ``pairs`` captions.
-        when: After each ``epoch``, or once at the ``end``.
+        when: After each ``epoch``, once at the ``end`` of a training, or once a sweep has ended for the trials of its
+            ``front`` alone.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     data: str
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
-    when: Literal["epoch", "end"] = "end"
+    when: Literal["epoch", "end", "front"] = "end"
 
     @field_validator("tasks", mode="before")
     @classmethod
@@ -445,6 +446,8 @@ class SweepConfig(_Schema):
                 continue
             if metric not in when:
                 raise ValueError(f"{metric} is not measured: no entry of evaluate gives it{did_you_mean(metric, when)}")
+            if when[metric] == "front":
+                raise ValueError(f"{metric} is known for trials of the front only; say when: end, or epoch")
             if when[metric] == "end" and self.early_stopping.rule != "none":
                 raise ValueError(f"{metric} is known at the end only, too late for early stopping; say when: epoch")
         return self

@@ -7,6 +7,7 @@ text file of JSON lines, each closed by a checksum, so that a line torn by a cra
 * ``session``: a driver began to work on it. ``pause``: it stopped before the sweep was done.
 * ``trial``: a suggestion was drawn. ``start``: a worker took it up. ``report``: an epoch was evaluated.
 * ``retry``: a fault that a retry may cure. ``end``: the trial's final state.
+* ``scores``: an ended trial was evaluated on further data.
 * ``done``: every trial of the sweep has ended.
 """
 
@@ -200,6 +201,9 @@ class SweepRecord:
 
     @staticmethod
     def _apply_to_trial(kind: str, event: Event, trial: TrialRecord) -> bool:
+        if kind == "scores":
+            trial.last.update(event["metrics"])
+            return bool(trial.reports)
         if trial.state.ended:
             return False
         if kind == "start":

@@ -90,7 +90,7 @@ class Mirror:
         parent = self._find_or_make_parent(record)
         touched: dict[int, list[Event]] = {}
         for event in events:
-            if "trial" in event and event["trial"] not in self._finished:
+            if "trial" in event and (event["event"] == "scores" or event["trial"] not in self._finished):
                 touched.setdefault(event["trial"], []).append(event)
         for number, happened in touched.items():
             self._write_trial(record, record.trials[number], happened)
@@ -211,6 +211,9 @@ class Mirror:
                 tags["node"] = event["node"]
             elif event["event"] == "report":
                 at, epoch = int(event["at"] * 1000), event["epoch"]
+                metrics += [Metric(name, value, at, epoch) for name, value in event["metrics"].items()]
+            elif event["event"] == "scores":
+                at, epoch = int(event["at"] * 1000), record.trials[event["trial"]].epoch
                 metrics += [Metric(name, value, at, epoch) for name, value in event["metrics"].items()]
             elif event["event"] == "end":
                 state = State(event["state"])

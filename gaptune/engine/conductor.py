@@ -153,6 +153,10 @@ class Conductor:
         if not trial.state.ended:
             self._end(trial, State.FAIL, reason)
 
+    def scored(self, number: int, metrics: Mapping[str, float]) -> None:
+        """Takes in further scores of a trial that has ended."""
+        self._say("scores", trial=number, metrics=dict(metrics))
+
     def close(self, interrupted: str | None) -> None:
         """Says why the driver stops.
 

@@ -166,6 +166,7 @@ def run(
         start_ray(plan.sweep.resources, address)
         loading.result()
     from gaptune.engine.conductor import Conductor
+    from gaptune.engine.front_scores import score_front
     from gaptune.engine.raytune import run_trials
     from gaptune.engine.study import Asker
 
@@ -208,6 +209,8 @@ def run(
             checkpoints = plan.place.url if plan.place else str(plan.folder)
             finished = run_trials(conductor, plan.sweep, plan.folder, f"{checkpoints}/trials")
             why = "" if finished else conductor.halted or "interrupted"
+            if finished:
+                score_front(conductor, plan.sweep, f"{checkpoints}/trials", display.say)
         except KeyboardInterrupt:
             why = "interrupted"
         finally:

@@ -89,7 +89,8 @@ class _Trial:
 
     def __init__(self, config: TrialConfig, store: Store) -> None:
         store.check_trainable()
-        self._config = config
+        mine = tuple(evaluation for evaluation in config.evaluate if evaluation.when != "front")
+        self._config = config = config.model_copy(update={"evaluate": mine})
         self._device = torch.device(pick_device(config.device))
         self._data: Split = store.split("train")
         self._batch = config.training.batch_size

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,13 @@ from support import write_yaml
 
 from gaptune.config import load_sweep_config
 from gaptune.display import Display
+from gaptune.engine.conductor import Conductor
+from gaptune.engine.front_scores import score_front
 from gaptune.engine.sweep import prepare, run
 from gaptune.engine.worker import FAULT, Worker
 from gaptune.errors import UserError
-from gaptune.ledger import State, load, read_events
+from gaptune.ledger import Ledger, State, load, read_events
+from gaptune.results import summarize
 from gaptune.space import load_space
 from gaptune.tracking import default_uri
 
@@ -192,3 +196,51 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path, small_
     assert record.count(State.COMPLETE) == 3
     for number, reports in kept.items():
         assert record.trials[number].reports[: len(reports)] == reports
+
+
+def test_the_front_alone_is_evaluated_when_asked(tmp_path, small_store, local_ray):
+    more = f"evaluate: [{{name: again, data: '{small_store}', tasks: [zeroshot], when: front}}]\n"
+    _, folder, text = sweep(tmp_path, small_store, more=more)
+    again = load(folder)
+    members = {trial.number for candidate in summarize(again).front for trial in candidate.trials}
+    scored = {number for number, trial in again.trials.items() if "again/zeroshot_top1" in trial.last}
+    assert members == scored < set(again.trials)
+    assert f"evaluating {len(members)} trials of the front on again" in text
+    for number in members:  # the same data and the same model, by another way
+        last = again.trials[number].last
+        assert last["again/zeroshot_top1"] == pytest.approx(last["zeroshot/accuracy"])
+    client = MlflowClient(tracking_uri=default_uri(tmp_path / "results"))
+    experiment = client.get_experiment_by_name("gaptune")
+    runs = client.search_runs([experiment.experiment_id], "metrics.`again/zeroshot_top1` >= 0")
+    assert {int(run.data.tags["gaptune.trial"]) for run in runs} == members
+    before = [event for event in read_events(folder)[0] if event["event"] == "scores"]
+    sweep(tmp_path, small_store, more=more)
+    assert [event for event in read_events(folder)[0] if event["event"] == "scores"] == before
+
+
+def test_a_member_that_cannot_be_evaluated_is_named_and_tried_again_by_the_same_command(
+    tmp_path, small_store, local_ray
+):
+    more = f"evaluate: [{{name: again, data: '{small_store}', tasks: [zeroshot], when: front}}]\n"
+    first, folder, _ = sweep(tmp_path, small_store, trials=1)
+    shutil.move(folder / "trials", tmp_path / "away")
+    plan_yaml = write_yaml(tmp_path, small_store, trials=1, more=more)
+    config = load_sweep_config(plan_yaml[1])
+    ledger = Ledger(folder)
+    said = []
+    stage = Conductor(load(folder), ledger, _NoAsker(), config, budget=1)
+    score_front(stage, config, str(folder / "trials"), said.append)
+    assert "trial 0 could not be evaluated: " in said[-1]
+    assert "there is no checkpoint" in said[-1]
+    shutil.move(tmp_path / "away", folder / "trials")
+    score_front(stage, config, str(folder / "trials"), said.append)
+    ledger.close()
+    assert "again/zeroshot_top1" in load(folder).trials[0].last
+    assert first.trials[0].reports[0] == load(folder).trials[0].reports[0]
+
+
+class _NoAsker:
+    """A study that nobody asks."""
+
+    def resume(self, *outcome):
+        """Takes what is told."""
