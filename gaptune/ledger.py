@@ -86,6 +86,7 @@ class TrialRecord:
         state: Where it stands.
         reason: Why it failed or was stopped.
         started_at: When a worker first took it up.
+        node: The machine that took it up last.
         ended_at: When it ended.
         retries: Faults after which it was tried again.
         reports: One per epoch, in order.
@@ -100,6 +101,7 @@ class TrialRecord:
     state: State = State.WAITING
     reason: str | None = None
     started_at: float | None = None
+    node: str | None = None
     ended_at: float | None = None
     retries: list[str] = field(default_factory=list)
     reports: list[ReportRecord] = field(default_factory=list)
@@ -208,6 +210,7 @@ class SweepRecord:
             return False
         if kind == "start":
             trial.state, trial.started_at = State.RUNNING, trial.started_at or event["at"]
+            trial.node = event["node"]
         elif kind == "report":
             if event["epoch"] <= trial.epoch:
                 return False

@@ -13,9 +13,9 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gaptune.ledger import Event, State, SweepRecord, TrialRecord
 from gaptune.methods import expand_method
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 EXPERIMENT = "gaptune"
+LOCAL_PAGES = "http://127.0.0.1:5000"
+_NOTE = "mlflow.note.content"  # what the UI shows as a run's description
 _STATUS = {
     State.WAITING: "RUNNING",
     State.RUNNING: "RUNNING",
@@ -97,6 +99,39 @@ class Mirror:
         kinds = {event["event"] for event in events}
         if kinds & {"session", "pause", "done"}:
             self._write_status(parent, record)
+
+    @property
+    def pages(self) -> str:
+        """Where MLflow's pages are: the server, or where ``gaptune ui`` opens them."""
+        return self._uri if self._uri.startswith("http") else LOCAL_PAGES
+
+    def runs(self) -> dict[str, Any]:
+        """Which run is whose: the experiment's id, the sweep's run, and the trials' by number."""
+        return {"experiment": self._experiment, "sweep": self._parent, "trials": dict(self._children)}
+
+    def log_front(self, ranks: Mapping[int, int], note: str) -> None:
+        """Tags the members of the front, and nobody else, and says in the sweep's own note how it ended.
+
+        Args:
+            ranks: By trial, its place on the front: 1 for the best first objective.
+            note: Markdown.
+        """
+        if self._parent is None:
+            return
+        client = self._client()
+        tagged = client.search_runs(
+            [self._experiment],
+            f"tags.`mlflow.parentRunId` = '{self._parent}' AND tags.front = 'true'",
+            max_results=1000,
+        )
+        for run in tagged:
+            if int(run.data.tags["gaptune.trial"]) not in ranks:
+                client.delete_tag(run.info.run_id, "front")
+                client.delete_tag(run.info.run_id, "front_rank")
+        for number, rank in ranks.items():
+            client.set_tag(self._children[number], "front", "true")
+            client.set_tag(self._children[number], "front_rank", str(rank))
+        client.set_tag(self._parent, _NOTE, note)
 
     def log_artifacts(self, paths: Iterable[Path]) -> None:
         """Puts files beside the sweep's run."""
@@ -173,7 +208,7 @@ class Mirror:
                 "sweep": header["name"],
                 "space": header["space"]["name"],
                 "gaptune.version": header["versions"]["gaptune"],
-                "mlflow.note.content": _describe(header),
+                _NOTE: describe(header),
             },
         )
         run_id = str(run.info.run_id)
@@ -243,6 +278,7 @@ class Mirror:
                 "space": header["space"]["name"],
                 "sweep": header["name"],
                 "data": header["data"]["hash"],
+                _NOTE: ", ".join(f"{knob} = {value}" for knob, value in trial.knobs.items()),
             },
         )
         self._children[trial.number] = str(run.info.run_id)
@@ -336,7 +372,7 @@ def _first_line(fault: Exception) -> str:
     return f"{type(fault).__name__}: {text[0][:120]}" if text else type(fault).__name__
 
 
-def _describe(header: Event) -> str:
-    """The parent run's note: what the sweep looks for and how it was started."""
+def describe(header: Event) -> str:
+    """The sweep's note: what the sweep looks for and how it was started."""
     wanted = ", ".join(f"{'max' if o['maximize'] else 'min'} {o['metric']}" for o in header["objectives"])
     return f"Search space `{header['space']['name']}` for {wanted}.\n\n`{header['command']}`"

@@ -12,6 +12,7 @@ from gaptune.cli.evaluate import evaluate
 from gaptune.cli.figures import figures
 from gaptune.cli.look import space, ui
 from gaptune.cli.model import model
+from gaptune.cli.report import report
 from gaptune.cli.reproduce import reproduce
 from gaptune.cli.results import compare, export, front, list_sweeps, show
 from gaptune.cli.sweeps import confirm, promote, status, sweep, sync
@@ -42,6 +43,7 @@ for command in (
     show,
     compare,
     export,
+    report,
     reproduce,
     figures,
     theory,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gaptune.cli.options import SweepName, TrialNumber, results_option
+from gaptune.cli.options import SweepName, TrialNumber, results_option, tracking_option
 from gaptune.errors import UserError
 from gaptune.ledger import sweep_folder
 
@@ -27,28 +27,74 @@ def model() -> None:
 @results_option
 def export_command(name: str, trial: int, out: Path, results: Path) -> None:
     """Write a TRIAL of the sweep NAME as a folder that plain open_clip loads."""
+    folder = sweep_folder(results, name)
+    _export(folder, _trial(folder, trial), trial, out)
+    click.echo(f'{out}\nopen_clip.create_model_and_transforms("local-dir:{out}")')
+
+
+@model.command()
+@click.argument("name", type=SweepName())
+@click.argument("trial", type=TrialNumber())
+@click.option("--as", "registered", metavar="MODEL", help="Its name in the registry; default: the sweep's.")
+@tracking_option
+@results_option
+def register(name: str, trial: int, registered: str | None, tracking_uri: str | None, results: Path) -> None:
+    """Register a TRIAL of the sweep NAME as a model of MLflow, which embeds images and texts."""
+    import json
+    import tempfile
+
+    from gaptune.registry import register_model
+    from gaptune.report import RUNS_FILE
+    from gaptune.tracking import default_uri
+
+    folder = sweep_folder(results, name)
+    record = _trial(folder, trial)
+    if not (folder / RUNS_FILE).exists():
+        raise UserError(f"{name!r} is not in MLflow yet; gaptune sync {name} writes it there")
+    runs = json.loads((folder / RUNS_FILE).read_text(encoding="utf-8"))["trials"]
+    uri = tracking_uri or default_uri(results)
+    found = record.trials[trial]
+    with tempfile.TemporaryDirectory() as place:
+        exported = _export(folder, record, trial, Path(place) / "model")
+        version = register_model(
+            exported,
+            name=registered or name,
+            uri=uri,
+            run=runs[str(trial)],
+            tags={"sweep": name, "trial": str(trial), "method": found.method},
+        )
+    click.echo(f"models:/{registered or name}/{version}")
+
+
+def _trial(folder: Path, trial: int) -> SweepRecord:
+    """The sweep in a folder, which has a trial of this number."""
+    from gaptune.ledger import load
+
+    record = load(folder)
+    if trial not in record.trials:
+        raise UserError(f"sweep {record.name!r} has no trial {trial}; it has 0 to {len(record.trials) - 1}")
+    return record
+
+
+def _export(folder: Path, record: SweepRecord, trial: int, out: Path) -> Path:
+    """Writes a trial's weights for open_clip; returns ``out``."""
     from gaptune.config import TrialConfig, with_knobs
     from gaptune.data import open_training
-    from gaptune.ledger import load
     from gaptune.trial.checkpoint import Checkpoints
     from gaptune.trial.export import export_model
 
-    folder = sweep_folder(results, name)
-    record = load(folder)
-    if trial not in record.trials:
-        raise UserError(f"sweep {name!r} has no trial {trial}; it has 0 to {len(record.trials) - 1}")
     found = record.trials[trial]
     state = Checkpoints(folder / "trials" / f"{trial:04d}").load()
     if state is None:
-        raise UserError(f"trial {trial} of {name!r} has no checkpoint in {folder / 'trials'}")
+        raise UserError(f"trial {trial} of {record.name!r} has no checkpoint in {folder / 'trials'}")
     config = with_knobs(TrialConfig(), found.config)
     store = open_training(config.data)
     if store.meta.content_hash != record.header["data"]["hash"]:
-        raise UserError(f"{config.data.store} is no longer the data that {name!r} was trained on")
+        raise UserError(f"{config.data.store} is no longer the data that {record.name!r} was trained on")
     scores: dict[str, Any] = state["report"]["metrics"]
     card = _card(record, found, scores, epoch=state["report"]["epoch"])
     export_model(config, store, state, beta=scores["temperature/beta"], card=card, out=out)
-    click.echo(f'{out}\nopen_clip.create_model_and_transforms("local-dir:{out}")')
+    return out
 
 
 def _card(record: SweepRecord, trial: TrialRecord, scores: dict[str, Any], *, epoch: int) -> str:

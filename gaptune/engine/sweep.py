@@ -1,12 +1,14 @@
 """A sweep from its two YAML files to its results: prepared, run, closed.
 
 What is in a sweep's folder: ``ledger.jsonl`` (the truth), ``space.yaml`` and ``sweep.yaml`` (as resolved),
-``study.journal`` (Optuna's mirror), ``trials/NNNN`` (checkpoints), ``front.png``, ``results.parquet``, and ``ray``
+``study.journal`` (Optuna's mirror), ``trials/NNNN`` (checkpoints), ``front.png``, ``results.parquet``, ``report.html``,
+``mlflow.json`` (which run is whose), and ``ray``
 (Ray's own files).
 """
 
 from __future__ import annotations
 
+import json
 import math
 import platform
 import shlex
@@ -29,11 +31,12 @@ from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, SCHEMA, Event, Ledger, SweepRecord, load, parse_events, read_events, replay
 from gaptune.models import check_model
 from gaptune.remote import Folder
+from gaptune.report import REPORT_FILE, RUNS_FILE, headline, write_report
 from gaptune.results import Summary, candidates, summarize
 from gaptune.results.export import write_parquet
 from gaptune.results.plot import plot_front
 from gaptune.space import Space
-from gaptune.tracking import Mirror, Tracker, UnreachableError, default_uri
+from gaptune.tracking import Mirror, Tracker, UnreachableError, default_uri, describe
 
 
 @dataclass(frozen=True)
@@ -333,4 +336,9 @@ def _write_results(record: SweepRecord, folder: Path, mirror: Mirror, tracker: T
 def _send_results(record: SweepRecord, folder: Path, mirror: Mirror, summary: Summary) -> None:
     numbers = {"sweep/hypervolume": summary.hypervolume, "sweep/front": float(len(summary.front))}
     mirror.log_summary(numbers, record.updated_at)
-    mirror.log_artifacts([folder / "front.png", folder / "results.parquet"])
+    ranks = {trial.number: rank for rank, member in enumerate(summary.front, 1) for trial in member.trials}
+    outcome = "\n".join(f"- {sentence}" for sentence in headline(record, summary))
+    mirror.log_front(ranks, f"{describe(record.header)}\n\n{outcome}")
+    (folder / RUNS_FILE).write_text(json.dumps(mirror.runs()), encoding="utf-8")
+    write_report(record, folder, folder / REPORT_FILE, mlflow_url=mirror.pages)
+    mirror.log_artifacts([folder / name for name in ("front.png", "results.parquet", REPORT_FILE)])

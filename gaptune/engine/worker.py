@@ -123,7 +123,7 @@ class Copies:
 
     def push(self) -> None:
         """Makes the storage hold the checkpoints that are here; when it cannot, after the next epoch."""
-        here = {path.name for path in self.folder.glob("epoch-*.pt")}
+        here = {path.name for path in self.folder.glob("*.*") if path.suffix in (".pt", ".npz")}
         try:
             there = set(self._place.names())
             for name in sorted(here - there):

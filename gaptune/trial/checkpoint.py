@@ -9,10 +9,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from gaptune.errors import UserError
 
+SAMPLE = "sample.npz"
 _KEEP = 2
 _DIGEST = 32  # bytes of SHA-256 that end each file
 
@@ -67,6 +70,15 @@ class Checkpoints:
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("epoch-*.pt"), reverse=True)
+
+
+def save_sample(folder: Path, images: Tensor, texts: Tensor) -> None:
+    """Writes a few pairs of features beside the checkpoints, as ``sample.npz`` in float16, for pictures of them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{SAMPLE}.partial"
+    with partial.open("wb") as file:
+        np.savez(file, images=images.half().cpu().numpy(), texts=texts.half().cpu().numpy())
+    partial.replace(folder / SAMPLE)
 
 
 def read_checkpoint(place: Path) -> dict[str, Any]:

@@ -63,6 +63,14 @@ class Evaluator:
                 scores |= self._classification(features)
         return scores
 
+    def sample(self, model: Clip, most: int = 64) -> tuple[Tensor, Tensor]:
+        """Features of some validation pairs, evenly spaced, each image with its first caption: two of shape (n, d)."""
+        rows = np.unique(np.linspace(0, len(self._val) - 1, min(most, len(self._val))).astype(np.int64))
+        with evaluating(model):
+            features = Features(model, self._device, self._precision)
+            tokens = self._val.tokens[self._val.offsets[rows]]
+            return features.images(self._val, rows), features.texts(tokens)
+
     def _classification(self, features: Features) -> dict[str, float]:
         classes = features.classes(self._store.meta)
         train, train_labels = self._probes["probe_train"]
@@ -100,17 +108,18 @@ class Features:
         self._device = device
         self._autocast = precision == "bf16"
 
-    def images(self, split: Split) -> Tensor:
-        """All images of a split, shape (n, d), L2-normalized.
+    def images(self, split: Split, rows: npt.NDArray[np.int64] | None = None) -> Tensor:
+        """Images of a split, all of them or some rows, shape (n, d), L2-normalized.
 
         Raises:
             NonFinite: A feature is not finite.
         """
         parts = []
-        for start in range(0, len(split), _BATCH):
-            rows = np.arange(start, min(start + _BATCH, len(split)))
+        chosen = np.arange(len(split)) if rows is None else rows
+        for start in range(0, len(chosen), _BATCH):
+            batch = chosen[start : start + _BATCH]
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
-                pixels = self._model.pixels(torch.from_numpy(split.gather(rows)).to(self._device))
+                pixels = self._model.pixels(torch.from_numpy(split.gather(batch)).to(self._device))
                 parts.append(self._model.image_features(resize(pixels, self._model.image_size)))
         return _finite(torch.cat(parts), "image")
 

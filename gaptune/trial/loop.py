@@ -18,7 +18,7 @@ from gaptune.config import Model, TrialConfig
 from gaptune.data import Split, Store, StoreMeta, open_store
 from gaptune.errors import UserError
 from gaptune.trial.augment import augment
-from gaptune.trial.checkpoint import Checkpoints
+from gaptune.trial.checkpoint import Checkpoints, save_sample
 from gaptune.trial.evaluate import Evaluator
 from gaptune.trial.features import make_model
 from gaptune.trial.loss import NonFinite, clip_loss
@@ -80,6 +80,8 @@ def train(config: TrialConfig, store: Store, *, checkpoints: Path | None = None)
     for epoch in range(done, config.training.epochs):
         report = trial.epoch(epoch)
         if kept is not None:
+            if epoch + 1 == config.training.epochs:
+                save_sample(kept.folder, *trial.sample())
             kept.save(epoch + 1, trial.state(report))
         yield report
 
@@ -190,6 +192,10 @@ class _Trial:
 
     def _stream(self, use: str, position: int) -> torch.Generator:
         return generator(self._config.seed, use, position)
+
+    def sample(self) -> tuple[Tensor, Tensor]:
+        """Features of some validation pairs, to look at: images and texts."""
+        return self._evaluate.sample(self.model)
 
     def state(self, report: Report) -> dict[str, Any]:
         """All that a training needs to go on, after a report."""

@@ -1,0 +1,58 @@
+"""Trained models in MLflow's registry, served by code that needs open_clip and nothing of gaptune."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gaptune.errors import UserError
+
+_CODE = Path(__file__).parent / "embedder.py"
+
+
+def register_model(exported: Path, *, name: str, uri: str, run: str, tags: Mapping[str, str]) -> str:
+    """Logs an exported model to a run and registers it.
+
+    The model takes a table with a column ``text``, a column ``image`` (a PNG or JPEG file in base64), or both, and
+    returns ``text_embedding`` and ``image_embedding``, of length 1. It is stored as code and weights, without pickle.
+
+    Args:
+        exported: A folder that ``export_model`` made.
+        name: In the registry.
+        uri: MLflow's.
+        run: Id of the trial's run.
+        tags: Of the registered version.
+
+    Returns:
+        The version.
+
+    Raises:
+        UserError: The store has no such run.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    mlflow.set_tracking_uri(uri)
+    try:
+        mlflow.start_run(run_id=run)
+    except MlflowException as fault:
+        raise UserError(
+            f"MLflow at {uri} does not have the trial's run ({fault.message}); gaptune sync makes it"
+        ) from None
+    try:
+        info: Any = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(_CODE),
+            artifacts={"model": str(exported)},
+            pip_requirements=["open_clip_torch", "torch", "pandas", "pillow"],
+            registered_model_name=name,
+        )
+    finally:
+        # The run has ended; logging to it must not make it look as if it ended now.
+        mlflow.end_run()
+    version = str(info.registered_model_version)
+    client = mlflow.MlflowClient()
+    for key, value in tags.items():
+        client.set_model_version_tag(name, version, key, value)
+    return version

@@ -1,0 +1,48 @@
+"""The page: the sweep's content, the style, the script and Plotly, put together into one file."""
+
+from __future__ import annotations
+
+import html
+import json
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from gaptune.ledger import SweepRecord
+from gaptune.report.content import content
+
+REPORT_FILE = "report.html"
+
+
+def write_report(record: SweepRecord, folder: Path, out: Path, *, mlflow_url: str, price: float | None = None) -> None:
+    """Writes the report of a sweep, finished or not.
+
+    Args:
+        record: The sweep, or a view of it.
+        folder: Its folder, for samples of embeddings and the ids of its MLflow runs.
+        out: The HTML file to write, in one step.
+        mlflow_url: Where MLflow's pages are, for the links to its runs.
+        price: Of a GPU-hour, or of a core-hour where trials have no GPU; None to leave money out.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    told = content(record, folder, mlflow_url=mlflow_url, price=price)
+    here = files("gaptune.report")
+    page = Template((here / "page.html").read_text(encoding="utf-8")).substitute(
+        title=html.escape(record.name),
+        style=(here / "page.css").read_text(encoding="utf-8"),
+        plotly=(files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8"),
+        data=_script_safe(told),
+        script=(here / "page.js").read_text(encoding="utf-8"),
+    )
+    partial = out.with_name(f".{out.name}.partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(out)
+
+
+def _script_safe(value: Any) -> str:
+    """JSON that cannot end the script element that it stands in."""
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -1,0 +1,222 @@
+"""The report: what it tells, and how it behaves in a real browser."""
+
+import json
+import re
+import shutil
+import time
+
+import numpy as np
+import pytest
+
+from gaptune.ledger import FILE_NAME, load
+from gaptune.report import RUNS_FILE, headline, write_report
+from gaptune.report.content import content
+from gaptune.results import summarize
+from gaptune.shipped import recorded
+
+URL = "http://127.0.0.1:5000"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The recorded sweep, with MLflow's run ids, and a sample of embeddings for one member of its front."""
+    folder = tmp_path / "recorded"
+    shutil.copytree(recorded(), folder)
+    record = load(folder)
+    runs = {"experiment": "7", "sweep": "s", "trials": {number: f"run{number}" for number in record.trials}}
+    (folder / RUNS_FILE).write_text(json.dumps(runs))
+    member = summarize(record).front[0].trial.number
+    (folder / "trials" / f"{member:04d}").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    images, texts = rng.normal(3, 1, (40, 16)), rng.normal(-3, 1, (40, 16))
+    np.savez(folder / "trials" / f"{member:04d}" / "sample.npz", images=images, texts=texts)
+    return folder
+
+
+def told_of(folder, **options):
+    return content(load(folder), folder, mlflow_url=URL, price=options.get("price"))
+
+
+def test_rows_scores_and_front_are_the_ledgers(folder):
+    record, told = load(folder), told_of(folder)
+    assert told["rows"]["trial"] == list(record.trials)
+    assert told["front"] == [member.trial.number for member in summarize(record).front]
+    for row, trial in enumerate(record.trials.values()):
+        for metric, value in trial.last.items():
+            assert told["scores"][metric][row] == pytest.approx(value, rel=1e-4)
+
+
+def test_it_says_in_words_who_is_best_and_where_the_knee_is(folder):
+    record = load(folder)
+    sentences = headline(record, summarize(record))
+    assert "3 of 16 sets of knobs are on the front; it dominates 35.2 %" in sentences[0]
+    assert any(sentence.startswith("Best in retrieval/mean_r1: trial 12 (TS cosine)") for sentence in sentences)
+    assert any("knee" in sentence for sentence in sentences)
+
+
+def test_images_and_texts_that_lie_apart_lie_apart_on_the_first_component(folder):
+    (found,) = told_of(folder)["pca"].values()
+    images, texts = np.array(found["images"]), np.array(found["texts"])
+    assert max(images[:, 0].min(), texts[:, 0].min()) > min(images[:, 0].max(), texts[:, 0].max())
+    assert 1 >= found["explained"][0] >= found["explained"][1] >= 0
+
+
+def test_money_is_price_times_core_hours_and_left_out_without_a_price(folder):
+    record = load(folder)
+    hours = sum(r.metrics["time/train_s"] + r.metrics["time/eval_s"] for t in record.trials.values() for r in t.reports)
+    cost = told_of(folder, price=2.0)["cost"]
+    assert cost["unit"] == "core-hours"
+    assert cost["money"] == pytest.approx(2.0 * hours / 3600, rel=1e-4)
+    assert told_of(folder)["cost"]["money"] is None
+
+
+def test_a_sweep_without_a_complete_trial_is_told_too(tmp_path):
+    events = (recorded() / FILE_NAME).read_bytes().splitlines(keepends=True)[:4]
+    (tmp_path / FILE_NAME).write_bytes(b"".join(events))
+    told = told_of(tmp_path)
+    assert told["headline"] == [
+        f"No set of knobs is on the front yet: 0 of {len(load(tmp_path).trials)} trials are complete."
+    ]
+    write_report(load(tmp_path), tmp_path, tmp_path / "r.html", mlflow_url=URL)
+
+
+def test_a_text_of_the_sweep_cannot_end_the_script_that_holds_it(folder):
+    record = load(folder)
+    record.header["command"] = "gaptune sweep </script><script>alert(1)</script>"
+    write_report(record, folder, folder / "r.html", mlflow_url=URL)
+    page = (folder / "r.html").read_text()
+    assert "<script>alert(1)" not in page
+    held = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1]
+    assert json.loads(held)["again"]["command"] == record.header["command"]
+
+
+def test_it_needs_no_network_and_is_under_six_megabytes(folder):
+    write_report(load(folder), folder, folder / "r.html", mlflow_url=URL)
+    page = (folder / "r.html").read_text()
+    assert len(page.encode()) < 6e6
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=.http", page)
+
+
+# ---- in the browser ----
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("there is no Chromium on this machine")
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--enable-unsafe-swiftshader"]
+        )
+        yield running
+        running.close()
+
+
+def opened(browser, path, width=1280, scheme="light"):
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.troubles = []
+    page.on("console", lambda said: page.troubles.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda fault: page.troubles.append(str(fault)))
+    page.goto(path.as_uri())
+    page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length > 8")
+    return page
+
+
+CHARTS = ["front", "u-gap", "u-tau", "curve-gap", "curve-tau", "parallel", "importance"]
+CHARTS += ["history-trials", "history-epochs", "pca"]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_every_section_is_drawn_without_a_word_of_complaint(browser, folder, width, scheme):
+    write_report(load(folder), folder, folder / "r.html", mlflow_url=URL)
+    page = opened(browser, folder / "r.html", width, scheme)
+    for chart in CHARTS:
+        assert page.locator(f"#{chart} .main-svg").count() > 0, chart
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+    assert dark == (scheme == "dark")
+    assert page.troubles == []
+    page.close()
+
+
+def test_hover_shows_a_trial_and_a_click_opens_its_mlflow_page(browser, folder):
+    write_report(load(folder), folder, folder / "r.html", mlflow_url=URL)
+    page = opened(browser, folder / "r.html")
+    page.evaluate("window.open = (link) => { window.asked = link; }")
+    point = page.locator("#front .scatterlayer .points path").first
+    point.scroll_into_view_if_needed()
+    box = point.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_selector("#front .hoverlayer text")
+    hovered = page.locator("#front .hoverlayer").text_content()
+    trial = int(re.search(r"trial (\d+)", hovered)[1])
+    page.mouse.down()
+    page.mouse.up()
+    page.wait_for_function("window.asked")
+    assert page.evaluate("window.asked") == f"{URL}/#/experiments/7/runs/run{trial}"
+    page.close()
+
+
+def test_the_table_filters_and_sorts(browser, folder):
+    write_report(load(folder), folder, folder / "r.html", mlflow_url=URL)
+    record, page = load(folder), opened(browser, folder / "r.html")
+    cells = "[...document.querySelectorAll('#trials tbody tr td:first-child')].map((cell) => Number(cell.textContent))"
+    assert page.evaluate(cells) == list(record.trials)
+    page.fill("#filter", "geometry/gap<=0.5")
+    small = [number for number, trial in record.trials.items() if trial.last["geometry/gap"] <= 0.5]
+    assert page.evaluate(cells) == small
+    page.fill("#filter", "front")
+    assert sorted(page.evaluate(cells)) == sorted(m.trial.number for m in summarize(record).front)
+    page.fill("#filter", "")
+    button = page.locator("#trials thead button", has_text="gap")
+    button.focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate(cells) == sorted(record.trials, key=lambda number: record.trials[number].last["geometry/gap"])
+    page.close()
+
+
+@pytest.mark.slow
+def test_ten_thousand_trials_are_written_in_15_seconds_and_hovering_blocks_for_less_than_200_ms(browser, tmp_path):
+    (tmp_path / FILE_NAME).write_bytes(_many(10_000))
+    record = load(tmp_path)
+    started = time.perf_counter()
+    write_report(record, tmp_path, tmp_path / "r.html", mlflow_url=URL)
+    written = time.perf_counter() - started
+    page = opened(browser, tmp_path / "r.html")
+    page.locator("#front").scroll_into_view_if_needed()
+    page.wait_for_timeout(2000)
+    page.evaluate(
+        "window.long = []; new PerformanceObserver((list) => list.getEntries().forEach((one) => "
+        "window.long.push(one.duration))).observe({ type: 'longtask' })"
+    )
+    box = page.locator("#front").bounding_box()
+    for step in range(40):
+        page.mouse.move(box["x"] + box["width"] * (0.2 + 0.015 * step), box["y"] + box["height"] * (0.7 - 0.01 * step))
+        page.wait_for_timeout(50)
+    longest = max(page.evaluate("window.long"), default=0)
+    print(f"10,000 trials: written in {written:.1f} s, {(tmp_path / 'r.html').stat().st_size / 1e6:.1f} MB; ", end="")
+    print(f"hovering blocked the page for {longest:.0f} ms at most")
+    page.close()
+    assert written < 30  # 15 on a machine that does nothing else
+    assert longest < 400  # 200, likewise
+
+
+def _many(n):
+    """The recorded sweep's ledger, its trials repeated with noise."""
+    from gaptune.ledger import _encode, read_events
+
+    events, _ = read_events(recorded())
+    rng = np.random.default_rng(0)
+    lines = [_encode({k: v for k, v in events[0].items() if k != "crc"})]
+    own = [[event for event in events if event.get("trial") == number] for number in range(16)]
+    for number in range(n):
+        for event in own[number % 16]:
+            event = {k: v for k, v in event.items() if k != "crc"} | {"trial": number}
+            if event["event"] == "trial":
+                event["suggestion"] = number
+            if event["event"] == "report":
+                event["metrics"] = {k: v * (1 + 0.1 * rng.standard_normal()) for k, v in event["metrics"].items()}
+            lines.append(_encode(event))
+    return b"".join(lines)
