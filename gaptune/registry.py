@@ -32,9 +32,14 @@ def register_model(exported: Path, *, name: str, uri: str, run: str, tags: Mappi
     """
     import mlflow
     from mlflow.exceptions import MlflowException
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import Array
 
     mlflow.set_tracking_uri(uri)
+    client = mlflow.MlflowClient()
     try:
+        ended = client.get_run(run).info.end_time
         mlflow.start_run(run_id=run)
     except MlflowException as fault:
         raise UserError(
@@ -45,14 +50,19 @@ def register_model(exported: Path, *, name: str, uri: str, run: str, tags: Mappi
             name="model",
             python_model=str(_CODE),
             artifacts={"model": str(exported)},
+            signature=ModelSignature(
+                inputs=Schema([ColSpec("string", name, required=False) for name in ("text", "image")]),
+                outputs=Schema(
+                    [ColSpec(Array("double"), f"{name}_embedding", required=False) for name in ("text", "image")]
+                ),
+            ),
             pip_requirements=["open_clip_torch", "torch", "pandas", "pillow"],
             registered_model_name=name,
         )
     finally:
-        # The run has ended; logging to it must not make it look as if it ended now.
         mlflow.end_run()
+        client.set_terminated(run, end_time=ended)  # when the trial ended, not now
     version = str(info.registered_model_version)
-    client = mlflow.MlflowClient()
     for key, value in tags.items():
         client.set_model_version_tag(name, version, key, value)
     return version

@@ -1,6 +1,8 @@
 """Whole sweeps on real Ray with real trainings: from two YAML files to the front in MLflow."""
 
+import base64
 import io
+import json
 import os
 import shutil
 import signal
@@ -8,12 +10,21 @@ import subprocess
 import sys
 import time
 
+import mlflow
+import numpy as np
+import pandas as pd
 import pytest
+import torch
+from click.testing import CliRunner
 from mlflow import MlflowClient
+from PIL import Image
 from rich.console import Console
 from support import write_yaml
 
+from gaptune.cli import cli
 from gaptune.config import load_sweep_config
+from gaptune.data import open_store
+from gaptune.data.tokens import tokenize
 from gaptune.display import Display
 from gaptune.engine.conductor import Conductor
 from gaptune.engine.front_scores import score_front
@@ -24,6 +35,8 @@ from gaptune.ledger import Ledger, State, load, read_events
 from gaptune.results import summarize
 from gaptune.space import load_space
 from gaptune.tracking import default_uri
+from gaptune.trial.checkpoint import read_checkpoint
+from gaptune.trial.loop import trained_model
 
 
 def sweep(tmp_path, store, *, name="s", **yaml):
@@ -78,6 +91,50 @@ def test_mlflow_reads_back_what_the_ledger_says(finished):
         for name in ("geometry/gap", "temperature/tau", "retrieval/mean_r1", "probe/accuracy"):
             history = client.get_metric_history(run.info.run_id, name)
             assert [(m.step, m.value) for m in history] == [(r.epoch, r.metrics[name]) for r in trial.reports]
+
+
+def test_the_tag_front_finds_exactly_the_front_and_the_note_says_how_it_ended(finished):
+    base, record, folder, _ = finished
+    client = MlflowClient(tracking_uri=default_uri(base / "results"))
+    experiment = client.get_experiment_by_name("gaptune").experiment_id
+    tagged = client.search_runs([experiment], "tags.front = 'true'", order_by=["tags.front_rank"])
+    assert [int(run.data.tags["gaptune.trial"]) for run in tagged] == [
+        member.trial.number for member in summarize(record).front
+    ]
+    runs = json.loads((folder / "mlflow.json").read_text())
+    assert {int(number) for number in runs["trials"]} == set(record.trials)
+    parent = client.get_run(runs["sweep"])
+    assert "sets of knobs are on the front" in parent.data.tags["mlflow.note.content"]
+    assert "report.html" in {file.path for file in client.list_artifacts(runs["sweep"])}
+    assert runs["trials"]["0"] in (folder / "report.html").read_text()
+
+
+def test_a_registered_trial_embeds_a_picture_and_a_sentence_as_its_checkpoint_does(finished, small_store):
+    base, record, folder, _ = finished
+    run = json.loads((folder / "mlflow.json").read_text())["trials"]["1"]
+    client = MlflowClient(tracking_uri=default_uri(base / "results"))
+    ended = client.get_run(run).info.end_time
+    arguments = ["model", "register", "s", "1", "--as", "scenes", "--results", str(base / "results")]
+    said = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert said.stdout.strip().splitlines()[-1] == "models:/scenes/1"
+    assert client.get_run(run).info.end_time == ended
+    assert client.get_model_version("scenes", "1").tags["method"] == record.trials[1].method
+
+    store = open_store(small_store)
+    pixels = store.split("val").gather(np.arange(1))[0]
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    table = pd.DataFrame({"text": ["a red circle"], "image": [base64.b64encode(file.getvalue()).decode()]})
+    found = mlflow.pyfunc.load_model("models:/scenes/1").predict(table)
+
+    clip, _ = trained_model(read_checkpoint(folder / "trials" / "0001"), "cpu")
+    clip.eval()
+    with torch.no_grad():
+        image = clip.image_features(clip.pixels(torch.from_numpy(pixels[None])))
+        tokens = torch.from_numpy(tokenize(["a red circle"], store.meta.context_length).astype(np.int64))
+        text = clip.text_features(tokens)
+    np.testing.assert_allclose(found["image_embedding"][0], image[0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(found["text_embedding"][0], text[0].numpy(), atol=1e-5)
 
 
 def test_workers_are_reused(finished):
