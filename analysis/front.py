@@ -1,4 +1,4 @@
-"""The front of a sweep: choose it, see it. Plain Python; as a notebook: ``marimo edit analysis/front.py``."""
+"""The front of a sweep, for any objectives and constraints. As a notebook: ``gaptune notebook front``."""
 
 import marimo
 
@@ -12,35 +12,53 @@ def _():
 
     import marimo as mo
 
+    import gaptune
+    from gaptune.api import RECORDED
+
     results = Path(os.environ.get("GAPTUNE_RESULTS", "results"))
     ledgers = sorted(results.glob("*/ledger.jsonl"), key=lambda path: path.stat().st_mtime)
-    names = [path.parent.name for path in ledgers]
-    mo.stop(not names, mo.md(f"No sweep in `{results}` yet: `gaptune sweep search_spaces/temp.yaml`"))
+    names = [path.parent.name for path in ledgers] or [RECORDED]
     choice = mo.ui.dropdown(names, value=names[-1], label="sweep")
     choice  # noqa: B018  (a cell shows its last expression)
-    return choice, mo, results
+    return choice, gaptune, mo, results
 
 
 @app.cell
-def _(choice, mo, results):
-    import pandas as pd
+def _(choice, gaptune, mo, results):
+    from gaptune.scores import SCORES
 
-    from gaptune.ledger import load
+    sweep = gaptune.load_sweep(choice.value, results)
+    own = [objective["metric"] for objective in sweep.record.objectives]
+    judged = [name for name in sweep.frame().columns if name in SCORES and SCORES[name].direction != "none"]
+    objectives = mo.ui.multiselect(judged, value=own, label="objectives (2 to 4)", max_selections=4)
+    constraints = mo.ui.text(label="constraints, such as geometry/gap<=0.5; with commas between them", full_width=True)
+    mo.vstack([objectives, constraints])
+    return constraints, objectives, own, sweep
+
+
+@app.cell
+def _(constraints, mo, objectives, own, sweep):
+    import tempfile
+    from pathlib import Path as _Path
+
+    from gaptune.errors import UserError
     from gaptune.results import summarize
     from gaptune.results.plot import plot_front
-    from gaptune.results.table import candidate_row
 
-    record = load(results / choice.value)
-    summary = summarize(record)
-    table = pd.DataFrame([candidate_row(record, candidate) for candidate in summary.front])
-    plot_front(record, summary, results / choice.value / "front.png")
-    mo.vstack(
-        [
-            mo.md(f"hypervolume **{summary.hypervolume:.4f}**, trials: {dict(summary.counts)}"),
-            mo.image(results / choice.value / "front.png"),
-            mo.ui.table(table),
-        ]
-    )
+    chosen = [] if list(objectives.value) == own else objectives.value
+    try:
+        seen = sweep.view(chosen, [part for part in constraints.value.split(",") if part.strip()])
+    except UserError as fault:
+        seen = sweep
+        complaint = mo.callout(str(fault), kind="warn")
+    else:
+        complaint = mo.md("")
+    table = seen.front().reset_index()
+    with tempfile.TemporaryDirectory() as folder:
+        picture = _Path(folder) / "front.png"
+        plot_front(seen.record, summarize(seen.record), picture)
+        image = mo.image(picture.read_bytes())
+    mo.vstack([complaint, mo.md(f"{len(table)} on the front of **{seen.name}**"), image, mo.ui.table(table)])
     return (table,)
 
 

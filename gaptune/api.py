@@ -205,13 +205,13 @@ def train(
         NonFinite: The training diverged.
     """
     from gaptune.config import load_sweep_config
-    from gaptune.data import open_store
+    from gaptune.data import open_training
     from gaptune.methods import expand_method
     from gaptune.trial import train as train_trial
 
     if isinstance(config, Mapping):
         config = load_sweep_config(find(Path(sweep), "sweeps")).trial(expand_method(config))
-    return train_trial(config, open_store(config.data.store), checkpoints=checkpoints)
+    return train_trial(config, open_training(config.data), checkpoints=checkpoints)
 
 
 def _results(results: Path | str | None) -> Path:

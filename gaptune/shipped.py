@@ -32,3 +32,8 @@ def find(path: Path, folder: str) -> Path:
 def recorded() -> Path:
     """The folder of a real sweep of 16 trials on the embedded data, for those who have none of their own yet."""
     return next(root / "recorded" for root in _ROOTS if (root / "recorded").is_dir())
+
+
+def notebooks() -> dict[str, Path]:
+    """The notebooks by name."""
+    return {file.stem: file for root in _ROOTS for file in (root / "analysis").glob("*.py")}

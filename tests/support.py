@@ -31,7 +31,7 @@ def sweep_config(**changes) -> SweepConfig:
     return SweepConfig.model_validate({"objectives": OBJECTIVES, "training": {"epochs": 2}, "search": search} | changes)
 
 
-def header(sweep: SweepConfig) -> dict:
+def header(sweep: SweepConfig, space: Space = SPACE) -> dict:
     objectives = [
         {"metric": o.metric, "maximize": o.maximize, "reference": o.reference, "ideal": o.ideal}
         for o in sweep.objectives
@@ -42,8 +42,8 @@ def header(sweep: SweepConfig) -> dict:
         "schema": 1,
         "id": "0123456789abcdef",
         "name": "s",
-        "space": SPACE.to_dict(),
-        "varied": list(SPACE.varied()),
+        "space": space.to_dict(),
+        "varied": list(space.varied()),
         "sweep": sweep.model_dump(mode="json"),
         "base": flatten(sweep.trial({})),
         "objectives": objectives,
@@ -63,8 +63,8 @@ class Stage:
         self.ledger = Ledger(folder)
         self.heard = []
         if not earlier:
-            self.ledger.append(header(self.sweep))
-            self.record.apply(header(self.sweep))
+            self.ledger.append(header(self.sweep, space))
+            self.record.apply(header(self.sweep, space))
         self.asker = Asker(space, self.sweep, "s", folder=folder)
         self.conductor = Conductor(
             self.record,

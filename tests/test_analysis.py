@@ -5,13 +5,23 @@ import runpy
 from pathlib import Path
 
 import pytest
-from support import Stage
+from click.testing import CliRunner
+from support import Stage, sweep_config
 
-NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "analysis").glob("*.py"))
+from gaptune.cli import cli
+from gaptune.errors import UserError
+from gaptune.space import Space
+
+ANALYSIS = Path(__file__).resolve().parent.parent / "analysis"
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_a_notebook_opens_on_the_latest_sweep(path, tmp_path, monkeypatch):
+def run(name):
+    return runpy.run_path(str(ANALYSIS / f"{name}.py"))["app"].run()
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """Two sweeps, the one called new the newer one."""
     for name in ("old", "new"):
         stage = Stage(tmp_path / name)
         for number in range(2):
@@ -20,13 +30,46 @@ def test_a_notebook_opens_on_the_latest_sweep(path, tmp_path, monkeypatch):
         stage.ledger.close()
     os.utime(tmp_path / "old" / "ledger.jsonl", (1, 1))
     monkeypatch.setenv("GAPTUNE_RESULTS", str(tmp_path))
-    _, found = runpy.run_path(str(path))["app"].run()
+
+
+@pytest.mark.parametrize("name", ["front", "dynamics"])
+def test_a_notebook_opens_on_the_latest_sweep(name, results):
+    _, found = run(name)
     assert found["choice"].value == "new"
+
+
+def test_the_front_is_that_of_the_sweep(results):
+    _, found = run("front")
     assert list(found["table"]["trial"]) == [1]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_a_notebook_without_any_sweep_says_what_to_do(path, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["front", "dynamics"])
+def test_without_a_sweep_a_notebook_opens_on_the_recorded_one(name, tmp_path, monkeypatch):
     monkeypatch.setenv("GAPTUNE_RESULTS", str(tmp_path))
-    outputs, _ = runpy.run_path(str(path))["app"].run()
-    assert any("gaptune sweep" in getattr(output, "text", "") for output in outputs)
+    _, found = run(name)
+    assert found["choice"].value == "recorded"
+    assert len(found["table"]) > 2
+
+
+def test_the_papers_tables_are_those_of_a_sweep_over_its_methods(tmp_path, monkeypatch):
+    space = Space.from_dict({"name": "methods", "knobs": {"method": {"choice": ["Baseline", "FLT"]}}, "grid": True})
+    stage = Stage(tmp_path / "methods", space=space, budget=2, sweep=sweep_config(search={"sampler": "grid"}))
+    for number in range(2):
+        stage.conductor.next_trial()
+        stage.finish(number, recall=0.2 + number / 10)
+    stage.ledger.close()
+    monkeypatch.setenv("GAPTUNE_RESULTS", str(tmp_path))
+    _, found = run("paper")
+    assert found["choice"].value == "methods"
+    assert "Baseline" in found["table"]
+
+
+def test_without_the_papers_methods_the_notebook_says_what_to_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("GAPTUNE_RESULTS", str(tmp_path))
+    outputs, _ = run("paper")
+    assert any("gaptune reproduce" in getattr(output, "text", "") for output in outputs)
+
+
+def test_an_unknown_notebook_is_named_with_the_nearest():
+    with pytest.raises(UserError, match=r"no notebook is called 'frnt' .did you mean 'front'"):
+        CliRunner().invoke(cli, ["notebook", "frnt"], catch_exceptions=False)

@@ -10,7 +10,7 @@ from gaptune import __version__
 from gaptune.cli.data import data
 from gaptune.cli.evaluate import evaluate
 from gaptune.cli.figures import figures
-from gaptune.cli.look import space, ui
+from gaptune.cli.look import notebook, space, ui
 from gaptune.cli.model import model
 from gaptune.cli.report import report
 from gaptune.cli.reproduce import reproduce
@@ -53,6 +53,7 @@ for command in (
     model,
     space,
     ui,
+    notebook,
 ):
     cli.add_command(command)
 

@@ -1,4 +1,4 @@
-"""``gaptune space show`` and ``gaptune ui``: looking before and after."""
+"""``gaptune space show``, ``gaptune ui`` and ``gaptune notebook``: looking before and after."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from gaptune.cli.options import results_option, tracking_option
-from gaptune.errors import UserError
+from gaptune.errors import UserError, did_you_mean
+from gaptune.shipped import notebooks
 
 
 @click.group()
@@ -55,4 +56,26 @@ def ui(results: Path, tracking_uri: str | None, port: int) -> None:
         "--port",
         str(port),
     ]
+    os.execv(command[0], command)
+
+
+@click.command()
+@click.argument("name", metavar="NAME", shell_complete=lambda context, parameter, typed: sorted(notebooks()))
+@click.option("--edit", is_flag=True, help="Change it, too (the file that comes with gaptune).")
+@click.option("--port", default=2718, show_default=True, type=click.IntRange(1, 65535))
+@results_option
+def notebook(name: str, edit: bool, port: int, results: Path) -> None:
+    """Open a notebook on the newest sweep: front, dynamics or paper (on this machine only)."""
+    import importlib.util
+
+    known = notebooks()
+    if name not in known:
+        raise UserError(
+            f"no notebook is called {name!r}{did_you_mean(name, known)}; there are {', '.join(sorted(known))}"
+        )
+    if importlib.util.find_spec("marimo") is None:
+        raise UserError("notebooks need marimo: pip install 'gaptune[notebooks]'")
+    how = ["edit"] if edit else ["run", "--include-code"]
+    os.environ["GAPTUNE_RESULTS"] = str(results.resolve())
+    command = [sys.executable, "-m", "marimo", *how, str(known[name]), "--host", "127.0.0.1", "--port", str(port)]
     os.execv(command[0], command)
