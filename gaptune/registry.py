@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,26 @@ def register_model(exported: Path, *, name: str, uri: str, run: str, tags: Mappi
         UserError: The store has no such run.
     """
     import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)  # logging a model knows no other way, and it sets the environment of the process
+    try:
+        version = _log(exported, name, run, uri)
+        client = mlflow.MlflowClient()
+        for key, value in tags.items():
+            client.set_model_version_tag(name, version, key, value)
+    finally:
+        mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None unsets it
+    return version
+
+
+def _log(exported: Path, name: str, run: str, uri: str) -> str:
+    import mlflow
     from mlflow.exceptions import MlflowException
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
     from mlflow.types.schema import Array
 
-    mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient()
     try:
         ended = client.get_run(run).info.end_time
@@ -62,7 +77,4 @@ def register_model(exported: Path, *, name: str, uri: str, run: str, tags: Mappi
     finally:
         mlflow.end_run()
         client.set_terminated(run, end_time=ended)  # when the trial ended, not now
-    version = str(info.registered_model_version)
-    for key, value in tags.items():
-        client.set_model_version_tag(name, version, key, value)
-    return version
+    return str(info.registered_model_version)

@@ -163,7 +163,8 @@ class Mirror:
         if experiment is None:
             local = self._uri.startswith("sqlite:")
             place = (self._results / "mlartifacts").resolve().as_uri() if local else None
-            experiment_id = str(client.create_experiment(EXPERIMENT, artifact_location=place))
+            kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI's pages for training, not for agents
+            experiment_id = str(client.create_experiment(EXPERIMENT, artifact_location=place, tags=kind))
         else:
             experiment_id = str(experiment.experiment_id)
         self._experiment = experiment_id

@@ -72,7 +72,7 @@ def first_steps(
     """How Δ changes over the first steps, from different initial weights.
 
     Every start trains on the same batches at the configuration's highest learning rate; Δ is that of the validation
-    images with their first captions.
+    images with their first captions, by the features that the loss would see (batch norm by the batch).
 
     Args:
         config: Model, temperature, optimizer and batch; its seed is replaced by 0, 1, ….
@@ -89,11 +89,11 @@ def first_steps(
     for seed in range(starts):
         pairs = _Pairs(store, "train", steps * config.training.batch_size)
         run = _Run(config.model_copy(update={"seed": seed}), store)
-        before = gap(*run.features(held_out))
+        before = gap(*run.features(held_out, as_trained=True))
         for index in range(steps):
             rows = np.arange(index * config.training.batch_size, (index + 1) * config.training.batch_size)
             run.step(pairs, rows, run.scale)
-        changes.append(gap(*run.features(held_out)) - before)
+        changes.append(gap(*run.features(held_out, as_trained=True)) - before)
         progress(seed + 1)
     return np.array(changes)
 
@@ -187,8 +187,9 @@ class _Run:
         scale.clamp()
 
     @torch.no_grad()
-    def features(self, pairs: _Pairs) -> tuple[torch.Tensor, torch.Tensor]:
-        self._model.eval()
+    def features(self, pairs: _Pairs, *, as_trained: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """By running statistics; or by those of each block, as in training, where ten steps cannot move the former."""
+        self._model.train(as_trained)
         starts = range(0, len(pairs), _BLOCK)
         parts = [self._features(pairs.images[i : i + _BLOCK], pairs.tokens[i : i + _BLOCK]) for i in starts]
         self._model.train()

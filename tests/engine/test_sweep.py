@@ -109,10 +109,12 @@ def test_the_tag_front_finds_exactly_the_front_and_the_note_says_how_it_ended(fi
     assert runs["trials"]["0"] in (folder / "report.html").read_text()
 
 
-def test_a_registered_trial_embeds_a_picture_and_a_sentence_as_its_checkpoint_does(finished, small_store):
+def test_a_registered_trial_embeds_a_picture_and_a_sentence_as_its_checkpoint_does(finished, small_store, monkeypatch):
     base, record, folder, _ = finished
+    uri = default_uri(base / "results")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)  # MLflow's registry is found by it; and it is put back afterwards
     run = json.loads((folder / "mlflow.json").read_text())["trials"]["1"]
-    client = MlflowClient(tracking_uri=default_uri(base / "results"))
+    client = MlflowClient(tracking_uri=uri)
     ended = client.get_run(run).info.end_time
     arguments = ["model", "register", "s", "1", "--as", "scenes", "--results", str(base / "results")]
     said = CliRunner().invoke(cli, arguments, catch_exceptions=False)
