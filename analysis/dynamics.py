@@ -13,11 +13,10 @@ def _():
     import marimo as mo
 
     import gaptune
-    from gaptune.api import RECORDED
 
     results = Path(os.environ.get("GAPTUNE_RESULTS", "results"))
     ledgers = sorted(results.glob("*/ledger.jsonl"), key=lambda path: path.stat().st_mtime)
-    names = [path.parent.name for path in ledgers] or [RECORDED]
+    names = [path.parent.name for path in ledgers] or ["recorded"]
     choice = mo.ui.dropdown(names, value=names[-1], label="sweep")
     choice  # noqa: B018  (a cell shows its last expression)
     return choice, gaptune, mo, results
@@ -30,14 +29,14 @@ def _(choice, gaptune, mo, results):
     methods = sorted(frame["method"].unique())
     shown = mo.ui.multiselect(methods, value=methods[:6], label="methods (mean over their trials)")
     shown  # noqa: B018
-    return frame, methods, shown, sweep
+    return frame, shown, sweep
 
 
 @app.cell
-def _(frame, methods, mo, shown):
+def _(frame, mo, shown):
     from matplotlib.figure import Figure
 
-    from gaptune.results.plot import COLORS, MARKERS
+    from gaptune.results.looks import COLORS, MARKERS
 
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     reported = frame.dropna(subset=["epoch"])
@@ -46,7 +45,7 @@ def _(frame, methods, mo, shown):
         if metric not in table:
             continue
         for name, curve in table.groupby("method"):
-            index = methods.index(name)
+            index = shown.value.index(name)
             mean = curve.groupby("epoch")[metric].mean()
             marker, color = MARKERS[index % len(MARKERS)], COLORS[index % len(COLORS)]
             axes.plot(mean.index, mean.values, marker=marker, color=color, label=name)

@@ -13,11 +13,10 @@ def _():
     import marimo as mo
 
     import gaptune
-    from gaptune.api import RECORDED
 
     results = Path(os.environ.get("GAPTUNE_RESULTS", "results"))
     ledgers = sorted(results.glob("*/ledger.jsonl"), key=lambda path: path.stat().st_mtime)
-    names = [path.parent.name for path in ledgers] or [RECORDED]
+    names = [path.parent.name for path in ledgers] or ["recorded"]
     choice = mo.ui.dropdown(names, value=names[-1], label="sweep")
     choice  # noqa: B018  (a cell shows its last expression)
     return choice, gaptune, mo, results

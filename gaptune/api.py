@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaptune.errors import UserError
-from gaptune.ledger import FILE_NAME, SweepRecord, load, sweep_folder
-from gaptune.shipped import find, recorded
+from gaptune.ledger import FILE_NAME, SweepRecord, find_sweep, load
+from gaptune.shipped import find
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from gaptune.config import SweepConfig, TrialConfig
     from gaptune.space import Space
     from gaptune.trial import Report
-
-RECORDED = "recorded"
-"""Name by which ``load_sweep`` finds the recorded sweep that comes with gaptune."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ class Sweep:
 
         Args:
             preference: A metric (the member that is best in it), or ``METRIC within P%, then METRIC``; None for the
-                knee, or for the best in the first objective where a front is too small to have one.
+                knee, or for the best in the first objective where a front has none.
 
         Returns:
             Its row of ``front()``; the row's name is the trial's number.
@@ -116,8 +113,8 @@ def load_sweep(name: str | None = None, results: Path | str | None = None) -> Sw
     """Reads a sweep.
 
     Args:
-        name: Its name; ``recorded`` is a small real one that comes with gaptune. None for the newest in the results
-            folder, and the recorded one where there is none.
+        name: Its name; ``recorded`` and ``recorded-paper`` come with gaptune. None for the newest in the results
+            folder, and ``recorded`` where there is none.
         results: Folder of all sweeps; None for ``GAPTUNE_RESULTS``, or ``results`` where you are.
 
     Raises:
@@ -125,12 +122,7 @@ def load_sweep(name: str | None = None, results: Path | str | None = None) -> Sw
     """
     where = _results(results)
     newest = max(where.glob(f"*/{FILE_NAME}"), key=lambda path: path.stat().st_mtime, default=None)
-    if name is None:
-        folder = newest.parent if newest else recorded()
-    elif name == RECORDED and not (where / name).exists():
-        folder = recorded()
-    else:
-        folder = sweep_folder(where, name)
+    folder = find_sweep(where, name or (newest.parent.name if newest else "recorded"))
     return Sweep(load(folder), folder)
 
 

@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from gaptune.errors import UserError, did_you_mean
-from gaptune.scores import MEASURES, SCORES, Score, Task, find_score, measures_of
+from gaptune.scores import MEASURES, SCORES, SYSTEM, Score, Task, find_score, measures_of
 from gaptune.yamlfile import Document, explain, read_yaml, validate
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -233,7 +233,7 @@ class Evaluation(_Schema):
     @field_validator("name")
     @classmethod
     def _own_group(cls, name: str) -> str:
-        if name in {score.partition("/")[0] for score in SCORES}:
+        if name in {score.partition("/")[0] for score in (*SCORES, *SYSTEM)}:
             raise ValueError(f"{name!r} stands before gaptune's own metrics; give another name")
         return name
 
@@ -393,11 +393,13 @@ class Resources(_Schema):
         cpu: CPU cores (and threads) of a trial.
         gpu: GPUs of a trial; a fraction shares a card.
         concurrency: Trials side by side at most; None for as many as fit.
+        system_metrics: Whether each report says what the trial's process uses: CPU, memory, GPU.
     """
 
     cpu: Annotated[int, Field(ge=1)] = 1
     gpu: Annotated[float, Field(ge=0.0)] = 0.0
     concurrency: Annotated[int, Field(ge=1)] | None = None
+    system_metrics: bool = False
 
 
 class SweepConfig(_Schema):

@@ -28,6 +28,7 @@ from typing import Any
 import orjson
 
 from gaptune.errors import UserError, did_you_mean
+from gaptune.shipped import RECORDED, recorded
 
 FILE_NAME = "ledger.jsonl"
 _LOCK = "ledger.lock"
@@ -397,9 +398,24 @@ def sweep_folder(results: Path, name: str) -> Path:
     return results / name
 
 
+def find_sweep(results: Path, name: str) -> Path:
+    """The folder of a sweep to be read: one in the results folder, or a recorded one that comes with gaptune.
+
+    Raises:
+        UserError: There is none of that name; with the nearest name.
+    """
+    if name in RECORDED and not (results / name / FILE_NAME).exists():
+        return recorded(name)
+    return sweep_folder(results, name)
+
+
 def in_use(folder: Path) -> bool:
     """Whether a driver on this machine has the ledger of the sweep in a folder open."""
-    with (folder / _LOCK).open("a") as lock:
+    try:
+        lock = (folder / _LOCK).open()
+    except FileNotFoundError:
+        return False
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -94,6 +94,17 @@ SCORES: dict[str, Score] = {
     )
 }
 
+SYSTEM: dict[str, Score] = {
+    score.name: score
+    for score in (
+        Score("system/cpu_percent", "%", "none", "CPU time over wall time (100: one core)", "psutil"),
+        Score("system/memory_mb", "MB", "none", "resident memory of the trial's process", "psutil"),
+        Score("system/gpu_percent", "%", "none", "share of the time in which the GPU was busy", "NVML (nvidia-ml-py)"),
+        Score("system/gpu_memory_mb", "MB", "none", "GPU memory that the trial's process holds", "torch.cuda"),
+    )
+}
+"""What ``resources: {system_metrics: true}`` adds: means over the epoch."""
+
 MEASURES: dict[str, Score] = {
     score.name: score
     for score in (
@@ -123,5 +134,5 @@ def find_score(name: str) -> Score | None:
     """The row of a name: of ``SCORES``, or of a measure after the name of an evaluation; None where there is none."""
     group, _, measure = name.partition("/")
     if name in SCORES or not group or measure not in MEASURES:
-        return SCORES.get(name)
+        return SCORES.get(name) or SYSTEM.get(name)
     return replace(MEASURES[measure], name=name)

@@ -1,4 +1,4 @@
-"""What comes with gaptune, in a checkout or in an installed wheel: YAML files, and a recorded sweep to look at."""
+"""What comes with gaptune, in a checkout or in an installed wheel: YAML files, notebooks, and recorded sweeps."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from gaptune.errors import UserError, did_you_mean
 
 _HERE = Path(__file__).resolve().parent
 _ROOTS = (_HERE / "_shipped", _HERE.parent)
+
+RECORDED = {"recorded": "temp", "recorded-paper": "paper"}
+"""Real sweeps on the embedded data, for those who have none of their own yet: name, and folder."""
 
 
 def find(path: Path, folder: str) -> Path:
@@ -29,9 +32,9 @@ def find(path: Path, folder: str) -> Path:
     return shipped[path.name]
 
 
-def recorded() -> Path:
-    """The folder of a real sweep of 16 trials on the embedded data, for those who have none of their own yet."""
-    return next(root / "recorded" for root in _ROOTS if (root / "recorded").is_dir())
+def recorded(name: str = "recorded") -> Path:
+    """The folder of a recorded sweep."""
+    return next(root / "recorded" for root in _ROOTS if (root / "recorded").is_dir()) / RECORDED[name]
 
 
 def notebooks() -> dict[str, Path]:

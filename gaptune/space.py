@@ -240,7 +240,16 @@ def load_space(path: Path | str) -> Space:
     return replace(_parse(read_yaml(path)), path=Path(path))
 
 
-class _File(BaseModel, extra="forbid"):
+class SpaceFile(BaseModel, extra="forbid"):
+    """A search space's YAML file.
+
+    Attributes:
+        name: Name of the space; that of the file by default.
+        knobs: By dotted path, what each knob may be; a plain value fixes it.
+        points: Sets of knobs that are tried first, in order.
+        grid: Try every combination, of choices, integers and fixed values only.
+    """
+
     name: str = ""
     knobs: dict[str, Any]
     points: list[dict[str, Any]] = []
@@ -250,7 +259,19 @@ class _File(BaseModel, extra="forbid"):
 _Bounds = Annotated[list[Any], Field(min_length=2, max_length=2)]
 
 
-class _Entry(BaseModel, extra="forbid"):
+class KnobEntry(BaseModel, extra="forbid"):
+    """What a knob may be: one of the first four keys.
+
+    Attributes:
+        choice: One of these values.
+        uniform: A real number between these two.
+        log_uniform: The same, uniform in its logarithm.
+        integer: A whole number from the first to the second.
+        step: Steps of ``integer``.
+        log: Whether ``integer`` is uniform in its logarithm.
+        when: The knob exists only while other knobs have certain values, such as ``{swap.kind: [hard, soft]}``.
+    """
+
     choice: Annotated[list[Any], Field(min_length=1)] = []
     uniform: _Bounds = []
     log_uniform: _Bounds = []
@@ -261,7 +282,7 @@ class _Entry(BaseModel, extra="forbid"):
 
 
 def _parse(document: Document) -> Space:
-    file = validate(document, _File)
+    file = validate(document, SpaceFile)
     values = {name: _distribution(document, name) for name in file.knobs}
     knobs = [Knob(name, values[name], _condition(document, name, values)) for name in file.knobs]
     with _placed(document, "knobs"):
@@ -312,7 +333,7 @@ def _distribution(document: Document, name: str) -> Distribution:
         _schema(name)
         if not isinstance(given, dict):
             return Choice((_value(name, given),))
-        entry = validate(document, _Entry, ("knobs", name))
+        entry = validate(document, KnobEntry, ("knobs", name))
         kinds = [kind for kind in ("choice", "uniform", "log_uniform", "integer") if kind in given]
         if len(kinds) != 1:
             found = " and ".join(kinds) or "none"

@@ -1,6 +1,7 @@
 """What all tests share: one cache for the embedded data, and real data sets where they are to be had."""
 
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -41,6 +42,20 @@ def flickr8k(tmp_path_factory):
 def cifar10(tmp_path_factory):
     """The unpacked folder of a part of CIFAR-10: train and test, a folder of images for each class."""
     return _unpacked("cifar10", tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium; a module's own, since Playwright's loop is in the way of others."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("there is no Chromium on this machine")
+    flags = ["--no-sandbox", "--enable-unsafe-swiftshader", "--disable-background-networking"]
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=program, args=flags)
+        yield running
+        running.close()
 
 
 def _unpacked(name, tmp_path_factory):

@@ -11,6 +11,7 @@ import pytest
 from support import Stage
 
 from gaptune.cli.results import _spark
+from gaptune.shipped import recorded
 
 
 @pytest.fixture
@@ -74,6 +75,18 @@ def test_the_command_of_show_describes_the_same_trial(results):
     assert "temperature.schedule=constant" in again
     assert "training.epochs=2" in again
     assert "optimizer.lr=0.001" in again  # the schema's default, which is not that of the sweep the command starts from
+
+
+def test_recorded_sweeps_are_read_by_name_and_nothing_is_written_beside_them(tmp_path):
+    shipped = {path for path in recorded().parent.rglob("*") if "__pycache__" not in path.parts}
+    assert "knee" in run(tmp_path, "front", "recorded")
+    assert "is done" in run(tmp_path, "status", "recorded")
+    assert "gaptune train" in run(tmp_path, "show", "recorded", "3")
+    assert run(tmp_path, "report", "recorded").strip() == str(tmp_path / "recorded/report.html")
+    assert (tmp_path / "recorded/report.html").stat().st_size > 1e6
+    assert shipped == {path for path in recorded().parent.rglob("*") if "__pycache__" not in path.parts}
+    assert "knee" in run(tmp_path, "front", "recorded")
+    assert "no sweep 'recorded'" in run(tmp_path, "confirm", "recorded", code=2)  # it is only to be read
 
 
 def test_export_writes_the_same_rows_as_parquet_and_csv(results):

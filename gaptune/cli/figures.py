@@ -59,9 +59,9 @@ def _of_sweep(results: Path, name: str) -> dict[int, Callable[[], Figure]]:
     from functools import partial
 
     from gaptune.figures.methods import downstream_figure, methods_figure, retrieval_figure
-    from gaptune.ledger import load, sweep_folder
+    from gaptune.ledger import find_sweep, load
 
-    record = load(sweep_folder(results, name))
+    record = load(find_sweep(results, name))
     draw = {5: methods_figure, 6: retrieval_figure, 7: downstream_figure}
     return {number: partial(function, record) for number, function in draw.items()}
 

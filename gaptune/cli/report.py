@@ -9,7 +9,7 @@ import click
 from gaptune.cli.options import SweepName, results_option, tracking_option
 from gaptune.cli.results import constraint_option, objective_option
 from gaptune.errors import UserError
-from gaptune.ledger import load, sweep_folder
+from gaptune.ledger import find_sweep, load
 
 
 @click.command()
@@ -37,10 +37,11 @@ def report(
     from gaptune.report import write_report
     from gaptune.results.view import view
 
-    folder = sweep_folder(results, name)
-    path = out or folder / "report.html"
-    if not path.parent.is_dir():
-        raise UserError(f"there is no folder {path.parent} to write the report to")
+    folder = find_sweep(results, name)
+    if out is not None and not out.parent.is_dir():
+        raise UserError(f"there is no folder {out.parent} to write the report to")
+    path = out or results / name / "report.html"
+    path.parent.mkdir(parents=True, exist_ok=True)  # a recorded sweep has none there
     local = f"http://127.0.0.1:{port}"
     served = tracking_uri if tracking_uri and tracking_uri.startswith("http") else local
     write_report(view(load(folder), objectives, constraints), folder, path, mlflow_url=served, price=price)

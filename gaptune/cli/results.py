@@ -15,7 +15,7 @@ import click
 from gaptune.cli.options import SweepName, TrialNumber, results_option
 from gaptune.cli.sweeps import make_console
 from gaptune.errors import UserError
-from gaptune.ledger import sweep_folder
+from gaptune.ledger import find_sweep
 
 if TYPE_CHECKING:
     from gaptune.ledger import SweepRecord, TrialRecord
@@ -106,7 +106,7 @@ def front(
     from gaptune.results.table import front_table
     from gaptune.results.view import view
 
-    record = view(load(sweep_folder(results, name)), objectives, constraints)
+    record = view(load(find_sweep(results, name)), objectives, constraints)
     summary = summarize(record)
     bend = knee(record, summary.front)
     picked = pick(record, summary.front, preference) if preference else None
@@ -134,6 +134,8 @@ def front(
     console.print(front_table(record, summary))
     if bend is not None:
         console.print(f"knee: trial {bend.trial.number} ({bend.trial.method}): gives up little, gains much")
+    elif len(summary.front) > 2:
+        console.print("no knee: every step along the front costs as much as it brings")
     if picked is not None:
         console.print(f"picked: trial {picked.trial.number} ({picked.trial.method})")
     for title, rows in extra.items():
@@ -151,7 +153,7 @@ def show(name: str, trial: int, results: Path, as_json: bool) -> None:
     """Show one TRIAL of the sweep NAME: knobs, curves, scores, and the command that runs it again."""
     from gaptune.ledger import load
 
-    folder = sweep_folder(results, name)
+    folder = find_sweep(results, name)
     record = load(folder)
     if trial not in record.trials:
         raise UserError(f"sweep {name!r} has no trial {trial}; it has 0 to {len(record.trials) - 1}")
@@ -214,7 +216,7 @@ def compare(
 
     if repeats and picture is None:
         raise UserError("--repeats says how to draw; give --picture FILE with it")
-    records = [view(load(sweep_folder(results, name)), objectives, constraints) for name in names]
+    records = [view(load(find_sweep(results, name)), objectives, constraints) for name in names]
     rows = [asdict(one) for one in compare_sweeps(records)]
     if picture is not None:
         (plot_attainment if repeats else plot_fronts)(records, picture)
@@ -235,7 +237,7 @@ def export(name: str, path: Path, results: Path) -> None:
 
     if path.suffix not in (".parquet", ".csv"):
         raise UserError(f"--to {path}: expected a name that ends with .parquet or .csv")
-    record = load(sweep_folder(results, name))
+    record = load(find_sweep(results, name))
     if path.suffix == ".csv":
         frame(record).to_csv(path, index=False)
     else:

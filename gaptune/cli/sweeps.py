@@ -154,10 +154,10 @@ def promote(
 @results_option
 def status(name: str, results: Path) -> None:
     """Show where the sweep NAME stands, running or not."""
-    from gaptune.ledger import in_use, load
+    from gaptune.ledger import find_sweep, in_use, load
     from gaptune.results.table import end_report, running_table
 
-    folder = sweep_folder(results, name)
+    folder = find_sweep(results, name)
     record = load(folder)
     console = make_console()
     if in_use(folder):

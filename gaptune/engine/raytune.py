@@ -171,6 +171,7 @@ def run_trials(conductor: Conductor, sweep: SweepConfig, folder: Path, checkpoin
             "checkpoints": f"{checkpoints}/{trial.number:04d}",
             "threads": resources.cpu,
             "gpu": resources.gpu,
+            "system_metrics": resources.system_metrics,
         }
 
     # Ray's snapshots are not used, so nobody needs to hear that one could not be written (the disk is full, say).

@@ -33,6 +33,7 @@ from gaptune.models import check_model
 from gaptune.remote import Folder
 from gaptune.report import REPORT_FILE, RUNS_FILE, headline, write_report
 from gaptune.results import Summary, candidates, summarize
+from gaptune.results.correlation import correlations
 from gaptune.results.export import write_parquet
 from gaptune.results.plot import plot_front
 from gaptune.space import Space
@@ -337,7 +338,7 @@ def _send_results(record: SweepRecord, folder: Path, mirror: Mirror, summary: Su
     numbers = {"sweep/hypervolume": summary.hypervolume, "sweep/front": float(len(summary.front))}
     mirror.log_summary(numbers, record.updated_at)
     ranks = {trial.number: rank for rank, member in enumerate(summary.front, 1) for trial in member.trials}
-    outcome = "\n".join(f"- {sentence}" for sentence in headline(record, summary))
+    outcome = "\n".join(f"- {sentence}" for sentence in headline(record, summary, correlations(record)))
     mirror.log_front(ranks, f"{describe(record.header)}\n\n{outcome}")
     (folder / RUNS_FILE).write_text(json.dumps(mirror.runs()), encoding="utf-8")
     write_report(record, folder, folder / REPORT_FILE, mlflow_url=mirror.pages)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from gaptune.engine.usage import Meter
 from gaptune.remote import Folder
 
 if TYPE_CHECKING:
@@ -33,13 +34,15 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
     """Runs the trial that its config describes, one epoch per ``step``.
 
     The config holds ``number``, ``config`` (a TrialConfig as a mapping), ``data`` (a Data as a mapping),
-    ``checkpoints`` (a folder that outlives the worker, or a URL), ``threads``, ``gpu``, and ``over`` when the trial has
-    already been given up. A result holds ``epoch``, ``step`` and ``scores``; or, when the trial cannot go on and trying
-    again would not help, the reason under ``gaptune_fault``; or, when no trial can go on here, that under
-    ``gaptune_halt``. Any other exception is left to Ray, which may try the trial again.
+    ``checkpoints`` (a folder that outlives the worker, or a URL), ``threads``, ``gpu``, ``system_metrics`` (whether
+    it reports what it uses of the machine), and ``over`` when the trial has already been given up. A result holds
+    ``epoch``, ``step`` and ``scores``; or, when the trial cannot go on and trying again would not help, the reason
+    under ``gaptune_fault``; or, when no trial can go on here, that under ``gaptune_halt``. Any other exception is
+    left to Ray, which may try the trial again.
     """
 
     _copies: Copies | None = None
+    _meter: Meter | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
         """Takes up a trial."""
@@ -59,6 +62,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         if "://" in config["checkpoints"]:
             self._copies = Copies(config["checkpoints"])
             folder = self._copies.pull()
+        if config["system_metrics"]:
+            self._meter = Meter(gpu=config["gpu"] > 0 and torch.cuda.is_available())
         data = open_training(Data.model_validate(config["data"]))
         self._reports = train(TrialConfig.model_validate(config["config"]), data, checkpoints=folder)
 
@@ -89,13 +94,17 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             if fault.errno in FULL_DISK:
                 return {HALT: f"{fault.strerror} ({fault.filename or 'checkpoints'})"}
             raise
-        return {"epoch": report.epoch, "step": report.step, "scores": report.metrics}
+        used = self._meter.read() if self._meter is not None else {}
+        return {"epoch": report.epoch, "step": report.step, "scores": {**report.metrics, **used}}
 
     def cleanup(self) -> None:
         """Leaves nothing of a trial on this node that the storage has."""
         if self._copies is not None:
             self._copies.remove()
             self._copies = None
+        if self._meter is not None:
+            self._meter.close()
+            self._meter = None
 
 
 class Copies:

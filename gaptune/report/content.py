@@ -15,10 +15,11 @@ import yaml
 
 from gaptune.ledger import State, SweepRecord, TrialRecord
 from gaptune.results import Candidate, Summary, summarize
-from gaptune.results.correlation import correlations
+from gaptune.results.correlation import Correlation, correlations
 from gaptune.results.ends import unfinished
 from gaptune.results.history import Step, history
 from gaptune.results.importance import importances
+from gaptune.results.looks import look
 from gaptune.results.picks import knee
 from gaptune.scores import find_score
 
@@ -44,7 +45,7 @@ def content(record: SweepRecord, folder: Path, *, mlflow_url: str, price: float 
     Returns:
         What JSON can hold; numbers that are not finite are None.
     """
-    summary = summarize(record)
+    summary, found = summarize(record), correlations(record)
     groups = list(record.suggestions().values())
     on_front = [member.trial.number for member in summary.front]
     firsts = [group[0] for group in groups]
@@ -52,7 +53,7 @@ def content(record: SweepRecord, folder: Path, *, mlflow_url: str, price: float 
     varied = list(record.header["varied"])
     told = {
         "name": record.name,
-        "headline": headline(record, summary),
+        "headline": headline(record, summary, found),
         "objectives": [{"metric": o["metric"], "maximize": o["maximize"]} for o in record.objectives],
         "metrics": {metric: _about(metric) for metric in metrics},
         "rows": {
@@ -63,6 +64,7 @@ def content(record: SweepRecord, folder: Path, *, mlflow_url: str, price: float 
             "epochs": [sum(trial.epoch for trial in group) for group in groups],
             "minutes": [sum(map(_seconds, group)) / 60 for group in groups],
         },
+        "looks": {method: asdict(look(method)) for method in sorted({trial.method for trial in firsts})},
         "scores": {metric: [_mean(group, metric) for group in groups] for metric in metrics},
         "knobs": {knob: [trial.knobs.get(knob) for trial in firsts] for knob in varied if knob != "method"},
         "log": [knob for knob, how in record.header["space"]["knobs"].items() if "log_uniform" in _rule(how)],
@@ -76,10 +78,10 @@ def content(record: SweepRecord, folder: Path, *, mlflow_url: str, price: float 
             for trial in _worth_a_curve(firsts, on_front)
         },
         "importance": [asdict(one) for one in importances(record)],
-        "correlations": [asdict(one) for one in correlations(record)],
+        "correlations": [asdict(one) for one in found],
         "history": [asdict(step) for step in _thinned(history(record))],
         "unfinished": [{**asdict(one), "state": str(one.state)} for one in unfinished(record)],
-        "pca": {member.trial.number: found for member in summary.front[:_MOST_PCA] if (found := _pca(folder, member))},
+        "pca": {member.trial.number: drawn for member in summary.front[:_MOST_PCA] if (drawn := _pca(folder, member))},
         "links": _links(folder, mlflow_url),
         "cost": _cost(record, price),
         "again": _again(record),
@@ -87,8 +89,14 @@ def content(record: SweepRecord, folder: Path, *, mlflow_url: str, price: float 
     return dict(_plain(told))
 
 
-def headline(record: SweepRecord, summary: Summary) -> list[str]:
-    """A sweep's outcome in a few sentences."""
+def headline(record: SweepRecord, summary: Summary, found: Sequence[Correlation]) -> list[str]:
+    """A sweep's outcome in a few sentences.
+
+    Args:
+        record: The sweep.
+        summary: Its front.
+        found: Correlations; those of retrieval are told.
+    """
     complete = record.count(State.COMPLETE)
     if not summary.front:
         return [f"No set of knobs is on the front yet: {complete} of {len(record.trials)} trials are complete."]
@@ -107,7 +115,16 @@ def headline(record: SweepRecord, summary: Summary) -> list[str]:
     bend = knee(record, summary.front)
     if bend is not None:
         sentences.append(f"The knee, which gives up little and gains much: {_named(record, bend)}.")
-    return sentences
+    elif len(summary.front) > 2:
+        sentences.append("There is no knee: every step along the front costs as much as it brings.")
+    return [*sentences, *(_in_words(one) for one in found if one.first.startswith("retrieval/"))]
+
+
+def _in_words(found: Correlation) -> str:
+    figures = f"ρ {found.rho:.2f}, {found.low:.2f} to {found.high:.2f}"
+    if found.low <= 0 <= found.high:
+        return f"Whether {found.first} goes with {found.second}, these trials do not tell ({figures})."
+    return f"More {found.first} goes with {'more' if found.rho > 0 else 'less'} {found.second} ({figures})."
 
 
 def _named(record: SweepRecord, member: Candidate) -> str:

@@ -2,10 +2,13 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const rows = data.rows, count = rows.trial.length;
 const onFront = new Set(data.front);
-// Okabe and Ito's colors, told apart by color-blind readers; shapes tell methods apart without color.
+// For what is told apart in turn; how methods look comes with the data.
 const COLORS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#999999", "#F0E442"];
 const SHAPES = ["circle", "square", "diamond", "triangle-up", "triangle-down", "star", "x", "cross"];
-const methods = [...new Set(rows.method)].sort();
+const groups = [...new Map(rows.method.map((method) => [data.looks[method].group, data.looks[method]])).values()].sort((a, b) => a.order - b.order);
+const short = (name) => name.replace(/^temperature\./, "");
+const DECADES = [0.0001, 0.001, 0.01, 0.1, 1, 10].flatMap((decade) => [1, 2, 5].map((digit) => Number((digit * decade).toPrecision(1))));
+const LOG = { type: "log", tickvals: DECADES, ticktext: DECADES.map(String) };
 const MANY = 2000; // from here on points are drawn by WebGL
 const byId = (id) => document.getElementById(id);
 const make = (tag, text, attributes = {}) => {
@@ -56,19 +59,30 @@ const told = Array.from({ length: count }, (_, row) => {
 const complete = [...rows.trial.keys()].filter((row) => rows.state[row] === "COMPLETE");
 function points(x, y) {
   const type = count > MANY ? "scattergl" : "scatter";
-  return methods.map((method, index) => {
-    const mine = complete.filter((row) => rows.method[row] === method);
+  const traces = groups.map((look) => {
+    const mine = complete.filter((row) => data.looks[rows.method[row]].group === look.group);
     const front = mine.map((row) => onFront.has(rows.trial[row]));
     return {
-      type, mode: "markers", name: method, x: mine.map((row) => x[row]), y: mine.map((row) => y[row]),
+      type, mode: "markers", name: look.group, x: mine.map((row) => x[row]), y: mine.map((row) => y[row]),
       text: mine.map((row) => told[row]), customdata: mine, hovertemplate: "%{text}<extra></extra>",
       marker: {
-        color: COLORS[index % COLORS.length], symbol: SHAPES[index % SHAPES.length],
-        size: front.map((yes) => (yes ? 12 : 7)), opacity: front.map((yes) => (yes ? 1 : 0.55)),
-        line: { color: style("--text"), width: front.map((yes) => (yes ? 1.5 : 0)) },
+        color: look.color, symbol: look.symbol, size: front.map((yes) => (yes ? 10 : 8)), opacity: front.map((yes) => (yes ? 1 : 0.75)),
+        line: { color: look.color, width: look.symbol.includes("open") ? 1.5 : 0 },
       },
     };
   });
+  const members = complete.filter((row) => onFront.has(rows.trial[row]));
+  return [...traces, { type, mode: "markers", name: "on the front", hoverinfo: "skip", x: members.map((row) => x[row]), y: members.map((row) => y[row]), marker: { symbol: "circle-open", size: 18, color: style("--text"), line: { width: 1.2 } } }];
+}
+// Looks closer where the worst quarter would squeeze the others into a corner; a double click shows all.
+function closer(name) {
+  const values = complete.map((row) => data.scores[name][row]).filter((value) => value !== null).sort((a, b) => a - b);
+  const side = data.objectives.find((o) => o.metric === name)?.maximize ?? { max: true, min: false }[data.metrics[name].direction];
+  if (values.length < 12 || side === undefined) return null;
+  const edge = values[Math.floor((side ? 0.25 : 0.75) * (values.length - 1))], best = side ? values[values.length - 1] : values[0];
+  const kept = [edge, best, ...complete.filter((row) => onFront.has(rows.trial[row])).map((row) => data.scores[name][row])];
+  const low = Math.min(...kept), high = Math.max(...kept), margin = 0.08 * (high - low);
+  return high > low && high - low < (values[values.length - 1] - values[0]) / 2 ? [low - margin, high + margin] : null;
 }
 function opened(row) {
   const link = data.links[rows.trial[row]];
@@ -99,7 +113,12 @@ const line = () => {
 if (complete.length) {
   const drawFront = () => {
     const [x, y] = [byId("front-x").value, byId("front-y").value];
-    return Plotly.react("front", [line(), ...points(data.scores[x], data.scores[y])], layout({ xaxis: axis(titled(x)), yaxis: axis(titled(y)) }), SETTINGS);
+    const [across, up] = [closer(x), closer(y)];
+    const beyond = (range, value) => range !== null && value !== null && (value < range[0] || value > range[1]);
+    const outside = complete.filter((row) => beyond(across, data.scores[x][row]) || beyond(up, data.scores[y][row])).length;
+    byId("outside").textContent = outside ? `${outside} of ${complete.length} trials lie outside; a double click shows all.` : "";
+    const legend = { orientation: "h", y: -0.22, ...(window.innerWidth < 600 ? { font: { size: 10 }, entrywidthmode: "fraction", entrywidth: 0.46 } : {}) };
+    return Plotly.react("front", [line(), ...points(data.scores[x], data.scores[y])], layout({ legend, xaxis: axis(titled(x), across ? { range: across } : { autorange: true }), yaxis: axis(titled(y), up ? { range: up } : { autorange: true }) }), SETTINGS);
   };
   charts.push(drawFront);
   drawFront();
@@ -109,7 +128,7 @@ if (complete.length) {
 
 // ---- retrieval against gap and temperature ----
 const retrieval = data.objectives.map((o) => o.metric).find((metric) => metric.startsWith("retrieval/")) || "retrieval/mean_r1";
-for (const [id, across, more] of [["u-gap", "geometry/gap", {}], ["u-tau", "temperature/tau", { type: "log" }]]) {
+for (const [id, across, more] of [["u-gap", "geometry/gap", {}], ["u-tau", "temperature/tau", LOG]]) {
   if (complete.length && data.scores[across] && data.scores[retrieval])
     chart(id, () => points(data.scores[across], data.scores[retrieval]), () => ({ xaxis: axis(titled(across), more), yaxis: axis(titled(retrieval)), showlegend: false }));
   else empty(id, `No trial has both ${across} and ${retrieval}.`);
@@ -136,7 +155,7 @@ curved.forEach((trial, index) => {
   byId("curves-choice").append(label);
 });
 const curveCharts = [];
-for (const [id, metric, more] of [["curve-gap", "geometry/gap", {}], ["curve-tau", "temperature/tau", { type: "log" }]]) {
+for (const [id, metric, more] of [["curve-gap", "geometry/gap", {}], ["curve-tau", "temperature/tau", LOG]]) {
   if (!curved.length) { empty(id, "No trial has reported yet."); continue; }
   const traces = () => [...byId("curves-choice").querySelectorAll("input:checked")].map((box, index) => {
     const curve = data.curves[box.value];
@@ -159,23 +178,24 @@ function dimension(name, values) {
     const ticks = [0, 0.25, 0.5, 0.75, 1].map((share) => low + share * (high - low));
     const missing = low - 0.12 * width, any = known.length < values.length;
     return {
-      label: name.split(/[./]/).pop(), range: [any ? missing : low, high > low ? high : low + 1],
+      label: short(name.split("/").pop()), range: [any ? missing : low, high > low ? high : low + 1],
       tickvals: [...(any ? [missing] : []), ...new Set(ticks)], ticktext: [...(any ? ["–"] : []), ...[...new Set(ticks)].map((tick) => Number((logged ? 10 ** tick : tick).toPrecision(3)).toString())],
       values: values.map((value) => (value === null || value === undefined ? missing : scale(value))),
     };
   }
   const kinds = [...new Set(values.map((value) => (value === null || value === undefined ? "–" : String(value))))].sort();
-  return { label: name.split(/[./]/).pop(), tickvals: kinds.map((_, index) => index), ticktext: kinds, range: [0, Math.max(1, kinds.length - 1)], values: values.map((value) => kinds.indexOf(value === null || value === undefined ? "–" : String(value))) };
+  return { label: short(name.split("/").pop()), tickvals: kinds.map((_, index) => index), ticktext: kinds, range: [0, Math.max(1, kinds.length - 1)], values: values.map((value) => kinds.indexOf(value === null || value === undefined ? "–" : String(value))) };
 }
 const pick = (values) => complete.map((row) => values[row]);
 if (complete.length > 1) {
   const varied = Object.entries(data.knobs).filter(([, values]) => new Set(pick(values)).size > 1);
   const first = data.objectives[0].metric;
+  byId("parallel").style.minWidth = `${75 * (varied.length + data.objectives.length + 3)}px`;
   chart("parallel", () => [{
     type: "parcoords", labelfont: { size: 11 }, tickfont: { size: 10 },
     line: { color: pick(data.scores[first]), colorscale: "Cividis", showscale: true, colorbar: { title: { text: first.split("/").pop() }, thickness: 10 } },
     dimensions: [dimension("method", pick(rows.method)), ...varied.map(([knob, values]) => dimension(knob, pick(values))), ...data.objectives.map((o) => dimension(o.metric, pick(data.scores[o.metric])))],
-  }], () => ({ margin: { l: 95, r: 20, t: 50, b: 20 } }));
+  }], () => ({ margin: { l: 130, r: 20, t: 50, b: 20 } }));
 } else empty("parallel", "It takes two complete trials.");
 
 // ---- importance ----
@@ -198,7 +218,7 @@ byId("unfinished").append(...data.unfinished.map((one) =>
   make("p", `${one.trials.length} ${one.state === "FAIL" ? "failed" : "stopped early"}: ${one.reason} (for example trial ${one.trials[0]}: ${one.example})`, { class: "note" })));
 
 // ---- embeddings ----
-const pcas = Object.keys(data.pca);
+const pcas = data.front.filter((trial) => trial in data.pca);
 if (pcas.length) {
   for (const trial of pcas) byId("pca-trial").append(make("option", `${trial} ${rows.method[rows.trial.indexOf(Number(trial))]}`, { value: trial }));
   const draw = () => {
@@ -207,7 +227,7 @@ if (pcas.length) {
     one.images.forEach((image, index) => { lines.x.push(image[0], one.texts[index][0], null); lines.y.push(image[1], one.texts[index][1], null); });
     const kind = (name, places, color, symbol) => ({ type: "scatter", mode: "markers", name, x: places.map((p) => p[0]), y: places.map((p) => p[1]), marker: { color, symbol, size: 8 } });
     const share = (index) => `component ${index + 1} (${(100 * one.explained[index]).toFixed(0)} % of the variance)`;
-    return Plotly.react("pca", [{ type: "scatter", mode: "lines", name: "pairs", ...lines, hoverinfo: "skip", line: { color: style("--line"), width: 1 } }, kind("images", one.images, COLORS[0], "circle"), kind("texts", one.texts, COLORS[1], "triangle-up")], layout({ xaxis: axis(share(0)), yaxis: axis(share(1), { scaleanchor: "x" }) }), SETTINGS);
+    return Plotly.react("pca", [{ type: "scatter", mode: "lines", name: "pairs", ...lines, hoverinfo: "skip", line: { color: style("--line"), width: 1 } }, kind("images", one.images, COLORS[0], "circle"), kind("texts", one.texts, COLORS[1], "triangle-up")], layout({ xaxis: axis(share(0), { constrain: "domain" }), yaxis: axis(share(1), { scaleanchor: "x", constrain: "domain" }) }), SETTINGS);
   };
   charts.push(draw);
   byId("pca-trial").addEventListener("change", draw);
@@ -220,7 +240,7 @@ if (pcas.length) {
 // ---- table ----
 const columns = [
   { name: "trial", values: rows.trial }, { name: "method", values: rows.method, text: true }, { name: "state", values: rows.state, text: true },
-  ...names.filter((name) => data.objectives.some((o) => o.metric === name) || ["geometry/gap", "temperature/tau"].includes(name)).map((name) => ({ name, values: data.scores[name] })),
+  ...[...new Set([...data.objectives.map((o) => o.metric), "geometry/gap", "temperature/tau"])].filter((name) => data.scores[name]).map((name) => ({ name, values: data.scores[name] })),
   ...Object.entries(data.knobs).map(([name, values]) => ({ name, values, text: values.some((value) => typeof value === "string") })),
   { name: "epochs", values: rows.epochs }, { name: "minutes", values: rows.minutes }, { name: "reason", values: rows.reason, text: true },
 ];
@@ -264,7 +284,7 @@ function fill() {
 }
 const head = make("tr");
 for (const column of columns) {
-  const th = make("th", null, { scope: "col", "aria-sort": "none", ...(column.text ? { class: "text" } : {}) }), button = make("button", column.name.split("/").pop(), { type: "button", title: data.metrics[column.name]?.meaning ?? column.name });
+  const th = make("th", null, { scope: "col", "aria-sort": "none", ...(column.text ? { class: "text" } : {}) }), button = make("button", short(column.name.split("/").pop()), { type: "button", title: data.metrics[column.name]?.meaning ?? column.name });
   button.addEventListener("click", () => {
     sorted = { column, down: sorted.column === column && !sorted.down };
     for (const other of head.children) other.setAttribute("aria-sort", "none");
@@ -304,6 +324,7 @@ const dark = window.matchMedia("(prefers-color-scheme: dark)");
 function theme(on) {
   document.documentElement.classList.toggle("dark", on);
   byId("theme").setAttribute("aria-pressed", String(on));
+  byId("theme").textContent = on ? "Light" : "Dark";
   for (const draw of charts) draw();
 }
 byId("theme").addEventListener("click", () => theme(!document.documentElement.classList.contains("dark")));

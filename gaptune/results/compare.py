@@ -17,7 +17,8 @@ from gaptune.ledger import SweepRecord
 from gaptune.pareto import front, normalized_hypervolume, oriented
 from gaptune.results.attainment import attainment
 from gaptune.results.front import candidates, summarize
-from gaptune.results.plot import COLORS, MARKERS, axis_label
+from gaptune.results.looks import COLORS, MARKERS
+from gaptune.results.plot import axis_label
 
 Values = npt.NDArray[np.float64]
 

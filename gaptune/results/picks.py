@@ -15,13 +15,15 @@ from gaptune.results.view import score_of
 
 _ALONE = re.compile(r"\s*(\S+)\s*")
 _WITHIN = re.compile(r"\s*(\S+)\s+within\s+(\d+(?:\.\d*)?)\s*%\s*,\s*then\s+(\S+)\s*")
+_ROUNDING = 1e-9
 
 
 def knee(record: SweepRecord, members: Sequence[Candidate]) -> Candidate | None:
-    """The member farthest from the plane through the best of each objective: giving up little, it gains much.
+    """The member with the largest sum of objectives: giving up little in one, it gains much in another.
 
-    Objectives are scaled to the front's own range first, so that units do not matter (Das 1999). None for fewer than
-    three members, among which there is no bend.
+    Objectives are scaled to the front's own range first, so that units do not matter; of two objectives it is the
+    member farthest beyond the line through the ends of the front (Das 1999). None where no member lies beyond it: a
+    front of fewer than three, or one that bends inwards.
     """
     if len(members) < 3:
         return None
@@ -29,7 +31,8 @@ def knee(record: SweepRecord, members: Sequence[Candidate]) -> Candidate | None:
     points = oriented([member.values for member in members], maximize)
     low, high = points.min(axis=0), points.max(axis=0)
     scaled = (points - low) / np.where(high > low, high - low, 1.0)
-    return members[int(scaled.sum(axis=1).argmax())]
+    total = scaled.sum(axis=1)
+    return members[int(total.argmax())] if total.max() > 1 + _ROUNDING else None  # the ends themselves add up to 1
 
 
 def pick(record: SweepRecord, members: Sequence[Candidate], preference: str) -> Candidate:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gaptune.ledger import SweepRecord
 from gaptune.results.front import Candidate, Summary, candidates
+from gaptune.results.looks import look
 from gaptune.scores import find_score
 
-# Okabe and Ito's colors, told apart by color-blind readers; shapes tell methods apart in black and white too.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#999999")
-MARKERS = "osD^vP*X"
+_MANY = 12
+"""Trials from which on a picture looks at the better ones."""
 
 
 def plot_front(record: SweepRecord, summary: Summary, path: Path) -> None:
@@ -48,26 +50,60 @@ def _panel(
     axes: Axes, record: SweepRecord, complete: list[Candidate], summary: Summary, first: int, second: int
 ) -> None:
     on_front = {member.trial.number for member in summary.front}
-    methods = sorted({candidate.trial.method for candidate in complete})
-    for index, method in enumerate(methods):
-        mine = [candidate for candidate in complete if candidate.trial.method == method]
-        members = [candidate for candidate in mine if candidate.trial.number in on_front]
+    looks = {one.group: one for one in sorted((look(c.trial.method) for c in complete), key=lambda one: one.order)}
+    for group, one in looks.items():
+        mine = [candidate for candidate in complete if look(candidate.trial.method).group == group]
+        style: dict[str, Any] = {
+            "linestyle": "none",
+            "marker": one.marker,
+            "fillstyle": one.fill,
+            "color": one.color,
+            "zorder": 2,
+        }
         others = [candidate for candidate in mine if candidate.trial.number not in on_front]
-        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
-        axes.scatter(*_xy(others, first, second), s=28, alpha=0.45, color=color, marker=marker, linewidths=0, zorder=2)
-        axes.scatter(*_xy(members, first, second), s=70, color=color, marker=marker, edgecolors="black", zorder=3)
-        axes.scatter([], [], s=40, color=color, marker=marker, label=method)
+        members = [candidate for candidate in mine if candidate.trial.number in on_front]
+        axes.plot(*_xy(others, first, second), **style, markersize=6, alpha=0.6)
+        axes.plot(*_xy(members, first, second), **style, markersize=8)
+        axes.plot([], [], **style, label=group)
+    ring: dict[str, Any] = {
+        "marker": "o",
+        "fillstyle": "none",
+        "markersize": 15,
+        "color": "black",
+        "markeredgewidth": 0.8,
+    }
+    axes.plot(*_xy(summary.front, first, second), linestyle="none", zorder=3, label="on the front", **ring)
     for member in summary.front:
         x, y = member.values[first], member.values[second]
-        axes.annotate(str(member.trial.number), (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8)
+        axes.annotate(str(member.trial.number), (x, y), xytext=(8, 6), textcoords="offset points", fontsize=8)
         if len(member.trials) > 1:
             axes.errorbar(x, y, xerr=member.errors[first], yerr=member.errors[second], color="0.3", capsize=2, zorder=2)
     _staircase(axes, record, summary, first, second)
     axes.set_xlabel(axis_label(record, first))
     axes.set_ylabel(axis_label(record, second))
     axes.grid(alpha=0.25)
-    if methods:
-        axes.legend(title="method", fontsize=8, title_fontsize=8)
+    if complete:
+        axes.legend(fontsize=8)
+    if len(complete) >= _MANY:
+        _zoom(axes, record, complete, summary, first, second)
+
+
+def _zoom(
+    axes: Axes, record: SweepRecord, complete: list[Candidate], summary: Summary, first: int, second: int
+) -> None:
+    """Looks closer where the worst quarter in an objective would squeeze the others into a corner."""
+    outside = np.zeros(len(complete), dtype=bool)
+    for index, set_limits in ((first, axes.set_xlim), (second, axes.set_ylim)):
+        values = np.array([candidate.values[index] for candidate in complete])
+        edge = np.quantile(values, 0.25 if record.objectives[index]["maximize"] else 0.75)
+        best = values.max() if record.objectives[index]["maximize"] else values.min()
+        kept = np.array([edge, best, *(member.values[index] for member in summary.front)])
+        margin = 0.08 * np.ptp(kept)
+        if 0 < np.ptp(kept) < np.ptp(values) / 2:
+            set_limits(kept.min() - margin, kept.max() + margin)
+            outside |= (values < kept.min() - margin) | (values > kept.max() + margin)
+    if outside.any():
+        axes.set_title(f"{outside.sum()} of {len(complete)} trials lie outside", fontsize=9, color="0.4")
 
 
 def _xy(chosen: list[Candidate], first: int, second: int) -> tuple[list[float], list[float]]:

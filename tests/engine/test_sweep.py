@@ -213,6 +213,7 @@ def test_a_worker_reports_epochs_and_tells_out_of_memory_apart(tmp_path, small_s
         "checkpoints": str(tmp_path / "c"),
         "threads": 1,
         "gpu": 0.0,
+        "system_metrics": False,
     }
     worker = Worker(task)
     first = worker.step()
@@ -220,6 +221,11 @@ def test_a_worker_reports_epochs_and_tells_out_of_memory_apart(tmp_path, small_s
     assert worker.reset_config(task)  # taken up again: the checkpoint's report is said again, then the rest
     assert worker.step()["scores"] == first["scores"]
     assert worker.step()["epoch"] == 2
+
+    worker.reset_config(task | {"system_metrics": True})
+    used = {name: value for name, value in worker.step()["scores"].items() if name.startswith("system/")}
+    assert set(used) == {"system/cpu_percent", "system/memory_mb"}
+    assert 100 < used["system/memory_mb"] < 10_000
 
     def out_of_memory(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB\nmore")

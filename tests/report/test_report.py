@@ -7,11 +7,13 @@ import time
 
 import numpy as np
 import pytest
+from support import Stage
 
 from gaptune.ledger import FILE_NAME, load
 from gaptune.report import RUNS_FILE, headline, write_report
 from gaptune.report.content import content
 from gaptune.results import summarize
+from gaptune.results.correlation import correlations
 from gaptune.shipped import recorded
 
 URL = "http://127.0.0.1:5000"
@@ -48,10 +50,26 @@ def test_rows_scores_and_front_are_the_ledgers(folder):
 
 def test_it_says_in_words_who_is_best_and_where_the_knee_is(folder):
     record = load(folder)
-    sentences = headline(record, summarize(record))
+    sentences = headline(record, summarize(record), correlations(record))
     assert "3 of 16 sets of knobs are on the front; it dominates 35.2 %" in sentences[0]
     assert any(sentence.startswith("Best in retrieval/mean_r1: trial 12 (TS cosine)") for sentence in sentences)
-    assert any("knee" in sentence for sentence in sentences)
+    assert any("no knee" in sentence for sentence in sentences)
+    assert any(sentence.startswith("Whether retrieval/mean_r1 goes with geometry/gap") for sentence in sentences)
+
+
+def test_a_knee_and_a_correlation_that_shows_are_told(tmp_path):
+    stage = Stage(tmp_path / "s")
+    for recall, gap in ((0.6, 1.0), (0.55, 0.3), (0.2, 0.25), (0.5, 0.29), (0.3, 0.27), (0.25, 0.26)):
+        trial = stage.conductor.next_trial()
+        stage.conductor.started(trial.number, "here")
+        for epoch in (1, 2):
+            scores = {"retrieval/mean_r1": recall, "geometry/gap": gap, "temperature/tau": 0.07}
+            stage.conductor.reported(trial.number, epoch, epoch, scores)
+    sentences = headline(stage.record, summarize(stage.record), correlations(stage.record))
+    assert any(
+        sentence.startswith("The knee, which gives up little") and "trial 1" in sentence for sentence in sentences
+    )
+    assert any(sentence.startswith("More retrieval/mean_r1 goes with more geometry/gap") for sentence in sentences)
 
 
 def test_images_and_texts_that_lie_apart_lie_apart_on_the_first_component(folder):
@@ -98,20 +116,6 @@ def test_it_needs_no_network_and_is_under_six_megabytes(folder):
 
 
 # ---- in the browser ----
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("there is no Chromium on this machine")
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--enable-unsafe-swiftshader"]
-        )
-        yield running
-        running.close()
 
 
 def opened(browser, path, width=1280, scheme="light"):

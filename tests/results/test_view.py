@@ -111,11 +111,20 @@ def members_with(values):
     return [one(recall, gap) for recall, gap in values]
 
 
+def test_a_front_that_bends_inwards_has_no_knee():
+    inwards, outwards = [(0.9, 1.0), (0.5, 0.8), (0.4, 0.2)], [(0.9, 1.0), (0.8, 0.4), (0.4, 0.2)]
+    assert knee(OBJECTIVES, members_with(inwards)) is None
+    assert knee(OBJECTIVES, members_with(outwards)).values == [0.8, 0.4]
+
+
 @given(SCORES)
 def test_no_member_beats_the_knee_in_the_sum_of_scaled_objectives(values):
     bend = knee(OBJECTIVES, members_with(values))
     points = np.array(values) * [1, -1]
     scaled = (points - points.min(0)) / np.where(np.ptp(points, axis=0) > 0, np.ptp(points, axis=0), 1)
+    if bend is None:
+        assert scaled.sum(1).max() <= 1 + 1e-6
+        return
     found = scaled[values.index(tuple(bend.values))].sum()
     assert found == pytest.approx(scaled.sum(1).max())
 
@@ -125,6 +134,9 @@ def test_the_knee_does_not_depend_on_units(values, first, second):
     values = [(round(recall, 2), round(gap, 2)) for recall, gap in values]
     bend = knee(OBJECTIVES, members_with(values))
     again = knee(OBJECTIVES, members_with([(recall * first, gap * second) for recall, gap in values]))
+    if bend is None or again is None:
+        assert bend is again
+        return
     points = np.array([bend.values, [again.values[0] / first, again.values[1] / second]])
     span = np.ptp(np.array(values), axis=0)
     sums = (points / np.where(span > 0, span, 1) * [1, -1]).sum(axis=1)

@@ -1,0 +1,154 @@
+"""Writes the tables of the docs that the code itself knows: knobs, sweeps, metrics.
+
+``python docs/generate.py`` renews what stands between ``<!-- table: NAME -->`` and ``<!-- end -->`` in the pages; a
+test holds the pages against it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from griffe import Docstring, Parser
+from pydantic import BaseModel, TypeAdapter
+from pydantic.fields import FieldInfo
+
+from gaptune.config import NOT_KNOBS, Constraint, Evaluation, Objective, SweepConfig, TrialConfig
+from gaptune.scores import MEASURES, SCORES, SYSTEM, Score
+from gaptune.space import KnobEntry, SpaceFile
+
+PAGES = Path(__file__).resolve().parent
+_MARKED = re.compile(r"(<!-- table: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def renewed(text: str) -> str:
+    """A page with its tables as the code has them now."""
+    return _MARKED.sub(lambda found: found[1] + "\n" + TABLES[found["name"]]() + "\n\n" + found[3], text)
+
+
+def _rows(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    cells = [headings, ("---",) * len(headings), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells)
+
+
+def _schema(model: type[BaseModel], prefix: str = "") -> str:
+    """A row for each field that is no group of its own."""
+    rows = [
+        (f"`{prefix}{name}`", _allowed(field), _default(field), meaning)
+        for name, field, meaning in _described(model)
+        if not _group(field)
+    ]
+    return _rows(("key", "may be", "default", "what it is"), rows)
+
+
+def _described(model: type[BaseModel]) -> list[tuple[str, FieldInfo, str]]:
+    """Name, field and meaning of each field; the meaning from the docstring of the class."""
+    parts = Docstring(model.__doc__ or "", parser=Parser.google).parse()
+    entries = [entry for part in parts if part.kind.value == "attributes" for entry in part.value]
+    meanings = {entry.name: _yaml_words(entry.description) for entry in entries}
+    return [(name, field, meanings.get(name, "")) for name, field in model.model_fields.items()]
+
+
+def _yaml_words(text: str) -> str:
+    """What a docstring says, in the words of YAML and Markdown."""
+    return re.sub(r"\bNone\b", "`null`", re.sub(r"\s+", " ", text).replace("``", "`"))
+
+
+def _group(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.default
+    if field.is_required():
+        return "required"
+    if value is None:
+        return "null"
+    if isinstance(value, str):
+        return f"`{value}`" if value else "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, int | float) else "none"
+
+
+def _allowed(field: FieldInfo) -> str:
+    """In words, what YAML may say."""
+    return _words(TypeAdapter(Annotated[field.annotation, field]).json_schema())
+
+
+def _words(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_words(each) for each in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    kind = {
+        "number": "number",
+        "integer": "whole number",
+        "boolean": "true, false",
+        "string": "text",
+        "null": "null",
+        "array": "list",
+        "object": "mapping",
+    }[schema.get("type", "object")]
+    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
+    high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
+    if low is not None and high is not None:
+        return f"{kind}, {low:g} to {high:g}"
+    bounds = {"≥": low, ">": above, "≤": high, "<": below}
+    told = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds.items() if bound is not None and bound < 2**31)
+    return f"{kind} {told}".rstrip()
+
+
+def _groups(model: type[BaseModel], names: list[str]) -> str:
+    """A titled table for each group."""
+    parts = []
+    for name in names:
+        inner = model.model_fields[name].annotation
+        assert isinstance(inner, type)
+        assert issubclass(inner, BaseModel)
+        summary = (inner.__doc__ or "").strip().partition("\n")[0]
+        parts.append(f"### {name}\n\n{summary}\n\n{_schema(inner, f'{name}.')}")
+    return "\n\n".join(parts)
+
+
+def _knobs() -> str:
+    groups = [name for name, field in TrialConfig.model_fields.items() if _group(field) and name not in NOT_KNOBS]
+    rows = [(name, field, text) for name, field, text in _described(TrialConfig) if name == "seed"]
+    seed = _rows(
+        ("key", "may be", "default", "what it is"),
+        [(f"`{name}`", _allowed(field), _default(field), text) for name, field, text in rows],
+    )
+    return f"{_groups(TrialConfig, groups)}\n\n### seed\n\n{seed}"
+
+
+def _sweep() -> str:
+    groups = [name for name, field in SweepConfig.model_fields.items() if _group(field)]
+    lists = {"evaluate": Evaluation, "objectives": Objective, "constraints": Constraint}
+    parts = [_groups(SweepConfig, [name for name in groups if name in NOT_KNOBS])]
+    for name, inner in lists.items():
+        summary = (inner.__doc__ or "").strip().partition("\n")[0]
+        parts.append(f"### {name}\n\nA list. {summary}\n\n{_schema(inner)}")
+    parts.append(_groups(SweepConfig, [name for name in groups if name not in TrialConfig.model_fields]))
+    return "\n\n".join(parts)
+
+
+def _scores(scores: dict[str, Score]) -> str:
+    rows = [(f"`{one.name}`", one.unit, one.direction, one.meaning, one.source) for one in scores.values()]
+    return _rows(("name", "unit", "better", "what", "source"), rows)
+
+
+TABLES = {
+    "space": lambda: _schema(SpaceFile),
+    "knob": lambda: _schema(KnobEntry),
+    "knobs": _knobs,
+    "sweep": _sweep,
+    "scores": lambda: _scores(SCORES),
+    "system": lambda: _scores(SYSTEM),
+    "measures": lambda: _scores(MEASURES),
+}
+
+
+if __name__ == "__main__":
+    for page in sorted(PAGES.glob("*.md")):
+        page.write_text(renewed(page.read_text(encoding="utf-8")), encoding="utf-8")

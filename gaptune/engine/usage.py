@@ -1,0 +1,68 @@
+"""What a worker uses of its machine, for MLflow's page of system metrics."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+from collections.abc import Callable
+
+import psutil
+
+_PERIOD_S = 1.0
+
+
+class Meter:
+    """Looks at this process once a second until it is closed.
+
+    Args:
+        gpu: Whether to look at its GPU too (its use needs NVIDIA's ``nvidia-ml-py``, its memory does not).
+    """
+
+    def __init__(self, *, gpu: bool) -> None:
+        self._probes = _of_process() | (_of_gpu() if gpu else {})
+        self._seen: dict[str, list[float]] = {}
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="usage", daemon=True)
+        self._thread.start()
+
+    def read(self) -> dict[str, float]:
+        """Means since the last call, by metric; at least one look is taken."""
+        self._look()
+        with self._lock:
+            seen, self._seen = self._seen, {}
+        return {name: statistics.fmean(values) for name, values in seen.items()}
+
+    def close(self) -> None:
+        """Stops looking."""
+        self._closed.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(_PERIOD_S):
+            self._look()
+
+    def _look(self) -> None:
+        with self._lock:
+            for name, probe in self._probes.items():
+                self._seen.setdefault(name, []).append(probe())
+
+
+def _of_process() -> dict[str, Callable[[], float]]:
+    process = psutil.Process()
+    process.cpu_percent()  # the first call only starts its clock
+    return {
+        "system/cpu_percent": process.cpu_percent,
+        "system/memory_mb": lambda: process.memory_info().rss / 1e6,
+    }
+
+
+def _of_gpu() -> dict[str, Callable[[], float]]:
+    import torch
+
+    probes: dict[str, Callable[[], float]] = {"system/gpu_memory_mb": lambda: torch.cuda.memory_reserved() / 1e6}
+    try:
+        torch.cuda.utilization()
+    except (ImportError, RuntimeError):  # nvidia-ml-py is not installed, or the driver does not tell
+        return probes
+    return {**probes, "system/gpu_percent": lambda: float(torch.cuda.utilization())}

@@ -1,0 +1,93 @@
+"""The first-steps pages do what they say: every block of theirs is run, in order, as a reader would."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+BLOCK = re.compile(r"^```(?P<kind>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def blocks(page):
+    found = [(each["kind"], each["title"], each["text"]) for each in BLOCK.finditer((DOCS / page).read_text())]
+    assert len(found) == (DOCS / page).read_text().count("```") / 2
+    return found
+
+
+class Reader:
+    """Somebody in a folder of their own who types what a page says."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        programs = folder / "programs"
+        programs.mkdir()
+        opener = programs / "xdg-open"  # stands for the desktop's browser
+        opener.write_text(f'#!/bin/sh\necho "$1" >> {folder}/opened\n')
+        opener.chmod(0o755)
+        path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith(("GAPTUNE_R", "MLFLOW_"))}
+        self.env |= {"PATH": path, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+
+    def does(self, kind, title, text):
+        if kind == "yaml":
+            (self.folder / title).write_text(text)
+        elif text.strip() == "gaptune ui":
+            self.opens_the_pages()
+        else:
+            program = ["bash", "-euo", "pipefail", "-c"] if kind == "bash" else [sys.executable, "-c"]
+            done = subprocess.run([*program, text], cwd=self.folder, env=self.env, capture_output=True, text=True)
+            assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+            return done.stdout
+        return ""
+
+    def opens_the_pages(self):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        words = ["gaptune", "ui", "--port", port]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        server = subprocess.Popen(words, cwd=self.folder, env=self.env, start_new_session=True, **quiet)
+        try:
+            deadline = time.monotonic() + 90
+            while True:
+                try:
+                    assert b"<title>MLflow</title>" in urllib.request.urlopen(f"http://127.0.0.1:{port}").read()
+                    return
+                except OSError:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.5)
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+@pytest.fixture
+def reader(tmp_path):
+    return Reader(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_first_sweep_goes_as_the_page_says(reader):
+    said = [reader.does(*block) for block in blocks("first-sweep.md")]
+    report = reader.folder / "results/first/report.html"
+    assert report.stat().st_size > 1e6
+    assert (reader.folder / "opened").read_text().strip().endswith("report.html")
+    assert "picked: trial" in "".join(said)
+    assert "5 COMPLETE" in reader.does("bash", None, "gaptune status first")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_own_data_are_searched_as_the_page_says(reader):
+    said = [reader.does(*block) for block in blocks("own-data.md")]
+    assert "zeroshot_top1" in said[-1]
+    assert "2 COMPLETE" in reader.does("bash", None, "gaptune status my-data")
