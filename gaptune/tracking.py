@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from gaptune.ledger import Event, State, SweepRecord, TrialRecord
 from gaptune.methods import expand_method
+from gaptune.pages import LOCAL
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 EXPERIMENT = "gaptune"
-LOCAL_PAGES = "http://127.0.0.1:5000"
 _NOTE = "mlflow.note.content"  # what the UI shows as a run's description
 _STATUS = {
     State.WAITING: "RUNNING",
@@ -56,6 +56,7 @@ class Mirror:
     """
 
     def __init__(self, uri: str, results: Path) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # our own thread tries again, for longer
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
         for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
@@ -103,7 +104,7 @@ class Mirror:
     @property
     def pages(self) -> str:
         """Where MLflow's pages are: the server, or where ``gaptune ui`` opens them."""
-        return self._uri if self._uri.startswith("http") else LOCAL_PAGES
+        return self._uri if self._uri.startswith("http") else LOCAL
 
     def runs(self) -> dict[str, Any]:
         """Which run is whose: the experiment's id, the sweep's run, and the trials' by number."""
@@ -163,7 +164,8 @@ class Mirror:
         if experiment is None:
             local = self._uri.startswith("sqlite:")
             place = (self._results / "mlartifacts").resolve().as_uri() if local else None
-            kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI's pages for training, not for agents
+            # Older pages go by this tag, newer ones by the reader's choice or by the address (gaptune.pages).
+            kind = {"mlflow.experimentKind": "custom_model_development"}
             experiment_id = str(client.create_experiment(EXPERIMENT, artifact_location=place, tags=kind))
         else:
             experiment_id = str(experiment.experiment_id)
@@ -269,7 +271,7 @@ class Mirror:
         run: Run = self._client().create_run(
             self._experiment,
             start_time=int(trial.drawn_at * 1000),
-            run_name=f"{header['name']} {trial.number:04d} {trial.method}",
+            run_name=f"{trial.number:04d} {trial.method} of {header['name']}",  # lists cut off all but its beginning
             tags={
                 "mlflow.parentRunId": str(self._parent),
                 "gaptune.trial": str(trial.number),

@@ -1,6 +1,14 @@
-"""What several tests share: a sweep without Ray (a conductor over a real ledger and study), and a small real store."""
+"""What tests share: a sweep without Ray (conductor, ledger and study are real), a small real store, pages."""
 
 import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager, suppress
 
 from gaptune.config import SweepConfig, flatten
 from gaptune.engine.conductor import Conductor
@@ -117,3 +125,27 @@ def write_yaml(folder, store, *, epochs=2, trials=4, more=""):
     text = SWEEP_YAML.replace("STORE", str(store)).replace("EPOCHS", str(epochs)).replace("TRIALS", str(trials))
     sweep.write_text(text + more)
     return space, sweep
+
+
+@contextmanager
+def pages_of(results, env):
+    """``gaptune ui`` on a results folder, up; gives its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "gaptune.cli", "ui", "--results", str(results), "--port", str(port)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, env=env, start_new_session=True, **quiet)
+    deadline = time.monotonic() + 120
+    try:
+        while True:
+            with suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
+                break
+            assert process.poll() is None, "gaptune ui has ended"
+            assert time.monotonic() < deadline, "gaptune ui did not come up"
+            time.sleep(0.25)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

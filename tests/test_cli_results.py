@@ -3,8 +3,11 @@
 import json
 import math
 import os
+import runpy
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -89,6 +92,16 @@ def test_recorded_sweeps_are_read_by_name_and_nothing_is_written_beside_them(tmp
     assert "no sweep 'recorded'" in run(tmp_path, "confirm", "recorded", code=2)  # it is only to be read
 
 
+@pytest.mark.slow
+def test_the_front_of_ten_thousand_trials_is_there_in_two_seconds(tmp_path):
+    reading = runpy.run_path(str(Path(__file__).resolve().parents[1] / "benchmarks" / "reading.py"))
+    (tmp_path / "many").mkdir()
+    (tmp_path / "many" / "ledger.jsonl").write_bytes(reading["ledger_of"](10_000))
+    started = time.perf_counter()
+    assert len(json.loads(run(tmp_path, "front", "many", "--json"))["front"]) > 3
+    assert time.perf_counter() - started < 4  # 2 on a machine that does nothing else
+
+
 def test_export_writes_the_same_rows_as_parquet_and_csv(results):
     for ending, read in (("parquet", pd.read_parquet), ("csv", pd.read_csv)):
         path = results / f"out.{ending}"
@@ -144,6 +157,14 @@ def test_what_is_not_a_number_is_null_in_json(results):
     found = json.loads(run(results, "front", "s", *words, "--correlation"), parse_constant=pytest.fail)
     assert found["hypervolume"] is None
     json.loads(run(results, "compare", "s", "t", *words), parse_constant=pytest.fail)
+
+
+def test_where_a_sweep_stands_is_json_too(results):
+    found = json.loads(run(results, "status", "s", "--json"))
+    assert found["state"] == "stopped"
+    assert found["trials"] == {"COMPLETE": 3, "FAIL": 1}
+    assert found["front"] == [0, 1, 2]
+    assert found["under_way"] == []
 
 
 def test_what_failed_is_told_with_its_reason(results):

@@ -2,15 +2,13 @@
 
 import os
 import re
-import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
 import pytest
+from support import pages_of
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 BLOCK = re.compile(r"^```(?P<kind>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -49,24 +47,8 @@ class Reader:
         return ""
 
     def opens_the_pages(self):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        words = ["gaptune", "ui", "--port", port]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        server = subprocess.Popen(words, cwd=self.folder, env=self.env, start_new_session=True, **quiet)
-        try:
-            deadline = time.monotonic() + 90
-            while True:
-                try:
-                    assert b"<title>MLflow</title>" in urllib.request.urlopen(f"http://127.0.0.1:{port}").read()
-                    return
-                except OSError:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.5)
-        finally:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+        with pages_of(self.folder / "results", self.env) as address:
+            assert b"<title>MLflow</title>" in urllib.request.urlopen(address).read()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gaptune.cli.options import print_pairs
+from gaptune.cli.options import json_option, print_json, print_pairs
 from gaptune.errors import UserError
 
 if TYPE_CHECKING:
@@ -197,15 +197,21 @@ def features(store: str, name: str, image_size: int | None, pretrained: str | No
 @data.command()
 @click.argument("store", metavar="STORE")
 @click.option("--verify", is_flag=True, help="Read everything and compare its hash.")
-def info(store: str, verify: bool) -> None:
+@json_option
+def info(store: str, verify: bool, as_json: bool) -> None:
     """Say what is in a STORE (a folder, `scenes`, or a kind and a place such as imagefolder:PATH)."""
+    from dataclasses import asdict
+
     from gaptune.data import open_store
     from gaptune.data.info import describe
 
     opened = open_store(store)
     if verify:
         opened.verify()
-    print_pairs(describe(opened))
+    if as_json:
+        print_json({"folder": str(opened.path), **asdict(opened.meta)})
+    else:
+        print_pairs(describe(opened))
 
 
 def _build_table(form: str, options: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import cast, get_args
 
 import click
 
+from gaptune.cli.options import json_option, print_json
 from gaptune.errors import UserError, did_you_mean
 from gaptune.scores import Task
 
@@ -25,14 +26,13 @@ from gaptune.scores import Task
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+@json_option
 def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, threads: int, as_json: bool) -> None:
     """Evaluate a trial's CHECKPOINT (a file, or a folder's newest) on other data.
 
     Each score comes with its 95 % bootstrap interval over the test examples.
     """
     wanted = None if tasks is None else _tasks(tasks)
-    import json
 
     import torch
 
@@ -56,7 +56,7 @@ def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, t
     scores = {name: (float(each.mean()), *bootstrap_interval(each), len(each)) for name, each in values.items()}
     if as_json:
         named = {name: dict(zip(("score", "low", "high", "n"), row, strict=True)) for name, row in scores.items()}
-        click.echo(json.dumps({"checkpoint": str(checkpoint), "data": reference, "scores": named}, indent=1))
+        print_json({"checkpoint": str(checkpoint), "data": reference, "scores": named})
         return
     click.echo(f"{'':<22}{'score':>7}  {'95 % interval':<18}examples")
     for name, (score, low, high, n) in scores.items():

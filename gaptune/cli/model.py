@@ -43,8 +43,8 @@ def register(name: str, trial: int, registered: str | None, tracking_uri: str | 
     import json
     import tempfile
 
+    from gaptune.pages import RUNS_FILE
     from gaptune.registry import register_model
-    from gaptune.report import RUNS_FILE
     from gaptune.tracking import default_uri
 
     folder = sweep_folder(results, name)

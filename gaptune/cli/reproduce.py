@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
 import click
 
-from gaptune.cli.options import address_option, results_option, tracking_option
+from gaptune.cli.options import address_option, json_option, print_json, results_option, tracking_option
 from gaptune.cli.sweeps import farewell, load_yaml, make_console, run_plan
 
 
@@ -28,7 +27,7 @@ from gaptune.cli.sweeps import farewell, load_yaml, make_console, run_plan
 @results_option
 @tracking_option
 @address_option
-@click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
+@json_option
 def reproduce(
     sweep_file: Path,
     seeds: int | None,
@@ -59,7 +58,7 @@ def reproduce(
     record = run_plan(plan, console, results, tracking_uri, address)
     (plan.folder / "paper.md").write_text(paper_markdown(record), encoding="utf-8")
     if as_json:
-        click.echo(json.dumps([asdict(claim) for claim in claims(record)], indent=2))
+        print_json([asdict(claim) for claim in claims(record)])
     else:
         console.print(paper_report(record))
     farewell(record, plan, console, results)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 import time
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gaptune.cli.options import SweepName, TrialNumber, results_option
+from gaptune.cli.options import SweepName, TrialNumber, json_option, print_json, results_option
 from gaptune.cli.sweeps import make_console
 from gaptune.errors import UserError
 from gaptune.ledger import find_sweep
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from gaptune.results import Candidate
     from gaptune.results.importance import Evaluator
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 objective_option = click.option(
     "--objective", "objectives", metavar="METRIC[:max|min]", multiple=True, help="Other objectives, 2 to 4."
 )
@@ -65,7 +63,7 @@ def list_sweeps(results: Path, as_json: bool) -> None:
             }
         )
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     elif not rows:
         click.echo(f"no sweep in {results}; run one: gaptune sweep search_spaces/temp.yaml")
     else:
@@ -128,14 +126,14 @@ def front(
     if as_json:
         chosen = {"knee": bend and bend.trial.number, "picked": picked and picked.trial.number}
         members = [_member(member) for member in summary.front]
-        _print_json({"front": members, "hypervolume": summary.hypervolume, **chosen, **extra})
+        print_json({"front": members, "hypervolume": summary.hypervolume, **chosen, **extra})
         return
     console = make_console()
     console.print(front_table(record, summary))
     if bend is not None:
         console.print(f"knee: trial {bend.trial.number} ({bend.trial.method}): gives up little, gains much")
     elif len(summary.front) > 2:
-        console.print("no knee: every step along the front costs as much as it brings")
+        console.print("no knee: every step along the front costs at least as much as it brings")
     if picked is not None:
         console.print(f"picked: trial {picked.trial.number} ({picked.trial.method})")
     for title, rows in extra.items():
@@ -171,7 +169,7 @@ def show(name: str, trial: int, results: Path, as_json: bool) -> None:
     }
     if as_json:
         reports = [{"epoch": report.epoch, **report.metrics} for report in found.reports]
-        _print_json({**about, "reports": reports})
+        print_json({**about, "reports": reports})
         return
     from gaptune.cli.options import print_pairs
 
@@ -221,7 +219,7 @@ def compare(
     if picture is not None:
         (plot_attainment if repeats else plot_fronts)(records, picture)
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     else:
         _print_rows(rows)
 
@@ -292,19 +290,6 @@ def _spark(values: list[float], bars: str = "▁▂▃▄▅▆▇█", width: i
     low, high = min(known), max(known)
     scale = (len(bars) - 1) / (high - low) if high > low else 0.0
     return "".join(bars[round((value - low) * scale)] if math.isfinite(value) else " " for value in shown)
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(_plain(value), indent=2))
-
-
-def _plain(value: Any) -> Any:
-    """Without what JSON does not have: a number that is not finite becomes null."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gaptune.cli.options import SweepName, TrialNumber, address_option, results_option, tracking_option
+from gaptune.cli.options import (
+    SweepName,
+    TrialNumber,
+    address_option,
+    json_option,
+    print_json,
+    results_option,
+    tracking_option,
+)
 from gaptune.errors import UserError
 from gaptune.ledger import sweep_folder
 
@@ -152,15 +160,21 @@ def promote(
 @click.command()
 @click.argument("name", type=SweepName())
 @results_option
-def status(name: str, results: Path) -> None:
+@json_option
+def status(name: str, results: Path, as_json: bool) -> None:
     """Show where the sweep NAME stands, running or not."""
     from gaptune.ledger import find_sweep, in_use, load
-    from gaptune.results.table import end_report, running_table
+    from gaptune.results.table import end_report, progress, running_table
 
     folder = find_sweep(results, name)
     record = load(folder)
+    running = in_use(folder)
+    if as_json:
+        state = "running" if running else "done" if record.done else "stopped"
+        print_json({"name": name, "state": state, **progress(record)})
+        return
     console = make_console()
-    if in_use(folder):
+    if running:
         stands = "is running"
     elif record.done:
         stands = "is done"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from gaptune.cli.options import json_option, print_json
 
 if TYPE_CHECKING:
     from gaptune.config import TrialConfig
@@ -21,7 +22,6 @@ on_option = click.option(
     show_default=True,
     help="Model, data and optimizer (sweeps/*.yaml).",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -42,7 +42,7 @@ def rates(as_json: bool) -> None:
     lemma = max(float(flow(scale).lemma.max()) for scale in SCALES)
     if as_json:
         rows = [{**asdict(rate), "agrees": rate.agrees} for rate in found]
-        click.echo(json.dumps({"rates": rows, "lemma_3_1_deviation": lemma}, indent=2))
+        print_json({"rates": rows, "lemma_3_1_deviation": lemma})
         return
     _print_table(
         ["β(ν)", "slope of", "derived", "fitted", "agrees (1 %)", "published"],
@@ -73,7 +73,7 @@ def first_steps_command(sweep_file: Path, starts: int, as_json: bool) -> None:
     with progress_bar("starts", starts) as show:
         changes = first_steps(config, store, starts=starts, progress=show)
     if as_json:
-        click.echo(json.dumps({"changes": changes.tolist(), "positive": float((changes > 0).mean())}))
+        print_json({"changes": changes.tolist(), "positive": float((changes > 0).mean())})
         return
     error = changes.std(ddof=1) / len(changes) ** 0.5
     click.echo(f"change of the gap over the first 10 steps: {changes.mean():.3f} ± {error:.3f} (mean, standard error)")
@@ -96,7 +96,7 @@ def long_run_command(sweep_file: Path, epochs: int, as_json: bool) -> None:
     fits = fit_lines(run)
     if as_json:
         records = {"step": run.step.tolist(), "gap": run.gap.tolist(), "tau": run.tau.tolist()}
-        click.echo(json.dumps({**records, "fits": [asdict(fit) for fit in fits]}))
+        print_json({**records, "fits": [asdict(fit) for fit in fits]})
         return
     click.echo(
         f"gap {run.gap[0]:.3f} at the start, {run.gap.max():.3f} at most, {run.gap[-1]:.3f} at step {run.step[-1]:.0f}"

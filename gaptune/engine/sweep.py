@@ -30,8 +30,9 @@ from gaptune.engine.backup import Backup, newer_ledger
 from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, SCHEMA, Event, Ledger, SweepRecord, load, parse_events, read_events, replay
 from gaptune.models import check_model
+from gaptune.pages import RUNS_FILE
 from gaptune.remote import Folder
-from gaptune.report import REPORT_FILE, RUNS_FILE, headline, write_report
+from gaptune.report import REPORT_FILE, headline, write_report
 from gaptune.results import Summary, candidates, summarize
 from gaptune.results.correlation import correlations
 from gaptune.results.export import write_parquet

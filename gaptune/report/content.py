@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import yaml
 
 from gaptune.ledger import State, SweepRecord, TrialRecord
+from gaptune.pages import run_links
 from gaptune.results import Candidate, Summary, summarize
 from gaptune.results.correlation import Correlation, correlations
 from gaptune.results.ends import unfinished
@@ -27,8 +27,6 @@ _CURVES = ("geometry/gap", "temperature/tau")
 _MOST_CURVES = 24
 _MOST_PCA = 8
 _MOST_STEPS = 500
-RUNS_FILE = "mlflow.json"
-"""In a sweep's folder: which MLflow run belongs to which trial."""
 
 
 def content(record: SweepRecord, folder: Path, *, mlflow_url: str, price: float | None) -> dict[str, Any]:
@@ -82,7 +80,7 @@ def content(record: SweepRecord, folder: Path, *, mlflow_url: str, price: float 
         "history": [asdict(step) for step in _thinned(history(record))],
         "unfinished": [{**asdict(one), "state": str(one.state)} for one in unfinished(record)],
         "pca": {member.trial.number: drawn for member in summary.front[:_MOST_PCA] if (drawn := _pca(folder, member))},
-        "links": _links(folder, mlflow_url),
+        "links": run_links(folder, mlflow_url),
         "cost": _cost(record, price),
         "again": _again(record),
     }
@@ -116,7 +114,7 @@ def headline(record: SweepRecord, summary: Summary, found: Sequence[Correlation]
     if bend is not None:
         sentences.append(f"The knee, which gives up little and gains much: {_named(record, bend)}.")
     elif len(summary.front) > 2:
-        sentences.append("There is no knee: every step along the front costs as much as it brings.")
+        sentences.append("There is no knee: every step along the front costs at least as much as it brings.")
     return [*sentences, *(_in_words(one) for one in found if one.first.startswith("retrieval/"))]
 
 
@@ -186,15 +184,6 @@ def _pca(folder: Path, member: Candidate) -> dict[str, Any] | None:
         "texts": texts.tolist(),
         "explained": (scale[:2] ** 2 / (scale**2).sum()).tolist(),
     }
-
-
-def _links(folder: Path, mlflow_url: str) -> dict[str, str]:
-    path = folder / RUNS_FILE
-    if not path.exists():
-        return {}
-    runs = json.loads(path.read_text(encoding="utf-8"))
-    base = f"{mlflow_url.rstrip('/')}/#/experiments/{runs['experiment']}/runs"
-    return {number: f"{base}/{run}" for number, run in runs["trials"].items()}
 
 
 def _cost(record: SweepRecord, price: float | None) -> dict[str, Any]:

@@ -85,9 +85,9 @@ function closer(name) {
   return high > low && high - low < (values[values.length - 1] - values[0]) / 2 ? [low - margin, high + margin] : null;
 }
 function opened(row) {
-  const link = data.links[rows.trial[row]];
-  if (link) window.open(link, "_blank", "noopener");
-  else {
+  const link = data.links[rows.trial[row]], page = link && window.open(link, "_blank");
+  if (page) page.opener = null;
+  else { // no link, or opening pages is forbidden, as where MLflow shows the report itself
     byId("filter").value = `trial=${rows.trial[row]}`;
     fill();
     byId("trials-section").scrollIntoView();

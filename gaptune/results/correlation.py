@@ -70,13 +70,19 @@ def correlations(record: SweepRecord, pairs: Sequence[tuple[str, str]] = QUESTIO
     for start in range(0, _DRAWS if judged else 0, _CHUNK):
         drawn = rng.integers(size, size=(_CHUNK, size)) + size * np.arange(_CHUNK)[:, None]
         times = np.bincount(drawn.reshape(-1), minlength=size * _CHUNK).reshape(_CHUNK, size)
-        for row, (first, second) in zip(rhos, judged, strict=True):
-            rows = known[first, second]
-            row[start : start + _CHUNK] = _spearman(times[:, rows], values[first][rows], values[second][rows])
+        ranked: dict[tuple[str, bytes], Values] = {}  # a metric's ranks serve all its pairs over the same candidates
+        for row, pair in zip(rhos, judged, strict=True):
+            rows = known[pair]
+            keys = [(metric, rows.tobytes()) for metric in pair]
+            for metric, key in zip(pair, keys, strict=True):
+                if key not in ranked:
+                    ranked[key] = _centered_ranks(times[:, rows], values[metric][rows])
+            row[start : start + _CHUNK] = _rho(times[:, rows], *(ranked[key] for key in keys))
     found = []
     for (first, second), row in zip(judged, rhos, strict=True):
         rows = known[first, second]
-        (rho,) = _spearman(np.ones((1, len(rows)), dtype=np.int64), values[first][rows], values[second][rows])
+        once = np.ones((1, len(rows)), dtype=np.int64)
+        (rho,) = _spearman(once, values[first][rows], values[second][rows])
         low, high = (math.nan, math.nan) if np.isnan(row).all() else np.nanpercentile(row, [2.5, 97.5])
         found.append(Correlation(first, second, float(rho), float(low), float(high), len(rows)))
     return found
@@ -84,10 +90,15 @@ def correlations(record: SweepRecord, pairs: Sequence[tuple[str, str]] = QUESTIO
 
 def _spearman(times: npt.NDArray[np.int64], x: Values, y: Values) -> Values:
     """Spearman's ρ of each draw, in which each point stands some number of times; NaN where a side is constant."""
-    a, b = _centered_ranks(times, x), _centered_ranks(times, y)
+    return _rho(times, _centered_ranks(times, x), _centered_ranks(times, y))
+
+
+def _rho(times: npt.NDArray[np.int64], a: Values, b: Values) -> Values:
+    """Pearson's correlation of each draw's centered ranks."""
+    heavy = times * a
     with np.errstate(invalid="ignore"):
-        scale = np.sqrt((times * a**2).sum(axis=1) * (times * b**2).sum(axis=1))
-        return np.asarray((times * a * b).sum(axis=1) / scale)
+        scale = np.sqrt(np.einsum("ij,ij->i", heavy, a) * np.einsum("ij,ij,ij->i", times, b, b))
+        return np.asarray(np.einsum("ij,ij->i", heavy, b) / scale)
 
 
 def _centered_ranks(times: npt.NDArray[np.int64], values: Values) -> Values:

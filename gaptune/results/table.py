@@ -65,6 +65,24 @@ def running_table(record: SweepRecord) -> RenderableType:
     return table if table.row_count else Text("no trial is under way and none has failed")
 
 
+def progress(record: SweepRecord) -> dict[str, Any]:
+    """Where a sweep stands, as plain data: counts, trials under way with their newest scores, front."""
+    summary = summarize(record)
+    return {
+        "command": record.header["command"],
+        "paused": record.paused,
+        "trials": {str(state): count for state, count in summary.counts.items()},
+        "under_way": [
+            {"trial": trial.number, "method": trial.method, "epoch": trial.epoch, "metrics": trial.last}
+            for trial in record.trials.values()
+            if not trial.state.ended
+        ],
+        "front": [member.trial.number for member in summary.front],
+        "hypervolume": summary.hypervolume,
+        "updated_at": record.updated_at,
+    }
+
+
 def end_report(record: SweepRecord) -> RenderableType:
     """What a sweep has come to: its front, and how early stopping did."""
     parts = [front_table(record, summarize(record))]
@@ -140,7 +158,7 @@ def _together(row: dict[str, Any], knobs: list[str]) -> str:
 
 
 def _leaf(name: str) -> str:
-    return name.replace("/", ".").rsplit(".", 1)[-1]
+    return name.rsplit("/", 1)[-1].removeprefix("temperature.")
 
 
 def _footer(record: SweepRecord, summary: Summary) -> Text:

@@ -1,7 +1,11 @@
+import json
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from coco_files import CocoFiles, build_coco, picture
 
+from gaptune.cli import cli
 from gaptune.data import StoreWriter, open_store
 from gaptune.data.info import describe
 from gaptune.data.tokens import tokenize
@@ -34,6 +38,14 @@ def test_a_coco_store_is_described_with_what_was_lost(files):
     assert told["classes"] == "none"
     assert told["hash"] == store.meta.content_hash
     assert told["made by"].startswith(f"coco from train={files.folder / 'train.json'}, val=")
+
+
+def test_scripts_read_what_is_in_a_store_as_json(files):
+    files.add("train", "silent.jpg", picture(1), [])
+    store = build_coco(**files.arguments())
+    said = json.loads(CliRunner().invoke(cli, ["data", "info", str(store.path), "--json"]).output)
+    assert said["splits"]["train"]["images"] == store.meta.splits["train"].images
+    assert said["content_hash"] == store.meta.content_hash
 
 
 def test_only_a_few_of_many_skipped_images_are_named(files):

@@ -2,15 +2,18 @@
 
 import json
 import re
+import runpy
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from support import Stage
 
 from gaptune.ledger import FILE_NAME, load
-from gaptune.report import RUNS_FILE, headline, write_report
+from gaptune.pages import RUNS_FILE
+from gaptune.report import headline, write_report
 from gaptune.report.content import content
 from gaptune.results import summarize
 from gaptune.results.correlation import correlations
@@ -148,7 +151,7 @@ def test_every_section_is_drawn_without_a_word_of_complaint(browser, folder, wid
 def test_hover_shows_a_trial_and_a_click_opens_its_mlflow_page(browser, folder):
     write_report(load(folder), folder, folder / "r.html", mlflow_url=URL)
     page = opened(browser, folder / "r.html")
-    page.evaluate("window.open = (link) => { window.asked = link; }")
+    page.evaluate("window.open = (link) => { window.asked = link; return {}; }")
     point = page.locator("#front .scatterlayer .points path").first
     point.scroll_into_view_if_needed()
     box = point.bounding_box()
@@ -159,7 +162,25 @@ def test_hover_shows_a_trial_and_a_click_opens_its_mlflow_page(browser, folder):
     page.mouse.down()
     page.mouse.up()
     page.wait_for_function("window.asked")
-    assert page.evaluate("window.asked") == f"{URL}/#/experiments/7/runs/run{trial}"
+    assert page.evaluate("window.asked") == f"{URL}/#/experiments/7/runs/run{trial}?workflowType=machine_learning"
+    page.close()
+
+
+def test_where_pages_may_not_be_opened_a_click_finds_the_trial_in_the_table(browser, folder):
+    write_report(load(folder), folder, folder / "r.html", mlflow_url=URL)
+    (folder / "frame.html").write_text(
+        '<iframe sandbox="allow-scripts" src="r.html" width="1200" height="900"></iframe>'
+    )
+    page = browser.new_page(viewport={"width": 1280, "height": 950})
+    page.goto((folder / "frame.html").as_uri())
+    frame = page.frame_locator("iframe")
+    point = frame.locator("#front .scatterlayer .points path").first
+    point.scroll_into_view_if_needed()
+    point.hover(force=True)
+    trial = int(re.search(r"trial (\d+)", frame.locator("#front .hoverlayer").text_content())[1])
+    point.click(force=True)
+    assert frame.locator("#filter").input_value() == f"trial={trial}"
+    assert frame.locator("#trials tbody tr").count() == 1
     page.close()
 
 
@@ -183,7 +204,8 @@ def test_the_table_filters_and_sorts(browser, folder):
 
 @pytest.mark.slow
 def test_ten_thousand_trials_are_written_in_15_seconds_and_hovering_blocks_for_less_than_200_ms(browser, tmp_path):
-    (tmp_path / FILE_NAME).write_bytes(_many(10_000))
+    reading = runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmarks" / "reading.py"))
+    (tmp_path / FILE_NAME).write_bytes(reading["ledger_of"](10_000))
     record = load(tmp_path)
     started = time.perf_counter()
     write_report(record, tmp_path, tmp_path / "r.html", mlflow_url=URL)
@@ -205,22 +227,3 @@ def test_ten_thousand_trials_are_written_in_15_seconds_and_hovering_blocks_for_l
     page.close()
     assert written < 30  # 15 on a machine that does nothing else
     assert longest < 400  # 200, likewise
-
-
-def _many(n):
-    """The recorded sweep's ledger, its trials repeated with noise."""
-    from gaptune.ledger import _encode, read_events
-
-    events, _ = read_events(recorded())
-    rng = np.random.default_rng(0)
-    lines = [_encode({k: v for k, v in events[0].items() if k != "crc"})]
-    own = [[event for event in events if event.get("trial") == number] for number in range(16)]
-    for number in range(n):
-        for event in own[number % 16]:
-            event = {k: v for k, v in event.items() if k != "crc"} | {"trial": number}
-            if event["event"] == "trial":
-                event["suggestion"] = number
-            if event["event"] == "report":
-                event["metrics"] = {k: v * (1 + 0.1 * rng.standard_normal()) for k, v in event["metrics"].items()}
-            lines.append(_encode(event))
-    return b"".join(lines)
