@@ -52,7 +52,10 @@ def _(constraints, mo, objectives, own, sweep):
         complaint = mo.callout(str(fault), kind="warn")
     else:
         complaint = mo.md("")
-    table = seen.front().reset_index()
+    found = seen.front().dropna(axis="columns", how="all").reset_index()
+    metrics = [objective["metric"] for objective in seen.record.objectives]
+    shown = ["trial", "method", *dict.fromkeys([*metrics, "geometry/gap", "temperature/tau"])]
+    table = found[[*(name for name in shown if name in found), *(name for name in found if name.startswith("knob/"))]]
     with tempfile.TemporaryDirectory() as folder:
         picture = _Path(folder) / "front.png"
         plot_front(seen.record, summarize(seen.record), picture)

@@ -208,11 +208,17 @@ def run_plan(plan: Plan, console: Console, results: Path, tracking_uri: str | No
 
 def farewell(record: SweepRecord, plan: Plan, console: Console, results: Path) -> None:
     """Where the results are and what to type next; or why it stopped, and what to type to go on."""
+    from gaptune.report import REPORT_FILE
+
     if record.paused is not None:
         console.print(f"{record.paused}; what is done is kept. To go on: {_again(plan.name)}", **_PLAIN)
         raise SystemExit(130 if record.paused == "interrupted" else 1)
     here = "" if results == Path("results").resolve() else f" --results {results}"
-    lines = [f"results: {plan.folder}", f"picture: {plan.folder / 'front.png'}", f"next:    gaptune ui{here}"]
+    lines = [
+        f"results: {plan.folder}",
+        f"report:  {plan.folder / REPORT_FILE}",
+        f"next:    gaptune front {plan.name}{here}, gaptune show {plan.name} TRIAL{here}, gaptune ui{here}",
+    ]
     console.print("\n".join(lines), **_PLAIN)
 
 

@@ -329,5 +329,8 @@ function theme(on) {
 }
 byId("theme").addEventListener("click", () => theme(!document.documentElement.classList.contains("dark")));
 dark.addEventListener("change", () => theme(dark.matches));
-window.addEventListener("beforeprint", () => theme(false));
+window.addEventListener("beforeprint", () => {
+  theme(false);
+  for (const closed of document.querySelectorAll("details")) closed.open = true;
+});
 if (dark.matches) theme(true);
