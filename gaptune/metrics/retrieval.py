@@ -16,8 +16,8 @@ def recalls(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, float]:
 
     Image to text: an image is right when any of its captions is among the best k. Text to image: a caption is right
     when its image is among the best k; the mean is over captions (Karpathy & Fei-Fei 2015, as in CLIP_benchmark).
-    What ties with the right one counts as better, so that features that have collapsed score nothing instead of
-    everything.
+    What ties with the right one, to within rounding, counts as better, so that features that have collapsed score
+    nothing instead of everything.
 
     Args:
         images: Shape (n, d), L2-normalized.
@@ -62,19 +62,20 @@ def _rivals_ahead(images: Tensor, texts: Tensor, owner: Tensor) -> tuple[Tensor,
     every = torch.arange(len(images), device=owner.device)
     if not bool(torch.isin(every, owner).all() and torch.isin(owner, every).all()):
         raise ValueError("an image has no text, or a text no image")
-    # The right one and its rivals come from one product, and blocks are of even size (a last block of a single row
-    # would be summed up otherwise): a difference in the last bit would decide ties.
+    # A matrix product may sum up equal rows in different orders (which, depends on the processor), so equal features
+    # get cosines that are equal only to within rounding: less than sqrt(d) last places apart, each sum being at most 1.
+    rounding = math.sqrt(images.shape[1]) * torch.finfo(images.dtype).eps
     texts_ahead, images_ahead = [], []
     for rows in _blocks(images):
         cosine = images[rows] @ texts.T
         mine = owner[None, :] == rows[:, None]
         best_own = cosine.masked_fill(~mine, -float("inf")).max(dim=1, keepdim=True).values
-        texts_ahead.append(((cosine >= best_own) & ~mine).sum(1))
+        texts_ahead.append(((cosine >= best_own - rounding) & ~mine).sum(1))
     for rows in _blocks(texts):
         cosine = texts[rows] @ images.T
-        images_ahead.append((cosine >= cosine.gather(1, owner[rows, None])).sum(1) - 1)
+        images_ahead.append((cosine >= cosine.gather(1, owner[rows, None]) - rounding).sum(1) - 1)
     return torch.cat(texts_ahead), torch.cat(images_ahead)
 
 
 def _blocks(features: Tensor) -> tuple[Tensor, ...]:
-    return torch.arange(len(features), device=features.device).tensor_split(math.ceil(len(features) / _BLOCK))
+    return torch.arange(len(features), device=features.device).split(_BLOCK)
