@@ -1,4 +1,4 @@
-"""The tables and claims of the paper, by own runs (``gaptune reproduce``). A notebook: ``gaptune notebook paper``."""
+"""The paper's tables, claims and figures by own runs. As a notebook: ``gaptune notebook paper``."""
 
 import marimo
 
@@ -13,13 +13,14 @@ def _():
     import marimo as mo
 
     from gaptune.ledger import load
+    from gaptune.shipped import recorded
 
     results = Path(os.environ.get("GAPTUNE_RESULTS", "results"))
     ledgers = sorted(results.glob("*/ledger.jsonl"), key=lambda path: path.stat().st_mtime)
-    records = {path.parent.name: load(path.parent) for path in ledgers}
+    records = {"recorded-paper": load(recorded("recorded-paper"))}
+    records |= {path.parent.name: load(path.parent) for path in ledgers}
     names = [name for name, record in records.items() if "method" in record.header["varied"]]
-    mo.stop(not names, mo.md(f"No sweep over the paper's methods in `{results}` yet: `gaptune reproduce`"))
-    choice = mo.ui.dropdown(names, value=names[-1], label="sweep")
+    choice = mo.ui.dropdown(names, value=names[-1], label="sweep over the paper's methods")
     choice  # noqa: B018  (a cell shows its last expression)
     return choice, mo, records
 
@@ -28,9 +29,33 @@ def _():
 def _(choice, mo, records):
     from gaptune.results.paper_table import paper_markdown
 
-    table = paper_markdown(records[choice.value])
+    record = records[choice.value]
+    table = paper_markdown(record)
     mo.md(table)
-    return (table,)
+    return record, table
+
+
+@app.cell
+def _(mo, record):
+    import io
+
+    from gaptune.errors import UserError
+    from gaptune.figures.methods import downstream_figure, methods_figure, retrieval_figure
+
+    drawn = {}
+    for title, figure in {
+        "What each method does (figure 5)": methods_figure,
+        "Retrieval against gap and uniformity (figure 6)": retrieval_figure,
+        "Zero-shot and linear probe against gap and uniformity (figure 7)": downstream_figure,
+    }.items():
+        try:
+            picture = io.BytesIO()
+            figure(record).savefig(picture, dpi=150)
+            drawn[title] = mo.image(picture.getvalue(), alt=title)
+        except UserError as fault:  # a sweep whose data have no labels, or of which nothing is completed yet
+            drawn[title] = mo.callout(str(fault), kind="warn")
+    mo.vstack([part for title, shown in drawn.items() for part in (mo.md(f"## {title}"), shown)])
+    return (drawn,)
 
 
 if __name__ == "__main__":

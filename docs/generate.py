@@ -1,4 +1,4 @@
-"""Writes the tables of the docs that the code itself knows: knobs, sweeps, metrics.
+"""Writes the tables of the docs that the code itself knows: knobs, sweeps, metrics, and the recorded sweep's figures.
 
 ``python docs/generate.py`` renews what stands between ``<!-- table: NAME -->`` and ``<!-- end -->`` in the pages; a
 test holds the pages against it.
@@ -15,7 +15,10 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from gaptune.config import NOT_KNOBS, Constraint, Evaluation, Objective, SweepConfig, TrialConfig
+from gaptune.ledger import load
+from gaptune.results.paper_table import paper_markdown
 from gaptune.scores import MEASURES, SCORES, SYSTEM, Score
+from gaptune.shipped import recorded
 from gaptune.space import KnobEntry, SpaceFile
 
 PAGES = Path(__file__).resolve().parent
@@ -138,6 +141,13 @@ def _scores(scores: dict[str, Score]) -> str:
     return _rows(("name", "unit", "better", "what", "source"), rows)
 
 
+def _paper() -> str:
+    """Tables and claims of the recorded sweep over the paper's methods; the paper's own tables stay in its file."""
+    _, *sections = paper_markdown(load(recorded("recorded-paper"))).split("\n## ")
+    own = [section for section in sections if not section.partition("\n")[0].endswith("(MSCOCO, RN50)")]
+    return "\n".join(f"### {section.replace(': this run', '', 1)}" for section in own).strip()
+
+
 TABLES = {
     "space": lambda: _schema(SpaceFile),
     "knob": lambda: _schema(KnobEntry),
@@ -146,6 +156,7 @@ TABLES = {
     "scores": lambda: _scores(SCORES),
     "system": lambda: _scores(SYSTEM),
     "measures": lambda: _scores(MEASURES),
+    "paper": _paper,
 }
 
 

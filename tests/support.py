@@ -88,12 +88,11 @@ class Stage:
     def states(self):
         return [trial.state for trial in self.asker.study.get_trials(deepcopy=False)]
 
-    def finish(self, number, recall=0.5, gap=1.0):
+    def finish(self, number, recall=0.5, gap=1.0, more=None):
         self.conductor.started(number, "here")
         for epoch in (1, 2):
-            goes_on = self.conductor.reported(
-                number, epoch, epoch * 10, {"retrieval/mean_r1": recall, "geometry/gap": gap}
-            )
+            scores = {"retrieval/mean_r1": recall, "geometry/gap": gap} | (more or {})
+            goes_on = self.conductor.reported(number, epoch, epoch * 10, scores)
         assert not goes_on
 
 

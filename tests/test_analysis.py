@@ -51,23 +51,29 @@ def test_without_a_sweep_a_notebook_opens_on_the_recorded_one(name, tmp_path, mo
     assert len(found["table"]) > 2
 
 
-def test_the_papers_tables_are_those_of_a_sweep_over_its_methods(tmp_path, monkeypatch):
+def test_the_papers_tables_and_figures_are_those_of_a_sweep_over_its_methods(tmp_path, monkeypatch):
     space = Space.from_dict({"name": "methods", "knobs": {"method": {"choice": ["Baseline", "FLT"]}}, "grid": True})
     stage = Stage(tmp_path / "methods", space=space, budget=2, sweep=sweep_config(search={"sampler": "grid"}))
+    recalls = ("retrieval/i2t_r1", "retrieval/t2i_r1")
     for number in range(2):
         stage.conductor.next_trial()
-        stage.finish(number, recall=0.2 + number / 10)
+        more = dict.fromkeys(recalls, 0.2) | {"temperature/tau": 0.05, "uniformity/w2": -0.9}
+        stage.finish(number, recall=0.2 + number / 10, more=more)
     stage.ledger.close()
     monkeypatch.setenv("GAPTUNE_RESULTS", str(tmp_path))
     _, found = run("paper")
     assert found["choice"].value == "methods"
     assert "Baseline" in found["table"]
+    *pictures, unmeasured = (drawn.text for drawn in found["drawn"].values())
+    assert all("<img" in picture for picture in pictures)
+    assert "measured neither zero-shot nor linear probe" in unmeasured
 
 
-def test_without_the_papers_methods_the_notebook_says_what_to_run(tmp_path, monkeypatch):
-    monkeypatch.setenv("GAPTUNE_RESULTS", str(tmp_path))
-    outputs, _ = run("paper")
-    assert any("gaptune reproduce" in getattr(output, "text", "") for output in outputs)
+def test_without_a_sweep_over_the_papers_methods_its_notebook_opens_on_the_recorded_one(results):
+    _, found = run("paper")
+    assert found["choice"].value == "recorded-paper"
+    assert "Baseline" in found["table"]
+    assert all("<img" in drawn.text for drawn in found["drawn"].values())
 
 
 def test_an_unknown_notebook_is_named_with_the_nearest():

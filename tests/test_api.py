@@ -11,7 +11,7 @@ from support import SMALL, write_yaml
 import gaptune
 from gaptune.data.scenes import make_scenes
 from gaptune.errors import UserError
-from gaptune.ledger import load
+from gaptune.ledger import State, load
 from gaptune.results import summarize
 from gaptune.shipped import recorded
 
@@ -56,6 +56,13 @@ def test_the_recorded_sweep_is_small_and_whole():
     assert record.done
     assert len(record.trials) == 16
     assert (recorded() / "ledger.jsonl").stat().st_size < 200_000
+
+
+def test_the_recorded_sweep_over_the_papers_methods_is_whole():
+    record = load(recorded("recorded-paper"))
+    assert record.done
+    assert len(record.trials) == 3 * len({trial.suggestion for trial in record.trials.values()}) == 63
+    assert {trial.state for trial in record.trials.values()} == {State.COMPLETE}
 
 
 def test_without_a_name_it_is_the_newest_sweep_and_the_recorded_one_where_there_is_none(tmp_path, monkeypatch):

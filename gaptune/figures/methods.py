@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gaptune.errors import UserError
+from gaptune.figures.labels import name_point, spread_names
 from gaptune.ledger import SweepRecord
 from gaptune.results.front import Candidate
 from gaptune.results.paper import columns, named_rows
@@ -47,8 +48,9 @@ def methods_figure(record: SweepRecord) -> Figure:
         taus = np.mean([[report.metrics["temperature/tau"] for report in one] for one in reports], axis=0)
         epochs = [report.epoch for report in reports[0]]
         middle.plot(epochs, taus, linestyle=line, marker=marker, markevery=max(1, len(epochs) // 6), color=color)
-        middle.annotate(name, (epochs[-1], taus[-1]), xytext=(4, 0), textcoords="offset points", fontsize=7)
+        name_point(middle, name, (epochs[-1], taus[-1]))
     middle.set(xlabel="epoch", ylabel="temperature τ", yscale="log", title="(b) τ over training")
+    middle.set_xlim(right=1.3 * middle.get_xlim()[1])  # for the names
     for kind in ("HS", "SS"):
         names = sorted((name for name in rows if name.startswith(f"{kind} ")), key=_number)
         if not names:
@@ -133,7 +135,7 @@ def _scatter(axes: Axes, rows: dict[str, Candidate], across: str, up: str, *, sc
         x, dx = _mean_error(row, across)
         y, dy = _mean_error(row, up)
         axes.errorbar(x, scale * y, xerr=dx, yerr=scale * dy, marker=marker, color=color, markersize=7, capsize=2)
-        axes.annotate(name, (x, scale * y), xytext=(5, 4), textcoords="offset points", fontsize=7)
+        name_point(axes, name, (x, scale * y))
 
 
 def _mean_error(row: Candidate, metric: str) -> tuple[float, float]:
@@ -167,4 +169,5 @@ def _number(name: str) -> float:
 def _finished(figure: Figure) -> Figure:
     for axes in figure.axes:
         axes.grid(alpha=0.25)
+    spread_names(figure)
     return figure

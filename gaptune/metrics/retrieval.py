@@ -78,4 +78,4 @@ def _rivals_ahead(images: Tensor, texts: Tensor, owner: Tensor) -> tuple[Tensor,
 
 
 def _blocks(features: Tensor) -> tuple[Tensor, ...]:
-    return torch.arange(len(features), device=features.device).split(_BLOCK)
+    return torch.split(torch.arange(len(features), device=features.device), _BLOCK)

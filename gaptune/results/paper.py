@@ -157,7 +157,7 @@ class _Judge:
         if gaps.shape[1] < 2:
             return Claim(text, "not shown", f"{evidence}; one seed")
         p = float(page_trend_test(-gaps.T).pvalue)
-        return Claim(text, "holds" if p < LEVEL else "not shown", f"{evidence}; Page's trend test p = {_p(p)}")
+        return Claim(text, "holds" if p < LEVEL else "not shown", f"{evidence}; Page's trend test p {_p(p)}")
 
     def inverted_u(self) -> Claim:
         text = "retrieval is an inverted U in a fixed τ"
@@ -171,7 +171,7 @@ class _Judge:
             return Claim(text, "does not hold", f"{evidence}; the best is at an end")
         ps = [_test(scores[top] - scores[end]) for end in (taus[0], taus[-1])]
         verdict: Verdict = "holds" if max(ps) < LEVEL else "not shown"
-        return Claim(text, verdict, f"{evidence}; best at {top:g}, above the ends with p = {_p(ps[0])} and {_p(ps[1])}")
+        return Claim(text, verdict, f"{evidence}; best at {top:g}, above the ends with p {_p(ps[0])} and {_p(ps[1])}")
 
     def follows_uniformity(self) -> Iterable[Claim]:
         """Rank correlations over the sets of knobs, seed by seed."""
@@ -231,7 +231,7 @@ def _claim(text: str, differences: Values, evidence: str) -> Claim:
     if len(differences) < 2:
         return Claim(text, "not shown", f"{evidence}; one seed")
     p = _test(differences)
-    return Claim(text, "holds" if p < LEVEL else "not shown", f"{evidence}; p = {_p(p)}")
+    return Claim(text, "holds" if p < LEVEL else "not shown", f"{evidence}; p {_p(p)}")
 
 
 def _test(differences: Values) -> float:
@@ -244,7 +244,7 @@ def _test(differences: Values) -> float:
 
 
 def _p(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
 def _fixed(tau: float) -> str:
