@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -15,8 +17,6 @@ from gaptune.results.front import Candidate, Summary, candidates, summarize
 from gaptune.results.ranking import ENOUGH, rank_rungs
 from gaptune.results.stability import front_shares
 
-_WIDEST = 4
-"""Knobs that have a column each; more share one, so that a table fits into 100 columns."""
 _ALWAYS = ("geometry/gap", "temperature/tau")
 
 
@@ -132,19 +132,36 @@ def stopping_text(record: SweepRecord) -> RenderableType:
     return Text("\n".join(lines))
 
 
-def _table(record: SweepRecord, title: str, rows: list[dict[str, Any]]) -> Table:
+@dataclass(frozen=True)
+class _Fitting:
+    """The first of two tables where the terminal is wide enough for it, else the second."""
+
+    wide: Table
+    narrow: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        needed = Measurement.get(console, options.update_width(10_000), self.wide).maximum
+        yield self.wide if needed <= options.max_width else self.narrow
+
+
+def _table(record: SweepRecord, title: str, rows: list[dict[str, Any]]) -> _Fitting:
+    """Candidates, the knobs each in a column of its own, or all in one where that is too wide."""
     arrows = {o["metric"]: " ↑" if o["maximize"] else " ↓" for o in record.objectives}
-    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
     used = [name for name in rows[0] if any(row[name] is not None for row in rows)]
     knobs = [name for name in used if name in record.header["varied"] and name != "method"]
-    if len(knobs) > _WIDEST:
-        used = [name for name in used if name not in knobs] + ["knobs"]
-        rows = [{**row, "knobs": _together(row, knobs)} for row in rows]
+    together = [{**row, "knobs": _together(row, knobs)} for row in rows]
+    others = [name for name in used if name not in knobs]
+    return _Fitting(_columns(title, used, rows, arrows), _columns(title, [*others, "knobs"], together, arrows))
+
+
+def _columns(title: str, used: list[str], rows: list[dict[str, Any]], arrows: dict[str, str]) -> Table:
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
     leaves = [_leaf(name) for name in used]
     for name, leaf in zip(used, leaves, strict=True):
         number = any(isinstance(row[name], int | float | tuple) for row in rows)
         heading = leaf if leaves.count(leaf) == 1 else name.replace(".", ". ")
-        table.add_column(heading + arrows.get(name, ""), justify="right" if number else "left", overflow="fold")
+        justify: JustifyMethod = "right" if number else "left"
+        table.add_column(heading + arrows.get(name, ""), justify=justify, overflow="fold", no_wrap=number)
     for row in rows:
         table.add_row(*(short(row[name]) for name in used))
     return table

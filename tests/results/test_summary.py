@@ -9,11 +9,12 @@ from PIL import Image
 from rich.console import Console
 from support import Stage, sweep_config
 
-from gaptune.ledger import State
+from gaptune.ledger import State, load
 from gaptune.results import summarize
 from gaptune.results.export import frame, write_parquet
 from gaptune.results.plot import plot_front
 from gaptune.results.table import front_table, short
+from gaptune.shipped import recorded
 
 
 def finish(stage, recall, gap):
@@ -35,8 +36,8 @@ def stage(tmp_path):
     return stage
 
 
-def text_of(renderable):
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+def text_of(renderable, width=160):
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     console.print(renderable)
     return console.export_text()
 
@@ -121,3 +122,13 @@ def test_every_report_is_a_row(stage, tmp_path):
     back = pd.read_parquet(tmp_path / "results.parquet")
     assert list(back.columns) == list(table.columns)
     assert np.array_equal(back["retrieval/mean_r1"].to_numpy(), table["retrieval/mean_r1"].to_numpy(), equal_nan=True)
+
+
+def test_in_a_narrow_terminal_the_knobs_share_a_column_and_no_heading_is_broken():
+    record = load(recorded())
+    table = front_table(record, summarize(record))
+    narrow, wide = text_of(table, width=80), text_of(table, width=120)
+    assert {"mean_r1", "wang_isola", "gap", "tau", "knobs"} <= set(narrow.split())
+    assert "schedule cosine," in narrow
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert {"schedule", "tau_start", "tau_end", "share"} <= set(wide.split())
