@@ -24,17 +24,12 @@ URL = "http://127.0.0.1:5000"
 
 @pytest.fixture
 def folder(tmp_path):
-    """The recorded sweep, with MLflow's run ids, and a sample of embeddings for one member of its front."""
+    """The recorded sweep, with MLflow's run ids."""
     folder = tmp_path / "recorded"
     shutil.copytree(recorded(), folder)
     record = load(folder)
     runs = {"experiment": "7", "sweep": "s", "trials": {number: f"run{number}" for number in record.trials}}
     (folder / RUNS_FILE).write_text(json.dumps(runs))
-    member = summarize(record).front[0].trial.number
-    (folder / "trials" / f"{member:04d}").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    images, texts = rng.normal(3, 1, (40, 16)), rng.normal(-3, 1, (40, 16))
-    np.savez(folder / "trials" / f"{member:04d}" / "sample.npz", images=images, texts=texts)
     return folder
 
 
@@ -54,9 +49,9 @@ def test_rows_scores_and_front_are_the_ledgers(folder):
 def test_it_says_in_words_who_is_best_and_where_the_knee_is(folder):
     record = load(folder)
     sentences = headline(record, summarize(record), correlations(record))
-    assert "3 of 16 sets of knobs are on the front; it dominates 35.2 %" in sentences[0]
+    assert "3 of 16 sets of knobs are on the front; it dominates 35.5 %" in sentences[0]
     assert any(sentence.startswith("Best in retrieval/mean_r1: trial 12 (TS cosine)") for sentence in sentences)
-    assert any("no knee" in sentence for sentence in sentences)
+    assert any(sentence.startswith("The knee") and "trial 13 (FLT)" in sentence for sentence in sentences)
     assert any(sentence.startswith("Whether retrieval/mean_r1 goes with geometry/gap") for sentence in sentences)
 
 
@@ -76,10 +71,21 @@ def test_a_knee_and_a_correlation_that_shows_are_told(tmp_path):
 
 
 def test_images_and_texts_that_lie_apart_lie_apart_on_the_first_component(folder):
-    (found,) = told_of(folder)["pca"].values()
+    member = told_of(folder)["front"][0]
+    rng = np.random.default_rng(0)
+    images, texts = rng.normal(3, 1, (40, 16)), rng.normal(-3, 1, (40, 16))
+    np.savez(folder / "trials" / f"{member:04d}" / "sample.npz", images=images, texts=texts)
+    found = told_of(folder)["pca"][str(member)]
     images, texts = np.array(found["images"]), np.array(found["texts"])
     assert max(images[:, 0].min(), texts[:, 0].min()) > min(images[:, 0].max(), texts[:, 0].max())
     assert 1 >= found["explained"][0] >= found["explained"][1] >= 0
+
+
+def test_features_are_shown_of_each_member_of_the_front_that_has_left_a_sample(folder):
+    front = told_of(folder)["front"]
+    assert list(told_of(folder)["pca"]) == [str(member) for member in front]
+    (folder / "trials" / f"{front[1]:04d}" / "sample.npz").unlink()
+    assert list(told_of(folder)["pca"]) == [str(member) for member in front if member != front[1]]
 
 
 def test_money_is_price_times_core_hours_and_left_out_without_a_price(folder):
