@@ -14,6 +14,7 @@ text file of JSON lines, each closed by a checksum, so that a line torn by a cra
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import os
 import zlib
@@ -49,7 +50,7 @@ class State(StrEnum):
     @property
     def ended(self) -> bool:
         """Whether nothing more will come of the trial."""
-        return self in (State.COMPLETE, State.PRUNED, State.FAIL)
+        return self is not State.WAITING and self is not State.RUNNING
 
     @staticmethod
     def together(states: Iterable[State]) -> State:
@@ -377,8 +378,14 @@ def load(folder: Path) -> SweepRecord:
     Raises:
         UserError: There is no ledger there, or it does not start with what the sweep is.
     """
-    events, _ = read_events(folder)
-    record = replay(events)
+    collecting = gc.isenabled()
+    gc.disable()  # reading leaves no cyclic garbage, but a million values that the search for it would look through
+    try:
+        events, _ = read_events(folder)
+        record = replay(events)
+    finally:
+        if collecting:
+            gc.enable()
     if not record.header:
         raise UserError(f"the first line, which says what the sweep is, is damaged or missing: {folder / FILE_NAME}")
     if record.header["schema"] != SCHEMA:

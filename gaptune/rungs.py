@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from gaptune.config import EarlyStopping
+if TYPE_CHECKING:
+    from gaptune.config import EarlyStopping
 
 
 def rung_shares(config: EarlyStopping) -> list[float]:

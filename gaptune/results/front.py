@@ -35,7 +35,8 @@ class Candidate:
 
     def mean(self, metric: str) -> float:
         """Mean of any metric over the seeds; NaN when it was not measured."""
-        return float(np.mean([trial.last.get(metric, math.nan) for trial in self.trials]))
+        means, _ = _over_seeds([[trial.last.get(metric, math.nan)] for trial in self.trials])
+        return means[0]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gaptune.config import EarlyStopping
 from gaptune.ledger import SweepRecord
 from gaptune.pareto import layers, oriented
 from gaptune.results.front import Candidate, candidates
@@ -56,6 +55,8 @@ def rank_rungs(record: SweepRecord) -> list[RungRanking]:
     Returns:
         An entry for each rung and cohort that somebody passed, in the order of the rungs.
     """
+    from gaptune.config import EarlyStopping  # pydantic's models take long to import
+
     config = EarlyStopping.model_validate(record.header["sweep"]["early_stopping"])
     complete = candidates(record)
     found = []

@@ -8,9 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from pydantic import ValidationError
-
-from gaptune.config import Constraint
 from gaptune.errors import UserError, did_you_mean
 from gaptune.ledger import SweepRecord
 from gaptune.scores import SCORES, Score, find_score
@@ -57,6 +54,8 @@ def _objective(record: SweepRecord, text: str) -> dict[str, Any]:
 
 
 def _constraint(record: SweepRecord, text: str) -> dict[str, Any]:
+    from gaptune.config import Constraint  # pydantic's models take long to import
+
     found = _CONSTRAINT.fullmatch(text)
     try:
         if found is None:
@@ -65,7 +64,7 @@ def _constraint(record: SweepRecord, text: str) -> dict[str, Any]:
         score_of(record, metric)
         sides = {"max": bound} if sign == "<=" else {"min": bound}
         return Constraint(metric=metric, **sides).model_dump()
-    except (ValueError, ValidationError):
+    except ValueError:  # or pydantic's, which is one
         raise UserError(f"{text!r}: expected METRIC<=VALUE or METRIC>=VALUE, such as geometry/gap<=0.3") from None
 
 
