@@ -1,4 +1,4 @@
-"""What a trial and a sweep are made of, as typed schemas with their defaults and bounds.
+"""What a trial is made of, as typed schemas with their defaults and bounds.
 
 A *knob* is a leaf of ``TrialConfig`` outside ``NOT_KNOBS`` (``model``, ``data`` …), addressed by its dotted path
 (``temperature.tau_end``). Which source wins, from weakest to strongest: the defaults here, the sweep's YAML,
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -24,35 +23,20 @@ from pydantic import (
 )
 
 from gaptune.errors import UserError, did_you_mean
-from gaptune.scores import MEASURES, SCORES, SYSTEM, Score, Task, find_score, measures_of
-from gaptune.yamlfile import Document, explain, read_yaml, validate
+from gaptune.scores import SCORES, SYSTEM, Task, measures_of
+from gaptune.yamlfile import explain
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
-def _known_metric(name: str) -> str:
-    if find_score(name) is None:
-        group, _, measure = name.partition("/")
-        of_evaluations = [f"{group}/{each}" for each in MEASURES] if measure else []
-        raise ValueError(f"no metric is called {name!r}{did_you_mean(name, [*SCORES, *of_evaluations])}")
-    return name
+class Schema(BaseModel):
+    """A part of a configuration: nothing that it does not know, no change afterwards, finite numbers only."""
 
-
-def _score(name: str) -> Score:
-    score = find_score(name)
-    assert score is not None  # names are checked when they are read
-    return score
-
-
-MetricName = Annotated[str, AfterValidator(_known_metric)]
-
-
-class _Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Model(_Schema):
+class Model(Schema):
     """Which CLIP is trained.
 
     Attributes:
@@ -73,7 +57,7 @@ class Model(_Schema):
     freeze: Literal["image", "text"] | None = None
 
 
-class Data(_Schema):
+class Data(Schema):
     """Which pairs it is trained and evaluated on.
 
     Attributes:
@@ -94,7 +78,7 @@ class Data(_Schema):
         return given
 
 
-class Temperature(_Schema):
+class Temperature(Schema):
     """The temperature τ = 1/β, learnt by gradient descent or moved by a schedule.
 
     Attributes:
@@ -137,7 +121,7 @@ class Temperature(_Schema):
         return self
 
 
-class Swap(_Schema):
+class Swap(Schema):
     """Exchange of feature entries between the modalities during training.
 
     Attributes:
@@ -161,7 +145,7 @@ class Swap(_Schema):
         return self
 
 
-class Optimizer(_Schema):
+class Optimizer(Schema):
     """AdamW with linear warm-up and cosine decay.
 
     Attributes:
@@ -183,7 +167,7 @@ class Optimizer(_Schema):
     clip_norm: Positive | None = None
 
 
-class Training(_Schema):
+class Training(Schema):
     """How long and in what precision.
 
     Attributes:
@@ -197,7 +181,7 @@ class Training(_Schema):
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
-class Augment(_Schema):
+class Augment(Schema):
     """Random resized crop and flip of the training images, on the trial's device.
 
     Attributes:
@@ -209,7 +193,7 @@ class Augment(_Schema):
     flip: bool = False
 
 
-class Evaluation(_Schema):
+class Evaluation(Schema):
     """Further data on which a training is evaluated.
 
     Attributes:
@@ -228,7 +212,7 @@ class Evaluation(_Schema):
     @field_validator("tasks", mode="before")
     @classmethod
     def _frozen(cls, entries: Any) -> Any:
-        return _tuple(entries)
+        return as_tuple(entries)
 
     @field_validator("name")
     @classmethod
@@ -243,8 +227,9 @@ class Evaluation(_Schema):
         return tuple(f"{self.name}/{measure}" for measure in measures_of(self.tasks))
 
 
-def _tuple(entries: Any) -> Any:
-    return tuple(entries) if isinstance(entries, list) else entries  # YAML has no tuples
+def as_tuple(entries: Any) -> Any:
+    """A list as a tuple, and all else as it is: YAML has no tuples."""
+    return tuple(entries) if isinstance(entries, list) else entries
 
 
 def _distinct_names(evaluations: tuple[Evaluation, ...]) -> tuple[Evaluation, ...]:
@@ -254,10 +239,10 @@ def _distinct_names(evaluations: tuple[Evaluation, ...]) -> tuple[Evaluation, ..
     return evaluations
 
 
-Evaluations = Annotated[tuple[Evaluation, ...], BeforeValidator(_tuple), AfterValidator(_distinct_names)]
+Evaluations = Annotated[tuple[Evaluation, ...], BeforeValidator(as_tuple), AfterValidator(_distinct_names)]
 
 
-class TrialConfig(_Schema):
+class TrialConfig(Schema):
     """One training, completely described.
 
     Attributes:
@@ -283,188 +268,6 @@ class TrialConfig(_Schema):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     evaluate: Evaluations = ()
-
-
-class Objective(_Schema):
-    """A metric that is searched for.
-
-    Attributes:
-        metric: Its name in ``gaptune.scores``.
-        direction: ``max`` or ``min``; the metric's own by default.
-        reference: Worst value that still counts, one coordinate of the hypervolume's fixed reference point.
-        ideal: Value of a perfect trial, by which the hypervolume is scaled to [0, 1].
-    """
-
-    metric: MetricName
-    direction: Literal["max", "min"] | None = None
-    reference: float
-    ideal: float
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Objective:
-        if _score(self.metric).direction == "none" and self.direction is None:
-            raise ValueError(f"{self.metric} has no better side of its own; say direction: max or min")
-        if self.reference == self.ideal or self.maximize != (self.ideal > self.reference):
-            side = "above" if self.maximize else "below"
-            raise ValueError(f"ideal {self.ideal:g} must be {side} reference {self.reference:g}")
-        return self
-
-    @property
-    def maximize(self) -> bool:
-        """Whether larger is better."""
-        return (self.direction or _score(self.metric).direction) == "max"
-
-
-class Constraint(_Schema):
-    """A bound that a trial's final score must keep to be on the front.
-
-    Attributes:
-        metric: Its name in ``gaptune.scores``.
-        min: Smallest allowed value; None for no such bound.
-        max: Largest allowed value; None for no such bound.
-    """
-
-    metric: MetricName
-    min: float | None = None
-    max: float | None = None
-
-    @model_validator(mode="after")
-    def _bounded(self) -> Constraint:
-        if self.min is None and self.max is None:
-            raise ValueError(f"the constraint on {self.metric} needs min or max")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
-        return self
-
-    def violation(self, value: float) -> float:
-        """By how much a value breaks it; 0 or less when it is kept."""
-        over = [] if self.max is None else [value - self.max]
-        under = [] if self.min is None else [self.min - value]
-        return max(over + under)
-
-
-class Search(_Schema):
-    """How trials are chosen.
-
-    Attributes:
-        sampler: Optuna's multi-objective ``tpe``, ``nsga2``, ``gp``, ``random``; or ``grid``.
-        trials: How many trials; a grid has its own number.
-        seed: Seed of the sampler.
-        startup_trials: Random trials before the sampler's model is used.
-        seeds: Each suggestion is trained on this many seeds side by side; the sampler learns their mean.
-    """
-
-    sampler: Literal["tpe", "nsga2", "gp", "random", "grid"] = "tpe"
-    trials: Annotated[int, Field(ge=1)] = 16
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    startup_trials: Annotated[int, Field(ge=0)] = 8
-    seeds: Annotated[int, Field(ge=1, le=100)] = 1
-
-
-class EarlyStopping(_Schema):
-    """Which trials are stopped before their full budget.
-
-    Attributes:
-        rule: ``none``, ``halving`` (asynchronous successive halving for several objectives) or ``random`` (the same
-            rungs and shares, ranks drawn at random: for comparison).
-        eta: The best ⌊n/eta⌋ of the n trials at a rung go on, at least one.
-        first: Share of training at the first rung; the next are at first·eta, first·eta², …
-        brackets: Trials take turns in this many brackets; bracket b leaves out the first b rungs.
-        priority: Order within a non-dominated layer.
-        schedule_aware: Whether trials whose τ is still to move far are compared among themselves.
-        moving: How far is far: the factor between the schedule's ends.
-        seed: Of the rule ``random``.
-    """
-
-    rule: Literal["none", "halving", "random"] = "none"
-    eta: Annotated[float, Field(gt=1.0)] = 3.0
-    first: Annotated[float, Field(gt=0.0, lt=1.0)] = 1 / 9
-    brackets: Annotated[int, Field(ge=1)] = 1
-    priority: Literal["epsilon_net", "crowding", "hypervolume"] = "epsilon_net"
-    schedule_aware: bool = True
-    moving: Annotated[float, Field(ge=1.0)] = 1.5
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-
-
-class Resources(_Schema):
-    """What each trial gets.
-
-    Attributes:
-        cpu: CPU cores (and threads) of a trial.
-        gpu: GPUs of a trial; a fraction shares a card.
-        concurrency: Trials side by side at most; None for as many as fit.
-        system_metrics: Whether each report says what the trial's process uses: CPU, memory, GPU.
-    """
-
-    cpu: Annotated[int, Field(ge=1)] = 1
-    gpu: Annotated[float, Field(ge=0.0)] = 0.0
-    concurrency: Annotated[int, Field(ge=1)] | None = None
-    system_metrics: bool = False
-
-
-class SweepConfig(_Schema):
-    """How trials are run, and what is wanted of them; the knobs' groups give each trial's starting values.
-
-    ``storage`` is a URL below which each sweep's ledger and checkpoints are copied, for other machines to go on from.
-    """
-
-    model: Model = Model()
-    data: Data = Data()
-    temperature: Temperature = Temperature()
-    swap: Swap = Swap()
-    optimizer: Optimizer = Optimizer()
-    training: Training = Training()
-    augment: Augment = Augment()
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    evaluate: Evaluations = ()
-    objectives: Annotated[tuple[Objective, ...], Field(min_length=2, max_length=4)]
-    constraints: tuple[Constraint, ...] = ()
-    search: Search = Search()
-    early_stopping: EarlyStopping = EarlyStopping()
-    resources: Resources = Resources()
-    storage: str | None = None
-
-    @field_validator("objectives", "constraints", mode="before")
-    @classmethod
-    def _frozen(cls, entries: Any) -> Any:
-        return _tuple(entries)
-
-    @field_validator("objectives")
-    @classmethod
-    def _distinct(cls, objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
-        names = [objective.metric for objective in objectives]
-        if len(set(names)) < len(names):
-            raise ValueError("a metric stands twice")
-        return objectives
-
-    @model_validator(mode="after")
-    def _measured(self) -> SweepConfig:
-        """Metrics of evaluations are asked for only where they are there, and in time."""
-        when = {metric: evaluation.when for evaluation in self.evaluate for metric in evaluation.metrics}
-        asked = [objective.metric for objective in self.objectives] + [bound.metric for bound in self.constraints]
-        for metric in asked:
-            if metric in SCORES:
-                continue
-            if metric not in when:
-                raise ValueError(f"{metric} is not measured: no entry of evaluate gives it{did_you_mean(metric, when)}")
-            if when[metric] == "front":
-                raise ValueError(f"{metric} is known for trials of the front only; say when: end, or epoch")
-            if when[metric] == "end" and self.early_stopping.rule != "none":
-                raise ValueError(f"{metric} is known at the end only, too late for early stopping; say when: epoch")
-        return self
-
-    def trial(self, knobs: Mapping[str, Any]) -> TrialConfig:
-        """The full configuration of a trial with some knobs set.
-
-        Args:
-            knobs: Values by dotted path, ``method`` not among them.
-
-        Raises:
-            UserError: A knob is unknown or its value impossible.
-        """
-        base = {name: getattr(self, name) for name in TrialConfig.model_fields}
-        return with_knobs(TrialConfig.model_construct(**base), knobs)
 
 
 NOT_KNOBS = ("model", "data", "device", "evaluate")
@@ -519,13 +322,3 @@ def flatten(config: BaseModel) -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
-
-
-def load_sweep_config(path: Path | str) -> SweepConfig:
-    """Reads a sweep's YAML file.
-
-    Raises:
-        UserError: The file is missing or something in it is wrong; with file and line.
-    """
-    document: Document = read_yaml(path)
-    return validate(document, SweepConfig)

@@ -1,0 +1,236 @@
+"""What a sweep is made of beside its trials: objectives, constraints, search, early stopping, resources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from gaptune.config.trial import (
+    Augment,
+    Data,
+    Evaluations,
+    Model,
+    Optimizer,
+    Schema,
+    Swap,
+    Temperature,
+    Training,
+    TrialConfig,
+    as_tuple,
+    with_knobs,
+)
+from gaptune.errors import did_you_mean
+from gaptune.scores import MEASURES, SCORES, Score, find_score
+from gaptune.yamlfile import Document, read_yaml, validate
+
+
+def _known_metric(name: str) -> str:
+    if find_score(name) is None:
+        group, _, measure = name.partition("/")
+        of_evaluations = [f"{group}/{each}" for each in MEASURES] if measure else []
+        raise ValueError(f"no metric is called {name!r}{did_you_mean(name, [*SCORES, *of_evaluations])}")
+    return name
+
+
+def _score(name: str) -> Score:
+    score = find_score(name)
+    assert score is not None  # names are checked when they are read
+    return score
+
+
+MetricName = Annotated[str, AfterValidator(_known_metric)]
+
+
+class Objective(Schema):
+    """A metric that is searched for.
+
+    Attributes:
+        metric: Its name in ``gaptune.scores``.
+        direction: ``max`` or ``min``; the metric's own by default.
+        reference: Worst value that still counts, one coordinate of the hypervolume's fixed reference point.
+        ideal: Value of a perfect trial, by which the hypervolume is scaled to [0, 1].
+    """
+
+    metric: MetricName
+    direction: Literal["max", "min"] | None = None
+    reference: float
+    ideal: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Objective:
+        if _score(self.metric).direction == "none" and self.direction is None:
+            raise ValueError(f"{self.metric} has no better side of its own; say direction: max or min")
+        if self.reference == self.ideal or self.maximize != (self.ideal > self.reference):
+            side = "above" if self.maximize else "below"
+            raise ValueError(f"ideal {self.ideal:g} must be {side} reference {self.reference:g}")
+        return self
+
+    @property
+    def maximize(self) -> bool:
+        """Whether larger is better."""
+        return (self.direction or _score(self.metric).direction) == "max"
+
+
+class Constraint(Schema):
+    """A bound that a trial's final score must keep to be on the front.
+
+    Attributes:
+        metric: Its name in ``gaptune.scores``.
+        min: Smallest allowed value; None for no such bound.
+        max: Largest allowed value; None for no such bound.
+    """
+
+    metric: MetricName
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Constraint:
+        if self.min is None and self.max is None:
+            raise ValueError(f"the constraint on {self.metric} needs min or max")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        return self
+
+    def violation(self, value: float) -> float:
+        """By how much a value breaks it; 0 or less when it is kept."""
+        over = [] if self.max is None else [value - self.max]
+        under = [] if self.min is None else [self.min - value]
+        return max(over + under)
+
+
+class Search(Schema):
+    """How trials are chosen.
+
+    Attributes:
+        sampler: Optuna's multi-objective ``tpe``, ``nsga2``, ``gp``, ``random``; or ``grid``.
+        trials: How many trials; a grid has its own number.
+        seed: Seed of the sampler.
+        startup_trials: Random trials before the sampler's model is used.
+        seeds: Each suggestion is trained on this many seeds side by side; the sampler learns their mean.
+    """
+
+    sampler: Literal["tpe", "nsga2", "gp", "random", "grid"] = "tpe"
+    trials: Annotated[int, Field(ge=1)] = 16
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    startup_trials: Annotated[int, Field(ge=0)] = 8
+    seeds: Annotated[int, Field(ge=1, le=100)] = 1
+
+
+class EarlyStopping(Schema):
+    """Which trials are stopped before their full budget.
+
+    Attributes:
+        rule: ``none``, ``halving`` (asynchronous successive halving for several objectives) or ``random`` (the same
+            rungs and shares, ranks drawn at random: for comparison).
+        eta: The best ⌊n/eta⌋ of the n trials at a rung go on, at least one.
+        first: Share of training at the first rung; the next are at first·eta, first·eta², …
+        brackets: Trials take turns in this many brackets; bracket b leaves out the first b rungs.
+        priority: Order within a non-dominated layer.
+        schedule_aware: Whether trials whose τ is still to move far are compared among themselves.
+        moving: How far is far: the factor between the schedule's ends.
+        seed: Of the rule ``random``.
+    """
+
+    rule: Literal["none", "halving", "random"] = "none"
+    eta: Annotated[float, Field(gt=1.0)] = 3.0
+    first: Annotated[float, Field(gt=0.0, lt=1.0)] = 1 / 9
+    brackets: Annotated[int, Field(ge=1)] = 1
+    priority: Literal["epsilon_net", "crowding", "hypervolume"] = "epsilon_net"
+    schedule_aware: bool = True
+    moving: Annotated[float, Field(ge=1.0)] = 1.5
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class Resources(Schema):
+    """What each trial gets.
+
+    Attributes:
+        cpu: CPU cores (and threads) of a trial.
+        gpu: GPUs of a trial; a fraction shares a card.
+        concurrency: Trials side by side at most; None for as many as fit.
+        system_metrics: Whether each report says what the trial's process uses: CPU, memory, GPU.
+    """
+
+    cpu: Annotated[int, Field(ge=1)] = 1
+    gpu: Annotated[float, Field(ge=0.0)] = 0.0
+    concurrency: Annotated[int, Field(ge=1)] | None = None
+    system_metrics: bool = False
+
+
+class SweepConfig(Schema):
+    """How trials are run, and what is wanted of them; the knobs' groups give each trial's starting values.
+
+    ``storage`` is a URL below which each sweep's ledger and checkpoints are copied, for other machines to go on from.
+    """
+
+    model: Model = Model()
+    data: Data = Data()
+    temperature: Temperature = Temperature()
+    swap: Swap = Swap()
+    optimizer: Optimizer = Optimizer()
+    training: Training = Training()
+    augment: Augment = Augment()
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    evaluate: Evaluations = ()
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=2, max_length=4)]
+    constraints: tuple[Constraint, ...] = ()
+    search: Search = Search()
+    early_stopping: EarlyStopping = EarlyStopping()
+    resources: Resources = Resources()
+    storage: str | None = None
+
+    @field_validator("objectives", "constraints", mode="before")
+    @classmethod
+    def _frozen(cls, entries: Any) -> Any:
+        return as_tuple(entries)
+
+    @field_validator("objectives")
+    @classmethod
+    def _distinct(cls, objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+        names = [objective.metric for objective in objectives]
+        if len(set(names)) < len(names):
+            raise ValueError("a metric stands twice")
+        return objectives
+
+    @model_validator(mode="after")
+    def _measured(self) -> SweepConfig:
+        """Metrics of evaluations are asked for only where they are there, and in time."""
+        when = {metric: evaluation.when for evaluation in self.evaluate for metric in evaluation.metrics}
+        asked = [objective.metric for objective in self.objectives] + [bound.metric for bound in self.constraints]
+        for metric in asked:
+            if metric in SCORES:
+                continue
+            if metric not in when:
+                raise ValueError(f"{metric} is not measured: no entry of evaluate gives it{did_you_mean(metric, when)}")
+            if when[metric] == "front":
+                raise ValueError(f"{metric} is known for trials of the front only; say when: end, or epoch")
+            if when[metric] == "end" and self.early_stopping.rule != "none":
+                raise ValueError(f"{metric} is known at the end only, too late for early stopping; say when: epoch")
+        return self
+
+    def trial(self, knobs: Mapping[str, Any]) -> TrialConfig:
+        """The full configuration of a trial with some knobs set.
+
+        Args:
+            knobs: Values by dotted path, ``method`` not among them.
+
+        Raises:
+            UserError: A knob is unknown or its value impossible.
+        """
+        base = {name: getattr(self, name) for name in TrialConfig.model_fields}
+        return with_knobs(TrialConfig.model_construct(**base), knobs)
+
+
+def load_sweep_config(path: Path | str) -> SweepConfig:
+    """Reads a sweep's YAML file.
+
+    Raises:
+        UserError: The file is missing or something in it is wrong; with file and line.
+    """
+    document: Document = read_yaml(path)
+    return validate(document, SweepConfig)
