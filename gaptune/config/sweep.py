@@ -8,20 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from gaptune.config.trial import (
-    Augment,
-    Data,
-    Evaluations,
-    Model,
-    Optimizer,
-    Schema,
-    Swap,
-    Temperature,
-    Training,
-    TrialConfig,
-    as_tuple,
-    with_knobs,
-)
+from gaptune.config.trial import Schema, TrialConfig, as_tuple, with_knobs
 from gaptune.errors import did_you_mean
 from gaptune.scores import MEASURES, SCORES, Score, find_score
 from gaptune.yamlfile import Document, read_yaml, validate
@@ -161,22 +148,12 @@ class Resources(Schema):
     system_metrics: bool = False
 
 
-class SweepConfig(Schema):
-    """How trials are run, and what is wanted of them; the knobs' groups give each trial's starting values.
+class SweepConfig(TrialConfig):
+    """How trials are run, and what is wanted of them; a trial's own fields are each trial's starting values.
 
     ``storage`` is a URL below which each sweep's ledger and checkpoints are copied, for other machines to go on from.
     """
 
-    model: Model = Model()
-    data: Data = Data()
-    temperature: Temperature = Temperature()
-    swap: Swap = Swap()
-    optimizer: Optimizer = Optimizer()
-    training: Training = Training()
-    augment: Augment = Augment()
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    evaluate: Evaluations = ()
     objectives: Annotated[tuple[Objective, ...], Field(min_length=2, max_length=4)]
     constraints: tuple[Constraint, ...] = ()
     search: Search = Search()
