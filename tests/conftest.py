@@ -11,6 +11,19 @@ from support import SMALL
 
 settings.register_profile("gaptune", deadline=None)  # what is slow on a busy machine is not wrong
 settings.load_profile("gaptune")
+# Ray's workers step back for others by default, and then stand still while the tests that compute run beside theirs.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
+
+def pytest_xdist_auto_num_workers():
+    """One more than there are cores: tests of whole sweeps mostly wait, for Ray, for servers, for kills."""
+    return min(os.cpu_count() + 1, 6)
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first: what takes minutes must not begin when the others have ended."""
+    slow = {item.path for item in items if any(map(item.get_closest_marker, ("slow", "soak")))}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -126,6 +126,18 @@ def write_yaml(folder, store, *, epochs=2, trials=4, more=""):
     return space, sweep
 
 
+def wait_until_up(address, process):
+    """Until an MLflow server answers; a busy machine gets the time that it takes."""
+    deadline = time.monotonic() + 300
+    while True:
+        with suppress(OSError):
+            urllib.request.urlopen(f"{address}/health", timeout=2).read()
+            return
+        assert process.poll() is None, "the server has ended"
+        assert time.monotonic() < deadline, "the server did not come up"
+        time.sleep(0.2)
+
+
 @contextmanager
 def pages_of(results, env):
     """``gaptune ui`` on a results folder, up; gives its address."""
@@ -135,15 +147,8 @@ def pages_of(results, env):
     command = [sys.executable, "-m", "gaptune.cli", "ui", "--results", str(results), "--port", str(port)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, env=env, start_new_session=True, **quiet)
-    deadline = time.monotonic() + 120
     try:
-        while True:
-            with suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
-                break
-            assert process.poll() is None, "gaptune ui has ended"
-            assert time.monotonic() < deadline, "gaptune ui did not come up"
-            time.sleep(0.25)
+        wait_until_up(f"http://127.0.0.1:{port}", process)
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, signal.SIGKILL)

@@ -6,12 +6,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from contextlib import contextmanager
 
 import pytest
 from mlflow import MlflowClient
-from support import Stage
+from support import Stage, wait_until_up
 
 from gaptune.ledger import read_events
 from gaptune.methods import expand_method
@@ -153,14 +152,7 @@ def mlflow_server(folder, port):
         start_new_session=True,
     )
     try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
-                break
-            except OSError:
-                time.sleep(0.25)
-        else:
-            raise RuntimeError("the MLflow server did not come up")
+        wait_until_up(f"http://127.0.0.1:{port}", process)
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, signal.SIGKILL)
@@ -174,19 +166,19 @@ def test_a_server_that_is_down_at_the_start_and_again_later_is_caught_up_and_sai
     tracker = Tracker(mirror, stage.record, read_events(tmp_path / "s")[0], said.append)
     stage.conductor._listeners = (tracker,)
     play(stage)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not said and time.monotonic() < deadline:
         time.sleep(0.1)
     assert len(said) == 1
     assert "trials go on" in said[0]
     with mlflow_server(tmp_path, port):
-        while len(said) < 2 and time.monotonic() < deadline + 60:
+        while len(said) < 2 and time.monotonic() < deadline + 120:
             time.sleep(0.1)
         assert "has everything" in said[1]
     stage.conductor.reported(3, 2, 20, scores(3, 2))  # down again
     finish(stage)
     with mlflow_server(tmp_path, port) as address:
-        assert tracker.close(patience=60)
+        assert tracker.close(patience=120)
         assert_equal_to_ledger(address, stage.record)
 
 

