@@ -15,6 +15,7 @@ settings.load_profile("gaptune")
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers():
     """One more than there are cores: tests of whole sweeps mostly wait, for Ray, for servers, for kills."""
     return min(os.cpu_count() + 1, 6)

@@ -1,4 +1,7 @@
-"""The embedded data shows the paper's effects of a fixed temperature (two paired seeds, the default budget)."""
+"""The embedded data shows the paper's effects of a fixed temperature at the default budget.
+
+On two paired seeds with GAPTUNE_SOAK=full, else on the first: a training takes most of a minute.
+"""
 
 import os
 import subprocess
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+SEEDS = (0, 1) if os.environ.get("GAPTUNE_SOAK") == "full" else (0,)
 TRAIN = """
 import json, sys
 import torch
@@ -26,7 +30,8 @@ print(json.dumps(last.metrics))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
 def test_the_gap_falls_with_a_fixed_tau_and_retrieval_is_an_inverted_u():
     import json
 
@@ -42,14 +47,14 @@ def test_the_gap_falls_with_a_fixed_tau_and_retrieval_is_an_inverted_u():
         )
         return json.loads(done.stdout.splitlines()[-1])
 
-    tasks = [(tau, seed) for tau in (0.01, 0.04, 0.07, 0.1, 0.2, 0.4) for seed in (0, 1)]
+    tasks = [(tau, seed) for tau in (0.01, 0.04, 0.07, 0.1, 0.2, 0.4) for seed in SEEDS]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = dict(zip(tasks, pool.map(scores, tasks), strict=True))
 
     def mean(tau, name):
-        return sum(results[tau, seed][name] for seed in (0, 1)) / 2
+        return sum(results[tau, seed][name] for seed in SEEDS) / len(SEEDS)
 
-    for seed in (0, 1):
+    for seed in SEEDS:
         gaps = [results[tau, seed]["geometry/gap"] for tau in (0.01, 0.04, 0.1, 0.2)]
         assert gaps == sorted(gaps, reverse=True), gaps
         assert len(set(gaps)) == 4
