@@ -197,7 +197,7 @@ const every = Math.ceil(complete.length / MANY);
 const drawn = complete.filter((row, index) => index % every === 0 || onFront.has(rows.trial[row]));
 const pick = (values) => drawn.map((row) => values[row]);
 if (complete.length > 1) {
-  const varied = Object.entries(data.knobs).filter(([, values]) => new Set(pick(values)).size > 1);
+  const varied = Object.entries(data.knobs).filter(([, values]) => new Set(complete.map((row) => values[row])).size > 1);
   if (every > 1) byId("drawn").textContent = `Drawn: the front and one of every ${every} complete trials.`;
   const first = data.objectives[0].metric;
   byId("parallel").style.minWidth = `${75 * (varied.length + data.objectives.length + 3)}px`;

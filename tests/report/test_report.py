@@ -1,6 +1,7 @@
 """The report: what it tells, and how it behaves in a real browser."""
 
 import json
+import math
 import re
 import runpy
 import shutil
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from support import Stage
 
-from gaptune.ledger import FILE_NAME, load
+from gaptune.ledger import FILE_NAME, State, load
 from gaptune.pages import RUNS_FILE
 from gaptune.report import headline, write_report
 from gaptune.report.content import content
@@ -257,6 +258,11 @@ def test_ten_thousand_trials_are_written_in_15_seconds_and_hovering_blocks_for_l
     page.wait_for_function("window.long.some((duration) => duration >= 150)")  # what blocks is seen
     print(f"10,000 trials: written in {written:.1f} s, {(tmp_path / 'r.html').stat().st_size / 1e6:.1f} MB; ", end="")
     print(f"open after {ready:.1f} s, all drawn after {drawn:.1f} s; hovering blocked it for {longest:.0f} ms at most")
+    note = page.locator("#drawn").text_content()
+    lines = page.evaluate("document.getElementById('parallel').data[0].line.color.length")
     page.close()
+    complete = sum(trial.state is State.COMPLETE for trial in record.trials.values())
+    assert note == f"Drawn: the front and one of every {math.ceil(complete / 2000)} complete trials."
+    assert lines <= 2000 + len(summarize(record).front)
     assert written < 30  # 15 on a machine that does nothing else, and is not slow
     assert longest < 400  # 200, likewise
