@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -124,6 +125,14 @@ def write_yaml(folder, store, *, epochs=2, trials=4, more=""):
     text = SWEEP_YAML.replace("STORE", str(store)).replace("EPOCHS", str(epochs)).replace("TRIALS", str(trials))
     sweep.write_text(text + more)
     return space, sweep
+
+
+def cpu_seconds(run):
+    """What the processes that ``run`` starts and waits for cost: what a clock shows hangs on what else is running."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 def wait_until_up(address, process):

@@ -6,12 +6,11 @@ import os
 import runpy
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from support import Stage
+from support import Stage, cpu_seconds
 
 from gaptune.cli.results import _spark
 from gaptune.shipped import recorded
@@ -97,9 +96,9 @@ def test_the_front_of_ten_thousand_trials_is_there_in_two_seconds(tmp_path):
     reading = runpy.run_path(str(Path(__file__).resolve().parents[1] / "benchmarks" / "reading.py"))
     (tmp_path / "many").mkdir()
     (tmp_path / "many" / "ledger.jsonl").write_bytes(reading["ledger_of"](10_000))
-    started = time.perf_counter()
-    assert len(json.loads(run(tmp_path, "front", "many", "--json"))["front"]) > 3
-    assert time.perf_counter() - started < 4  # 2 on a machine that does nothing else
+    found = []
+    assert cpu_seconds(lambda: found.append(run(tmp_path, "front", "many", "--json"))) < 5  # 2 on an idle machine
+    assert len(json.loads(found[0])["front"]) > 3
 
 
 def test_export_writes_the_same_rows_as_parquet_and_csv(results):
