@@ -141,9 +141,9 @@ def test_a_registered_trial_embeds_a_picture_and_a_sentence_as_its_checkpoint_do
 
 def test_workers_are_reused(finished):
     _, record, _, _ = finished
-    later = [trial for trial in record.trials.values() if trial.number >= 2]
-    first_report = [trial.reports[0].at - trial.started_at for trial in later]
-    assert min(first_report) < 8  # importing torch and open_clip anew takes longer
+    first_report = {trial.number: trial.reports[0].at - trial.started_at for trial in record.trials.values()}
+    anew = min(first_report.pop(0), first_report.pop(1))  # on two workers, which import torch and open_clip first
+    assert min(first_report.values()) < anew / 2
 
 
 def test_the_same_command_again_finds_it_done(finished, small_store, local_ray):
