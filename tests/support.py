@@ -135,6 +135,13 @@ def cpu_seconds(run):
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
+def free_port():
+    """A port of loopback on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def wait_until_up(address, process):
     """Until an MLflow server answers; a busy machine gets the time that it takes."""
     deadline = time.monotonic() + 300
@@ -150,9 +157,7 @@ def wait_until_up(address, process):
 @contextmanager
 def pages_of(results, env):
     """``gaptune ui`` on a results folder, up; gives its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "gaptune.cli", "ui", "--results", str(results), "--port", str(port)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, env=env, start_new_session=True, **quiet)

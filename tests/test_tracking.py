@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 from mlflow import MlflowClient
-from support import Stage, wait_until_up
+from support import Stage, free_port, wait_until_up
 
 from gaptune.ledger import read_events
 from gaptune.methods import expand_method
@@ -133,12 +132,6 @@ def test_an_interrupted_sweep_leaves_no_run_running_and_is_mended_by_the_next_dr
     finish(second)
     assert tracker.close()
     assert assert_equal_to_ledger(uri, second.record).info.status == "FINISHED"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Real clusters on loopback: two nodes of which one is killed, jobs submitted, trials that fit nowhere."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -10,7 +9,7 @@ import psutil
 import pytest
 import torch
 from ray.cluster_utils import Cluster
-from support import write_yaml
+from support import free_port, write_yaml
 
 from gaptune.ledger import State, load, read_events
 from gaptune.trial.checkpoint import Checkpoints
@@ -56,9 +55,7 @@ def test_a_trial_that_fits_on_no_machine_is_refused_at_once(tmp_path, small_stor
 
 
 def test_an_address_where_nothing_is_is_one_clear_line(tmp_path, small_store):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = sweep_command(tmp_path, small_store, "--address", f"127.0.0.1:{port}")
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 2
@@ -128,11 +125,6 @@ def test_another_machine_goes_on_from_the_storage(tmp_path, small_store):
 
 
 def test_a_job_submitted_to_a_cluster_runs_a_sweep(tmp_path, small_store):
-    def free_port():
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            return free.getsockname()[1]
-
     port, pages, agent = free_port(), free_port(), free_port()
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
     head = [*ray, "start", "--head", f"--port={port}", "--num-cpus=1", "--disable-usage-stats", "--block"]

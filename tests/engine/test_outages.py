@@ -1,7 +1,6 @@
 """Full disks and tracking servers that go away, for real."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -9,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 from mlflow import MlflowClient
-from support import wait_until_up, write_yaml
+from support import free_port, wait_until_up, write_yaml
 
 from gaptune.ledger import State, load, read_events
 
@@ -99,13 +98,11 @@ class Server:
     """An MLflow server that can be killed and started again on the same store and port."""
 
     def __init__(self, folder):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
+        port = free_port()
+        self.uri = f"http://127.0.0.1:{port}"
         folder.mkdir(parents=True)
         store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--default-artifact-root", str(folder / "a")]
-        self._command = [sys.executable, "-m", "mlflow", "server", *store, "--workers", "1", "--port", str(self.port)]
+        self._command = [sys.executable, "-m", "mlflow", "server", *store, "--workers", "1", "--port", str(port)]
 
     def start(self):
         self._process = subprocess.Popen(
