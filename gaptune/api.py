@@ -158,14 +158,14 @@ def run_sweep(
     from gaptune.engine.sweep import prepare, run
     from gaptune.space import load_space
 
+    command = f"gaptune.run_sweep({_said(space)}, {_said(sweep)}, name={name!r})"
     if isinstance(space, str | Path):
         space = load_space(find(Path(space), "search_spaces"))
     if isinstance(sweep, str | Path):
         sweep = load_sweep_config(find(Path(sweep), "sweeps"))
     where = _results(results).resolve()
-    plan = prepare(
-        space, sweep, name=name or f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}", results=where, now=time.time()
-    )
+    name = name or f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    plan = prepare(space, sweep, name=name, results=where, now=time.time(), command=command)
     with Display(Console()) as display:
         record = run(
             plan,
@@ -204,6 +204,11 @@ def train(
     if isinstance(config, Mapping):
         config = load_sweep_config(find(Path(sweep), "sweeps")).trial(expand_method(config))
     return train_trial(config, open_training(config.data), checkpoints=checkpoints)
+
+
+def _said(given: object) -> str:
+    """An argument as it stands in a call; something built is named by its type."""
+    return repr(str(given)) if isinstance(given, str | Path) else f"<{type(given).__name__}>"
 
 
 def _results(results: Path | str | None) -> Path:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -46,11 +48,30 @@ class Folder:
         Raises:
             OSError: The place cannot be reached, is full, or refuses.
         """
+        with self._replacing(name) as partial:
+            fs.copy_files(str(file), partial, source_filesystem=_HERE, destination_filesystem=self._files)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes a file there.
+
+        Args:
+            name: Its path in the folder.
+            content: All of it.
+
+        Raises:
+            OSError: The place cannot be reached, is full, or refuses.
+        """
+        with self._replacing(name) as partial, self._files.open_output_stream(partial) as stream:
+            stream.write(content)
+
+    @contextmanager
+    def _replacing(self, name: str) -> Iterator[str]:
+        """Another name to write to, which takes the file's place once all is written."""
         target = f"{self._root}/{name}"
         self._files.create_dir(target.rpartition("/")[0], recursive=True)
         partial = f"{target}.{uuid.uuid4().hex[:8]}.partial"
         try:
-            fs.copy_files(str(file), partial, source_filesystem=_HERE, destination_filesystem=self._files)
+            yield partial
             self._files.move(partial, target)
         except OSError:
             if self._files.get_file_info(partial).type is not fs.FileType.NotFound:
@@ -90,6 +111,11 @@ class Folder:
         where = fs.FileSelector(f"{self._root}/{under}".rstrip("/"), allow_not_found=True)
         found = [info.base_name for info in self._files.get_file_info(where) if info.type is fs.FileType.File]
         return sorted(name for name in found if not name.endswith(".partial"))
+
+    def folders(self, under: str = "") -> list[str]:
+        """The names of the folders directly in a folder of it, in order."""
+        where = fs.FileSelector(f"{self._root}/{under}".rstrip("/"), allow_not_found=True)
+        return sorted(info.base_name for info in self._files.get_file_info(where) if info.type is fs.FileType.Directory)
 
     def delete(self, name: str) -> None:
         """Removes a file that is there."""

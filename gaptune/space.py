@@ -22,12 +22,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -35,6 +36,9 @@ from gaptune.config import NOT_KNOBS, TrialConfig, flatten, knob_fields, with_kn
 from gaptune.errors import UserError, did_you_mean
 from gaptune.methods import METHODS, expand_method
 from gaptune.yamlfile import Document, Key, explain, read_yaml, validate
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _LARGEST_GRID = 10_000
 
@@ -50,6 +54,31 @@ class Suggester(Protocol):
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """One of the choices."""
+
+
+class RandomDraw:
+    """A suggester that answers at random.
+
+    Args:
+        rng: Where the numbers come from.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """A real number in [low, high]."""
+        return math.exp(self._rng.uniform(math.log(low), math.log(high))) if log else self._rng.uniform(low, high)
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """One of low, low + step, …, high."""
+        if log:
+            return min(high, int(math.exp(self._rng.uniform(math.log(low), math.log(high + 1)))))
+        return int(low + step * self._rng.integers(0, (high - low) // step + 1))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """One of the choices."""
+        return choices[int(self._rng.integers(0, len(choices)))]
 
 
 @dataclass(frozen=True)
@@ -238,6 +267,14 @@ def load_space(path: Path | str) -> Space:
         UserError: The file is missing or something in it is wrong; with file and line.
     """
     return replace(_parse(read_yaml(path)), path=Path(path))
+
+
+def all_of(space: Space) -> list[dict[str, Any]] | None:
+    """Every set of knobs of a space; None where they cannot be listed: a knob is continuous, or they are too many."""
+    try:
+        return space.combinations()
+    except UserError:
+        return None
 
 
 class SpaceFile(BaseModel, extra="forbid"):

@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 
 from gaptune.config import SweepConfig, flatten
 from gaptune.engine.conductor import Conductor
+from gaptune.engine.opening import open_ledger
 from gaptune.engine.study import Asker
-from gaptune.ledger import Ledger, read_events, replay
+from gaptune.ledger import Ledger
 from gaptune.space import Space
 
 OBJECTIVES = [
@@ -67,9 +68,9 @@ class Stage:
 
     def __init__(self, folder, *, sweep=None, space=SPACE, budget=6, listeners=()):
         self.sweep = sweep or sweep_config()
-        earlier = read_events(folder)[0] if (folder / "ledger.jsonl").exists() else []
-        self.record = replay(earlier)
         self.ledger = Ledger(folder)
+        opened = open_ledger(self.ledger, None, print)
+        self.record, earlier = opened.record, opened.events
         self.heard = []
         if not earlier:
             self.ledger.append(header(self.sweep, space))
@@ -82,6 +83,7 @@ class Stage:
             self.sweep,
             budget=budget,
             earlier=earlier,
+            highest=opened.highest,
             listeners=(self.heard.append, *listeners),
             clock=itertools.count(1.0).__next__,
         )

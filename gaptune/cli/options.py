@@ -6,6 +6,8 @@ import json
 import math
 import os
 import re
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,11 @@ address_option = click.option(
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def typed() -> str:
+    """The command as a person typed it, quoted for a shell."""
+    return shlex.join(["gaptune", *sys.argv[1:]])
 
 
 def print_json(value: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gaptune.cli.options import address_option, json_option, print_json, results_option, tracking_option
+from gaptune.cli.options import address_option, json_option, print_json, results_option, tracking_option, typed
 from gaptune.cli.sweeps import farewell, load_yaml, make_console, run_plan
 
 
@@ -53,7 +53,7 @@ def reproduce(
     if seeds is not None:
         config = config.model_copy(update={"search": config.search.model_copy(update={"seeds": seeds})})
     results = results.resolve()
-    plan = prepare(space, config, name=name or sweep_file.stem, results=results, now=time.time())
+    plan = prepare(space, config, name=name or sweep_file.stem, results=results, now=time.time(), command=typed())
     console = make_console(stderr=as_json)
     record = run_plan(plan, console, results, tracking_uri, address)
     (plan.folder / "paper.md").write_text(paper_markdown(record), encoding="utf-8")

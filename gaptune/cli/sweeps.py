@@ -17,6 +17,7 @@ from gaptune.cli.options import (
     print_json,
     results_option,
     tracking_option,
+    typed,
 )
 from gaptune.errors import UserError
 from gaptune.ledger import sweep_folder
@@ -77,7 +78,7 @@ def sweep(
     results = results.resolve()
     if warm_start is not None:
         sweep_folder(results, warm_start)
-    plan = prepare(space, config, name=name, results=results, now=time.time(), warm_start=warm_start)
+    plan = prepare(space, config, name=name, results=results, now=time.time(), command=typed(), warm_start=warm_start)
     console = make_console()
     if dry_run:
         click.echo(_plan_text(plan, console))
@@ -105,7 +106,7 @@ def confirm(
 
     results = results.resolve()
     found = load(sweep_folder(results, name))
-    plan = confirmation(found, seeds=seeds, results=results, now=time.time(), concurrency=concurrency)
+    plan = confirmation(found, seeds=seeds, results=results, now=time.time(), command=typed(), concurrency=concurrency)
     console = make_console()
     console.print(f"{plan.name}: {plan.budget} members of the front, {seeds} seeds each, in {plan.folder}", **_PLAIN)
     record = run_plan(plan, console, results, tracking_uri, address)
@@ -147,7 +148,16 @@ def promote(
         raise UserError(f"sweep {name!r} has no trial {trial}; it has 0 to {len(record.trials) - 1}")
     other = load_sweep_config(find(sweep_file, "sweeps"))
     new_name = new_name or f"{name}-{trial}-on-{sweep_file.stem}"
-    plan = promotion(record, record.trials[trial], other, name=new_name, seeds=seeds, results=results, now=time.time())
+    plan = promotion(
+        record,
+        record.trials[trial],
+        other,
+        name=new_name,
+        seeds=seeds,
+        results=results,
+        now=time.time(),
+        command=typed(),
+    )
     console = make_console()
     console.print(
         f"{new_name}: trial {trial} of {name} on {sweep_file.stem}, {seeds} seeds, in {plan.folder}", **_PLAIN

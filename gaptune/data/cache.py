@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from gaptune.lock import waiting_for
 
 
 def cache_folder() -> Path:
@@ -23,6 +24,5 @@ def locked(path: Path) -> Iterator[None]:
         path: What is about to be made; its folder is made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f"{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with waiting_for(path.with_name(f"{path.name}.lease")):
         yield

@@ -6,25 +6,29 @@ the order *ledger first, then study*: what the study knows can always be made ag
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from gaptune.config import SweepConfig, flatten
+from gaptune.config import SweepConfig, TrialConfig, flatten
 from gaptune.engine.stopping import Stopper
 from gaptune.engine.study import Asker
 from gaptune.errors import UserError
-from gaptune.ledger import Event, State, SweepRecord, TrialRecord, usable
+from gaptune.ledger import Event, State, SweepRecord, TrialRecord, known_trials
 from gaptune.methods import expand_method, name_method
 from gaptune.pareto import oriented
 from gaptune.rungs import cohort
 
 Listener = Callable[[Event], None]
+
+_log = logging.getLogger(__name__)
 
 
 class Log(Protocol):
@@ -33,6 +37,15 @@ class Log(Protocol):
     def append(self, event: Event, *, durable: bool = True) -> None:
         """Writes one event."""
         ...
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A suggestion as it was drawn."""
+
+    suggestion: int
+    knobs: dict[str, Any]
+    notes: dict[str, Any]
 
 
 class Conductor:
@@ -45,6 +58,7 @@ class Conductor:
         sweep: How trials are run.
         budget: Number of suggestions to draw in all; each is trained on ``sweep.search.seeds`` seeds.
         earlier: The events so far, from which early stopping's rungs are rebuilt.
+        highest: The highest numbers of a trial and of a suggestion that were ever given, if higher than in ``record``.
         listeners: Called with each event after it has been written.
         clock: Seconds since 1970.
 
@@ -63,6 +77,7 @@ class Conductor:
         *,
         budget: int,
         earlier: Iterable[Event] = (),
+        highest: tuple[int, int] = (-1, -1),
         listeners: Sequence[Listener] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -75,13 +90,17 @@ class Conductor:
         self._clock = clock
         self.halted: str | None = None
         self._maximize = [objective.maximize for objective in sweep.objectives]
+        self._next_trial = 1 + max(record.highest, highest[0])
+        self._next_suggestion = 1 + max(record.highest_suggestion, highest[1])
         self._groups = record.suggestions()
+        self._nothing_left = False
         self._live = {trial.number for trial in record.trials.values() if not trial.state.ended}
         self._stopper = Stopper(sweep.early_stopping, sweep.search.seeds)
-        for suggestion in sorted(self._groups):
-            group = self._groups[suggestion]
+        for suggestion, group in self._groups.items():
+            self._complete_seeds(suggestion, group)
             together = State.together(trial.state for trial in group)
-            asker.resume(group[0].knobs, together, *outcome(record, group, sweep))
+            notes = next((trial.notes for trial in group if trial.notes), {})
+            asker.resume(suggestion, group[0].knobs, together, *outcome(record, group, sweep), notes)
         self._catch_up(earlier)
         self._queue = deque(record.trials[number] for number in sorted(self._live))
 
@@ -91,8 +110,8 @@ class Conductor:
 
     @property
     def exhausted(self) -> bool:
-        """Whether every suggestion has been drawn."""
-        return len(self._groups) >= self.budget
+        """Whether every suggestion has been drawn, or the space holds no further one."""
+        return self._nothing_left or len(self._groups) >= self.budget
 
     @property
     def live(self) -> int:
@@ -174,23 +193,51 @@ class Conductor:
 
     def _draw(self) -> None:
         """Asks for a set of knobs and puts its trials, one for each seed, in the queue."""
-        suggestion, knobs = self._asker.ask()
+        suggestion = self._next_suggestion
+        found = self._asker.ask(suggestion)
+        if found is None:
+            self._nothing_left = True
+            return
+        self._next_suggestion += 1
         self._groups[suggestion] = []
+        drawn = _Drawn(suggestion, *found)
         try:
-            config = self._sweep.trial(expand_method(knobs))
+            config = self._sweep.trial(expand_method(drawn.knobs))
         except UserError as fault:  # knobs that are each allowed can be impossible together
-            trials = [self._enter(suggestion, knobs, {}, "impossible") for _ in range(self._sweep.search.seeds)]
+            trials = [self._enter(drawn, None) for _ in range(self._sweep.search.seeds)]
             self._end(trials[0], State.FAIL, str(fault))
             return
-        for index in range(self._sweep.search.seeds):
-            seeded = config.model_copy(update={"seed": config.seed + index})
-            self._queue.append(self._enter(suggestion, knobs, flatten(seeded), name_method(seeded)))
+        self._queue.extend(self._enter(drawn, seeded) for seeded in self._seeded(config))
 
-    def _enter(self, suggestion: int, knobs: dict[str, Any], config: dict[str, Any], method: str) -> TrialRecord:
-        number = len(self.record.trials)
-        self._say("trial", trial=number, suggestion=suggestion, knobs=knobs, config=config, method=method)
+    def _seeded(self, config: TrialConfig) -> list[TrialConfig]:
+        return [config.model_copy(update={"seed": config.seed + i}) for i in range(self._sweep.search.seeds)]
+
+    def _complete_seeds(self, suggestion: int, group: list[TrialRecord]) -> None:
+        """Gives a suggestion the seeds that it lacks, because a driver was killed while it drew them."""
+        first, states = group[0], {trial.state for trial in group}
+        if len(group) >= self._sweep.search.seeds or states & {State.FAIL, State.PRUNED}:
+            return
+        there = {trial.config["seed"] for trial in group}
+        for seeded in self._seeded(self._sweep.trial(expand_method(first.knobs))):
+            if seeded.seed not in there:
+                self._enter(_Drawn(suggestion, first.knobs, first.notes), seeded)
+
+    def _enter(self, drawn: _Drawn, config: TrialConfig | None) -> TrialRecord:
+        """Puts a trial on record; one without a configuration can only fail."""
+        number = self._next_trial
+        content: dict[str, Any] = {
+            "trial": number,
+            "suggestion": drawn.suggestion,
+            "knobs": drawn.knobs,
+            "config": flatten(config) if config else {},
+            "method": name_method(config) if config else "impossible",
+        }
+        if drawn.notes:
+            content["sampler"] = drawn.notes
+        self._say("trial", **content)
+        self._next_trial += 1
         trial = self.record.trials[number]
-        self._groups[suggestion].append(trial)
+        self._groups[drawn.suggestion].append(trial)
         self._live.add(number)
         return trial
 
@@ -227,7 +274,7 @@ class Conductor:
 
     def _catch_up(self, earlier: Iterable[Event]) -> None:
         """Rebuilds early stopping's rungs, and draws the conclusions that a killed driver did not come to."""
-        for event in usable(earlier):
+        for event in known_trials(earlier):
             if event["event"] == "report":
                 trial = self.record.trials[event["trial"]]
                 stop = self._stop(trial, event["epoch"], event["metrics"])
@@ -239,7 +286,10 @@ class Conductor:
         self._ledger.append(event, durable=durable)
         if self.record.apply(event):
             for listener in self._listeners:
-                listener(event)
+                try:
+                    listener(event)
+                except Exception:  # whoever shows or copies what happens is not to end it
+                    _log.exception("%s failed at %s; the sweep goes on", type(listener).__name__, kind)
 
 
 def outcome(

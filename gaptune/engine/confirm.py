@@ -14,7 +14,9 @@ from gaptune.results import summarize
 from gaptune.space import Space
 
 
-def confirmation(record: SweepRecord, *, seeds: int, results: Path, now: float, concurrency: int | None = None) -> Plan:
+def confirmation(
+    record: SweepRecord, *, seeds: int, results: Path, now: float, command: str, concurrency: int | None = None
+) -> Plan:
     """Plans the sweep that trains each member of a front on some fresh seeds.
 
     The scores that put a member on the front are left out on purpose: they were chosen for being high. All members
@@ -26,6 +28,7 @@ def confirmation(record: SweepRecord, *, seeds: int, results: Path, now: float, 
         results: Folder of all sweeps; the new one is ``NAME-confirm-SEEDS``, and is gone on with where it exists, with
             those members added that have come to the front since.
         now: Time in seconds since 1970.
+        command: What a person typed, for the record.
         concurrency: Trials side by side; None for the sweep's own.
 
     Raises:
@@ -54,7 +57,7 @@ def confirmation(record: SweepRecord, *, seeds: int, results: Path, now: float, 
     resources = sweep.resources.model_copy(update={"concurrency": concurrency or sweep.resources.concurrency})
     changes = {"search": search, "early_stopping": EarlyStopping(), "seed": fresh, "resources": resources}
     sweep = sweep.model_copy(update=changes)
-    return prepare(space, sweep, name=name, results=results, now=now)
+    return prepare(space, sweep, name=name, results=results, now=now, command=command, more_points=True)
 
 
 def _without_seed(knobs: dict[str, Any]) -> dict[str, Any]:

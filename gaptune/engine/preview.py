@@ -11,7 +11,7 @@ from rich.text import Text
 from gaptune.engine.study import make_sampler
 from gaptune.engine.sweep import Plan
 from gaptune.results.table import short
-from gaptune.space import Space
+from gaptune.space import RandomDraw, Space
 
 
 def describe_space(space: Space, draws: int) -> RenderableType:
@@ -36,7 +36,7 @@ def describe_space(space: Space, draws: int) -> RenderableType:
         parts.append(_rows("tried first", list(space.points)))
     if draws and not space.grid:
         rng = np.random.default_rng(0)
-        parts.append(_rows("random draws", [space.suggest(_Draw(rng)) for _ in range(draws)]))
+        parts.append(_rows("random draws", [space.suggest(RandomDraw(rng)) for _ in range(draws)]))
     return Group(*parts)
 
 
@@ -66,22 +66,3 @@ def _rows(title: str, rows: list[dict[str, object]]) -> Table:
     for row in rows:
         table.add_row(*(short(row.get(name)) for name in names))
     return table
-
-
-class _Draw:
-    """Answers a space's questions at random."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._rng = rng
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        return float(np.exp(self._rng.uniform(np.log(low), np.log(high))) if log else self._rng.uniform(low, high))
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        if log:
-            return min(high, int(np.exp(self._rng.uniform(np.log(low), np.log(high + 1)))))
-        return int(low + step * self._rng.integers(0, (high - low) // step + 1))
-
-    def suggest_categorical(self, name: str, choices: object) -> object:
-        assert isinstance(choices, tuple | list)
-        return choices[int(self._rng.integers(0, len(choices)))]

@@ -167,6 +167,17 @@ def run_trials(conductor: Conductor, sweep: SweepConfig, folder: Path, checkpoin
         return {
             "number": trial.number,
             "config": config,
+            "event": {
+                "event": "trial",
+                "at": trial.drawn_at,
+                "sweep_id": conductor.record.header["id"],
+                "trial": trial.number,
+                "suggestion": trial.suggestion,
+                "knobs": trial.knobs,
+                "config": trial.config,
+                "method": trial.method,
+                **({"sampler": trial.notes} if trial.notes else {}),
+            },
             "data": sweep.data.model_dump(),
             "checkpoints": f"{checkpoints}/{trial.number:04d}",
             "threads": resources.cpu,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gaptune.config import SweepConfig
 from gaptune.engine.conductor import Conductor, Listener
+from gaptune.engine.identity import budget_of
 from gaptune.engine.study import Asker
 from gaptune.ledger import Event, SweepRecord, TrialRecord
 from gaptune.space import Space
@@ -51,10 +52,10 @@ def simulate(
     Returns:
         The sweep's state at the end, with virtual times, and its events in order.
     """
-    log, record, now = MemoryLog(), SweepRecord(), 0.0
+    log, record = MemoryLog(), SweepRecord()
     opening: Event = {
         "event": "sweep",
-        "at": now,
+        "at": 0.0,
         "name": "simulated",
         "varied": list(space.varied()),
         "sweep": sweep.model_dump(mode="json"),
@@ -65,41 +66,68 @@ def simulate(
     }
     log.append(opening)
     record.apply(opening)
+    clock = Clock()
     conductor = Conductor(
         record,
         log,
         Asker(space, sweep, "simulated"),
         sweep,
-        budget=len(space.combinations()) if space.grid else sweep.search.trials,
+        budget=budget_of(space, sweep),
         listeners=listeners,
-        clock=lambda: now,
+        clock=clock,
     )
-    running: list[tuple[float, int, int]] = []  # when the next report is due, of which trial, after which epoch
-    for _ in range(workers):
-        _start(conductor, running, now, epoch_seconds)
-    while running:
-        now, number, epoch = heapq.heappop(running)
-        trial = record.trials[number]
-        if conductor.reported(number, epoch, epoch, curve(trial)[epoch - 1]):
-            heapq.heappush(running, (now + epoch_seconds(trial), number, epoch + 1))
-        else:
-            _start(conductor, running, now, epoch_seconds)
+    play(conductor, curve, clock, workers=workers, epoch_seconds=epoch_seconds)
     conductor.close(None)
     return record, log.events
+
+
+class Clock:
+    """Virtual time, in seconds."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        """What time it is."""
+        return self.now
+
+
+def play(
+    conductor: Conductor,
+    curve: Curve,
+    clock: Clock,
+    *,
+    workers: int,
+    epoch_seconds: Callable[[TrialRecord], float] = lambda trial: 1.0,
+) -> None:
+    """Trains a conductor's trials in virtual time, until none is left.
+
+    Args:
+        conductor: Of a new sweep, or of one that goes on: its trials then go on after their last epoch on record.
+        curve: The scores of any trial.
+        clock: The conductor's.
+        workers: Trials side by side.
+        epoch_seconds: Virtual seconds that an epoch of a trial takes.
+    """
+    running: list[tuple[float, int, int]] = []  # when the next report is due, of which trial, after which epoch
+
+    def start() -> None:
+        trial = conductor.next_trial()
+        if trial is not None:
+            conductor.started(trial.number, "virtual")
+            heapq.heappush(running, (clock.now + epoch_seconds(trial), trial.number, trial.epoch + 1))
+
+    for _ in range(workers):
+        start()
+    while running:
+        clock.now, number, epoch = heapq.heappop(running)
+        trial = conductor.record.trials[number]
+        if conductor.reported(number, epoch, epoch, curve(trial)[epoch - 1]):
+            heapq.heappush(running, (clock.now + epoch_seconds(trial), number, epoch + 1))
+        else:
+            start()
 
 
 def epochs_spent(record: SweepRecord) -> int:
     """Epochs trained by all trials of a sweep together."""
     return sum(trial.epoch for trial in record.trials.values())
-
-
-def _start(
-    conductor: Conductor,
-    running: list[tuple[float, int, int]],
-    now: float,
-    epoch_seconds: Callable[[TrialRecord], float],
-) -> None:
-    trial = conductor.next_trial()
-    if trial is not None:
-        conductor.started(trial.number, "virtual")
-        heapq.heappush(running, (now + epoch_seconds(trial), trial.number, 1))

@@ -1,27 +1,35 @@
 """Optuna by ask and tell: which knobs to try next.
 
 The study on disk (``study.journal``) mirrors the ledger, so that Optuna's own tools can look at it. It is not needed to
-go on with a sweep: it is made from the ledger each time a driver starts.
+go on with a sweep: it is made from the ledger each time a driver starts. So that a sweep that was interrupted draws
+what it would have drawn without, nothing that decides a draw is kept in memory alone: each suggestion gets a sampler
+of its own, seeded by the suggestion's number, and what a sampler notes in the study goes into the ledger.
 """
 
 from __future__ import annotations
 
+import json
 import warnings
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from gaptune.config import Search, SweepConfig
 from gaptune.ledger import State
-from gaptune.space import Space
+from gaptune.space import RandomDraw, Space, all_of
 
 FILE_NAME = "study.journal"
+
+_TRIES = 100
+"""Random draws until one is new, where a space is too large to list."""
 
 _STATES = {
     State.WAITING: TrialState.RUNNING,
@@ -32,16 +40,19 @@ _STATES = {
 }
 
 
+Known = tuple[Mapping[str, Any], Sequence[float], Mapping[str, float]]
+
+
 class Asker:
-    """Draws sets of knobs and learns what became of them.
+    """Draws sets of knobs and learns what became of them. No set is drawn twice.
 
     Args:
         space: What may be tried.
         sweep: Objectives and sampler.
         name: The study's name.
         folder: Where the study is kept; None keeps it in memory.
-        known: Finished trials of other sweeps to learn from, as flattened configurations and values of the
-            objectives; what lies outside the space is passed over.
+        known: Finished trials of other sweeps to learn from: flattened configuration, values of the objectives, and by
+            how much each constraint is broken; what lies outside the space is passed over.
     """
 
     def __init__(
@@ -51,7 +62,7 @@ class Asker:
         name: str,
         *,
         folder: Path | None = None,
-        known: Sequence[tuple[Mapping[str, Any], Sequence[float]]] = (),
+        known: Sequence[Known] = (),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = space
@@ -60,11 +71,14 @@ class Asker:
             study_name=name,
             directions=["maximize" if objective.maximize else "minimize" for objective in sweep.objectives],
             storage=_fresh_storage(folder),
-            sampler=make_sampler(sweep.search, already_drawn=0),
+            sampler=make_sampler(sweep.search, 0),
         )
-        self._given = space.combinations() if space.grid else list(space.points)
+        self._all = all_of(space)
+        self._given = deque(space.combinations() if space.grid else space.points)
+        self._tried: set[str] = set()
         self._asked: dict[int, optuna.Trial] = {}
-        self._drawn = 0
+        self._ids: dict[int, int] = {}  # Optuna's id of each suggestion's trial
+        self._completed = 0
         self.learnt_from = self._learn(known)
 
     @property
@@ -72,51 +86,68 @@ class Asker:
         """The Optuna study."""
         return self._study
 
-    def ask(self) -> tuple[int, dict[str, Any]]:
-        """Draws the next set of knobs: given points first, then the sampler's.
+    def ask(self, suggestion: int) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Draws the next set of knobs: what the space gives and nobody has tried first, then the sampler's.
+
+        Args:
+            suggestion: The number that it gets.
 
         Returns:
-            The suggestion's number and its knobs by dotted path.
+            Its knobs by dotted path, and what the sampler notes of it, for ``resume``; None when everything that the
+            space holds has been tried.
         """
-        if self._drawn < len(self._given):
-            self._study.enqueue_trial(self._space.params(self._given[self._drawn]))
-        trial = self._study.ask()
-        self._asked[self._drawn] = trial
-        self._drawn += 1
-        return self._drawn - 1, self._space.suggest(trial)
+        while self._given and _key(self._given[0]) in self._tried:
+            self._given.popleft()
+        if (self._space.grid and not self._given) or (self._all is not None and len(self._tried) >= len(self._all)):
+            return None
+        self._study.sampler = make_sampler(self._search, suggestion)
+        before = set(self._of_study())
+        trial, knobs = self._draw(self._given.popleft() if self._given else None)
+        if _key(knobs) in self._tried:  # it can learn nothing new: a training of the same seed ends the same
+            self._study.tell(trial, state=TrialState.FAIL)
+            other = self._untried(suggestion)
+            if other is None:
+                return None
+            trial, knobs = self._draw(other)
+        self._asked[suggestion], self._ids[suggestion] = trial, trial._trial_id
+        self._tried.add(_key(knobs))
+        return knobs, self._notes(trial, before)
 
     def resume(
         self,
+        suggestion: int,
         knobs: Mapping[str, Any],
         state: State,
         values: Sequence[float],
         spread: Sequence[float],
         violations: Mapping[str, float],
+        notes: Mapping[str, Any],
     ) -> None:
-        """Puts the next suggestion of an earlier driver into the study; call it in order, before ``ask``.
+        """Puts a suggestion of an earlier driver into the study; call it in order, before ``ask``.
 
         Args:
+            suggestion: Its number.
             knobs: What was suggested.
             state: Where the suggestion stands.
             values: Means of the objectives, if COMPLETE.
             spread: Their standard deviations over seeds.
             violations: By how much each constraint is broken.
+            notes: What ``ask`` gave with it; empty where it is not known.
         """
         complete = state is State.COMPLETE
-        self._study.add_trial(
-            self._frozen(
-                knobs,
-                state,
-                values=list(values) if complete else None,
-                user_attrs={"spread": list(spread)} if complete else {},
-                constraints=dict(violations) if complete and violations else None,
-            )
+        trial_id = self._add(
+            knobs,
+            state,
+            values=list(values) if complete else None,
+            user_attrs={"spread": list(spread)} if complete else {},
+            constraints=dict(violations) if complete and violations else None,
+            system_attrs=self._attributes(notes),
         )
         if not state.ended:
-            trial_id = self._study.get_trials(deepcopy=False)[-1]._trial_id
-            self._asked[self._drawn] = optuna.Trial(self._study, trial_id)
-        self._drawn += 1
-        self._study.sampler = make_sampler(self._search, already_drawn=self._drawn)
+            self._asked[suggestion] = optuna.Trial(self._study, trial_id)
+        self._ids[suggestion] = trial_id
+        self._tried.add(_key(knobs))
+        self._completed += complete
 
     def tell(
         self,
@@ -147,35 +178,89 @@ class Asker:
         for suggestion in list(self._asked):
             self.tell(suggestion, State.FAIL, (), (), {})
 
-    def _learn(self, known: Sequence[tuple[Mapping[str, Any], Sequence[float]]]) -> int:
+    def _draw(self, given: Mapping[str, Any] | None) -> tuple[optuna.Trial, dict[str, Any]]:
+        if given is not None:
+            self._study.enqueue_trial(self._space.params(given))
+        trial = self._study.ask()
+        sampler = self._study.sampler
+        if isinstance(sampler, optuna.samplers.NSGAIISampler):  # of its own accord it leaves given points out
+            sampler.get_trial_generation(self._study, self._study._storage.get_trial(trial._trial_id))
+        return trial, self._space.suggest(trial)
+
+    def _untried(self, suggestion: int) -> dict[str, Any] | None:
+        """A set of knobs that nobody has tried, at random; None if none is found."""
+        rng = np.random.default_rng([self._search.seed, suggestion])
+        if self._all is not None:
+            left = [knobs for knobs in self._all if _key(knobs) not in self._tried]
+            return left[int(rng.integers(len(left)))] if left else None
+        drawn = (self._space.suggest(RandomDraw(rng)) for _ in range(_TRIES))
+        return next((knobs for knobs in drawn if _key(knobs) not in self._tried), None)
+
+    def _learn(self, known: Sequence[Known]) -> int:
         """Adds what other sweeps found out, where their knobs lie in this space; returns how many trials did."""
-        usable = [(knobs, values) for knobs, values in known if knobs in self._space]
-        for knobs, values in usable:
-            trial = self._frozen(knobs, State.COMPLETE, values=list(values), user_attrs={"known": True})
-            self._study.add_trial(trial)
+        usable = [one for one in known if one[0] in self._space]
+        first = {_generation_key(): 0} if self._evolves else {}  # the parents of the first suggestions
+        for number, (knobs, values, violations) in enumerate(usable):
+            self._ids[-1 - number] = self._add(
+                knobs,
+                State.COMPLETE,
+                values=list(values),
+                user_attrs={"known": True},
+                constraints=dict(violations) or None,
+                system_attrs=dict(first),
+            )
         return len(usable)
 
-    def _frozen(self, knobs: Mapping[str, Any], state: State, **content: Any) -> FrozenTrial:
+    def _add(self, knobs: Mapping[str, Any], state: State, **content: Any) -> int:
         params = self._space.params(knobs)
         fixed = optuna.trial.FixedTrial(params)
         self._space.suggest(fixed)  # so that the conditions decide which distributions belong to it
-        return optuna.trial.create_trial(
+        trial = optuna.trial.create_trial(
             state=_STATES[state],
             params={name: params[name] for name in fixed.distributions},
             distributions=fixed.distributions,
             **content,
         )
+        self._study.add_trial(trial)
+        return int(self._study.get_trials(deepcopy=False)[-1]._trial_id)
+
+    @property
+    def _evolves(self) -> bool:
+        return isinstance(self._study.sampler, optuna.samplers.NSGAIISampler)
+
+    def _of_study(self) -> dict[str, Any]:
+        return dict(self._study._storage.get_study_system_attrs(self._study._study_id)) if self._evolves else {}
+
+    def _notes(self, trial: optuna.Trial, before: set[str]) -> dict[str, Any]:
+        """What NSGA-II keeps in the study: the trial's generation, and the parents of a generation that begins."""
+        if not self._evolves:
+            return {}
+        generation = self._study._storage.get_trial(trial._trial_id).system_attrs.get(_generation_key())
+        notes: dict[str, Any] = {} if generation is None else {"generation": generation}
+        suggestions = {trial_id: number for number, trial_id in self._ids.items()}
+        for name, ids in self._of_study().items():
+            if name not in before and name.startswith(_parents_key()):
+                notes["parents"] = {name.removeprefix(_parents_key()): [suggestions[one] for one in ids]}
+        return notes
+
+    def _attributes(self, notes: Mapping[str, Any]) -> dict[str, Any]:
+        """The inverse of ``_notes``; where nothing is noted, generations are counted off."""
+        if not self._evolves:
+            return {}
+        for generation, numbers in notes.get("parents", {}).items():
+            ids = [self._ids[number] for number in numbers if number in self._ids]
+            self._study._storage.set_study_system_attr(self._study._study_id, f"{_parents_key()}{generation}", ids)
+        return {_generation_key(): notes.get("generation", self._completed // _population(self._search))}
 
 
-def make_sampler(search: Search, already_drawn: int) -> BaseSampler:
+def make_sampler(search: Search, suggestion: int) -> BaseSampler:
     """The Optuna sampler that a sweep names.
 
     Args:
         search: Its name, seed and start.
-        already_drawn: Suggestions of earlier drivers. It goes into the seed: a sampler that is started anew with the
-            seed of the first would draw the same numbers again.
+        suggestion: The number of the suggestion that it is to draw, which goes into its seed.
     """
-    seed = search.seed + 7919 * already_drawn
+    seed = int(np.random.SeedSequence([search.seed, suggestion]).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match search.sampler:
@@ -188,11 +273,27 @@ def make_sampler(search: Search, already_drawn: int) -> BaseSampler:
                     seed=seed,
                 )
             case "nsga2":
-                return optuna.samplers.NSGAIISampler(population_size=max(2, search.startup_trials), seed=seed)
+                return optuna.samplers.NSGAIISampler(population_size=_population(search), seed=seed)
             case "gp":
                 return optuna.samplers.GPSampler(n_startup_trials=search.startup_trials, seed=seed)
             case "random" | "grid":
                 return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _population(search: Search) -> int:
+    return max(2, search.startup_trials)
+
+
+def _key(knobs: Mapping[str, Any]) -> str:
+    return json.dumps(knobs, sort_keys=True)
+
+
+def _generation_key() -> str:
+    return str(optuna.samplers.NSGAIISampler._get_generation_key())
+
+
+def _parents_key() -> str:
+    return str(optuna.samplers.NSGAIISampler._get_parent_cache_key_prefix())
 
 
 def _fresh_storage(folder: Path | None) -> BaseStorage:

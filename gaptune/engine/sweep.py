@@ -11,8 +11,6 @@ from __future__ import annotations
 import json
 import math
 import platform
-import shlex
-import sys
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,8 +25,11 @@ from gaptune.config import SweepConfig, flatten
 from gaptune.data import check_reference, open_training
 from gaptune.display import Display
 from gaptune.engine.backup import Backup, newer_ledger
+from gaptune.engine.identity import budget_of, check_same
+from gaptune.engine.opening import check_new, open_ledger, trial_numbers
 from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, SCHEMA, Event, Ledger, SweepRecord, load, parse_events, read_events, replay
+from gaptune.ledger.file import check_readable
 from gaptune.models import check_model
 from gaptune.pages import RUNS_FILE
 from gaptune.remote import Folder
@@ -54,7 +55,6 @@ class Plan:
         header: The ledger's first event.
         earlier: Events of the ledger when the sweep is there already.
         place: The sweep's folder in its storage, if it has one.
-        brought: The ledger as the storage has it, when that knows more than the one here.
     """
 
     name: str
@@ -65,11 +65,18 @@ class Plan:
     header: Event
     earlier: list[Event]
     place: Folder | None = None
-    brought: bytes | None = None
 
 
 def prepare(
-    space: Space, sweep: SweepConfig, *, name: str, results: Path, now: float, warm_start: str | None = None
+    space: Space,
+    sweep: SweepConfig,
+    *,
+    name: str,
+    results: Path,
+    now: float,
+    command: str,
+    warm_start: str | None = None,
+    more_points: bool = False,
 ) -> Plan:
     """Checks everything that can be checked before a trial starts. Writes nothing but cached data.
 
@@ -79,7 +86,9 @@ def prepare(
         name: The sweep's name; one that exists is gone on with.
         results: Folder of all sweeps.
         now: Time in seconds since 1970.
+        command: What a person typed, for the record.
         warm_start: Name of another sweep whose completed trials the sampler is told of.
+        more_points: Whether a sweep that exists may be given further points.
 
     Raises:
         UserError: Something in space, sweep, data or model cannot work, or the name belongs to another sweep.
@@ -106,7 +115,6 @@ def prepare(
         "hash": store.meta.content_hash,
         "splits": {split: meta.images for split, meta in store.meta.splits.items()},
     }
-    budget = len(space.combinations()) if space.grid else sweep.search.trials
     header: Event = {
         "event": "sweep",
         "at": now,
@@ -123,20 +131,23 @@ def prepare(
         ],
         "data": data,
         "known": _known(results / warm_start, sweep) if warm_start else [],
-        "command": shlex.join(["gaptune", *sys.argv[1:]]),
+        "command": command,
         "versions": versions(),
     }
     folder = results / name
     place = Folder(f"{sweep.storage.rstrip('/')}/{name}") if sweep.storage else None
-    brought = newer_ledger(place, folder) if place else None
-    earlier: list[Event] = []
-    if brought is not None:
-        earlier, _ = parse_events(brought)
-    elif (folder / FILE_NAME).exists():
-        earlier, _ = read_events(folder)
-    if earlier:  # a driver killed before its first event leaves an empty ledger, which is as good as none
-        header = _same_sweep(replay(earlier), header, folder)
-    return Plan(name, folder, space, sweep, budget, header, earlier, place, brought)
+    content = newer_ledger(place, folder) if place else None
+    if content is None:
+        content = (folder / FILE_NAME).read_bytes() if (folder / FILE_NAME).exists() else b""
+    earlier, damages = parse_events(content)
+    check_readable(earlier, damages, folder / FILE_NAME)
+    if earlier:
+        there = replay(earlier).header
+        check_same(there, header, folder, more_points=more_points)
+        header = there
+    else:
+        check_new(folder, trial_numbers(folder, place))
+    return Plan(name, folder, space, sweep, budget_of(space, sweep), header, earlier, place)
 
 
 def run(
@@ -175,28 +186,25 @@ def run(
     from gaptune.engine.raytune import run_trials
     from gaptune.engine.study import Asker
 
-    if plan.brought is not None:
-        plan.folder.mkdir(parents=True, exist_ok=True)
-        (plan.folder / FILE_NAME).write_bytes(plan.brought)
-        display.say(f"going on with the ledger of {plan.sweep.storage}")
     with Ledger(plan.folder) as ledger:
-        for damage in ledger.damages:
-            what = "torn by a crash, and cut off" if damage.torn else "damaged, and moved to ledger.quarantine"
-            display.say(f"ledger line {damage.line} was {what}")
-        earlier = read_events(plan.folder)[0]
-        record = replay(earlier)
-        opening: list[Event] = [] if earlier else [plan.header]
-        opening.append({"event": "session", "at": clock(), "host": platform.node(), "budget": plan.budget})
+        opened = open_ledger(ledger, plan.place, display.say)
+        record, earlier = opened.record, opened.events
+        header = record.header or plan.header
+        check_same(header, plan.header, plan.folder, more_points=True)
+        session = {"event": "session", "at": clock(), "host": platform.node(), "budget": plan.budget, "sweep": header}
+        opening: list[Event] = [session] if earlier else [header, session]
         for event in opening:
             ledger.append(event)
             record.apply(event)
-        for file, content in (("space", plan.header["space"]), ("sweep", plan.header["sweep"])):
+        for file, content in (("space", header["space"]), ("sweep", header["sweep"])):
             (plan.folder / f"{file}.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
         mirror = Mirror(tracking_uri or default_uri(results), results)
         tracker = Tracker(mirror, record, [*earlier, *opening], display.say)
-        asker = Asker(plan.space, plan.sweep, plan.name, folder=plan.folder, known=plan.header["known"])
-        if plan.header["known"]:
-            display.say(f"learnt from {asker.learnt_from} of {len(plan.header['known'])} trials of the earlier sweep")
+        kept = {bound.metric: 0.0 for bound in plan.sweep.constraints}  # an older gaptune did not say by how much
+        known = [(one[0], one[1], one[2] if len(one) > 2 else kept) for one in header["known"]]
+        asker = Asker(plan.space, plan.sweep, plan.name, folder=plan.folder, known=known)
+        if known:
+            display.say(f"learnt from {asker.learnt_from} of {len(known)} trials of the earlier sweep")
         backup = Backup(plan.place, plan.folder, display.say) if plan.place else None
         conductor = Conductor(
             record,
@@ -205,6 +213,7 @@ def run(
             plan.sweep,
             budget=plan.budget,
             earlier=earlier,
+            highest=opened.highest,
             listeners=(tracker, display, *([backup] if backup else [])),
             clock=clock,
         )
@@ -268,13 +277,17 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
-def _known(folder: Path, sweep: SweepConfig) -> list[tuple[dict[str, Any], list[float]]]:
-    """Configurations and objectives of another sweep's completed candidates, where it measured them."""
+def _known(folder: Path, sweep: SweepConfig) -> list[tuple[dict[str, Any], list[float], dict[str, float]]]:
+    """Configurations, objectives and broken constraints of another sweep's candidates, where it measured them."""
     found = [
-        (candidate.trial.config, [candidate.mean(objective.metric) for objective in sweep.objectives])
+        (
+            candidate.trial.config,
+            [candidate.mean(objective.metric) for objective in sweep.objectives],
+            {bound.metric: bound.violation(candidate.mean(bound.metric)) for bound in sweep.constraints},
+        )
         for candidate in candidates(load(folder))
     ]
-    return [(config, values) for config, values in found if not any(map(math.isnan, values))]
+    return [one for one in found if not any(map(math.isnan, (*one[1], *one[2].values())))]
 
 
 def _check(space: Space, sweep: SweepConfig, point: dict[str, Any]) -> None:
@@ -284,37 +297,6 @@ def _check(space: Space, sweep: SweepConfig, point: dict[str, Any]) -> None:
         sweep.trial(expand_method(point))
     except UserError as fault:
         raise UserError(f"the point {point} does not fit this sweep: {fault}", file=space.path) from None
-
-
-def _same_sweep(record: SweepRecord, header: Event, folder: Path) -> Event:
-    """The header of the sweep that is there, if it is the one that is asked for."""
-    there = record.header
-    if not there:
-        raise UserError(f"the first line of {folder / FILE_NAME} is damaged; the sweep cannot be gone on with")
-    old, new = _what_matters(there), _what_matters(header)
-    changed = [
-        f"{name}: {old.get(name)!r} → {new.get(name)!r}"
-        for name in sorted({*old, *new})
-        if old.get(name) != new.get(name)
-    ]
-    if changed:
-        raise UserError(
-            f"sweep {folder.name!r} exists and is another one ({'; '.join(changed[:5])}"
-            f"{'; …' if len(changed) > 5 else ''}); give this one another --name"
-        )
-    return there
-
-
-def _what_matters(header: Event) -> dict[str, Any]:
-    """What makes two sweeps the same: space, data, objectives, and how a trial is trained; not how many run where."""
-    sweep = SweepConfig.model_validate(header["sweep"]).model_dump(mode="json")  # an older one lacks newer settings
-    flat: dict[str, Any] = {"data.hash": header["data"]["hash"], "search.seeds": sweep["search"]["seeds"]}
-    flat.update({f"space.{name}": knob for name, knob in header["space"]["knobs"].items()})
-    for group, value in sweep.items():
-        if group in ("resources", "search", "data", "device", "storage"):
-            continue
-        flat.update({f"{group}.{leaf}": v for leaf, v in value.items()} if isinstance(value, dict) else {group: value})
-    return flat
 
 
 def _write_results(record: SweepRecord, folder: Path, mirror: Mirror, tracker: Tracker, display: Display) -> None:

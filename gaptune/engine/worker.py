@@ -10,6 +10,7 @@ import errno
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from gaptune.engine.usage import Meter
+from gaptune.ledger.trialfile import FILE_NAME, TrialFile
 from gaptune.remote import Folder
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ log = logging.getLogger(__name__)
 class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
     """Runs the trial that its config describes, one epoch per ``step``.
 
-    The config holds ``number``, ``config`` (a TrialConfig as a mapping), ``data`` (a Data as a mapping),
+    The config holds ``number``, ``config`` (a TrialConfig as a mapping), ``event`` (the trial's line of the ledger),
+    ``data`` (a Data as a mapping),
     ``checkpoints`` (a folder that outlives the worker, or a URL), ``threads``, ``gpu``, ``system_metrics`` (whether
     it reports what it uses of the machine), and ``over`` when the trial has already been given up. A result holds
     ``epoch``, ``step`` and ``scores``; or, when the trial cannot go on and trying again would not help, the reason
@@ -65,6 +68,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         if config["system_metrics"]:
             self._meter = Meter(gpu=config["gpu"] > 0 and torch.cuda.is_available())
         data = open_training(Data.model_validate(config["data"]))
+        self._file = TrialFile(folder, config["event"])
         self._reports = train(TrialConfig.model_validate(config["config"]), data, checkpoints=folder)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -84,6 +88,9 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             report = next(self._reports, None)
             if report is None:
                 return {FAULT: "given up"}
+            used = self._meter.read() if self._meter is not None else {}
+            metrics = {**report.metrics, **used}
+            self._file.report(time.time(), report.epoch, report.step, metrics)
             if self._copies is not None:
                 self._copies.push()
         except NonFinite as fault:
@@ -94,8 +101,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             if fault.errno in FULL_DISK:
                 return {HALT: f"{fault.strerror} ({fault.filename or 'checkpoints'})"}
             raise
-        used = self._meter.read() if self._meter is not None else {}
-        return {"epoch": report.epoch, "step": report.step, "scores": {**report.metrics, **used}}
+        return {"epoch": report.epoch, "step": report.step, "scores": metrics}
 
     def cleanup(self) -> None:
         """Leaves nothing of a trial on this node that the storage has."""
@@ -132,10 +138,10 @@ class Copies:
 
     def push(self) -> None:
         """Makes the storage hold the checkpoints that are here; when it cannot, after the next epoch."""
-        here = {path.name for path in self.folder.glob("*.*") if path.suffix in (".pt", ".npz")}
+        here = {path.name for path in self.folder.glob("*.*") if path.suffix in (".pt", ".npz", ".jsonl")}
         try:
             there = set(self._place.names())
-            for name in sorted(here - there):
+            for name in sorted((here - there) | (here & {FILE_NAME})):  # the trial's file grows
                 self._place.put(self.folder / name, name)
             for name in there - here:
                 self._place.delete(name)

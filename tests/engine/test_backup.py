@@ -5,9 +5,9 @@ import time
 import pytest
 from support import Stage
 
-from gaptune.engine.backup import Backup, newer_ledger
+from gaptune.engine.backup import Backup, newer_ledger, stored_ledger
 from gaptune.errors import UserError
-from gaptune.ledger import read_events
+from gaptune.ledger import parse_events
 from gaptune.remote import Folder
 
 
@@ -23,11 +23,11 @@ def test_it_follows_as_trials_end(tmp_path):
     backup = Backup(place, tmp_path / "s", said.append)
     stage = Stage(tmp_path / "s", listeners=(backup,))
     stage.finish(stage.conductor.next_trial().number)
-    wait_for(lambda: (tmp_path / "far/s/ledger.jsonl").exists())
-    wait_for(lambda: read_events(tmp_path / "far/s")[0][-1]["event"] == "end")
+    wait_for(lambda: parse_events(stored_ledger(place))[0][-1:])
+    wait_for(lambda: parse_events(stored_ledger(place))[0][-1]["event"] == "end")
     stage.conductor.close(None)
     assert backup.close()
-    assert (tmp_path / "far/s/ledger.jsonl").read_bytes() == (tmp_path / "s/ledger.jsonl").read_bytes()
+    assert stored_ledger(place) == (tmp_path / "s/ledger.jsonl").read_bytes()
     assert said == []
 
 
@@ -66,5 +66,5 @@ def test_ledgers_that_have_gone_different_ways_are_refused(tmp_path):
         stage = Stage(tmp_path / folder)
         stage.finish(stage.conductor.next_trial().number, recall=0.1 if folder == "s" else 0.2)
     place = Folder(f"file://{tmp_path}/t")
-    with pytest.raises(UserError, match="different ways"):
+    with pytest.raises(UserError, match="diverged"):
         newer_ledger(place, tmp_path / "s")

@@ -93,8 +93,9 @@ def test_knobs_that_are_impossible_together_fail_without_a_worker(tmp_path):
     while (trial := stage.conductor.next_trial()) is not None:
         drawn.append(trial)
     failed = [trial for trial in stage.record.trials.values() if trial.state is State.FAIL]
-    assert len(drawn) + len(failed) == 12
-    assert failed
+    assert len(drawn) == 3  # of the four combinations that the space holds, each once
+    assert len(failed) == 1
+    assert stage.conductor.exhausted
     assert all("the window's start" in trial.reason for trial in failed)
 
 
@@ -323,8 +324,8 @@ def test_a_study_learns_from_another_sweep_where_the_spaces_overlap():
         ({"temperature.schedule": "learnt"}, [0.5, 1.0]),  # not in this space
         ({"temperature.schedule": "constant", "swap.kind": "hard"}, [0.5, 1.0]),  # fixed to none here
     ]
-    known = [(flatten(TrialConfig()) | knobs, values) for knobs, values in found]
+    known = [(flatten(TrialConfig()) | knobs, values, {}) for knobs, values in found]
     asker = Asker(SPACE, sweep_config(), "s", known=known)
     assert asker.learnt_from == 1
     assert [trial.params["temperature.tau_start"] for trial in asker.study.trials] == [0.05]
-    assert asker.ask() == (0, SPACE.points[0])
+    assert asker.ask(0) == (SPACE.points[0], {})

@@ -33,7 +33,7 @@ def searched(tmp_path, small_store):
 
 def test_the_plan_is_the_fronts_knobs_on_seeds_that_the_search_has_not_seen(searched):
     record, results = searched
-    plan = confirmation(record, seeds=3, results=results, now=0.0)
+    plan = confirmation(record, seeds=3, results=results, now=0.0, command="")
     assert plan.name == "found-confirm-3"
     assert list(plan.space.points) == [record.trials[0].knobs, record.trials[2].knobs]
     assert plan.budget == 2
@@ -45,7 +45,7 @@ def test_the_plan_is_the_fronts_knobs_on_seeds_that_the_search_has_not_seen(sear
 def test_an_empty_front_is_refused(tmp_path):
     stage = Stage(tmp_path / "s")
     with pytest.raises(UserError, match="front of 's' is empty"):
-        confirmation(stage.record, seeds=2, results=tmp_path, now=0.0)
+        confirmation(stage.record, seeds=2, results=tmp_path, now=0.0, command="")
 
 
 def test_the_command_trains_the_front_again_and_shows_who_stays_on_it(
@@ -78,13 +78,13 @@ def test_the_command_trains_the_front_again_and_shows_who_stays_on_it(
 
 def test_a_confirmation_is_gone_on_with_when_the_front_has_grown(searched):
     record, results = searched
-    first = confirmation(record, seeds=2, results=results, now=time.time())
+    first = confirmation(record, seeds=2, results=results, now=time.time(), command="")
     from gaptune.ledger import Ledger
 
     with Ledger(first.folder) as ledger:
         ledger.append(first.header)
     record.trials[1].reports[-1].metrics["retrieval/mean_r10"] = 0.9
-    second = confirmation(record, seeds=2, results=results, now=time.time())
+    second = confirmation(record, seeds=2, results=results, now=time.time(), command="")
     assert list(second.space.points)[:2] == list(first.space.points)
     assert list(second.space.points)[2:] == [record.trials[1].knobs]
     assert second.sweep.seed == first.sweep.seed

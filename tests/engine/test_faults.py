@@ -29,7 +29,7 @@ FULL = os.environ.get("GAPTUNE_SOAK") == "full"
 def start(folder, store, **yaml):
     space, config = write_yaml(folder, store, **yaml)
     results = folder / "results"
-    plan = prepare(load_space(space), load_sweep_config(config), name="s", results=results, now=time.time())
+    plan = prepare(load_space(space), load_sweep_config(config), name="s", results=results, now=time.time(), command="")
     with Display(Console(file=io.StringIO())) as display:
         return run(plan, display=display, results=results, tracking_uri=None, address=None, clock=time.time)
 

@@ -32,6 +32,7 @@ from gaptune.engine.sweep import prepare, run
 from gaptune.engine.worker import FAULT, Worker
 from gaptune.errors import UserError
 from gaptune.ledger import Ledger, State, load, read_events
+from gaptune.ledger.trialfile import read
 from gaptune.results import summarize
 from gaptune.space import load_space
 from gaptune.tracking import default_uri
@@ -43,7 +44,9 @@ def sweep(tmp_path, store, *, name="s", **yaml):
     space, config = write_yaml(tmp_path, store, **yaml)
     out = io.StringIO()
     results = tmp_path / "results"
-    plan = prepare(load_space(space), load_sweep_config(config), name=name, results=results, now=time.time())
+    plan = prepare(
+        load_space(space), load_sweep_config(config), name=name, results=results, now=time.time(), command=""
+    )
     with Display(Console(file=out, width=200)) as display:
         record = run(plan, display=display, results=results, tracking_uri=None, address=None, clock=time.time)
     return record, results / name, out.getvalue()
@@ -188,7 +191,7 @@ def test_batches_larger_than_the_data_are_refused_before_anything_starts(tmp_pat
     space, config = write_yaml(tmp_path, small_store)
     config.write_text(config.read_text().replace("batch_size: 64", "batch_size: 500"))
     with pytest.raises(UserError, match="batch_size 500 is more than the 192 training images"):
-        prepare(load_space(space), load_sweep_config(config), name="b", results=tmp_path, now=0.0)
+        prepare(load_space(space), load_sweep_config(config), name="b", results=tmp_path, now=0.0, command="")
     assert not (tmp_path / "b").exists()
 
 
@@ -196,7 +199,7 @@ def test_evaluation_data_that_are_not_there_are_refused_before_anything_starts(t
     more = f"evaluate: [{{name: cifar10, data: 'cifar10:{tmp_path}/none', tasks: [zeroshot]}}]\n"
     space, config = write_yaml(tmp_path, small_store, more=more)
     with pytest.raises(UserError, match=r"there is no CIFAR-10 at .*none"):
-        prepare(load_space(space), load_sweep_config(config), name="b", results=tmp_path, now=0.0)
+        prepare(load_space(space), load_sweep_config(config), name="b", results=tmp_path, now=0.0, command="")
     assert not (tmp_path / "b").exists()
 
 
@@ -209,6 +212,7 @@ def test_a_worker_reports_epochs_and_tells_out_of_memory_apart(tmp_path, small_s
     task = {
         "number": 0,
         "config": config,
+        "event": {"event": "trial", "trial": 0, "sweep_id": "x", "config": config},
         "data": {"store": str(small_store)},
         "checkpoints": str(tmp_path / "c"),
         "threads": 1,
@@ -221,6 +225,9 @@ def test_a_worker_reports_epochs_and_tells_out_of_memory_apart(tmp_path, small_s
     assert worker.reset_config(task)  # taken up again: the checkpoint's report is said again, then the rest
     assert worker.step()["scores"] == first["scores"]
     assert worker.step()["epoch"] == 2
+    kept = read((tmp_path / "c" / "trial.jsonl").read_bytes())
+    assert [event.get("epoch") for event in kept] == [None, 1, 2]
+    assert kept[1]["metrics"] == first["scores"]
 
     worker.reset_config(task | {"system_metrics": True})
     used = {name: value for name, value in worker.step()["scores"].items() if name.startswith("system/")}

@@ -1,0 +1,263 @@
+"""What the events of a ledger add up to: trials, their reports and states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from gaptune.errors import UserError
+from gaptune.ledger.events import Event
+
+_ENDS = ("end", "scores")
+_OF_TRIALS = ("start", "report", "retry", *_ENDS)
+
+
+class State(StrEnum):
+    """Where a trial stands."""
+
+    WAITING = "WAITING"
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAIL = "FAIL"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of the trial."""
+        return self is not State.WAITING and self is not State.RUNNING
+
+    @staticmethod
+    def together(states: Iterable[State]) -> State:
+        """The state of a suggestion whose seeds are in some states.
+
+        It has not ended before all have; then one failed seed fails it, and one stopped seed stops it.
+        """
+        found = set(states)
+        order = (State.RUNNING, State.WAITING, State.FAIL, State.PRUNED, State.COMPLETE)
+        first = next(state for state in order if state in found)
+        return State.RUNNING if not first.ended and len(found) > 1 else first
+
+
+@dataclass
+class ReportRecord:
+    """The scores after one epoch. ``at`` is the time of the report in seconds since 1970."""
+
+    epoch: int
+    step: int
+    at: float
+    metrics: dict[str, float]
+
+
+@dataclass
+class TrialRecord:
+    """All that is known of a trial.
+
+    Attributes:
+        number: Its number in the sweep, from 0.
+        suggestion: The set of knobs that it tries, from 0; with one seed per suggestion the same as its number.
+        knobs: What the search decided, by dotted path.
+        config: The full configuration, flattened.
+        method: What the paper would call it.
+        drawn_at: When it was suggested, in seconds since 1970.
+        state: Where it stands.
+        reason: Why it failed or was stopped.
+        started_at: When a worker first took it up.
+        node: The machine that took it up last.
+        ended_at: When it ended.
+        notes: What the sampler noted of the suggestion.
+        retries: Faults after which it was tried again.
+        reports: One per epoch, in order.
+    """
+
+    number: int
+    suggestion: int
+    knobs: dict[str, Any]
+    config: dict[str, Any]
+    method: str
+    drawn_at: float
+    notes: dict[str, Any] = field(default_factory=dict)
+    state: State = State.WAITING
+    reason: str | None = None
+    started_at: float | None = None
+    node: str | None = None
+    ended_at: float | None = None
+    retries: list[str] = field(default_factory=list)
+    reports: list[ReportRecord] = field(default_factory=list)
+
+    @property
+    def last(self) -> dict[str, float]:
+        """The newest scores; empty before the first report."""
+        return self.reports[-1].metrics if self.reports else {}
+
+    @property
+    def epoch(self) -> int:
+        """Epochs reported so far."""
+        return self.reports[-1].epoch if self.reports else 0
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of its full budget."""
+        return int(self.config["training.epochs"])
+
+
+@dataclass
+class SweepRecord:
+    """A sweep as the events of its ledger add up.
+
+    Attributes:
+        header: The ``sweep`` event.
+        trials: Trials by number.
+        highest: The highest number of a trial that any event names; -1 before the first.
+        highest_suggestion: The same of suggestions.
+        sessions: How many drivers have worked on it.
+        paused: Why the last driver stopped early; None while one runs or when all is done.
+        done: Whether every trial has ended.
+        updated_at: Time of the newest event.
+    """
+
+    header: Event = field(default_factory=dict)
+    trials: dict[int, TrialRecord] = field(default_factory=dict)
+    highest: int = -1
+    highest_suggestion: int = -1
+    sessions: int = 0
+    paused: str | None = None
+    done: bool = False
+    updated_at: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return str(self.header["name"])
+
+    @property
+    def objectives(self) -> list[dict[str, Any]]:
+        """The objectives: metric, maximize, reference, ideal."""
+        return list(self.header["objectives"])
+
+    @property
+    def constraints(self) -> list[dict[str, Any]]:
+        """The constraints: metric, min, max."""
+        return list(self.header["sweep"].get("constraints", ()))
+
+    def values(self, trial: TrialRecord) -> list[float]:
+        """A trial's newest values of the objectives; NaN for what is missing."""
+        return [trial.last.get(objective["metric"], float("nan")) for objective in self.objectives]
+
+    def suggestions(self) -> dict[int, list[TrialRecord]]:
+        """The trials of each suggestion, by its number: one for each of its seeds, in the order of the seeds."""
+        groups: dict[int, list[TrialRecord]] = {}
+        for _, trial in sorted(self.trials.items()):
+            groups.setdefault(trial.suggestion, []).append(trial)
+        for group in groups.values():
+            if len(group) > 1:
+                group.sort(key=lambda trial: trial.config.get("seed", 0))
+        return dict(sorted(groups.items()))
+
+    def count(self, *states: State) -> int:
+        """How many trials are in any of some states."""
+        return sum(trial.state in states for trial in self.trials.values())
+
+    def apply(self, event: Event) -> bool:
+        """Takes in one event.
+
+        A report of an epoch that is already there (a trial that went on from a checkpoint says its last one again)
+        and a second end change nothing.
+
+        Returns:
+            Whether the event said something new.
+        """
+        kind, self.updated_at = event["event"], max(self.updated_at, event["at"])
+        if "trial" in event:
+            self.highest = max(self.highest, event["trial"])
+        if kind == "sweep":
+            self.header = event
+        elif kind == "session":
+            self.sessions, self.paused, self.done = self.sessions + 1, None, False
+        elif kind == "pause":
+            self.paused = event["reason"]
+        elif kind == "done":
+            self.done = True
+        elif kind == "trial":
+            number = event["trial"]
+            if number in self.trials:
+                return False
+            self.highest_suggestion = max(self.highest_suggestion, event["suggestion"])
+            self.trials[number] = TrialRecord(
+                number,
+                event["suggestion"],
+                event["knobs"],
+                event["config"],
+                event["method"],
+                event["at"],
+                event.get("sampler", {}),
+            )
+        elif kind in _OF_TRIALS:
+            return self._apply_to_trial(kind, event, self.trials[event["trial"]])
+        return True
+
+    @staticmethod
+    def _apply_to_trial(kind: str, event: Event, trial: TrialRecord) -> bool:
+        if kind == "scores":
+            trial.last.update(event["metrics"])
+            return bool(trial.reports)
+        if trial.state.ended:
+            return False
+        if kind == "start":
+            trial.state, trial.started_at = State.RUNNING, trial.started_at or event["at"]
+            trial.node = event["node"]
+        elif kind == "report":
+            if event["epoch"] <= trial.epoch and any(known.epoch == event["epoch"] for known in trial.reports):
+                return False
+            trial.reports.append(ReportRecord(event["epoch"], event["step"], event["at"], event["metrics"]))
+            if len(trial.reports) > 1 and trial.reports[-2].epoch > event["epoch"]:  # one that had been lost
+                trial.reports.sort(key=lambda report: report.epoch)
+        elif kind == "retry":
+            trial.retries.append(event["reason"])
+        elif kind == "end":
+            trial.state, trial.reason, trial.ended_at = State(event["state"]), event["reason"], event["at"]
+        return True
+
+
+def replay(events: Iterable[Event]) -> SweepRecord:
+    """The state that a series of events adds up to, also when lines were lost or have changed places.
+
+    What is known of a trial whose own ``trial`` line was lost cannot be used; only its number counts. A trial that is
+    COMPLETE, but the last of its reports was lost, has not ended: it is trained again.
+
+    Raises:
+        UserError: The events are of two sweeps.
+    """
+    record, header = SweepRecord(), None
+    waiting: list[Event] = []  # for their trial's own line
+    ends: list[Event] = []  # what they end may stand behind them
+    for event in events:
+        kind = event["event"]
+        if kind in _ENDS:
+            ends.append(event)
+        elif kind in _OF_TRIALS and event["trial"] not in record.trials:
+            waiting.append(event)
+        else:
+            record.apply(event)
+        said = event if kind == "sweep" else event.get("sweep") if kind == "session" else None
+        if said is not None:
+            if header is not None and header.get("id") != said.get("id"):
+                raise UserError("the ledger holds lines of two sweeps; take the other one's out, or an earlier copy")
+            header = said
+    record.header = header or {}
+    for event in (*waiting, *ends):
+        record.highest = max(record.highest, event["trial"])
+        if event["trial"] in record.trials:
+            record.apply(event)
+    for trial in record.trials.values():
+        if trial.state is State.COMPLETE and trial.epoch < trial.epochs:
+            trial.state, trial.ended_at = State.WAITING, None
+    return record
+
+
+def known_trials(events: Iterable[Event]) -> list[Event]:
+    """The events without those of trials whose own ``trial`` line was lost."""
+    events = list(events)
+    known = {event["trial"] for event in events if event["event"] == "trial"}
+    return [event for event in events if "trial" not in event or event["trial"] in known]

@@ -1,0 +1,63 @@
+"""What a trial keeps of itself beside its checkpoints: its own lines of the ledger, as its worker knows them.
+
+``trials/NNNN/trial.jsonl`` holds the trial's ``trial`` event and its reports. A ledger that has lost lines, or its
+tail, takes them back from there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gaptune.ledger.events import Event, encode, parse_events
+
+FILE_NAME = "trial.jsonl"
+
+
+class TrialFile:
+    """The file of one trial, written whole after each epoch.
+
+    Args:
+        folder: The trial's folder.
+        trial: The trial's event, with ``sweep_id``: the ``id`` of the sweep that it is of.
+    """
+
+    def __init__(self, folder: Path, trial: Event) -> None:
+        self._path = folder / FILE_NAME
+        self._trial = trial
+        events = read(self._path.read_bytes()) if self._path.exists() else []
+        mine = bool(events) and _same(events[0], trial)
+        self._reports = {event["epoch"]: event for event in events[1:]} if mine else {}
+
+    def report(self, at: float, epoch: int, step: int, metrics: Mapping[str, float]) -> None:
+        """Keeps a report, unless its epoch is there already.
+
+        Raises:
+            OSError: The disk does not take it.
+        """
+        number = self._trial["trial"]
+        event = {"event": "report", "at": at, "trial": number, "epoch": epoch, "step": step, "metrics": dict(metrics)}
+        self._reports.setdefault(epoch, event)
+        lines = [encode(one) for one in (self._trial, *(self._reports[known] for known in sorted(self._reports)))]
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._path.with_name(f"{FILE_NAME}.{os.getpid()}.partial")
+        with partial.open("wb") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self._path)
+
+
+def read(content: bytes) -> list[Event]:
+    """The lines of a trial's file that can be read; nothing without the first, which says which trial it is."""
+    events, _ = parse_events(content)
+    if not events or events[0]["event"] != "trial":
+        return []
+    number: Any = events[0]["trial"]
+    return [events[0], *(one for one in events[1:] if one["event"] == "report" and one["trial"] == number)]
+
+
+def _same(one: Event, other: Event) -> bool:
+    return all(one.get(name) == other.get(name) for name in ("sweep_id", "trial", "config"))
