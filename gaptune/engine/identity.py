@@ -13,6 +13,7 @@ from gaptune.space import Space, all_of
 
 _NOT_COMPARED = ("resources", "search", "data", "device", "storage", "checkpoints")
 _OF_SEARCH = ("sampler", "seed", "seeds", "startup_trials")
+_POINT = "space.points"
 _SHOWN = 5
 
 
@@ -39,13 +40,9 @@ def check_same(there: Event, asked: Event, folder: Path, *, more_points: bool = 
     if there.get("name") != folder.name:
         raise UserError(f"{folder} holds the ledger of another sweep, {there.get('name')!r}; rename the folder to that")
     old, new = _what_matters(there), _what_matters(asked)
-    if more_points:
-        count = len(old["space.points"])
-        new["space.points"] = new["space.points"][:count]
+    names = [name for name in sorted({*old, *new}) if name in old or not (more_points and name.startswith(_POINT))]
     changed = [
-        f"{name}: {_short(old.get(name))} → {_short(new.get(name))}"
-        for name in sorted({*old, *new})
-        if old.get(name) != new.get(name)
+        f"{name}: {_short(old.get(name))} → {_short(new.get(name))}" for name in names if old.get(name) != new.get(name)
     ]
     if changed:
         more = f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
@@ -60,7 +57,7 @@ def _what_matters(header: Event) -> dict[str, Any]:
     sweep = SweepConfig.model_validate(header["sweep"]).model_dump(mode="json")  # an older one lacks newer settings
     space = header["space"]
     flat: dict[str, Any] = {"data.hash": header["data"]["hash"], "space.grid": space["grid"]}
-    flat["space.points"] = space["points"]
+    flat.update({f"{_POINT}[{index}]": point for index, point in enumerate(space["points"])})
     flat.update({f"search.{name}": sweep["search"][name] for name in _OF_SEARCH})
     flat.update({f"space.{name}": knob for name, knob in space["knobs"].items()})
     if not space["grid"]:  # a sampler draws one knob after the other; a grid is the same in any order
@@ -74,4 +71,4 @@ def _what_matters(header: Event) -> dict[str, Any]:
 
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else text[:77] + "…"
+    return text if len(text) <= 120 else text[:119] + "…"

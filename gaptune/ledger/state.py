@@ -141,6 +141,11 @@ class SweepRecord:
         """The constraints: metric, min, max."""
         return list(self.header["sweep"].get("constraints", ()))
 
+    @property
+    def seeds(self) -> int:
+        """Trials of each suggestion."""
+        return int(self.header["sweep"].get("search", {}).get("seeds", 1))
+
     def values(self, trial: TrialRecord) -> list[float]:
         """A trial's newest values of the objectives; NaN for what is missing."""
         return [trial.last.get(objective["metric"], float("nan")) for objective in self.objectives]

@@ -57,11 +57,21 @@ class Summary:
 
 
 def candidates(record: SweepRecord) -> list[Candidate]:
-    """The suggestions of which every seed is COMPLETE, in the order of their numbers."""
+    """The suggestions of which every seed is COMPLETE, in the order of their numbers.
+
+    The same knobs count once, with the first suggestion of them: on the same seeds they end the same.
+    """
     found = []
     metrics, constraints = [objective["metric"] for objective in record.objectives], record.constraints
+    seen: set[str] = set()
     for trials in record.suggestions().values():
+        if len(trials) < record.seeds:  # a driver was killed while it drew them, or their lines were lost
+            continue
         if State.together(trial.state for trial in trials) is State.COMPLETE:
+            knobs = str(sorted(trials[0].knobs.items()))
+            if knobs in seen:
+                continue
+            seen.add(knobs)
             means, errors = _over_seeds([[trial.last.get(m, math.nan) for m in metrics] for trial in trials])
             one = Candidate(trials, means, errors, feasible=True)
             kept = all(keeps(one.mean(str(c["metric"])), c) for c in constraints)
