@@ -11,7 +11,9 @@ import torch
 from ray.cluster_utils import Cluster
 from support import free_port, write_yaml
 
-from gaptune.ledger import State, load, read_events
+from gaptune.engine.backup import stored_ledger
+from gaptune.ledger import State, load, parse_events, read_events
+from gaptune.remote import Folder
 from gaptune.trial.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.timeout(600)
@@ -90,7 +92,8 @@ def test_a_killed_node_loses_nothing_and_its_trials_end_with_the_same_weights(tm
         got, epoch = weights(tmp_path / "far" / "s" / "trials", number)
         assert epoch == 8
         assert all(torch.equal(expected[name], got[name]) for name in expected)
-    assert (tmp_path / "far/s/ledger.jsonl").read_bytes() == (struck / "results/s/ledger.jsonl").read_bytes()
+    stored = stored_ledger(Folder(f"file://{tmp_path}/far/s"))
+    assert stored == (struck / "results/s/ledger.jsonl").read_bytes()
 
 
 def test_another_machine_goes_on_from_the_storage(tmp_path, small_store):
@@ -102,11 +105,10 @@ def test_another_machine_goes_on_from_the_storage(tmp_path, small_store):
     process = subprocess.Popen(
         sweep_command(first, small_store, *storage, trials=4, epochs=4), stdout=subprocess.DEVNULL
     )
-    far = tmp_path / "far" / "s"
+    far = Folder(f"file://{tmp_path}/far/s")
 
     def ends():
-        found = read_events(far)[0] if (far / "ledger.jsonl").exists() else []
-        return [event for event in found if event["event"] == "end"]
+        return [event for event in parse_events(stored_ledger(far))[0] if event["event"] == "end"]
 
     while process.poll() is None and not ends():
         time.sleep(0.02)
@@ -117,11 +119,11 @@ def test_another_machine_goes_on_from_the_storage(tmp_path, small_store):
     done = subprocess.run(
         sweep_command(second, small_store, *storage, trials=4, epochs=4), capture_output=True, text=True, check=True
     )
-    assert "going on with the ledger of" in done.stdout
+    assert "continuing with the ledger of" in done.stdout
     record = load(second / "results" / "s")
     assert [trial.state for trial in record.trials.values()] == [State.COMPLETE] * 4
     assert [e for e in events(second) if e["event"] == "end"][: len(before)] == before
-    assert read_events(far)[0] == events(second)
+    assert parse_events(stored_ledger(far))[0] == events(second)
 
 
 def test_a_job_submitted_to_a_cluster_runs_a_sweep(tmp_path, small_store):

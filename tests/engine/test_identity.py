@@ -124,6 +124,6 @@ def test_a_point_added_to_a_finished_sweep_is_refused(tmp_path, small_store, loc
     content = yaml.safe_load(space.read_text())
     content["points"].append({"temperature.tau_start": 0.07})
     space.write_text(yaml.safe_dump(content))
-    with pytest.raises(UserError, match=r"space.points: .*0.07"):
+    with pytest.raises(UserError, match=r"space.points\[1\]: null → .*0.07"):
         planned()
     assert (results / "s" / "ledger.jsonl").read_bytes() == before
