@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gaptune.ledger import FILE_NAME, _encode, read_events
+from gaptune.ledger import FILE_NAME, encode, read_events
 from gaptune.shipped import recorded
 
 COMMANDS = {
@@ -30,7 +30,7 @@ def ledger_of(trials: int) -> bytes:
     kinds = len({event["trial"] for event in plain if "trial" in event})
     own = [[event for event in plain if event.get("trial") == number] for number in range(kinds)]
     rng = np.random.default_rng(0)
-    lines = [_encode(plain[0])]
+    lines = [encode(plain[0])]
     for number in range(trials):
         for event in own[number % kinds]:
             again = event | {"trial": number}
@@ -38,7 +38,7 @@ def ledger_of(trials: int) -> bytes:
                 again["suggestion"] = number
             if event["event"] == "report":
                 again["metrics"] = {k: v * (1 + 0.1 * rng.standard_normal()) for k, v in event["metrics"].items()}
-            lines.append(_encode(again))
+            lines.append(encode(again))
     return b"".join(lines)
 
 

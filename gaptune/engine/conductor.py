@@ -91,7 +91,6 @@ class Conductor:
         self.halted: str | None = None
         self._maximize = [objective.maximize for objective in sweep.objectives]
         self._next_trial = 1 + max(record.highest, highest[0])
-        self._next_suggestion = 1 + max(record.highest_suggestion, highest[1])
         self._groups = record.suggestions()
         self._nothing_left = False
         self._live = {trial.number for trial in record.trials.values() if not trial.state.ended}
@@ -99,8 +98,10 @@ class Conductor:
         for suggestion, group in self._groups.items():
             self._complete_seeds(suggestion, group)
             together = State.together(trial.state for trial in group)
-            notes = next((trial.notes for trial in group if trial.notes), {})
-            asker.resume(suggestion, group[0].knobs, together, *outcome(record, group, sweep), notes)
+            notes = next((trial.notes for trial in group if trial.notes), None)
+            come_to = outcome(record, group, sweep)
+            asker.resume(group[0].knobs, together, *come_to, suggestion=suggestion, notes=notes)
+        asker.pass_over(max(record.highest_suggestion, highest[1]))
         self._catch_up(earlier)
         self._queue = deque(record.trials[number] for number in sorted(self._live))
 
@@ -193,14 +194,12 @@ class Conductor:
 
     def _draw(self) -> None:
         """Asks for a set of knobs and puts its trials, one for each seed, in the queue."""
-        suggestion = self._next_suggestion
-        found = self._asker.ask(suggestion)
+        found = self._asker.ask()
         if found is None:
             self._nothing_left = True
             return
-        self._next_suggestion += 1
-        self._groups[suggestion] = []
-        drawn = _Drawn(suggestion, *found)
+        drawn = _Drawn(*found, self._asker.notes(found[0]))
+        self._groups[drawn.suggestion] = []
         try:
             config = self._sweep.trial(expand_method(drawn.knobs))
         except UserError as fault:  # knobs that are each allowed can be impossible together

@@ -40,7 +40,7 @@ _STATES = {
 }
 
 
-Known = tuple[Mapping[str, Any], Sequence[float], Mapping[str, float]]
+Known = tuple[Mapping[str, Any], Sequence[float]] | tuple[Mapping[str, Any], Sequence[float], Mapping[str, float]]
 
 
 class Asker:
@@ -51,8 +51,8 @@ class Asker:
         sweep: Objectives and sampler.
         name: The study's name.
         folder: Where the study is kept; None keeps it in memory.
-        known: Finished trials of other sweeps to learn from: flattened configuration, values of the objectives, and by
-            how much each constraint is broken; what lies outside the space is passed over.
+        known: Finished trials of other sweeps to learn from: flattened configuration, values of the objectives, and
+            by how much each constraint is broken if there are any; what lies outside the space is passed over.
     """
 
     def __init__(
@@ -78,6 +78,8 @@ class Asker:
         self._tried: set[str] = set()
         self._asked: dict[int, optuna.Trial] = {}
         self._ids: dict[int, int] = {}  # Optuna's id of each suggestion's trial
+        self._noted: dict[int, dict[str, Any]] = {}
+        self._next = 0
         self._completed = 0
         self.learnt_from = self._learn(known)
 
@@ -86,16 +88,18 @@ class Asker:
         """The Optuna study."""
         return self._study
 
-    def ask(self, suggestion: int) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    def pass_over(self, highest: int) -> None:
+        """Gives no number up to this one any more: a suggestion had it whose record was lost."""
+        self._next = max(self._next, highest + 1)
+
+    def ask(self) -> tuple[int, dict[str, Any]] | None:
         """Draws the next set of knobs: what the space gives and nobody has tried first, then the sampler's.
 
-        Args:
-            suggestion: The number that it gets.
-
         Returns:
-            Its knobs by dotted path, and what the sampler notes of it, for ``resume``; None when everything that the
-            space holds has been tried.
+            The suggestion's number and its knobs by dotted path; None when everything that the space holds has been
+            tried.
         """
+        suggestion = self._next
         while self._given and _key(self._given[0]) in self._tried:
             self._given.popleft()
         if (self._space.grid and not self._given) or (self._all is not None and len(self._tried) >= len(self._all)):
@@ -110,30 +114,39 @@ class Asker:
                 return None
             trial, knobs = self._draw(other)
         self._asked[suggestion], self._ids[suggestion] = trial, trial._trial_id
+        self._noted[suggestion] = self._notes(trial, before)
         self._tried.add(_key(knobs))
-        return knobs, self._notes(trial, before)
+        self._next += 1
+        return suggestion, knobs
+
+    def notes(self, suggestion: int) -> dict[str, Any]:
+        """What the sampler notes of a suggestion that ``ask`` gave, for ``resume``."""
+        return self._noted[suggestion]
 
     def resume(
         self,
-        suggestion: int,
         knobs: Mapping[str, Any],
         state: State,
         values: Sequence[float],
         spread: Sequence[float],
         violations: Mapping[str, float],
-        notes: Mapping[str, Any],
+        *,
+        suggestion: int | None = None,
+        notes: Mapping[str, Any] | None = None,
     ) -> None:
         """Puts a suggestion of an earlier driver into the study; call it in order, before ``ask``.
 
         Args:
-            suggestion: Its number.
             knobs: What was suggested.
             state: Where the suggestion stands.
             values: Means of the objectives, if COMPLETE.
             spread: Their standard deviations over seeds.
             violations: By how much each constraint is broken.
-            notes: What ``ask`` gave with it; empty where it is not known.
+            suggestion: Its number; the next by default.
+            notes: What the sampler noted of it; None where that is not known.
         """
+        suggestion = self._next if suggestion is None else suggestion
+        self.pass_over(suggestion)
         complete = state is State.COMPLETE
         trial_id = self._add(
             knobs,
@@ -141,7 +154,7 @@ class Asker:
             values=list(values) if complete else None,
             user_attrs={"spread": list(spread)} if complete else {},
             constraints=dict(violations) if complete and violations else None,
-            system_attrs=self._attributes(notes),
+            system_attrs=self._attributes(notes or {}),
         )
         if not state.ended:
             self._asked[suggestion] = optuna.Trial(self._study, trial_id)
@@ -200,13 +213,13 @@ class Asker:
         """Adds what other sweeps found out, where their knobs lie in this space; returns how many trials did."""
         usable = [one for one in known if one[0] in self._space]
         first = {_generation_key(): 0} if self._evolves else {}  # the parents of the first suggestions
-        for number, (knobs, values, violations) in enumerate(usable):
+        for number, (knobs, values, *broken) in enumerate(usable):
             self._ids[-1 - number] = self._add(
                 knobs,
                 State.COMPLETE,
                 values=list(values),
                 user_attrs={"known": True},
-                constraints=dict(violations) or None,
+                constraints=dict(*broken) or None,
                 system_attrs=dict(first),
             )
         return len(usable)

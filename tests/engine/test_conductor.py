@@ -328,4 +328,4 @@ def test_a_study_learns_from_another_sweep_where_the_spaces_overlap():
     asker = Asker(SPACE, sweep_config(), "s", known=known)
     assert asker.learnt_from == 1
     assert [trial.params["temperature.tau_start"] for trial in asker.study.trials] == [0.05]
-    assert asker.ask(0) == (SPACE.points[0], {})
+    assert asker.ask() == (0, SPACE.points[0])
