@@ -17,8 +17,10 @@ from support import write_yaml
 
 from gaptune.config import load_sweep_config
 from gaptune.display import Display
+from gaptune.engine.backup import stored_ledger
 from gaptune.engine.sweep import prepare, run
 from gaptune.ledger import State, load, read_events, replay
+from gaptune.remote import Folder
 from gaptune.space import load_space
 from gaptune.tracking import default_uri
 from gaptune.trial.checkpoint import Checkpoints
@@ -92,14 +94,18 @@ def test_an_exception_in_a_worker_is_tried_again_and_then_fails_with_its_message
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-def test_a_driver_killed_at_random_moments_is_continued_by_the_same_command(tmp_path, small_store):
-    kills, trials = (20, 16) if FULL else (2, 6)
+@pytest.mark.parametrize("seed", range(5 if FULL else 1))
+def test_a_driver_killed_at_random_moments_is_continued_by_the_same_command(tmp_path, small_store, seed):
+    """With two seeds for each suggestion, early stopping, and a storage; in full 100 kills of five sweeps."""
+    kills, suggestions = (20, 8) if FULL else (2, 3)
+    trials = 2 * suggestions
     more = "early_stopping: {rule: halving, first: 0.3}\n"
-    space, config = write_yaml(tmp_path, small_store, trials=trials, epochs=4, more=more)
+    space, config = write_yaml(tmp_path, small_store, trials=suggestions, epochs=4, more=more)
+    config.write_text(config.read_text().replace("search: {", "search: {seeds: 2, "))
     command = [sys.executable, "-m", "gaptune.cli", "sweep", str(space), "--on", str(config), "--name", "s"]
-    command += ["--results", str(tmp_path / "results"), "--concurrency", "2"]
+    command += ["--results", str(tmp_path / "results"), "--concurrency", "2", "--storage", f"file://{tmp_path}/far"]
     folder = tmp_path / "results" / "s"
-    rng, finished = random.Random(0), {}
+    rng, finished = random.Random(seed), {}
 
     def events():
         return read_events(folder)[0] if (folder / "ledger.jsonl").exists() else []
@@ -107,10 +113,11 @@ def test_a_driver_killed_at_random_moments_is_continued_by_the_same_command(tmp_
     for _ in range(kills):
         seen = len(events())
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wanted = seen + rng.randint(1, 8)  # a moment in what happens, not on the clock: starting takes its time
+        # A moment in what happens, not on the clock: starting takes its time. Or one while it starts.
+        wanted = seen + (rng.randint(1, 8) if rng.random() < 0.9 else 0)
         while len(events()) < wanted and process.poll() is None:
             time.sleep(0.02)
-        time.sleep(rng.uniform(0, 0.5))
+        time.sleep(rng.uniform(0, 0.5) if wanted > seen else rng.uniform(0, 8))
         process.kill()
         process.wait()
         for number, trial in replay(events()).trials.items():
@@ -125,6 +132,9 @@ def test_a_driver_killed_at_random_moments_is_continued_by_the_same_command(tmp_
     assert all(record.trials[number] == trial for number, trial in finished.items())
     happened = [(e["event"], e["trial"], e.get("epoch")) for e in events() if e["event"] in ("trial", "report", "end")]
     assert len(happened) == len(set(happened))  # nothing drawn, reported or ended twice
+    assert {len(group) for group in record.suggestions().values()} == {2}
+    stored = stored_ledger(Folder(f"file://{tmp_path}/far/s"))
+    assert stored == (folder / "ledger.jsonl").read_bytes()
 
     client = MlflowClient(tracking_uri=default_uri(tmp_path / "results"))
     runs = client.search_runs([client.get_experiment_by_name("gaptune").experiment_id], max_results=1000)
