@@ -137,7 +137,7 @@ BROKEN: dict[str, tuple[str, int, str]] = {
         4,
         "less than or equal to 1, got 1.5",
     ),
-    "tau of zero": (OBJECTIVES + "temperature: {tau_start: 0}\n", 4, "greater than 0, got 0"),
+    "tau of zero": (OBJECTIVES + "temperature: {tau_start: 0}\n", 4, "equal to 0.000001, got 0"),
     "not a number": (OBJECTIVES + "optimizer: {weight_decay: .nan}\n", 4, "finite number, got nan"),
     "batch of one": (OBJECTIVES + "training: {batch_size: 1}\n", 4, "greater than or equal to 2, got 1"),
     "tau_min above tau_max": (

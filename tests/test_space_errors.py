@@ -94,7 +94,7 @@ BROKEN: dict[str, tuple[str, int, str]] = {
         2,
         "less than or equal to 1, got 1.5",
     ),
-    "tau of zero": ("knobs:\n  temperature.tau_start: {uniform: [0, 1]}", 2, "greater than 0, got 0"),
+    "tau of zero": ("knobs:\n  temperature.tau_start: {uniform: [0, 1]}", 2, "equal to 0.000001, got 0"),
     "batch of one": (
         "knobs:\n  training.batch_size: {integer: [1, 9]}",
         2,

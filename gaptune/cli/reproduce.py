@@ -53,7 +53,7 @@ def reproduce(
     if seeds is not None:
         config = config.model_copy(update={"search": config.search.model_copy(update={"seeds": seeds})})
     results = results.resolve()
-    plan = prepare(space, config, name=name or sweep_file.stem, results=results, now=time.time())
+    plan = prepare(space, config, name=name or sweep_file.stem, results=results, now=time.time(), address=address)
     console = make_console(stderr=as_json)
     record = run_plan(plan, console, results, tracking_uri, address)
     (plan.folder / "paper.md").write_text(paper_markdown(record), encoding="utf-8")

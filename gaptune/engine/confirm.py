@@ -14,7 +14,15 @@ from gaptune.results import summarize
 from gaptune.space import Space
 
 
-def confirmation(record: SweepRecord, *, seeds: int, results: Path, now: float, concurrency: int | None = None) -> Plan:
+def confirmation(
+    record: SweepRecord,
+    *,
+    seeds: int,
+    results: Path,
+    now: float,
+    concurrency: int | None = None,
+    address: str | None = None,
+) -> Plan:
     """Plans the sweep that trains each member of a front on some fresh seeds.
 
     The scores that put a member on the front are left out on purpose: they were chosen for being high. All members
@@ -27,6 +35,7 @@ def confirmation(record: SweepRecord, *, seeds: int, results: Path, now: float, 
             those members added that have come to the front since.
         now: Time in seconds since 1970.
         concurrency: Trials side by side; None for the sweep's own.
+        address: Of the Ray cluster that is to run it; None for this machine.
 
     Raises:
         UserError: The front is empty.
@@ -54,7 +63,7 @@ def confirmation(record: SweepRecord, *, seeds: int, results: Path, now: float, 
     resources = sweep.resources.model_copy(update={"concurrency": concurrency or sweep.resources.concurrency})
     changes = {"search": search, "early_stopping": EarlyStopping(), "seed": fresh, "resources": resources}
     sweep = sweep.model_copy(update=changes)
-    return prepare(space, sweep, name=name, results=results, now=now)
+    return prepare(space, sweep, name=name, results=results, now=now, address=address)
 
 
 def _without_seed(knobs: dict[str, Any]) -> dict[str, Any]:

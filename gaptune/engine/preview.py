@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
+import yaml
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gaptune.engine.draws import Draws
+from gaptune.engine.preflight import megabytes
 from gaptune.engine.study import make_sampler
 from gaptune.engine.sweep import Plan
 from gaptune.results.table import short
@@ -25,9 +27,9 @@ def describe_space(space: Space, draws: int) -> RenderableType:
     for name in ("knob", "values", "only when"):
         knobs.add_column(name)
     for knob in space.knobs:
-        values = ", ".join(f"{kind} {value}" for kind, value in knob.distribution.to_dict().items())
-        when = "; ".join(f"{name} in {list(allowed)}" for name, allowed in knob.when.items())
-        knobs.add_row(knob.name, values, when)
+        values = ", ".join(f"{kind}: {flow(value)}" for kind, value in knob.distribution.to_dict().items())
+        when = "; ".join(f"{name}: {flow(list(allowed))}" for name, allowed in knob.when.items())
+        knobs.add_row(Text(knob.name), Text(values), Text(when))
     parts: list[RenderableType] = [knobs]
     if space.grid:
         combinations = space.combinations()
@@ -35,8 +37,8 @@ def describe_space(space: Space, draws: int) -> RenderableType:
     elif space.points:
         parts.append(_rows("tried first", list(space.points)))
     if draws and not space.grid:
-        rng = np.random.default_rng(0)
-        parts.append(_rows("random draws", [space.suggest(_Draw(rng)) for _ in range(draws)]))
+        at_random = Draws(seed=0)
+        parts.append(_rows("random draws", [space.suggest(at_random) for _ in range(draws)]))
     return Group(*parts)
 
 
@@ -51,11 +53,43 @@ def describe_plan(plan: Plan) -> RenderableType:
         f"folder     {plan.folder}",
         f"trials     {plan.budget}, " + ("the whole grid" if plan.space.grid else f"sampler {sampler}"),
         f"objectives {wanted}",
-        f"model      {sweep.model.name}, {sweep.training.epochs} epochs, batch {sweep.training.batch_size}",
-        f"data       {data['store']}: {data['splits']} images, hash {data['hash'][:12]}",
+        f"model      {sweep.model.name}, {plan.sizes.weights:,} weights",
+        f"data       {data['store']}: {_images(data['splits'])}, hash {data['hash'][:12]}",
+        f"training   {_trainings(plan)}",
         f"each trial {sweep.resources.cpu} CPU, {sweep.resources.gpu:g} GPU",
+        f"disk       {_disk(plan)}",
+        *(f"warning    {warning}" for warning in plan.warnings),
     ]
     return Group(Text("\n".join(lines)), describe_space(plan.space, 3))
+
+
+def _images(splits: dict[str, int]) -> str:
+    return ", ".join(f"{number:,} {split}" for split, number in splits.items()) + " images"
+
+
+def _trainings(plan: Plan) -> str:
+    """How many trainings there are, and how long: those of the sweep's own values, where the space varies them."""
+    training, seeds = plan.sweep.training, plan.sweep.search.seeds
+    trials = f"{plan.budget} x {seeds} seeds = {plan.budget * seeds}" if seeds > 1 else f"{plan.budget}"
+    steps = plan.header["data"]["splits"]["train"] // training.batch_size
+    varied = [name for name in ("training.epochs", "training.batch_size") if name in plan.space.varied()]
+    return (
+        f"{trials} trainings of {training.epochs} epochs of {steps:,} steps of {training.batch_size} pairs"
+        + (f" (the space varies {' and '.join(varied)})" if varied else "")
+        + (" at most: some are stopped early" if plan.sweep.early_stopping.rule != "none" else "")
+    )
+
+
+def _disk(plan: Plan) -> str:
+    each = f"checkpoints of up to {megabytes(plan.sizes.checkpoints)} for each trial under way"
+    if plan.side_by_side is None or plan.side_by_side == 1:
+        return each
+    return f"{each}, {megabytes(plan.sizes.checkpoints * plan.side_by_side)} for {plan.side_by_side} side by side"
+
+
+def flow(value: object) -> str:
+    """A value as YAML writes it on one line."""
+    return str(yaml.safe_dump([value], default_flow_style=True, width=float("inf"), allow_unicode=True)).strip()[1:-1]
 
 
 def _rows(title: str, rows: list[dict[str, object]]) -> Table:
@@ -66,22 +100,3 @@ def _rows(title: str, rows: list[dict[str, object]]) -> Table:
     for row in rows:
         table.add_row(*(short(row.get(name)) for name in names))
     return table
-
-
-class _Draw:
-    """Answers a space's questions at random."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._rng = rng
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        return float(np.exp(self._rng.uniform(np.log(low), np.log(high))) if log else self._rng.uniform(low, high))
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        if log:
-            return min(high, int(np.exp(self._rng.uniform(np.log(low), np.log(high + 1)))))
-        return int(low + step * self._rng.integers(0, (high - low) // step + 1))
-
-    def suggest_categorical(self, name: str, choices: object) -> object:
-        assert isinstance(choices, tuple | list)
-        return choices[int(self._rng.integers(0, len(choices)))]

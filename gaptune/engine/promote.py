@@ -12,7 +12,15 @@ from gaptune.space import Space
 
 
 def promotion(
-    record: SweepRecord, trial: TrialRecord, sweep: SweepConfig, *, name: str, seeds: int, results: Path, now: float
+    record: SweepRecord,
+    trial: TrialRecord,
+    sweep: SweepConfig,
+    *,
+    name: str,
+    seeds: int,
+    results: Path,
+    now: float,
+    address: str | None = None,
 ) -> Plan:
     """Plans a sweep of one set of knobs, trained to the end.
 
@@ -27,6 +35,7 @@ def promotion(
         seeds: Paired seeds.
         results: Folder of all sweeps.
         now: Time in seconds since 1970.
+        address: Of the Ray cluster that is to run it; None for this machine.
 
     Raises:
         UserError: The knobs do not fit the sweep.
@@ -42,4 +51,4 @@ def promotion(
     )
     search = sweep.search.model_copy(update={"sampler": "random", "trials": 1, "seeds": seeds})
     sweep = sweep.model_copy(update={"search": search, "early_stopping": EarlyStopping()})
-    return prepare(space, sweep, name=name, results=results, now=now)
+    return prepare(space, sweep, name=name, results=results, now=now, address=address)

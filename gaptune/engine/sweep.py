@@ -24,12 +24,11 @@ from typing import Any
 import yaml
 
 from gaptune.config import SweepConfig, flatten
-from gaptune.data import check_reference, open_training
 from gaptune.display import Display
 from gaptune.engine.backup import Backup, newer_ledger
+from gaptune.engine.preflight import Sizes, preflight
 from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, SCHEMA, Event, Ledger, SweepRecord, load, parse_events, read_events, replay
-from gaptune.models import check_model
 from gaptune.pages import RUNS_FILE
 from gaptune.remote import Folder
 from gaptune.report import REPORT_FILE, headline, write_report
@@ -52,6 +51,9 @@ class Plan:
         sweep: How trials are run, with what the command line overrides.
         budget: Trials in all.
         header: The ledger's first event.
+        sizes: Of the model.
+        side_by_side: Trials that this machine runs at once; None on a cluster.
+        warnings: What will work, but hardly as it was meant: a sentence each.
         earlier: Events of the ledger when the sweep is there already.
         place: The sweep's folder in its storage, if it has one.
         brought: The ledger as the storage has it, when that knows more than the one here.
@@ -63,13 +65,23 @@ class Plan:
     sweep: SweepConfig
     budget: int
     header: Event
+    sizes: Sizes
+    side_by_side: int | None
+    warnings: tuple[str, ...]
     earlier: list[Event]
     place: Folder | None = None
     brought: bytes | None = None
 
 
 def prepare(
-    space: Space, sweep: SweepConfig, *, name: str, results: Path, now: float, warm_start: str | None = None
+    space: Space,
+    sweep: SweepConfig,
+    *,
+    name: str,
+    results: Path,
+    now: float,
+    warm_start: str | None = None,
+    address: str | None = None,
 ) -> Plan:
     """Checks everything that can be checked before a trial starts. Writes nothing but cached data.
 
@@ -80,26 +92,14 @@ def prepare(
         results: Folder of all sweeps.
         now: Time in seconds since 1970.
         warm_start: Name of another sweep whose completed trials the sampler is told of.
+        address: Of the Ray cluster that is to run it; None for this machine, whose devices are looked at.
 
     Raises:
         UserError: Something in space, sweep, data or model cannot work, or the name belongs to another sweep.
     """
-    if sweep.search.sampler == "grid" and not space.grid:
-        raise UserError("sampler grid needs a space with `grid: true`", file=space.path)
-    for point in space.combinations() if space.grid else space.points:
-        _check(space, sweep, point)
-    check_model(sweep.model)
-    if sweep.model.pretrained or sweep.model.freeze:
-        from gaptune.trial.pretrained import check_pretrained  # torch, which takes seconds
-
-        check_pretrained(sweep.model)
-    store = open_training(sweep.data)
-    if sweep.training.batch_size > len(store.split("train")):
-        raise UserError(
-            f"batch_size {sweep.training.batch_size} is more than the {len(store.split('train'))} training images"
-        )
-    for evaluation in sweep.evaluate:
-        check_reference(evaluation.data)
+    folder = results / name
+    findings = preflight(space, sweep, folder, address=address)
+    store = findings.store
     data = {
         "store": store.meta.name if sweep.data.mix else sweep.data.store,
         "name": store.meta.name,
@@ -126,7 +126,6 @@ def prepare(
         "command": shlex.join(["gaptune", *sys.argv[1:]]),
         "versions": versions(),
     }
-    folder = results / name
     place = Folder(f"{sweep.storage.rstrip('/')}/{name}") if sweep.storage else None
     brought = newer_ledger(place, folder) if place else None
     earlier: list[Event] = []
@@ -136,7 +135,20 @@ def prepare(
         earlier, _ = read_events(folder)
     if earlier:  # a driver killed before its first event leaves an empty ledger, which is as good as none
         header = _same_sweep(replay(earlier), header, folder)
-    return Plan(name, folder, space, sweep, budget, header, earlier, place, brought)
+    return Plan(
+        name,
+        folder,
+        space,
+        sweep,
+        budget,
+        header,
+        findings.sizes,
+        findings.side_by_side,
+        findings.warnings,
+        earlier,
+        place,
+        brought,
+    )
 
 
 def run(
@@ -166,6 +178,8 @@ def run(
     """
     from gaptune.engine.cluster import start_ray
 
+    for warning in plan.warnings:
+        display.say(f"warning: {warning}")
     with ThreadPoolExecutor(1) as beside:  # Ray's start is mostly waiting: for seconds, that the imports can use
         loading = beside.submit(_load)
         start_ray(plan.sweep.resources, address)
@@ -275,15 +289,6 @@ def _known(folder: Path, sweep: SweepConfig) -> list[tuple[dict[str, Any], list[
         for candidate in candidates(load(folder))
     ]
     return [(config, values) for config, values in found if not any(map(math.isnan, values))]
-
-
-def _check(space: Space, sweep: SweepConfig, point: dict[str, Any]) -> None:
-    from gaptune.methods import expand_method
-
-    try:
-        sweep.trial(expand_method(point))
-    except UserError as fault:
-        raise UserError(f"the point {point} does not fit this sweep: {fault}", file=space.path) from None
 
 
 def _same_sweep(record: SweepRecord, header: Event, folder: Path) -> Event:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from torch import Tensor
 
 from gaptune.config import Model
 from gaptune.errors import UserError, did_you_mean
-from gaptune.models import HEADS, PRESETS
+from gaptune.models import CLIP_VOCABULARY, HEADS, PRESETS
 from gaptune.trial.checkpoint import read_checkpoint
-from gaptune.trial.model import CLIP_VOCABULARY, Clip, token_rows
+from gaptune.trial.model import Clip, token_rows
 
 _FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _TABLE = "token_embedding.weight"
@@ -39,7 +40,7 @@ def load_pretrained(clip: Clip, model: Model) -> None:
     logit scale is left out: a trial's temperature is a knob.
 
     Args:
-        clip: The model, freshly built.
+        clip: The model, freshly built; on torch's device "meta" only names and shapes are held against it.
         model: Its configuration; nothing happens without ``pretrained``.
 
     Raises:
@@ -49,25 +50,50 @@ def load_pretrained(clip: Clip, model: Model) -> None:
         return
     from open_clip.model import resize_pos_embed, resize_text_pos_embed
 
-    weights, rows = _read(model)
+    shapes_only = next(clip.tower.parameters()).is_meta
+    weights, rows = _read(model, shapes_only)
     table = next((name for name in (_TABLE, f"text.{_TABLE}") if name in weights), None)
     own = clip.tower.state_dict()
     if table is not None and table in own and weights[table].shape[1:] == own[table].shape[1:]:
-        weights[table] = _matched(own[table], clip.token_rows, weights[table], rows)
+        matched = None if shapes_only else _matched(own[table], clip.token_rows, weights[table], rows)
+        weights[table] = own[table] if matched is None else matched
     if "logit_scale" in own:
         weights["logit_scale"] = own["logit_scale"]
     try:
         resize_pos_embed(weights, clip.tower)
         resize_text_pos_embed(weights, clip.tower)
         clip.tower.load_state_dict(weights)
-    except (RuntimeError, AssertionError, AttributeError) as fault:
+    except (RuntimeError, AssertionError, AttributeError, TypeError) as fault:
         what = [line.strip() for line in str(fault).splitlines() if line.strip()]
         raise UserError(
             f"the weights of {model.pretrained} do not fit {model.name}: {' '.join(what[1:2] or what)}"
         ) from None
 
 
-def _read(model: Model) -> tuple[dict[str, Tensor], Tensor]:
+def weights_hash(model: Model) -> str | None:
+    """SHA-256 in hex of the weights that a model starts from, whatever kind of file they are in.
+
+    Args:
+        model: The model.
+
+    Returns:
+        None for random weights, and for those of a tag, which its name stands for.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    if model.pretrained is None or not Path(model.pretrained).exists():
+        return None
+    weights, rows = _read(model)
+    digest = hashlib.sha256(rows.numpy().tobytes())
+    for name in sorted(weights):
+        tensor = weights[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _read(model: Model, shapes_only: bool = False) -> tuple[dict[str, Tensor], Tensor]:
     """Weights by name, and their row of the token table for each of CLIP's token ids."""
     import open_clip.factory
 
@@ -83,9 +109,23 @@ def _read(model: Model) -> tuple[dict[str, Tensor], Tensor]:
     elif place.suffix == ".pt" and place.name.startswith("epoch-"):
         return _of_checkpoint(read_checkpoint(place), full)
     try:
-        return dict(open_clip.factory.load_state_dict(str(place), weights_only=True)), full
+        if shapes_only and place.suffix == ".safetensors":
+            return _shapes(place), full
+        device = "meta" if shapes_only else "cpu"
+        weights = dict(open_clip.factory.load_state_dict(str(place), device=device, weights_only=True))
+        if not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+            raise ValueError("it does not hold tensors by name")
+        return weights, full
     except Exception as fault:  # of pickle, zip or safetensors: whatever a file that is no checkpoint leads to
         raise UserError(f"{place} is no checkpoint that open_clip can read: {str(fault).splitlines()[0]}") from None
+
+
+def _shapes(place: Path) -> dict[str, Tensor]:
+    """What a file of safetensors says of its tensors."""
+    from safetensors import safe_open
+
+    with safe_open(place, "pt") as file:
+        return {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in file.keys()}  # noqa: SIM118
 
 
 def _of_checkpoint(state: Mapping[str, Any], full: Tensor) -> tuple[dict[str, Tensor], Tensor]:

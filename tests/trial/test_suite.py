@@ -11,6 +11,7 @@ from labelled_files import write_image_folder
 from gaptune.cli import cli
 from gaptune.config import Evaluation
 from gaptune.data import StoreWriter, open_store
+from gaptune.data.tasks import TASKS, allowed_tasks
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 from gaptune.metrics import pair_accuracy, recalls
@@ -18,7 +19,7 @@ from gaptune.scores import MEASURES, find_score, measures_of
 from gaptune.trial import train
 from gaptune.trial.checkpoint import read_checkpoint
 from gaptune.trial.loop import trained_model
-from gaptune.trial.suite import TASKS, Suite, allowed_tasks
+from gaptune.trial.suite import Suite
 
 CPU = torch.device("cpu")
 
