@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from gaptune.config.trial import Schema, TrialConfig, as_tuple, with_knobs
+from gaptune.config.trial import Place, Schema, TrialConfig, as_tuple, with_knobs
 from gaptune.errors import did_you_mean
 from gaptune.scores import MEASURES, SCORES, Score, excess, find_score
 from gaptune.yamlfile import Document, read_yaml, validate
@@ -170,7 +170,7 @@ class SweepConfig(TrialConfig):
     search: Search = Search()
     early_stopping: EarlyStopping = EarlyStopping()
     resources: Resources = Resources()
-    storage: str | None = None
+    storage: Place | None = None
 
     @field_validator("objectives", "constraints", mode="before")
     @classmethod

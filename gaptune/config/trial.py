@@ -33,6 +33,18 @@ Moderate = Annotated[float, Field(ge=1e-6, le=1e6)]
 are rounding, and with τ above a million they are all equal; β and ν can be told from their bounds in between."""
 
 
+def _checked_place(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty; leave it out, or name a place")
+    if len(text.encode()) > 4000 or any(len(part.encode()) > 255 for part in text.split("/")):
+        raise ValueError(f"a text of {len(text)} characters is too long for a place")
+    return text
+
+
+Place = Annotated[str, AfterValidator(_checked_place)]
+"""A path, a URL, or a data set by kind and place: short enough for a file system to be asked about it."""
+
+
 class Schema(BaseModel):
     """A part of a configuration: nothing that it does not know, no change afterwards, finite numbers only."""
 
@@ -56,7 +68,7 @@ class Model(Schema):
     name: str = "scenes-tiny"
     image_size: Annotated[int, Field(ge=16, le=1024)] | None = None
     vocabulary: Literal["auto", "full", "compact"] = "auto"
-    pretrained: str | None = None
+    pretrained: Place | None = None
     freeze: Literal["image", "text"] | None = None
 
 
@@ -70,8 +82,8 @@ class Data(Schema):
             the first. Validation and probes are of ``store``, by default the first of the mix.
     """
 
-    store: str = "scenes"
-    mix: Annotated[dict[str, Moderate], Field(min_length=1)] | None = None
+    store: Place = "scenes"
+    mix: Annotated[dict[Place, Moderate], Field(min_length=1)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -208,7 +220,7 @@ class Evaluation(Schema):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-    data: str
+    data: Place
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
     when: Literal["epoch", "end", "front"] = "end"
 

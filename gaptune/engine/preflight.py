@@ -22,6 +22,7 @@ from gaptune.errors import UserError
 from gaptune.idle import idle_knobs
 from gaptune.methods import expand_method
 from gaptune.models import PRESETS, check_model, preset_weights
+from gaptune.remote import is_url
 from gaptune.rungs import rung_epoch, rung_shares
 from gaptune.space import Choice, Space
 
@@ -89,6 +90,8 @@ def preflight(space: Space, sweep: SweepConfig, folder: Path, *, address: str | 
     _check_numbers(sweep, reach)
     draws = _check_draws(space, sweep)
     free = check_folder(folder)
+    if sweep.storage and (not is_url(sweep.storage) or sweep.storage.startswith("file://")):
+        check_folder(Path(os.path.expanduser(sweep.storage.removeprefix("file://"))) / folder.name)  # noqa: PTH111
     store, sizes = check_trial(sweep, precisions=reach("training.precision"), address=address)
     _check_data(sweep, store, reach)
     side_by_side = None

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,9 +63,9 @@ def load_pretrained(clip: Clip, model: Model) -> None:
         clip.tower.load_state_dict(weights)
     except (RuntimeError, AssertionError, AttributeError, TypeError) as fault:
         what = [line.strip() for line in str(fault).splitlines() if line.strip()]
-        raise UserError(
-            f"the weights of {model.pretrained} do not fit {model.name}: {' '.join(what[1:2] or what)}"
-        ) from None
+        told = " ".join(what[1:2] or what)
+        told = told if len(told) <= 200 else f"{told[:200]}…"
+        raise UserError(f"the weights of {model.pretrained} do not fit {model.name}: {told}") from None
 
 
 def weights_hash(model: Model) -> str | None:
@@ -102,12 +100,12 @@ def _read(model: Model, shapes_only: bool = False) -> tuple[dict[str, Tensor], T
     if place.is_dir():
         exported = next((place / name for name in _FILES if (place / name).exists()), None)
         if exported is None:
-            return _of_checkpoint(read_checkpoint(place), full)
+            return _of_checkpoint(place, full)
         place = exported
     elif not place.exists():
         place = _fetch(model.name, model.pretrained)
     elif place.suffix == ".pt" and place.name.startswith("epoch-"):
-        return _of_checkpoint(read_checkpoint(place), full)
+        return _of_checkpoint(place, full)
     try:
         if shapes_only and place.suffix == ".safetensors":
             return _shapes(place), full
@@ -128,10 +126,16 @@ def _shapes(place: Path) -> dict[str, Tensor]:
         return {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in file.keys()}  # noqa: SIM118
 
 
-def _of_checkpoint(state: Mapping[str, Any], full: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    weights, vocabulary = dict(state["model"]), state["data"]["vocabulary"]
-    compact = _TABLE in weights and len(weights[_TABLE]) == len(vocabulary) + 1
-    return weights, token_rows(vocabulary) if compact else full
+def _of_checkpoint(place: Path, full: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    try:
+        state = read_checkpoint(place)
+        weights, vocabulary = dict(state["model"]), state["data"]["vocabulary"]
+        compact = _TABLE in weights and len(weights[_TABLE]) == len(vocabulary) + 1
+        return weights, token_rows(vocabulary) if compact else full
+    except UserError:
+        raise
+    except Exception as fault:  # of pickle or of what it holds, in a file that is whole and something else
+        raise UserError(f"{place} is no checkpoint of a training ({type(fault).__name__})") from None
 
 
 def _matched(own: Tensor, own_rows: Tensor, theirs: Tensor, their_rows: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """What is known before a sweep starts: refused in one line, or warned of, by ``prepare`` and so by a dry run."""
 
+import hashlib
+import io
 import re
 import sys
 
@@ -150,6 +152,11 @@ REFUSED = {
         "zeroshot/accuracy cannot be measured",
     ),
     "more trainings than a sweep has": ("search: {trials: 20000, seeds: 100}\n", {}, "2,000,000 trainings"),
+    "a place that is too long": (f"data: {{store: 'csv:{'x' * 300}'}}\n", {}, "too long for a place"),
+    "a file in place of a folder": (evaluate("imagefolder:NOTES", "zeroshot"), {}, "cannot be read: Not a directory"),
+    "a user nobody knows": (evaluate("imagefolder:~nobody-knows", "zeroshot"), {}, "there is no folder"),
+    "a URL without a place": ("data: {store: 's3://'}\n", {}, "cannot read s3://"),
+    "a storage that cannot be written": ("storage: /proc/none\n", {}, "cannot write /proc/none"),
     "seeds past their end": ("seed: 2147483647\nsearch: {seeds: 2}\n", {}, "the last of 2 seeds is 2147483648"),
     "no possible draw": (
         "temperature: {tau_min: 0.2, tau_init: 0.3}\n",
@@ -309,6 +316,12 @@ def test_weights_are_checked_and_known_by_their_content(tmp_path, small_store):
     assert hashes["one.pt"] == hashes["again.pt"] == hashes["one.safetensors"] != hashes["other.pt"]
     assert weights_hash(Model()) is None
     assert weights_hash(Model(name="RN50", pretrained="openai")) is None
+
+    whole = io.BytesIO()  # a checkpoint with a good seal, and something else inside
+    torch.save({"model": 3}, whole)
+    (tmp_path / "epoch-0001.pt").write_bytes(whole.getvalue() + hashlib.sha256(whole.getvalue()).digest())
+    with pytest.raises(UserError, match="is no checkpoint of a training"):
+        weights_hash(Model(pretrained=str(tmp_path / "epoch-0001.pt")))
 
     cut = tmp_path / "one.safetensors"
     cut.write_bytes(cut.read_bytes()[:-100])
