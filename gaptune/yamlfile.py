@@ -158,6 +158,12 @@ def read_value(text: str) -> Any:
         raise UserError(fault.message) from None  # the line of a single value says nothing
 
 
+def flow(value: Any) -> str:
+    """A value as YAML writes it, on one line."""
+    text = yaml.safe_dump([value], default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False)
+    return str(text).strip()[1:-1]
+
+
 def _text(path: Path) -> str:
     try:
         if not path.is_file() and path.exists():  # a pipe would be waited for, and /dev/zero has no end

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from gaptune.models import PRESETS, check_model, preset_weights
 from gaptune.remote import is_url
 from gaptune.rungs import rung_epoch, rung_shares
 from gaptune.space import Choice, Space
+from gaptune.yamlfile import flow
 
 FEW_IMAGES = 100
 """Validation images below which a share such as recall has a standard error of up to 0.05 and more."""
@@ -158,9 +159,11 @@ def check_folder(folder: Path) -> int:
         Bytes that are free there.
 
     Raises:
-        UserError: A name or the whole path is too long, a part of it is a file, or nothing can be written there.
+        UserError: Its name or path is too long, a part of it is a file or ``~``, or nothing can be written there.
     """
     folder = folder.absolute()
+    if "~" in folder.parts:
+        raise UserError(f"{folder}: nobody has expanded the ~; write the home folder out")
     name = next((part for part in reversed(folder.parts) if len(os.fsencode(part)) > 255), None)
     if name is not None:
         raise UserError(
@@ -214,7 +217,9 @@ def _check_search(space: Space, sweep: SweepConfig) -> None:
         try:
             sweep.trial(expand_method(point))
         except UserError as fault:
-            raise UserError(f"the point {_flow(point)} does not fit this sweep: {fault}", file=space.path) from None
+            raise UserError(
+                f"the point {flow(dict(point))} does not fit this sweep: {fault}", file=space.path
+            ) from None
     trainings = _trials(space, sweep) * sweep.search.seeds
     if trainings > MOST_TRIALS:
         raise UserError(f"{trainings:,} trainings (trials times seeds); a sweep has at most {MOST_TRIALS:,}")
@@ -291,6 +296,8 @@ def _of_search(space: Space, sweep: SweepConfig, reach: _Reach) -> Iterator[str]
         yield f"the grid has {size} combinations and all are tried: search.trials {trials} does not apply"
     elif not space.grid and size is not None and trials > size:
         yield f"the space has {size} combinations, fewer than the {trials} trials that are asked for"
+    if len(space.points) > trials:
+        yield f"the space has {len(space.points)} points, of which the first {trials} are tried (trials: {trials})"
     stopping, epochs = sweep.early_stopping, max(reach("training.epochs"))
     if stopping.rule != "none" and not any(rung_epoch(at, epochs) < epochs for at in rung_shares(stopping)):
         yield f"early stopping has nothing to stop: a training of {epochs} epochs has no rung before its end"
@@ -312,7 +319,3 @@ def _of_validation(sweep: SweepConfig, store: Store) -> Iterator[str]:
 def megabytes(size: int) -> str:
     """A number of bytes for people."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
-
-
-def _flow(point: Mapping[str, Any]) -> str:
-    return "{" + ", ".join(f"{name}: {value}" for name, value in point.items()) + "}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import yaml
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -14,6 +13,7 @@ from gaptune.engine.study import make_sampler
 from gaptune.engine.sweep import Plan
 from gaptune.results.table import short
 from gaptune.space import Space
+from gaptune.yamlfile import flow
 
 
 def describe_space(space: Space, draws: int) -> RenderableType:
@@ -85,11 +85,6 @@ def _disk(plan: Plan) -> str:
     if plan.side_by_side is None or plan.side_by_side == 1:
         return each
     return f"{each}, {megabytes(plan.sizes.checkpoints * plan.side_by_side)} for {plan.side_by_side} side by side"
-
-
-def flow(value: object) -> str:
-    """A value as YAML writes it on one line."""
-    return str(yaml.safe_dump([value], default_flow_style=True, width=float("inf"), allow_unicode=True)).strip()[1:-1]
 
 
 def _rows(title: str, rows: list[dict[str, object]]) -> Table:

@@ -225,6 +225,12 @@ WARNED = {
         {"grid": True},
         "the grid has 8 combinations and all are tried: search.trials 3 does not apply",
     ),
+    "more points than trials": (
+        "search: {trials: 1}\n",
+        {},
+        {"points": [{"temperature.tau_start": 0.03}, {"temperature.tau_start": 0.04}]},
+        "the space has 2 points, of which the first 1 are tried",
+    ),
     "nothing to stop": (
         "training: {epochs: 1, batch_size: 16}\nearly_stopping: {rule: halving}\n",
         {},
@@ -267,6 +273,7 @@ def test_little_room_on_the_disk_is_a_warning(tmp_path, places, monkeypatch):
         ("/proc/none/x", "cannot write /proc/none/x: "),
         ("FILE/x", "is a file"),
         ("FILE", "is a file"),
+        ("~/runs", "nobody has expanded the ~"),
         ("n" * 256, "a name of 256 bytes is too long"),
         ("é" * 128, "a name of 256 bytes is too long"),
         ("/".join(["d" * 200] * 20), "is too long: "),
