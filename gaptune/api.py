@@ -164,15 +164,16 @@ def run_sweep(
     if isinstance(sweep, str | Path):
         sweep = load_sweep_config(find(Path(sweep), "sweeps"))
     where = _results(results).resolve()
+    address = address or os.environ.get("RAY_ADDRESS")
     name = name or f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    plan = prepare(space, sweep, name=name, results=where, now=time.time(), command=command)
+    plan = prepare(space, sweep, name=name, results=where, now=time.time(), command=command, address=address)
     with Display(Console()) as display:
         record = run(
             plan,
             display=display,
             results=where,
             tracking_uri=tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"),
-            address=address or os.environ.get("RAY_ADDRESS"),
+            address=address,
             clock=time.time,
         )
     return Sweep(record, plan.folder)

@@ -23,6 +23,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+CLIP_VOCABULARY = 49_408
+"""Rows of the token table that CLIP's tokenizer needs."""
+
+_REST = {"scenes-tiny": 808_719, "photos-small": 1_486_521}  # weights of a preset but for its tokens and positions
+
 HEADS = "linear-heads"
 """The model that trains on a store of features: one linear projection for each modality."""
 
@@ -38,6 +43,18 @@ def check_model(model: Model) -> None:
         raise UserError(
             f"unknown model {model.name!r}{did_you_mean(model.name, known)}; presets: {', '.join([*PRESETS, HEADS])}"
         )
+
+
+def preset_weights(model: Model, vocabulary: int, context_length: int) -> int:
+    """How many weights a preset has at its own image size, known without building it.
+
+    Args:
+        model: The preset.
+        vocabulary: Tokens that the data use.
+        context_length: Tokens per caption.
+    """
+    rows = CLIP_VOCABULARY if model.vocabulary == "full" else vocabulary + 1
+    return _REST[model.name] + (rows + context_length) * int(PRESETS[model.name]["text_cfg"]["width"])
 
 
 def known_models() -> list[str]:

@@ -7,9 +7,13 @@ the evaluation (``cifar10/zeroshot_top1``), with the row of its measure.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
+
+ROUNDING = 2e-6
+"""Relative: what float32 leaves of the logarithm of a temperature between 1e-6 and 1e6, and of most scores."""
 
 Direction = Literal["max", "min", "none"]
 Task = Literal["zeroshot", "probe", "knn", "retrieval", "pairs"]
@@ -122,6 +126,27 @@ MEASURES: dict[str, Score] = {
     )
 }
 """What an evaluation on further data measures, by the second part of the name."""
+
+
+def excess(value: float, low: float | None, high: float | None) -> float:
+    """By how much a value is outside of its bounds; 0 or less within them, NaN for NaN.
+
+    Scores come out of float32: a bound that is missed by its rounding is met (a τ fixed at 0.07 is reported as
+    0.07000000067).
+
+    Args:
+        value: The value.
+        low: The least that is allowed; None for no such bound.
+        high: The most that is allowed; None for no such bound.
+    """
+    if value != value:
+        return value
+    worst = -math.inf
+    for side, bound in ((-1.0, low), (1.0, high)):
+        if bound is not None:
+            over = side * (value - bound)
+            worst = max(worst, 0.0 if 0.0 < over <= ROUNDING * abs(bound) else over)
+    return worst
 
 
 def measures_of(tasks: Iterable[Task]) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gaptune.config import NOT_KNOBS, TrialConfig, flatten, knob_fields, with_knobs
-from gaptune.errors import UserError, did_you_mean
+from gaptune.errors import UserError, brief, did_you_mean
 from gaptune.methods import METHODS, expand_method
 from gaptune.yamlfile import Document, Key, explain, read_yaml, validate
 
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 _LARGEST_GRID = 10_000
+_MOST_CHOICES = 1_000
+_MOST_POINTS = 10_000
 
 
 class Suggester(Protocol):
@@ -228,6 +230,18 @@ class Space:
             combinations = longer
         return combinations
 
+    def size(self) -> int | None:
+        """How many sets of knobs can be suggested; None where a knob is continuous or there are more than 10,000."""
+        everything = self.everything()
+        return None if everything is None else len(everything)
+
+    def everything(self) -> list[dict[str, Any]] | None:
+        """The same as ``combinations``; None where they cannot be listed."""
+        try:
+            return self.combinations()
+        except UserError:
+            return None
+
     def varied(self) -> tuple[str, ...]:
         """Names of the knobs that have more than one value."""
         return tuple(knob.name for knob in self.knobs if not knob.fixed)
@@ -267,14 +281,6 @@ def load_space(path: Path | str) -> Space:
         UserError: The file is missing or something in it is wrong; with file and line.
     """
     return replace(_parse(read_yaml(path)), path=Path(path))
-
-
-def all_of(space: Space) -> list[dict[str, Any]] | None:
-    """Every set of knobs of a space; None where they cannot be listed: a knob is continuous, or they are too many."""
-    try:
-        return space.combinations()
-    except UserError:
-        return None
 
 
 class SpaceFile(BaseModel, extra="forbid"):
@@ -332,7 +338,11 @@ def _parse(document: Document) -> Space:
         with _placed(document, "grid"):
             for combination in space.combinations():
                 with_knobs(TrialConfig(), expand_method(combination))
-    return replace(space, points=tuple(_fit(space, document, index) for index in range(len(file.points))))
+    if len(file.points) > _MOST_POINTS:
+        raise document.error(f"{len(file.points):,} points; at most {_MOST_POINTS:,} are taken", ("points",))
+    defaults = {"method": None} | flatten(TrialConfig())
+    defaults |= {knob.name: knob.distribution.to_dict()["choice"][0] for knob in space.knobs if knob.fixed}
+    return replace(space, points=tuple(_fit(space, document, at, defaults) for at in range(len(file.points))))
 
 
 @contextmanager
@@ -381,14 +391,16 @@ def _distribution(document: Document, name: str) -> Distribution:
         if kind != "integer" and entry.model_fields_set & {"step", "log"}:
             raise UserError(f"{name}: step and log go with integer, not with {kind}")
         if kind == "choice":
+            if len(values) > _MOST_CHOICES:
+                raise UserError(f"{name}: a choice of {len(values):,} values; at most {_MOST_CHOICES:,} are taken")
             if len(set(values)) < len(values):
-                raise UserError(f"{name}: a value stands twice in choice {given[kind]!r}")
+                raise UserError(f"{name}: a value stands twice in choice {brief(given[kind])}")
             return Choice(tuple(values))
         low, high = values
         needed = int if kind == "integer" else float  # the knob's schema has made a YAML 1 what it needs
         if type(low) is not needed or type(high) is not needed:
             fitting = {int: "integer", float: "uniform or log_uniform"}.get(type(low), "choice")
-            raise UserError(f"{name}: {kind} {given[kind]!r} does not suit this knob (use {fitting})")
+            raise UserError(f"{name}: {kind} {brief(given[kind])} does not suit this knob (use {fitting})")
         log = entry.log or kind == "log_uniform"
         if low >= high:
             raise UserError(f"{name}: low {low:g} is not below high {high:g}")
@@ -414,7 +426,7 @@ def _condition(document: Document, name: str, space: Mapping[str, Distribution])
                 raise UserError(f"{name} depends on {other}, which is continuous")
             values = {_value(other, value) for value in (given if isinstance(given, list) else [given])}
             if never := [value for value in values if value not in space[other]]:
-                raise UserError(f"{name} depends on {other} = {never[0]!r}, not in {space[other].to_dict()}")
+                raise UserError(f"{name} depends on {other} = {never[0]!r}, not in {brief(space[other].to_dict())}")
             if not values:
                 raise UserError(f"{name} depends on no value of {other}")
             condition[other] = tuple(sorted(values, key=str))
@@ -434,22 +446,21 @@ def _in_order(knobs: Sequence[Knob]) -> tuple[Knob, ...]:
     return tuple(ordered.values())
 
 
-def _fit(space: Space, document: Document, index: int) -> dict[str, Any]:
+def _fit(space: Space, document: Document, index: int, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """A point with a value for every knob that is active in it, as the module's docstring tells."""
     given: dict[str, Any] = {}
     for name, value in document.data["points"][index].items():
         with _placed(document, "points", index, name):
             given[name] = _value(name, value)
     said = expand_method(given)
-    fixed = {knob.name: knob.distribution.to_dict()["choice"][0] for knob in space.knobs if knob.fixed}
-    start = {"method": None} | flatten(TrialConfig()) | fixed | said | given
+    start = {**defaults, **said, **given}
     point: dict[str, Any] = {}
     for knob in space.knobs:
         if knob.active(point):
             point[knob.name] = value = start[knob.name]
             if value not in knob.distribution:
                 what = f"{'' if knob.name in said | given else 'its default '}{value!r}"
-                message = f"{knob.name}: {what} is not in {knob.distribution.to_dict()}"
+                message = f"{knob.name}: {what} is not in {brief(knob.distribution.to_dict())}"
                 raise document.error(message, ("points", index, knob.name))
     with _placed(document, "points", index):
         trial = flatten(with_knobs(TrialConfig(), expand_method(point)))

@@ -137,7 +137,7 @@ BROKEN: dict[str, tuple[str, int, str]] = {
         4,
         "less than or equal to 1, got 1.5",
     ),
-    "tau of zero": (OBJECTIVES + "temperature: {tau_start: 0}\n", 4, "greater than 0, got 0"),
+    "tau of zero": (OBJECTIVES + "temperature: {tau_start: 0}\n", 4, "equal to 0.000001, got 0"),
     "not a number": (OBJECTIVES + "optimizer: {weight_decay: .nan}\n", 4, "finite number, got nan"),
     "batch of one": (OBJECTIVES + "training: {batch_size: 1}\n", 4, "greater than or equal to 2, got 1"),
     "tau_min above tau_max": (
@@ -159,6 +159,28 @@ BROKEN: dict[str, tuple[str, int, str]] = {
         OBJECTIVES + "resources: {gpu: -0.5}\n",
         4,
         "resources.gpu: .*equal to 0, got -0.5",
+    ),
+    "more trials than a ledger holds": (
+        OBJECTIVES + "search: {trials: 1000000000000}\n",
+        4,
+        "search.trials: .*less than or equal to 1000000",
+    ),
+    "rungs without end": (
+        OBJECTIVES + "early_stopping: {rule: halving, eta: 1.000001}\n",
+        4,
+        "early_stopping: first .* make 2,197,226 rungs; at most 100",
+    ),
+    "weights past all bounds": (OBJECTIVES + "data: {mix: {a: 1e300, b: 1e300}}\n", 4, "less than or equal to 1000000"),
+    "an eps that is 0 in float32": (OBJECTIVES + "optimizer: {eps: 1e-50}\n", 4, "optimizer.eps: .*greater than"),
+    "a box without a volume": (
+        "objectives:\n  - {metric: geometry/gap, reference: 1.0e-300, ideal: 0}\n",
+        2,
+        "ideal 0 must be below reference 1e-300",
+    ),
+    "a box past all bounds": (
+        "objectives:\n  - {metric: geometry/gap, reference: 1.0e+308, ideal: -1.0e+308}\n",
+        2,
+        "less than or equal to 1000000000",
     ),
     "key twice": (OBJECTIVES + "seed: 1\nseed: 2\n", 5, "'seed' stands here twice"),
     "unclosed bracket": ("objectives: [\n", 2, "not valid YAML"),

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
 
-from gaptune.scores import MEASURES, SCORES, Score, find_score
+from gaptune.scores import MEASURES, SCORES, Score, excess, find_score
 
 
 def test_table_is_keyed_by_name() -> None:
@@ -46,3 +47,20 @@ def test_a_measure_is_found_after_any_evaluations_name() -> None:
         [None] * 4
     )
     assert all(find_score(name) is score for name, score in SCORES.items())
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "expected"),
+    [
+        (0.5, 0.2, 0.8, -0.3),
+        (0.1, 0.2, 0.8, 0.1),
+        (1.0, None, 0.8, 0.2),
+        (0.07000000067, None, 0.07, 0.0),
+        (-4.0000001, -4.0, None, 0.0),
+        (1e-9, None, 0.0, 1e-9),
+        (math.inf, 0.0, 1.0, math.inf),
+    ],
+)
+def test_a_bound_is_missed_by_more_than_rounding(value: float, low: float, high: float, expected: float) -> None:
+    assert excess(value, low, high) == pytest.approx(expected, rel=1e-12)
+    assert math.isnan(excess(math.nan, low, high))

@@ -94,7 +94,21 @@ BROKEN: dict[str, tuple[str, int, str]] = {
         2,
         "less than or equal to 1, got 1.5",
     ),
-    "tau of zero": ("knobs:\n  temperature.tau_start: {uniform: [0, 1]}", 2, "greater than 0, got 0"),
+    "too many values": (
+        f"knobs:\n  seed: {{choice: [{', '.join(map(str, range(1001)))}]}}",
+        2,
+        "a choice of 1,001 values; at most 1,000",
+    ),
+    "too many points": (
+        "knobs:\n  seed: {choice: [0, 1]}\npoints:\n" + "  - {seed: 1}\n" * 10_001,
+        3,
+        "10,001 points; at most 10,000",
+    ),
+    "number past all bounds": (f"knobs:\n  training.epochs: {{integer: [1{'0' * 399}, 2]}}", 2, "too large a number"),
+    "epochs past all bounds": ("knobs:\n  training.epochs: {integer: [1, 1000000]}", 2, "less than or equal to 100000"),
+    "tau that float32 cannot hold": ("knobs:\n  temperature.tau_start: 1e-20", 2, r"equal to 0\.000001, got 1e-20"),
+    "a long word in place of a number": (f"knobs:\n  seed: {'x' * 900}", 2, "valid integer, got 'xxxxx[x]{60,80}…$"),
+    "tau of zero": ("knobs:\n  temperature.tau_start: {uniform: [0, 1]}", 2, "equal to 0.000001, got 0"),
     "batch of one": (
         "knobs:\n  training.batch_size: {integer: [1, 9]}",
         2,

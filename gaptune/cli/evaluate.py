@@ -37,11 +37,12 @@ def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, t
     import torch
 
     from gaptune.data import open_store
+    from gaptune.data.tasks import allowed_tasks
     from gaptune.metrics import bootstrap_interval
     from gaptune.trial import NonFinite
     from gaptune.trial.checkpoint import read_checkpoint
     from gaptune.trial.loop import pick_device, trained_model
-    from gaptune.trial.suite import Suite, allowed_tasks
+    from gaptune.trial.suite import Suite
 
     torch.set_num_threads(threads)
     model, precision = trained_model(read_checkpoint(checkpoint), device)

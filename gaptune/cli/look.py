@@ -26,10 +26,14 @@ def space_show(space_file: Path, draws: int) -> None:
     from rich.console import Console
 
     from gaptune.engine.preview import describe_space
+    from gaptune.idle import idle_knobs
     from gaptune.shipped import find
     from gaptune.space import load_space
 
-    Console().print(describe_space(load_space(find(space_file, "search_spaces")), draws))
+    space = load_space(find(space_file, "search_spaces"))
+    Console().print(describe_space(space, draws))
+    for warning in idle_knobs(space):
+        click.echo(f"warning: {warning}")
 
 
 @click.command()

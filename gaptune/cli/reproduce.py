@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -53,7 +54,8 @@ def reproduce(
     if seeds is not None:
         config = config.model_copy(update={"search": config.search.model_copy(update={"seeds": seeds})})
     results = results.resolve()
-    plan = prepare(space, config, name=name or sweep_file.stem, results=results, now=time.time(), command=typed())
+    told: dict[str, Any] = {"results": results, "now": time.time(), "command": typed(), "address": address}
+    plan = prepare(space, config, name=name or sweep_file.stem, **told)
     console = make_console(stderr=as_json)
     record = run_plan(plan, console, results, tracking_uri, address)
     (plan.folder / "paper.md").write_text(paper_markdown(record), encoding="utf-8")

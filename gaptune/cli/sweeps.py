@@ -78,7 +78,8 @@ def sweep(
     results = results.resolve()
     if warm_start is not None:
         sweep_folder(results, warm_start)
-    plan = prepare(space, config, name=name, results=results, now=time.time(), command=typed(), warm_start=warm_start)
+    told: dict[str, Any] = {"results": results, "now": time.time(), "command": typed(), "address": address}
+    plan = prepare(space, config, name=name, warm_start=warm_start, **told)
     console = make_console()
     if dry_run:
         click.echo(_plan_text(plan, console))
@@ -106,7 +107,8 @@ def confirm(
 
     results = results.resolve()
     found = load(sweep_folder(results, name))
-    plan = confirmation(found, seeds=seeds, results=results, now=time.time(), command=typed(), concurrency=concurrency)
+    told: dict[str, Any] = {"results": results, "now": time.time(), "command": typed(), "address": address}
+    plan = confirmation(found, seeds=seeds, concurrency=concurrency, **told)
     console = make_console()
     console.print(f"{plan.name}: {plan.budget} members of the front, {seeds} seeds each, in {plan.folder}", **_PLAIN)
     record = run_plan(plan, console, results, tracking_uri, address)
@@ -148,16 +150,8 @@ def promote(
         raise UserError(f"sweep {name!r} has no trial {trial}; it has 0 to {len(record.trials) - 1}")
     other = load_sweep_config(find(sweep_file, "sweeps"))
     new_name = new_name or f"{name}-{trial}-on-{sweep_file.stem}"
-    plan = promotion(
-        record,
-        record.trials[trial],
-        other,
-        name=new_name,
-        seeds=seeds,
-        results=results,
-        now=time.time(),
-        command=typed(),
-    )
+    told: dict[str, Any] = {"results": results, "now": time.time(), "command": typed(), "address": address}
+    plan = promotion(record, record.trials[trial], other, name=new_name, seeds=seeds, **told)
     console = make_console()
     console.print(
         f"{new_name}: trial {trial} of {name} on {sweep_file.stem}, {seeds} seeds, in {plan.folder}", **_PLAIN
@@ -217,8 +211,14 @@ def run_plan(plan: Plan, console: Console, results: Path, tracking_uri: str | No
 
 
 def farewell(record: SweepRecord, plan: Plan, console: Console, results: Path) -> None:
-    """Where the results are and what to type next; or why it stopped, and what to type to go on."""
+    """Where the results are and what to type next; or why it stopped, and what to type to go on.
+
+    Exits with 130 after an interruption, and with 1 where the sweep stopped by itself or no trial is COMPLETE.
+    """
+    from rich.text import Text
+
     from gaptune.report import REPORT_FILE
+    from gaptune.results.reasons import nothing_complete
 
     if record.paused is not None:
         console.print(f"{record.paused}; what is done is kept. To go on: {_again(plan.name)}", **_PLAIN)
@@ -230,19 +230,31 @@ def farewell(record: SweepRecord, plan: Plan, console: Console, results: Path) -
         f"next:    gaptune front {plan.name}{here}, gaptune show {plan.name} TRIAL{here}, gaptune ui{here}",
     ]
     console.print("\n".join(lines), **_PLAIN)
+    if why := nothing_complete(record):
+        console.print(Text(why), **_PLAIN)
+        raise SystemExit(1)
 
 
 def load_yaml(
     space_file: Path, sweep_file: Path | None, trials: int | None, concurrency: int | None, storage: str | None
 ) -> tuple[Space, SweepConfig]:
-    """The two YAML files, with what the command line overrides."""
+    """The two YAML files, with what the command line overrides.
+
+    Raises:
+        UserError: Something in them is wrong, or ``trials`` is more than a sweep can have, or less than a grid's.
+    """
     from gaptune.config import load_sweep_config
+    from gaptune.config.sweep import MOST_TRIALS
     from gaptune.shipped import find
     from gaptune.space import load_space
 
     space = load_space(find(space_file, "search_spaces"))
     config = load_sweep_config(find(sweep_file or Path("embedded.yaml"), "sweeps"))
     if trials is not None:
+        if trials > MOST_TRIALS:
+            raise UserError(f"--trials {trials:,}: a sweep has at most {MOST_TRIALS:,}")
+        if space.grid and trials < (size := len(space.combinations())):
+            raise UserError(f"the grid has {size} combinations and all are tried; --trials {trials} does not apply")
         config = config.model_copy(update={"search": config.search.model_copy(update={"trials": trials})})
     if concurrency is not None:
         resources = config.resources.model_copy(update={"concurrency": concurrency})

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from gaptune.cli.options import print_pairs
-from gaptune.errors import UserError
+from gaptune.errors import UserError, brief
 
 
 @click.command()
@@ -43,7 +43,7 @@ def train(
     import torch
 
     from gaptune.config import load_sweep_config
-    from gaptune.data import open_training
+    from gaptune.engine.preflight import check_folder, check_trial
     from gaptune.methods import expand_method
     from gaptune.shipped import find
     from gaptune.trial import NonFinite
@@ -53,6 +53,9 @@ def train(
     if method is not None:
         knobs["method"] = method
     config = load_sweep_config(find(sweep_file or Path("embedded.yaml"), "sweeps")).trial(expand_method(knobs))
+    store, _ = check_trial(config)
+    if out is not None:
+        check_folder(out)
     torch.set_num_threads(threads)
     shown = (
         "train/loss",
@@ -64,7 +67,7 @@ def train(
     )
     click.echo("  ".join(["epoch", *(f"{name.split('/')[1]:>9}" for name in shown), "seconds"]))
     try:
-        for report in train_trial(config, open_training(config.data), checkpoints=out):
+        for report in train_trial(config, store, checkpoints=out):
             cells = [f"{report.metrics[name]:9.4f}" for name in shown]
             seconds = report.metrics["time/train_s"] + report.metrics["time/eval_s"]
             click.echo("  ".join([f"{report.epoch:5d}", *cells, f"{seconds:7.1f}"]))
@@ -76,10 +79,12 @@ def train(
 
 
 def _assignment(text: str) -> tuple[str, Any]:
-    import yaml
+    from gaptune.yamlfile import read_value
 
     knob, equals, value = text.partition("=")
     if not equals or not knob:
-        raise UserError(f"--set {text!r}: expected KNOB=VALUE, such as temperature.tau_end=0.05")
-    parsed = yaml.safe_load(value) if value else None
-    return knob.strip(), parsed
+        raise UserError(f"--set {brief(text)}: expected KNOB=VALUE, such as temperature.tau_end=0.05")
+    try:
+        return knob.strip(), read_value(value)
+    except UserError as fault:
+        raise UserError(f"--set {brief(text)}: {fault.message}") from None

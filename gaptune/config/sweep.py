@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from gaptune.config.trial import Schema, TrialConfig, as_tuple, with_knobs
+from gaptune.config.trial import Place, Schema, TrialConfig, as_tuple, with_knobs
 from gaptune.errors import did_you_mean
-from gaptune.scores import MEASURES, SCORES, Score, find_score
+from gaptune.scores import MEASURES, SCORES, Score, excess, find_score
 from gaptune.yamlfile import Document, read_yaml, validate
 
 
@@ -29,6 +30,11 @@ def _score(name: str) -> Score:
 
 
 MetricName = Annotated[str, AfterValidator(_known_metric)]
+Coordinate = Annotated[float, Field(ge=-1e9, le=1e9)]
+"""Of the hypervolume's box, whose sides are multiplied with one another."""
+
+MOST_TRIALS = 1_000_000
+"""Of a sweep: each is a line of its ledger and a run of MLflow."""
 
 
 class Objective(Schema):
@@ -43,14 +49,14 @@ class Objective(Schema):
 
     metric: MetricName
     direction: Literal["max", "min"] | None = None
-    reference: float
-    ideal: float
+    reference: Coordinate
+    ideal: Coordinate
 
     @model_validator(mode="after")
     def _ordered(self) -> Objective:
         if _score(self.metric).direction == "none" and self.direction is None:
             raise ValueError(f"{self.metric} has no better side of its own; say direction: max or min")
-        if self.reference == self.ideal or self.maximize != (self.ideal > self.reference):
+        if abs(self.ideal - self.reference) < 1e-9 or self.maximize != (self.ideal > self.reference):
             side = "above" if self.maximize else "below"
             raise ValueError(f"ideal {self.ideal:g} must be {side} reference {self.reference:g}")
         return self
@@ -84,9 +90,7 @@ class Constraint(Schema):
 
     def violation(self, value: float) -> float:
         """By how much a value breaks it; 0 or less when it is kept."""
-        over = [] if self.max is None else [value - self.max]
-        under = [] if self.min is None else [self.min - value]
-        return max(over + under)
+        return excess(value, self.min, self.max)
 
 
 class Search(Schema):
@@ -101,9 +105,9 @@ class Search(Schema):
     """
 
     sampler: Literal["tpe", "nsga2", "gp", "random", "grid"] = "tpe"
-    trials: Annotated[int, Field(ge=1)] = 16
+    trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] = 16
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    startup_trials: Annotated[int, Field(ge=0)] = 8
+    startup_trials: Annotated[int, Field(ge=0, le=MOST_TRIALS)] = 8
     seeds: Annotated[int, Field(ge=1, le=100)] = 1
 
 
@@ -125,11 +129,18 @@ class EarlyStopping(Schema):
     rule: Literal["none", "halving", "random"] = "none"
     eta: Annotated[float, Field(gt=1.0)] = 3.0
     first: Annotated[float, Field(gt=0.0, lt=1.0)] = 1 / 9
-    brackets: Annotated[int, Field(ge=1)] = 1
+    brackets: Annotated[int, Field(ge=1, le=100)] = 1
     priority: Literal["epsilon_net", "crowding", "hypervolume"] = "epsilon_net"
     schedule_aware: bool = True
     moving: Annotated[float, Field(ge=1.0)] = 1.5
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @model_validator(mode="after")
+    def _countable(self) -> EarlyStopping:
+        rungs = -math.log(self.first) / math.log(self.eta)
+        if rungs > 100:
+            raise ValueError(f"first {self.first:g} and eta {self.eta:g} make {rungs:,.0f} rungs; at most 100 are kept")
+        return self
 
 
 class Resources(Schema):
@@ -159,7 +170,7 @@ class SweepConfig(TrialConfig):
     search: Search = Search()
     early_stopping: EarlyStopping = EarlyStopping()
     resources: Resources = Resources()
-    storage: str | None = None
+    storage: Place | None = None
 
     @field_validator("objectives", "constraints", mode="before")
     @classmethod
@@ -178,8 +189,7 @@ class SweepConfig(TrialConfig):
     def _measured(self) -> SweepConfig:
         """Metrics of evaluations are asked for only where they are there, and in time."""
         when = {metric: evaluation.when for evaluation in self.evaluate for metric in evaluation.metrics}
-        asked = [objective.metric for objective in self.objectives] + [bound.metric for bound in self.constraints]
-        for metric in asked:
+        for metric in self.asked:
             if metric in SCORES:
                 continue
             if metric not in when:
@@ -189,6 +199,11 @@ class SweepConfig(TrialConfig):
             if when[metric] == "end" and self.early_stopping.rule != "none":
                 raise ValueError(f"{metric} is known at the end only, too late for early stopping; say when: epoch")
         return self
+
+    @property
+    def asked(self) -> list[str]:
+        """The metrics of objectives and constraints."""
+        return [each.metric for each in self.objectives] + [each.metric for each in self.constraints]
 
     def trial(self, knobs: Mapping[str, Any]) -> TrialConfig:
         """The full configuration of a trial with some knobs set.

@@ -28,6 +28,21 @@ from gaptune.yamlfile import explain
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Moderate = Annotated[float, Field(ge=1e-6, le=1e6)]
+"""A temperature, or what divides its logarithm. float32 holds a cosine to 6e-8, so with τ below a millionth the logits
+are rounding, and with τ above a million they are all equal; β and ν can be told from their bounds in between."""
+
+
+def _checked_place(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty; leave it out, or name a place")
+    if len(text.encode()) > 4000 or any(len(part.encode()) > 255 for part in text.split("/")):
+        raise ValueError(f"a text of {len(text)} characters is too long for a place")
+    return text
+
+
+Place = Annotated[str, AfterValidator(_checked_place)]
+"""A path, a URL, or a data set by kind and place: short enough for a file system to be asked about it."""
 
 
 class Schema(BaseModel):
@@ -53,7 +68,7 @@ class Model(Schema):
     name: str = "scenes-tiny"
     image_size: Annotated[int, Field(ge=16, le=1024)] | None = None
     vocabulary: Literal["auto", "full", "compact"] = "auto"
-    pretrained: str | None = None
+    pretrained: Place | None = None
     freeze: Literal["image", "text"] | None = None
 
 
@@ -67,8 +82,8 @@ class Data(Schema):
             the first. Validation and probes are of ``store``, by default the first of the mix.
     """
 
-    store: str = "scenes"
-    mix: Annotated[dict[str, Positive], Field(min_length=1)] | None = None
+    store: Place = "scenes"
+    mix: Annotated[dict[Place, Moderate], Field(min_length=1)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -100,16 +115,16 @@ class Temperature(Schema):
 
     schedule: Literal["learnt", "constant", "linear", "cosine", "exponential", "step"] = "learnt"
     parameterization: Literal["exp", "exp_scaled", "softplus"] = "exp"
-    scale: Positive = 2.0
-    tau_init: Positive = 0.07
+    scale: Moderate = 2.0
+    tau_init: Moderate = 0.07
     lr: Positive | None = None
     lr_multiplier: Annotated[float, Field(ge=0.0)] = 1.0
-    tau_min: Positive | None = 0.01
-    tau_max: Positive | None = None
-    tau_start: Positive = 0.04
-    tau_end: Positive = 0.04
+    tau_min: Moderate | None = 0.01
+    tau_max: Moderate | None = None
+    tau_start: Moderate = 0.04
+    tau_end: Moderate = 0.04
     share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    steps: Annotated[int, Field(ge=2)] = 4
+    steps: Annotated[int, Field(ge=2, le=1_000_000)] = 4
 
     @model_validator(mode="after")
     def _bounds(self) -> Temperature:
@@ -161,7 +176,7 @@ class Optimizer(Schema):
     lr: Positive = 1e-3
     beta1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.98
-    eps: Positive = 1e-6
+    eps: Annotated[float, Field(ge=1e-37)] = 1e-6  # less is 0 in float32, and weights without a gradient become NaN
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
     warmup: Share = 0.1
     clip_norm: Positive | None = None
@@ -176,8 +191,8 @@ class Training(Schema):
         precision: ``fp32``, or ``bf16`` autocast.
     """
 
-    epochs: Annotated[int, Field(ge=1)] = 8
-    batch_size: Annotated[int, Field(ge=2)] = 128
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 8
+    batch_size: Annotated[int, Field(ge=2, le=1_000_000)] = 128
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
@@ -205,7 +220,7 @@ class Evaluation(Schema):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-    data: str
+    data: Place
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
     when: Literal["epoch", "end", "front"] = "end"
 

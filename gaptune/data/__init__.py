@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gaptune.config import Data
 from gaptune.data.fetch import fetch_store
@@ -11,7 +12,10 @@ from gaptune.data.scenes import open_scenes
 from gaptune.data.store import Split, Store, StoreMeta, StoreWriter, read_store
 from gaptune.remote import is_url
 
-__all__ = ["Split", "Store", "StoreMeta", "StoreWriter", "check_reference", "open_store", "open_training"]
+if TYPE_CHECKING:
+    from gaptune.data.sources import Source
+
+__all__ = ["Split", "Store", "StoreMeta", "StoreWriter", "look_up", "open_store", "open_training"]
 
 IMAGE_SIZE, CONTEXT_LENGTH = 224, 77
 """Of stores that are built on first use, unless others are asked for."""
@@ -42,18 +46,24 @@ def open_store(reference: str | Path, *, image_size: int | None = None, context_
     return read_store(Path(reference))
 
 
-def check_reference(reference: str) -> None:
-    """Checks that a data store or a data set is there, without building anything of it.
+def look_up(reference: str, *, image_size: int, context_length: int) -> Store | Source:
+    """A data store that is there already, or else the data set that one would be built from.
+
+    Args:
+        reference: As for ``open_store``.
+        image_size: Side of the images that a store would be built with.
+        context_length: Token ids per caption that it would be built with.
 
     Raises:
         UserError: It is missing or damaged.
     """
-    if _is_source(reference) and not is_url(reference):
-        from gaptune.data.sources import find_source
+    if is_url(reference) or not _is_source(reference):
+        return open_store(reference)
+    from gaptune.data.cached import find_built
+    from gaptune.data.sources import find_source
 
-        find_source(reference)
-    else:
-        open_store(reference)
+    source = find_source(reference)
+    return find_built(source, image_size, context_length) or source
 
 
 def _is_source(named: str) -> bool:

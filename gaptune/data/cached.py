@@ -30,13 +30,31 @@ def open_built(reference: str, image_size: int, context_length: int) -> Store:
         UserError: Nothing of that kind is there, or too many of its images are broken.
     """
     source = find_source(reference)
-    key = _key(source, image_size, context_length)
-    out = cache_folder() / "built" / f"{source.kind}-{key}"
+    out = _place(source, image_size, context_length)
     with locked(out):
         if (out / META).exists():
             return read_store(out)
         _log.warning("building a store of %s at %d pixels, once", reference, image_size)
         return build(source, out=out, image_size=image_size, context_length=context_length, name=reference)
+
+
+def find_built(source: Source, image_size: int, context_length: int) -> Store | None:
+    """The store of a source where it has been built.
+
+    Args:
+        source: The source.
+        image_size: Side of the images.
+        context_length: Token ids per caption.
+
+    Raises:
+        UserError: It is there, and damaged.
+    """
+    out = _place(source, image_size, context_length)
+    return read_store(out) if (out / META).exists() else None
+
+
+def _place(source: Source, image_size: int, context_length: int) -> Path:
+    return cache_folder() / "built" / f"{source.kind}-{_key(source, image_size, context_length)}"
 
 
 def _key(source: Source, image_size: int, context_length: int) -> str:

@@ -26,7 +26,7 @@ def fetch_store(url: str) -> Store:
     place = Folder(url)
     try:
         content = place.read(META)
-    except OSError as fault:
+    except (OSError, ValueError) as fault:  # of Arrow too, which calls a bad URL an invalid value
         raise UserError(f"cannot read {url}: {str(fault).splitlines()[0]}") from None
     if content is None:
         raise UserError(f"no data store at {url} (it has no {META})")

@@ -223,6 +223,7 @@ def read_store(path: Path) -> Store:
         fields["splits"] = {name: SplitMeta(**split) for name, split in fields["splits"].items()}
         fields |= {name: tuple(fields[name]) for name in ("vocabulary", "classes", "prompts")}
         meta = StoreMeta(**fields)
+        _check_meta(meta)
     except FileNotFoundError:
         what = "an unfinished build" if ".partial-" in path.name else "not a data store"
         if not path.exists():
@@ -397,6 +398,27 @@ class StoreWriter:
             columns = zip(zip(*rows, strict=True), self._schema.types, strict=True)
             arrays = [pa.array(values, type_) for values, type_ in columns]
             self._files[split].write_batch(pa.record_batch(arrays, schema=self._schema))
+
+
+def _check_meta(meta: StoreMeta) -> None:
+    """Raises ValueError where a description of a store says what cannot be."""
+    numbers = {"image_size": meta.image_size, "context_length": meta.context_length}
+    wrong = [name for name, number in numbers.items() if type(number) is not int or number < 1]
+    wrong += ["features"] if type(meta.features) is not int or meta.features < 0 else []
+    for name, split in meta.splits.items():
+        counts = (split.images, split.captions, split.bytes)
+        if any(type(count) is not int or count < 0 for count in counts) or type(split.sha256) is not str:
+            wrong.append(f"splits.{name}")
+    for name in ("name", "content_hash"):
+        if not isinstance(getattr(meta, name), str) or not getattr(meta, name):
+            wrong.append(name)
+    for name in ("classes", "prompts"):
+        if not all(isinstance(text, str) for text in getattr(meta, name)):
+            wrong.append(name)
+    if not all(type(token) is int and 0 <= token < 2**16 for token in meta.vocabulary):
+        wrong.append("vocabulary")
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)} cannot be what it says")
 
 
 def _refuse_empty(path: Path, splits: Mapping[str, SplitMeta]) -> None:

@@ -15,7 +15,14 @@ from gaptune.space import Space
 
 
 def confirmation(
-    record: SweepRecord, *, seeds: int, results: Path, now: float, command: str, concurrency: int | None = None
+    record: SweepRecord,
+    *,
+    seeds: int,
+    results: Path,
+    now: float,
+    command: str,
+    concurrency: int | None = None,
+    address: str | None = None,
 ) -> Plan:
     """Plans the sweep that trains each member of a front on some fresh seeds.
 
@@ -30,6 +37,7 @@ def confirmation(
         now: Time in seconds since 1970.
         command: What a person typed, for the record.
         concurrency: Trials side by side; None for the sweep's own.
+        address: Of the Ray cluster that is to run it; None for this machine.
 
     Raises:
         UserError: The front is empty.
@@ -57,7 +65,8 @@ def confirmation(
     resources = sweep.resources.model_copy(update={"concurrency": concurrency or sweep.resources.concurrency})
     changes = {"search": search, "early_stopping": EarlyStopping(), "seed": fresh, "resources": resources}
     sweep = sweep.model_copy(update=changes)
-    return prepare(space, sweep, name=name, results=results, now=now, command=command, more_points=True)
+    told: dict[str, Any] = {"results": results, "now": now, "command": command, "address": address}
+    return prepare(space, sweep, name=name, more_points=True, **told)
 
 
 def _without_seed(knobs: dict[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from typing import Any
 from gaptune.config import SweepConfig
 from gaptune.errors import UserError
 from gaptune.ledger import Event
-from gaptune.space import Space, all_of
+from gaptune.space import Space
 
 _NOT_COMPARED = ("resources", "search", "data", "device", "storage", "checkpoints")
 _OF_SEARCH = ("sampler", "seed", "seeds", "startup_trials")
 _POINT = "space.points"
+_WEIGHTS = "model.pretrained (content)"
 _SHOWN = 5
 
 
@@ -21,8 +22,8 @@ def budget_of(space: Space, sweep: SweepConfig) -> int:
     """How many suggestions a sweep draws: no more than the space holds."""
     if space.grid:
         return len(space.combinations())
-    everything = all_of(space)
-    return sweep.search.trials if everything is None else min(sweep.search.trials, len(everything))
+    size = space.size()
+    return sweep.search.trials if size is None else min(sweep.search.trials, size)
 
 
 def check_same(there: Event, asked: Event, folder: Path, *, more_points: bool = False) -> None:
@@ -40,6 +41,8 @@ def check_same(there: Event, asked: Event, folder: Path, *, more_points: bool = 
     if there.get("name") != folder.name:
         raise UserError(f"{folder} holds the ledger of another sweep, {there.get('name')!r}; rename the folder to that")
     old, new = _what_matters(there), _what_matters(asked)
+    if "weights" not in there:  # an older gaptune did not say
+        new.pop(_WEIGHTS, None)
     names = [name for name in sorted({*old, *new}) if name in old or not (more_points and name.startswith(_POINT))]
     changed = [
         f"{name}: {_short(old.get(name))} → {_short(new.get(name))}" for name in names if old.get(name) != new.get(name)
@@ -58,6 +61,8 @@ def _what_matters(header: Event) -> dict[str, Any]:
     space = header["space"]
     flat: dict[str, Any] = {"data.hash": header["data"]["hash"], "space.grid": space["grid"]}
     flat.update({f"{_POINT}[{index}]": point for index, point in enumerate(space["points"])})
+    if header.get("weights"):
+        flat[_WEIGHTS] = header["weights"]
     flat.update({f"search.{name}": sweep["search"][name] for name in _OF_SEARCH})
     flat.update({f"space.{name}": knob for name, knob in space["knobs"].items()})
     if not space["grid"]:  # a sampler draws one knob after the other; a grid is the same in any order

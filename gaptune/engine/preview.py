@@ -8,10 +8,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gaptune.engine.preflight import megabytes
 from gaptune.engine.study import make_sampler
 from gaptune.engine.sweep import Plan
 from gaptune.results.table import short
 from gaptune.space import RandomDraw, Space
+from gaptune.yamlfile import flow
 
 
 def describe_space(space: Space, draws: int) -> RenderableType:
@@ -25,9 +27,9 @@ def describe_space(space: Space, draws: int) -> RenderableType:
     for name in ("knob", "values", "only when"):
         knobs.add_column(name)
     for knob in space.knobs:
-        values = ", ".join(f"{kind} {value}" for kind, value in knob.distribution.to_dict().items())
-        when = "; ".join(f"{name} in {list(allowed)}" for name, allowed in knob.when.items())
-        knobs.add_row(knob.name, values, when)
+        values = ", ".join(f"{kind}: {flow(value)}" for kind, value in knob.distribution.to_dict().items())
+        when = "; ".join(f"{name}: {flow(list(allowed))}" for name, allowed in knob.when.items())
+        knobs.add_row(Text(knob.name), Text(values), Text(when))
     parts: list[RenderableType] = [knobs]
     if space.grid:
         combinations = space.combinations()
@@ -51,11 +53,38 @@ def describe_plan(plan: Plan) -> RenderableType:
         f"folder     {plan.folder}",
         f"trials     {plan.budget}, " + ("the whole grid" if plan.space.grid else f"sampler {sampler}"),
         f"objectives {wanted}",
-        f"model      {sweep.model.name}, {sweep.training.epochs} epochs, batch {sweep.training.batch_size}",
-        f"data       {data['store']}: {data['splits']} images, hash {data['hash'][:12]}",
+        f"model      {sweep.model.name}, {plan.sizes.weights:,} weights",
+        f"data       {data['store']}: {_images(data['splits'])}, hash {data['hash'][:12]}",
+        f"training   {_trainings(plan)}",
         f"each trial {sweep.resources.cpu} CPU, {sweep.resources.gpu:g} GPU",
+        f"disk       {_disk(plan)}",
+        *(f"warning    {warning}" for warning in plan.warnings),
     ]
     return Group(Text("\n".join(lines)), describe_space(plan.space, 3))
+
+
+def _images(splits: dict[str, int]) -> str:
+    return ", ".join(f"{number:,} {split}" for split, number in splits.items()) + " images"
+
+
+def _trainings(plan: Plan) -> str:
+    """How many trainings there are, and how long: those of the sweep's own values, where the space varies them."""
+    training, seeds = plan.sweep.training, plan.sweep.search.seeds
+    trials = f"{plan.budget} x {seeds} seeds = {plan.budget * seeds}" if seeds > 1 else f"{plan.budget}"
+    steps = plan.header["data"]["splits"]["train"] // training.batch_size
+    varied = [name for name in ("training.epochs", "training.batch_size") if name in plan.space.varied()]
+    return (
+        f"{trials} trainings of {training.epochs} epochs of {steps:,} steps of {training.batch_size} pairs"
+        + (f" (the space varies {' and '.join(varied)})" if varied else "")
+        + (" at most: some are stopped early" if plan.sweep.early_stopping.rule != "none" else "")
+    )
+
+
+def _disk(plan: Plan) -> str:
+    each = f"checkpoints of up to {megabytes(plan.sizes.checkpoints)} for each trial under way"
+    if plan.side_by_side is None or plan.side_by_side == 1:
+        return each
+    return f"{each}, {megabytes(plan.sizes.checkpoints * plan.side_by_side)} for {plan.side_by_side} side by side"
 
 
 def _rows(title: str, rows: list[dict[str, object]]) -> Table:

@@ -21,6 +21,7 @@ def promotion(
     results: Path,
     now: float,
     command: str,
+    address: str | None = None,
 ) -> Plan:
     """Plans a sweep of one set of knobs, trained to the end.
 
@@ -36,6 +37,7 @@ def promotion(
         results: Folder of all sweeps.
         now: Time in seconds since 1970.
         command: What a person typed, for the record.
+        address: Of the Ray cluster that is to run it; None for this machine.
 
     Raises:
         UserError: The knobs do not fit the sweep.
@@ -51,4 +53,4 @@ def promotion(
     )
     search = sweep.search.model_copy(update={"sampler": "random", "trials": 1, "seeds": seeds})
     sweep = sweep.model_copy(update={"search": search, "early_stopping": EarlyStopping()})
-    return prepare(space, sweep, name=name, results=results, now=now, command=command)
+    return prepare(space, sweep, name=name, results=results, now=now, command=command, address=address)

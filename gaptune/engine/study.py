@@ -24,7 +24,7 @@ from optuna.trial import TrialState
 
 from gaptune.config import Search, SweepConfig
 from gaptune.ledger import State
-from gaptune.space import RandomDraw, Space, all_of
+from gaptune.space import RandomDraw, Space
 
 FILE_NAME = "study.journal"
 
@@ -73,7 +73,7 @@ class Asker:
             storage=_fresh_storage(folder),
             sampler=make_sampler(sweep.search, 0),
         )
-        self._all = all_of(space)
+        self._all = space.everything()
         self._given = deque(space.combinations() if space.grid else space.points)
         self._tried: set[str] = set()
         self._asked: dict[int, optuna.Trial] = {}

@@ -22,15 +22,14 @@ from typing import Any
 import yaml
 
 from gaptune.config import SweepConfig, flatten
-from gaptune.data import check_reference, open_training
 from gaptune.display import Display
 from gaptune.engine.backup import Backup, newer_ledger
 from gaptune.engine.identity import budget_of, check_same
 from gaptune.engine.opening import check_new, open_ledger, trial_numbers
+from gaptune.engine.preflight import Sizes, preflight
 from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, SCHEMA, Event, Ledger, SweepRecord, load, parse_events, read_events, replay
 from gaptune.ledger.file import check_readable
-from gaptune.models import check_model
 from gaptune.pages import RUNS_FILE
 from gaptune.remote import Folder
 from gaptune.report import REPORT_FILE, headline, write_report
@@ -53,6 +52,9 @@ class Plan:
         sweep: How trials are run, with what the command line overrides.
         budget: Trials in all.
         header: The ledger's first event.
+        sizes: Of the model.
+        side_by_side: Trials that this machine runs at once; None on a cluster.
+        warnings: What will work, but hardly as it was meant: a sentence each.
         earlier: Events of the ledger when the sweep is there already.
         place: The sweep's folder in its storage, if it has one.
     """
@@ -63,6 +65,9 @@ class Plan:
     sweep: SweepConfig
     budget: int
     header: Event
+    sizes: Sizes
+    side_by_side: int | None
+    warnings: tuple[str, ...]
     earlier: list[Event]
     place: Folder | None = None
 
@@ -77,6 +82,7 @@ def prepare(
     command: str,
     warm_start: str | None = None,
     more_points: bool = False,
+    address: str | None = None,
 ) -> Plan:
     """Checks everything that can be checked before a trial starts. Writes nothing but cached data.
 
@@ -89,26 +95,14 @@ def prepare(
         command: What a person typed, for the record.
         warm_start: Name of another sweep whose completed trials the sampler is told of.
         more_points: Whether a sweep that exists may be given further points.
+        address: Of the Ray cluster that is to run it; None for this machine, whose devices are looked at.
 
     Raises:
         UserError: Something in space, sweep, data or model cannot work, or the name belongs to another sweep.
     """
-    if sweep.search.sampler == "grid" and not space.grid:
-        raise UserError("sampler grid needs a space with `grid: true`", file=space.path)
-    for point in space.combinations() if space.grid else space.points:
-        _check(space, sweep, point)
-    check_model(sweep.model)
-    if sweep.model.pretrained or sweep.model.freeze:
-        from gaptune.trial.pretrained import check_pretrained  # torch, which takes seconds
-
-        check_pretrained(sweep.model)
-    store = open_training(sweep.data)
-    if sweep.training.batch_size > len(store.split("train")):
-        raise UserError(
-            f"batch_size {sweep.training.batch_size} is more than the {len(store.split('train'))} training images"
-        )
-    for evaluation in sweep.evaluate:
-        check_reference(evaluation.data)
+    folder = results / name
+    findings = preflight(space, sweep, folder, address=address)
+    store = findings.store
     data = {
         "store": store.meta.name if sweep.data.mix else sweep.data.store,
         "name": store.meta.name,
@@ -130,11 +124,11 @@ def prepare(
             for o in sweep.objectives
         ],
         "data": data,
+        "weights": _weights(sweep),
         "known": _known(results / warm_start, sweep) if warm_start else [],
         "command": command,
         "versions": versions(),
     }
-    folder = results / name
     place = Folder(f"{sweep.storage.rstrip('/')}/{name}") if sweep.storage else None
     content = newer_ledger(place, folder) if place else None
     if content is None:
@@ -147,7 +141,19 @@ def prepare(
         header = there
     else:
         check_new(folder, trial_numbers(folder, place))
-    return Plan(name, folder, space, sweep, budget_of(space, sweep), header, earlier, place)
+    return Plan(
+        name,
+        folder,
+        space,
+        sweep,
+        budget_of(space, sweep),
+        header,
+        findings.sizes,
+        findings.side_by_side,
+        findings.warnings,
+        earlier,
+        place,
+    )
 
 
 def run(
@@ -177,6 +183,8 @@ def run(
     """
     from gaptune.engine.cluster import start_ray
 
+    for warning in plan.warnings:
+        display.say(f"warning: {warning}")
     with ThreadPoolExecutor(1) as beside:  # Ray's start is mostly waiting: for seconds, that the imports can use
         loading = beside.submit(_load)
         start_ray(plan.sweep.resources, address)
@@ -277,6 +285,15 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
+def _weights(sweep: SweepConfig) -> str | None:
+    """What the weights are that training starts from, by content; None for random ones."""
+    if not sweep.model.pretrained:
+        return None
+    from gaptune.trial.pretrained import weights_hash  # torch, which takes seconds
+
+    return weights_hash(sweep.model)
+
+
 def _known(folder: Path, sweep: SweepConfig) -> list[tuple[dict[str, Any], list[float], dict[str, float]]]:
     """Configurations, objectives and broken constraints of another sweep's candidates, where it measured them."""
     found = [
@@ -288,15 +305,6 @@ def _known(folder: Path, sweep: SweepConfig) -> list[tuple[dict[str, Any], list[
         for candidate in candidates(load(folder))
     ]
     return [one for one in found if not any(map(math.isnan, (*one[1], *one[2].values())))]
-
-
-def _check(space: Space, sweep: SweepConfig, point: dict[str, Any]) -> None:
-    from gaptune.methods import expand_method
-
-    try:
-        sweep.trial(expand_method(point))
-    except UserError as fault:
-        raise UserError(f"the point {point} does not fit this sweep: {fault}", file=space.path) from None
 
 
 def _write_results(record: SweepRecord, folder: Path, mirror: Mirror, tracker: Tracker, display: Display) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from gaptune.data.tasks import held_out
 
 _PROBE_C = 100.0
 """Inverse regularization of the probe: features of length 1 need weights far from 0 to tell classes apart."""
@@ -119,13 +120,12 @@ def probe_with_selection(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_
     x, y = train_x.float().cpu().numpy(), train_y.cpu().numpy()
     if len(x) != len(y):
         raise ValueError(f"inconsistent numbers of samples: {len(x)} and {len(y)}")
-    order = np.random.default_rng(0).permutation(len(y))
-    held_out, rest = np.split(order, [max(1, len(order) // 5)])
+    chosen_by, rest = held_out(len(y))
     model = _logistic_regression(max_iter=1000, warm_start=True)  # from each C to the next, which is near
     accuracy = {}
     for c in _CS:
         _fit(model.set_params(C=c), x[rest], y[rest])
-        accuracy[c] = model.score(x[held_out], y[held_out])
+        accuracy[c] = model.score(x[chosen_by], y[chosen_by])
     final = _logistic_regression(C=max(_CS, key=lambda c: accuracy[c]), max_iter=1000)
     _fit(final, x, y)
     guess = final.predict(test_x.float().cpu().numpy())

@@ -10,6 +10,7 @@ import numpy as np
 
 from gaptune.ledger import State, SweepRecord, TrialRecord
 from gaptune.pareto import front, normalized_hypervolume, oriented
+from gaptune.scores import excess
 
 
 @dataclass(frozen=True)
@@ -115,5 +116,5 @@ def summarize(record: SweepRecord) -> Summary:
 
 def keeps(value: float, constraint: Mapping[str, object]) -> bool:
     """Whether a value lies within a constraint's bounds; NaN never does."""
-    low, high = constraint["min"], constraint["max"]
-    return value == value and (low is None or value >= float(str(low))) and (high is None or value <= float(str(high)))
+    low, high = (None if constraint[side] is None else float(str(constraint[side])) for side in ("min", "max"))
+    return excess(value, low, high) <= 0

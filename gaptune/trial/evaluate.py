@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from gaptune.data import Split, Store, StoreMeta
+from gaptune.data.tasks import own_probes
 from gaptune.data.tokens import shorten, tokenize
-from gaptune.errors import UserError
 from gaptune.metrics import class_embeddings, linear_probe, score_pairs, zero_shot
 from gaptune.trial.augment import resize
 from gaptune.trial.loss import NonFinite
@@ -30,25 +30,21 @@ class Evaluator:
         precision: ``fp32``, or ``bf16`` for autocast.
 
     Raises:
-        UserError: There is a single validation image, or probe images have no labels.
+        UserError: There is a single validation image, or probe images have no labels, or a single class.
     """
 
     def __init__(self, store: Store, device: torch.device, precision: str) -> None:
+        probes = own_probes(store)
         self._store = store
         self._device = device
         self._precision = precision
         self._val = store.split("val")
-        if len(self._val) < 2:
-            raise UserError(f"{store.path} has a single val image; scores of pairs need two")
         counts = np.diff(self._val.offsets)
         self._owner = torch.from_numpy(np.repeat(np.arange(len(self._val)), counts)).to(device)
         self._probes: dict[str, tuple[Split, Tensor]] = {}
-        if store.meta.classes and "probe_train" in store and "probe_test" in store:
-            for name in ("probe_train", "probe_test"):
-                split = store.split(name)
-                if split.labels is None:
-                    raise UserError(f"{store.path} has images without a label in {name}")
-                self._probes[name] = split, torch.from_numpy(split.labels).to(device)
+        for name, split in probes.items():
+            assert split.labels is not None  # checked by own_probes
+            self._probes[name] = split, torch.from_numpy(split.labels).to(device)
 
     def __call__(self, model: Clip) -> dict[str, float]:
         """All scores of ``gaptune.scores`` that come from embeddings.

@@ -13,8 +13,8 @@ import torch
 from gaptune.config import TrialConfig
 from gaptune.data import Store
 from gaptune.errors import UserError
-from gaptune.models import HEADS, PRESETS
-from gaptune.trial.model import CLIP_VOCABULARY, Clip
+from gaptune.models import CLIP_VOCABULARY, HEADS, PRESETS
+from gaptune.trial.model import Clip
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "open_clip_config.json", "open_clip_model.safetensors", "README.md"
 

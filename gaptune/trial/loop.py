@@ -169,7 +169,9 @@ class _Trial:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         if knobs.optimizer.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), knobs.optimizer.clip_norm)
+            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), knobs.optimizer.clip_norm)
+            if not math.isfinite(norm):  # clipping by it makes every gradient 0
+                raise NonFinite(f"the gradient's norm is {float(norm)} at step {step}")
         self.optimizer.step()
         self.scale.clamp()
         return value, swapping

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -12,10 +13,9 @@ from torch import Tensor, nn
 from gaptune.config import Model
 from gaptune.data import StoreMeta
 from gaptune.errors import UserError
-from gaptune.models import PRESETS, check_model
+from gaptune.models import CLIP_VOCABULARY, PRESETS, check_model
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's own
-CLIP_VOCABULARY = 49_408
 
 
 class Clip(nn.Module):
@@ -151,9 +151,18 @@ def _named(model: Model, rows: int) -> Any:
     text = open_clip.get_model_config(model.name)["text_cfg"]
     if "hf_tokenizer_name" in text or "hf_model_name" in text:
         raise UserError(f"{model.name} reads another tokenizer's tokens; stores hold CLIP's")
-    return open_clip.create_model(
-        model.name, pretrained=None, force_image_size=model.image_size, text_cfg={**text, "vocab_size": rows}
-    )
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # open_clip warns of random weights, which are meant
+    try:
+        return open_clip.create_model(
+            model.name,
+            pretrained=None,
+            device=torch.get_default_device(),  # "meta" where only its shapes are wanted
+            force_image_size=model.image_size,
+            text_cfg={**text, "vocab_size": rows},
+        )
+    finally:
+        logging.disable(before)
 
 
 def _side(tower: Any) -> int:

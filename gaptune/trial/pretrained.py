@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from gaptune.config import Model
 from gaptune.errors import UserError, did_you_mean
-from gaptune.models import HEADS, PRESETS
+from gaptune.models import CLIP_VOCABULARY, HEADS, PRESETS
 from gaptune.trial.checkpoint import read_checkpoint
-from gaptune.trial.model import CLIP_VOCABULARY, Clip, token_rows
+from gaptune.trial.model import Clip, token_rows
 
 _FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _TABLE = "token_embedding.weight"
@@ -39,7 +38,7 @@ def load_pretrained(clip: Clip, model: Model) -> None:
     logit scale is left out: a trial's temperature is a knob.
 
     Args:
-        clip: The model, freshly built.
+        clip: The model, freshly built; on torch's device "meta" only names and shapes are held against it.
         model: Its configuration; nothing happens without ``pretrained``.
 
     Raises:
@@ -49,25 +48,50 @@ def load_pretrained(clip: Clip, model: Model) -> None:
         return
     from open_clip.model import resize_pos_embed, resize_text_pos_embed
 
-    weights, rows = _read(model)
+    shapes_only = next(clip.tower.parameters()).is_meta
+    weights, rows = _read(model, shapes_only)
     table = next((name for name in (_TABLE, f"text.{_TABLE}") if name in weights), None)
     own = clip.tower.state_dict()
     if table is not None and table in own and weights[table].shape[1:] == own[table].shape[1:]:
-        weights[table] = _matched(own[table], clip.token_rows, weights[table], rows)
+        matched = None if shapes_only else _matched(own[table], clip.token_rows, weights[table], rows)
+        weights[table] = own[table] if matched is None else matched
     if "logit_scale" in own:
         weights["logit_scale"] = own["logit_scale"]
     try:
         resize_pos_embed(weights, clip.tower)
         resize_text_pos_embed(weights, clip.tower)
         clip.tower.load_state_dict(weights)
-    except (RuntimeError, AssertionError, AttributeError) as fault:
+    except (RuntimeError, AssertionError, AttributeError, TypeError) as fault:
         what = [line.strip() for line in str(fault).splitlines() if line.strip()]
-        raise UserError(
-            f"the weights of {model.pretrained} do not fit {model.name}: {' '.join(what[1:2] or what)}"
-        ) from None
+        told = " ".join(what[1:2] or what)
+        told = told if len(told) <= 200 else f"{told[:200]}…"
+        raise UserError(f"the weights of {model.pretrained} do not fit {model.name}: {told}") from None
 
 
-def _read(model: Model) -> tuple[dict[str, Tensor], Tensor]:
+def weights_hash(model: Model) -> str | None:
+    """SHA-256 in hex of the weights that a model starts from, whatever kind of file they are in.
+
+    Args:
+        model: The model.
+
+    Returns:
+        None for random weights, and for those of a tag, which its name stands for.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    if model.pretrained is None or not Path(model.pretrained).exists():
+        return None
+    weights, rows = _read(model)
+    digest = hashlib.sha256(rows.numpy().tobytes())
+    for name in sorted(weights):
+        tensor = weights[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _read(model: Model, shapes_only: bool = False) -> tuple[dict[str, Tensor], Tensor]:
     """Weights by name, and their row of the token table for each of CLIP's token ids."""
     import open_clip.factory
 
@@ -76,22 +100,42 @@ def _read(model: Model) -> tuple[dict[str, Tensor], Tensor]:
     if place.is_dir():
         exported = next((place / name for name in _FILES if (place / name).exists()), None)
         if exported is None:
-            return _of_checkpoint(read_checkpoint(place), full)
+            return _of_checkpoint(place, full)
         place = exported
     elif not place.exists():
         place = _fetch(model.name, model.pretrained)
     elif place.suffix == ".pt" and place.name.startswith("epoch-"):
-        return _of_checkpoint(read_checkpoint(place), full)
+        return _of_checkpoint(place, full)
     try:
-        return dict(open_clip.factory.load_state_dict(str(place), weights_only=True)), full
+        if shapes_only and place.suffix == ".safetensors":
+            return _shapes(place), full
+        device = "meta" if shapes_only else "cpu"
+        weights = dict(open_clip.factory.load_state_dict(str(place), device=device, weights_only=True))
+        if not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+            raise ValueError("it does not hold tensors by name")
+        return weights, full
     except Exception as fault:  # of pickle, zip or safetensors: whatever a file that is no checkpoint leads to
         raise UserError(f"{place} is no checkpoint that open_clip can read: {str(fault).splitlines()[0]}") from None
 
 
-def _of_checkpoint(state: Mapping[str, Any], full: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    weights, vocabulary = dict(state["model"]), state["data"]["vocabulary"]
-    compact = _TABLE in weights and len(weights[_TABLE]) == len(vocabulary) + 1
-    return weights, token_rows(vocabulary) if compact else full
+def _shapes(place: Path) -> dict[str, Tensor]:
+    """What a file of safetensors says of its tensors."""
+    from safetensors import safe_open
+
+    with safe_open(place, "pt") as file:
+        return {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in file.keys()}  # noqa: SIM118
+
+
+def _of_checkpoint(place: Path, full: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    try:
+        state = read_checkpoint(place)
+        weights, vocabulary = dict(state["model"]), state["data"]["vocabulary"]
+        compact = _TABLE in weights and len(weights[_TABLE]) == len(vocabulary) + 1
+        return weights, token_rows(vocabulary) if compact else full
+    except UserError:
+        raise
+    except Exception as fault:  # of pickle or of what it holds, in a file that is whole and something else
+        raise UserError(f"{place} is no checkpoint of a training ({type(fault).__name__})") from None
 
 
 def _matched(own: Tensor, own_rows: Tensor, theirs: Tensor, their_rows: Tensor) -> Tensor:

@@ -312,8 +312,23 @@ def edited(path, change):
         (lambda path: edited(path, lambda meta: meta["splits"]["val"].pop("sha256")), "corrupt store: .*sha256"),
         (lambda path: edited(path, lambda meta: meta.update(format=99)), "has format 99; this gaptune reads 1"),
         (lambda path: edited(path, lambda meta: meta["splits"].clear()), "empty data: .* has no images"),
+        (lambda path: edited(path, lambda meta: meta.update(image_size=0)), "corrupt store: .*image_size cannot be"),
+        (lambda path: edited(path, lambda meta: meta.update(context_length=None)), "corrupt store: .*context_length"),
+        (lambda path: edited(path, lambda meta: meta.update(features=-1)), "corrupt store: .*features"),
+        (lambda path: edited(path, lambda meta: meta.update(name=None)), "corrupt store: .*name"),
+        (lambda path: edited(path, lambda meta: meta.update(vocabulary=None)), "corrupt store: "),
+        (lambda path: edited(path, lambda meta: meta.update(vocabulary=[70_000])), "corrupt store: .*vocabulary"),
+        (lambda path: edited(path, lambda meta: meta.update(classes=[None])), "corrupt store: .*classes"),
+        (
+            lambda path: edited(path, lambda meta: meta["splits"]["val"].update(images=None)),
+            "corrupt store: .*splits.val",
+        ),
+        (lambda path: edited(path, lambda meta: meta["splits"].update(val=None)), "corrupt store: "),
     ],
-    ids=["empty", "cut", "list", "no-splits", "no-hash", "format", "no-images"],
+    ids=[
+        *("empty", "cut", "list", "no-splits", "no-hash", "format", "no-images", "no-pixels", "null-context"),
+        *("negative", "null-name", "null-vocabulary", "large-token", "null-class", "null-images", "null-split"),
+    ],
 )
 def test_bad_meta_is_one_clear_line(spoil, message, tmp_path):
     path = write(tmp_path / "store").path / META

@@ -29,7 +29,7 @@ POINT = {"temperature.tau_start": 0.04, "training.batch_size": 128}
 
 def told(space=None, **changes):
     content = {"name": "s", "knobs": KNOBS, "points": [POINT], "grid": False} | (space or {})
-    return header(sweep_config(**changes), Space.from_dict(content))
+    return header(sweep_config(**changes), Space.from_dict(content)) | {"weights": "a"}
 
 
 CHANGED = {
@@ -48,6 +48,7 @@ CHANGED = {
     "another seed of the sampler": told(search={"seed": 1}),
     "more seeds": told(search={"seeds": 2}),
     "longer training": told(training={"epochs": 3}),
+    "other weights under the same path": told() | {"weights": "b"},
     "another ideal point": told(objectives=[OBJECTIVES[0] | {"ideal": 0.5}, OBJECTIVES[1]]),
 }
 

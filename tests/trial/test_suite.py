@@ -11,6 +11,7 @@ from labelled_files import write_image_folder
 from gaptune.cli import cli
 from gaptune.config import Evaluation
 from gaptune.data import StoreWriter, open_store
+from gaptune.data.tasks import TASKS, allowed_tasks
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 from gaptune.metrics import pair_accuracy, recalls
@@ -18,7 +19,7 @@ from gaptune.scores import MEASURES, find_score, measures_of
 from gaptune.trial import train
 from gaptune.trial.checkpoint import read_checkpoint
 from gaptune.trial.loop import trained_model
-from gaptune.trial.suite import TASKS, Suite, allowed_tasks
+from gaptune.trial.suite import Suite
 
 CPU = torch.device("cpu")
 
@@ -139,6 +140,48 @@ def test_a_store_allows_what_it_has(store, tmp_path):
 def test_a_task_that_the_data_do_not_allow_is_refused(images, captions, task, message, tmp_path):
     with pytest.raises(UserError, match=message):
         Suite(pair_store(tmp_path / "data", images, captions), (task,), CPU)
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 1, 1], [None] * 4])
+def test_a_split_of_pairs_is_evaluated_by_pairs_with_labels_or_without(model, tmp_path, labels):
+    with StoreWriter(tmp_path / "pairs", 32, 16) as writer:
+        for row, label in enumerate(labels):
+            pixels = np.full((32, 32, 3), 60 * row, dtype=np.uint8)
+            writer.add("pairs", pixels, ["a red circle"], tokenize(["a red circle"], 16), id=str(row), label=label)
+        store = writer.finish(name="pairs", source={})
+    assert len(Suite(store, ("pairs",), CPU)(model)["pairs_accuracy"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "tasks"),
+    [
+        ([0] * 8, {"probe": "a single class", "knn": "a single class"}),
+        ([0, 1], {"probe": "of one class without the fifth"}),
+        ([0] * 4 + [1] * 4, {}),
+    ],
+)
+def test_labels_to_learn_from_are_of_two_classes_also_without_the_fifth_that_is_held_out(
+    model, tmp_path, labels, tasks
+):
+    with StoreWriter(tmp_path / "few", 32, 16) as writer:
+        for split in ("train", "test"):
+            for row, label in enumerate(labels if split == "train" else [0, 1]):
+                pixels = np.full((32, 32, 3), 20 * row, dtype=np.uint8)
+                writer.add(split, pixels, ["a circle"], tokenize(["a circle"], 16), id=f"{split}{row}", label=label)
+        names = ["circle", "square"]
+        store = writer.finish(
+            name="few",
+            source={},
+            classes=names,
+            prompts=("a {}",),
+            prompt_tokens=tokenize([f"a {n}" for n in names], 16),
+        )
+    for task in ("zeroshot", "probe", "knn"):
+        if task in tasks:
+            with pytest.raises(UserError, match=tasks[task]):
+                Suite(store, (task,), CPU)
+        else:
+            Suite(store, (task,), CPU)(model)
 
 
 def test_a_training_on_data_that_do_not_allow_a_task_does_not_start(store, short_module, tmp_path):

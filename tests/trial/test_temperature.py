@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gaptune.config import Temperature
+from gaptune.config import Constraint, Temperature
+from gaptune.results.front import keeps
 from gaptune.trial.temperature import LogitScale, beta_of, nu_of, scheduled_tau
 
 PARAMETERIZATIONS = {
@@ -142,3 +143,29 @@ def test_a_scheduled_logit_scale_is_one_over_tau_and_has_nothing_to_learn():
     assert not scale.nu.requires_grad
     scale.clamp()
     assert scale(1.0).item() == pytest.approx(1 / 0.05)
+
+
+TAUS = st.floats(math.log(1e-6), math.log(1e6)).map(lambda power: min(max(math.exp(power), 1e-6), 1e6))
+
+
+@given(
+    tau=TAUS,
+    scale=TAUS,
+    name=st.sampled_from(["constant", "exp", "exp_scaled", "softplus"]),
+    side=st.sampled_from(["min", "max"]),
+)
+def test_a_temperature_at_a_constraints_bound_keeps_it_and_one_beyond_does_not(tau, scale, name, side):
+    kind = {"schedule": "constant"} if name == "constant" else {"parameterization": name, "scale": scale}
+    bounds = {"tau_min": None, "tau_max": None} | {f"tau_{side}": tau}
+    fixed = LogitScale(Temperature(tau_start=tau, tau_init=tau, **bounds, **kind))
+    fixed.clamp()
+    reported = 1.0 / float(fixed(1.0).detach())
+    constraint = Constraint(metric="temperature/tau", **{side: tau})
+    for value, kept in (
+        (reported, True),
+        (tau, True),
+        (tau * (1.01 if side == "max" else 0.99), False),
+        (math.nan, False),
+    ):
+        assert keeps(value, constraint.model_dump()) == kept
+        assert (constraint.violation(value) <= 0) == kept

@@ -336,3 +336,9 @@ def test_a_store_without_labels_has_no_scores_of_classification(store, short, tm
 def test_a_single_validation_image_is_refused(store, short, tmp_path):
     with pytest.raises(UserError, match="single val image"):
         next(train(short(), excerpt(store, tmp_path / "single", train=32, val=1)))
+
+
+def test_a_gradient_whose_norm_is_not_finite_stops_a_training_that_clips_by_it(store, short, monkeypatch):
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda parameters, most: torch.tensor(torch.inf))
+    with pytest.raises(NonFinite, match="the gradient's norm is inf at step 0"):
+        next(train(short({"optimizer.clip_norm": 1.0}), store))

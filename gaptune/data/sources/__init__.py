@@ -34,9 +34,16 @@ def find_source(reference: str) -> Source:
     """The source that a name such as ``imagefolder:PATH`` means.
 
     Raises:
-        UserError: There is no such kind, or nothing of that kind is there.
+        UserError: There is no such kind, or nothing of that kind is there, or it cannot be read.
     """
     kind, _, place = reference.partition(":")
+    try:
+        return _find(kind, place)
+    except OSError as fault:
+        raise UserError(f"{reference} cannot be read: {fault.strerror} ({fault.filename})") from None
+
+
+def _find(kind: str, place: str) -> Source:
     match kind:
         case "cifar10":
             return Cifar10.at(place)
@@ -50,4 +57,4 @@ def find_source(reference: str) -> Source:
             return Pairs.at(place)
         case "webdataset":
             return WebDataset.at(place)
-    raise UserError(f"{reference}: no data set is of the kind {kind!r}{did_you_mean(kind, KINDS)}")
+    raise UserError(f"{kind}:{place}: no data set is of the kind {kind!r}{did_you_mean(kind, KINDS)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ def existing(place: str | Path, what: str) -> Path:
     Raises:
         UserError: There is nothing.
     """
-    path = Path(place).expanduser().resolve()
+    path = Path(os.path.expanduser(place)).resolve()  # noqa: PTH111  # Path's own raises for a user nobody knows
     if not path.exists():
         raise UserError(f"there is no {what} {path}")
     return path

@@ -1,0 +1,140 @@
+"""What a store allows a model to be evaluated by, seen from its labels and captions alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from gaptune.data.store import Split, Store
+from gaptune.errors import UserError
+from gaptune.scores import Task
+
+if TYPE_CHECKING:
+    from gaptune.data.sources.base import Source
+
+TASKS: tuple[Task, ...] = get_args(Task)
+
+FITTED = ("probe_train", "train")
+"""The splits that a probe or a k-NN is fitted on: the first that has labels."""
+
+TESTED = ("probe_test", "test", "val")
+"""The splits that classification is tested on: the first that has labels."""
+
+CAPTIONED = ("test", "val")
+"""The splits for retrieval: the first whose captions are not mere labels."""
+
+PAIRED = ("pairs", *CAPTIONED)
+"""The splits for pairs: ``pairs``, which may have labels too, or the first whose captions are not mere labels."""
+
+
+PROBED = ("probe_train", "probe_test")
+"""The splits of a training's own data for zero-shot and a probe after each epoch."""
+
+
+def own_probes(store: Store) -> dict[str, Split]:
+    """The splits that a training is probed on after each epoch; none where its store has no classes.
+
+    Raises:
+        UserError: There is a single validation image, or the probe's images have no labels, or a single class.
+    """
+    if store.meta.splits["val"].images < 2:
+        raise UserError(f"{store.path} has a single val image; scores of pairs need two")
+    if not store.meta.classes or not all(name in store for name in PROBED):
+        return {}
+    splits = {name: store.split(name) for name in PROBED}
+    for name, split in splits.items():
+        if split.labels is None:
+            raise UserError(f"{store.path} has images without a label in {name}")
+        if name == "probe_train" and (few := one_class(split.labels)):
+            raise UserError(f"{store.path} cannot be probed: {name} has {few}")
+    return splits
+
+
+def allowed_tasks(store: Store) -> tuple[Task, ...]:
+    """What a store allows to evaluate by, without ``pairs``: no store says that its rows are pairs."""
+    return tuple(task for task in TASKS if task != "pairs" and not lacking(store, task))
+
+
+def lacking(store: Store, task: Task) -> str:
+    """What a store lacks for a task; empty if nothing."""
+    if task == "retrieval":
+        return "" if captioned(store) else f"no images with captions of their own in {' or '.join(CAPTIONED)}"
+    if task == "pairs":
+        split = paired(store)
+        if split is None:
+            return f"no images with captions of their own in {', '.join(PAIRED)}"
+        if len(split) % 2 or len(split.tokens) != len(split):
+            return f"{len(split)} images with {len(split.tokens)} captions, not pairs with a caption each"
+        return ""
+    if few := _few_classes(store.meta.classes):
+        return few
+    if labelled(store, TESTED) is None:
+        return f"no labelled images in {', '.join(TESTED)}"
+    if task == "zeroshot":
+        return ""
+    fitted = labelled(store, FITTED)
+    if fitted is None:
+        return f"no labelled images in {', '.join(FITTED)}"
+    assert fitted.labels is not None
+    return one_class(fitted.labels, choosing=task == "probe")
+
+
+def lacking_of_source(source: Source, task: Task) -> str:
+    """What a source lacks for a task, as far as it is known before its images are read; empty if nothing."""
+    if task in ("retrieval", "pairs"):
+        return ""
+    if few := _few_classes(source.classes):
+        return few
+    if source.as_published:  # no split of it is made from another
+        for names in (TESTED,) if task == "zeroshot" else (TESTED, FITTED):
+            if not set(names) & set(source.splits):
+                return f"no labelled images in {', '.join(names)}"
+    return ""
+
+
+def one_class(labels: npt.NDArray[np.int64], *, choosing: bool = False) -> str:
+    """What labels lack for telling classes apart; empty if nothing.
+
+    Args:
+        labels: Of the images that something is fitted on.
+        choosing: Whether a part of them is held out to choose by.
+    """
+    if len(np.unique(labels)) < 2:
+        return "labelled images of a single class to learn from"
+    if choosing and len(np.unique(labels[held_out(len(labels))[1]])) < 2:
+        return f"only {len(labels)} labelled images to learn from, of one class without the fifth that is held out"
+    return ""
+
+
+def held_out(n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The rows that a probe holds out to choose its regularization by, a fifth of ``n``, and the rest."""
+    order = np.random.default_rng(0).permutation(n)
+    share = max(1, n // 5)
+    return order[:share], order[share:]
+
+
+def labelled(store: Store, names: tuple[str, ...]) -> Split | None:
+    """The first of some splits in which every image has a label."""
+    return next((split for split in _splits(store, names) if split.labels is not None), None)
+
+
+def captioned(store: Store) -> Split | None:
+    """The split for retrieval."""
+    return next((split for split in _splits(store, CAPTIONED) if split.labels is None), None)
+
+
+def paired(store: Store) -> Split | None:
+    """The split for pairs."""
+    return store.split("pairs") if "pairs" in store else captioned(store)
+
+
+def _splits(store: Store, names: tuple[str, ...]) -> list[Split]:
+    return [store.split(name) for name in names if name in store]
+
+
+def _few_classes(classes: tuple[str, ...]) -> str:
+    if not classes:
+        return "no classes"
+    return f"a single class, {classes[0]!r}" if len(classes) < 2 else ""
