@@ -87,7 +87,8 @@ def test_a_worker_that_ray_ends_for_want_of_memory_is_not_tried_again(tmp_path, 
     command = sweep_command(tmp_path, small_store, trials=1, epochs=50)
     limit = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "250"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, **limit})
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith("no trial is complete: 1 of 1 failed with: out of memory")
     (trial,) = load(tmp_path / "results" / "s").trials.values()
     assert trial.state is State.FAIL
     assert trial.reason.startswith("out of memory")
