@@ -93,7 +93,7 @@ def plan(base, places, sweep="", knobs=None, **space):
     file = base / "sweep.yaml"
     file.write_text(text)
     content = {"name": "space", "knobs": {**TAU, **(knobs or {})}, **space}
-    return prepare(Space.from_dict(content), load_sweep_config(file), name="n", results=base / "r", now=0.0)
+    return prepare(Space.from_dict(content), load_sweep_config(file), name="n", results=base / "r", now=0.0, command="")
 
 
 def evaluate(place, *tasks):
