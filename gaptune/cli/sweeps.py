@@ -208,11 +208,12 @@ def run_plan(plan: Plan, console: Console, results: Path, tracking_uri: str | No
 
 def farewell(record: SweepRecord, plan: Plan, console: Console, results: Path) -> None:
     """Where the results are and what to type next; or why it stopped, and what to type to go on."""
+    from gaptune.engine.signals import exit_code
     from gaptune.report import REPORT_FILE
 
     if record.paused is not None:
         console.print(f"{record.paused}; what is done is kept. To go on: {_again(plan.name)}", **_PLAIN)
-        raise SystemExit(130 if record.paused == "interrupted" else 1)
+        raise SystemExit(exit_code(record.paused))
     here = "" if results == Path("results").resolve() else f" --results {results}"
     lines = [
         f"results: {plan.folder}",
