@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ _OF_NOTEBOOKS = ("MPLBACKEND",)  # a backend that only the notebook's own proces
 
 _GRACE_S = 3.0
 """How long Ray's processes may take to end before they are killed."""
+
+_ours = False
 
 
 def check_place(resources: Resources, address: str | None) -> None:
@@ -81,6 +83,11 @@ def ray_for(resources: Resources, address: str | None, stop: Stop | None = None)
         yield
 
 
+def is_ours() -> bool:
+    """Whether gaptune has started the Ray that runs, which then ends with the sweep."""
+    return _ours
+
+
 def side_by_side(resources: Resources) -> int:
     """How many trials Ray can run at once, at most as many as the sweep allows.
 
@@ -111,6 +118,7 @@ def _initialized() -> bool:
 
 @contextmanager
 def _started(resources: Resources, place: str | None, stop: Stop) -> Iterator[None]:
+    global _ours
     import ray
 
     # Not by the environment, which is read as Ray is imported: the program around may have done that.
@@ -129,6 +137,7 @@ def _started(resources: Resources, place: str | None, stop: Stop) -> Iterator[No
                 with _without(_OF_OTHER_CLUSTERS + _OF_NOTEBOOKS):
                     _init("Ray cannot be started on this machine", "local", **options, **folders, **quiet)
                 stop.listen()
+                _ours = True
                 yield
         else:
             with _ended():
@@ -136,6 +145,7 @@ def _started(resources: Resources, place: str | None, stop: Stop) -> Iterator[No
                 stop.listen()
                 yield
     finally:
+        _ours = False
         log.setLevel(level)
 
 
@@ -161,9 +171,23 @@ def _ended() -> Iterator[None]:
         yield
     finally:
         processes = _ray_processes()
+        if not {"gcs_server", "raylet"} <= set(map(_name, processes)):  # the signal came to them too
+            _kill(processes)  # or Ray would wait for one to say goodbye to the other
         ray.shutdown()
-        _, alive = psutil.wait_procs(processes, timeout=_GRACE_S)
-        for process in alive:  # a worker that stands still does not notice
+        _kill(psutil.wait_procs(processes, timeout=_GRACE_S)[1])  # a worker that stands still does not notice
+
+
+def _name(process: psutil.Process) -> str:
+    """A process's name; none once it has ended."""
+    try:
+        return str(process.name()) if process.status() != psutil.STATUS_ZOMBIE else ""
+    except psutil.Error:
+        return ""
+
+
+def _kill(processes: Sequence[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.Error):
             process.kill()
 
 

@@ -24,7 +24,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from gaptune.config import SweepConfig
-from gaptune.engine.cluster import side_by_side
+from gaptune.engine.cluster import is_ours, side_by_side
 from gaptune.engine.conductor import Conductor
 from gaptune.engine.progress import Watch, forget_beats
 from gaptune.engine.signals import Stop
@@ -275,8 +275,9 @@ def run_trials(conductor: Conductor, sweep: SweepConfig, folder: Path, checkpoin
     except KeyboardInterrupt as fault:  # of which Ray Tune itself takes no notice
         conductor.halt(str(fault))  # what comes of the workers' end is no trial's fault
         callback.end_workers()
-        scheduler.let_go()
+        if not is_ours():
+            scheduler.let_go()
         raise
-    finally:
+    if not is_ours():
         forget_beats(beats)
     return conductor.live == 0 and conductor.exhausted
