@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,7 +91,7 @@ class Folder:
         if self._files.get_file_info(path).type is not fs.FileType.File:
             return False
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+        partial = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}.partial")
         fs.copy_files(path, str(partial), source_filesystem=self._files, destination_filesystem=_HERE)
         partial.replace(file)
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import NoReturn
 
 import click
@@ -18,6 +19,7 @@ from gaptune.cli.results import compare, export, front, list_sweeps, show
 from gaptune.cli.sweeps import confirm, promote, status, sweep, sync
 from gaptune.cli.theory import theory
 from gaptune.cli.train import train
+from gaptune.engine.signals import Stopped
 from gaptune.errors import UserError
 
 
@@ -68,7 +70,8 @@ def main() -> NoReturn:
     except click.ClickException as fault:
         fault.show()
         raise SystemExit(fault.exit_code) from None
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        raise SystemExit(130) from None
+    except (click.Abort, KeyboardInterrupt) as fault:
+        stopped = next((each for each in (fault, fault.__cause__) if isinstance(each, Stopped)), Stopped(signal.SIGINT))
+        click.echo(str(stopped), err=True)
+        raise SystemExit(stopped.exit_code) from None
     raise SystemExit(0)

@@ -213,16 +213,18 @@ def run_plan(plan: Plan, console: Console, results: Path, tracking_uri: str | No
 def farewell(record: SweepRecord, plan: Plan, console: Console, results: Path) -> None:
     """Where the results are and what to type next; or why it stopped, and what to type to go on.
 
-    Exits with 130 after an interruption, and with 1 where the sweep stopped by itself or no trial is COMPLETE.
+    Exits with 128 and the signal after an interruption, and with 1 where the sweep stopped by itself or no trial is
+    COMPLETE.
     """
     from rich.text import Text
 
+    from gaptune.engine.signals import exit_code
     from gaptune.report import REPORT_FILE
     from gaptune.results.reasons import nothing_complete
 
     if record.paused is not None:
         console.print(f"{record.paused}; what is done is kept. To go on: {_again(plan.name)}", **_PLAIN)
-        raise SystemExit(130 if record.paused == "interrupted" else 1)
+        raise SystemExit(exit_code(record.paused))
     here = "" if results == Path("results").resolve() else f" --results {results}"
     lines = [
         f"results: {plan.folder}",

@@ -44,6 +44,7 @@ def train(
 
     from gaptune.config import load_sweep_config
     from gaptune.engine.preflight import check_folder, check_trial
+    from gaptune.engine.signals import stopping
     from gaptune.methods import expand_method
     from gaptune.shipped import find
     from gaptune.trial import NonFinite
@@ -67,12 +68,13 @@ def train(
     )
     click.echo("  ".join(["epoch", *(f"{name.split('/')[1]:>9}" for name in shown), "seconds"]))
     try:
-        for report in train_trial(config, store, checkpoints=out):
-            cells = [f"{report.metrics[name]:9.4f}" for name in shown]
-            seconds = report.metrics["time/train_s"] + report.metrics["time/eval_s"]
-            click.echo("  ".join([f"{report.epoch:5d}", *cells, f"{seconds:7.1f}"]))
-        click.echo("")
-        print_pairs([(name, f"{value:.4f}") for name, value in report.metrics.items()])
+        with stopping():
+            for report in train_trial(config, store, checkpoints=out):
+                cells = [f"{report.metrics[name]:9.4f}" for name in shown]
+                seconds = report.metrics["time/train_s"] + report.metrics["time/eval_s"]
+                click.echo("  ".join([f"{report.epoch:5d}", *cells, f"{seconds:7.1f}"]))
+            click.echo("")
+            print_pairs([(name, f"{value:.4f}") for name, value in report.metrics.items()])
     except NonFinite as fault:
         click.echo(f"stopped: non-finite: {fault}", err=True)
         raise SystemExit(1) from None

@@ -151,12 +151,24 @@ class Resources(Schema):
         gpu: GPUs of a trial; a fraction shares a card.
         concurrency: Trials side by side at most; None for as many as fit.
         system_metrics: Whether each report says what the trial's process uses: CPU, memory, GPU.
+        stall_minutes: A worker that does not finish a single step or batch for so long is replaced, and its trial goes
+            on from its last checkpoint; None or 0 for never.
     """
 
     cpu: Annotated[int, Field(ge=1)] = 1
     gpu: Annotated[float, Field(ge=0.0)] = 0.0
     concurrency: Annotated[int, Field(ge=1)] | None = None
     system_metrics: bool = False
+    stall_minutes: Annotated[float, Field(ge=0.0)] | None = 60.0
+
+    @field_validator("gpu")
+    @classmethod
+    def _placeable(cls, gpu: float) -> float:
+        if gpu > 1 and gpu % 1:
+            raise ValueError(f"{gpu:g} GPUs: more than one must be a whole number; only a part of one can be shared")
+        if 0 < gpu < 1e-4:
+            raise ValueError(f"{gpu:g} GPUs: the smallest part of one is 0.0001")
+        return gpu
 
 
 class SweepConfig(TrialConfig):

@@ -1,82 +1,260 @@
-"""Ray itself: started on this machine or joined elsewhere, and what fits on it."""
+"""Ray itself: started on this machine and ended again, or joined elsewhere; and what fits on it."""
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import math
 import os
-import socket
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-
-import ray
+import psutil
 import yaml
 
 from gaptune.config import Resources
+from gaptune.engine.address import check_address
+from gaptune.engine.machine import OBJECT_STORE, available_cores, check_local, describe, ray_folders
+from gaptune.engine.signals import Stop, Stopped
 from gaptune.errors import UserError
 
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-def start_ray(resources: Resources, address: str | None) -> None:
-    """Connects to a Ray cluster, or starts Ray on this machine for as many trials as should run side by side.
+_OF_OTHER_CLUSTERS = (
+    "RAY_ADDRESS",
+    "RAY_JOB_CONFIG_JSON_ENV_VAR",
+    "RAY_NAMESPACE",
+    "RAY_OVERRIDE_LABELS",
+    "RAY_OVERRIDE_RESOURCES",
+    "RAY_REDIS_ADDRESS",
+    "RAY_RUNTIME_ENV_HOOK",
+    "RAY_WORKER_PROCESS_SETUP_HOOK",
+)
+_OF_NOTEBOOKS = ("MPLBACKEND",)  # a backend that only the notebook's own process has
+
+_GRACE_S = 3.0
+"""How long Ray's processes may take to end before they are killed."""
+
+_ours = False
+
+
+def check_place(resources: Resources, address: str | None) -> None:
+    """Checks that trials can run where they are to run. Starts nothing.
 
     Args:
         resources: What each trial gets.
-        address: Of a running cluster; None for this machine.
+        address: Of a running cluster; None, nothing or ``local`` for this machine.
 
     Raises:
         UserError: No cluster answers there, or a trial needs what no machine of it has or will have.
     """
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if not ray.is_initialized():
-        if address is not None:
-            try:
-                _check_listens(address)
-                ray.init(address=address, **quiet)
-            except (OSError, ValueError, RuntimeError) as fault:
-                raise UserError(f"no Ray cluster at {address}: {str(fault).splitlines()[0]}") from None
-        else:
-            cores = os.cpu_count() or 1
-            wanted = (resources.concurrency or max(1, cores // resources.cpu)) * resources.cpu
-            # Said outright, for without an address Ray joins any cluster that somebody has started on this machine.
-            ray.init("local", num_cpus=wanted, include_dashboard=False, **quiet)
-    _check_placement(resources, address)
+    if (place := _cluster(address)) is None:
+        check_local(resources)
+    else:
+        _check_placement(resources, check_address(place), place)
+
+
+@contextmanager
+def ray_for(resources: Resources, address: str | None, stop: Stop | None = None) -> Iterator[None]:
+    """A context with Ray: as the program around has started it, or else one that ends with the context.
+
+    Args:
+        resources: What each trial gets; Ray is started on this machine for as many trials as should run side by side.
+        address: Of a running cluster; None, nothing or ``local`` for this machine.
+        stop: Who hears signals, which Ray takes for itself as it starts.
+
+    Raises:
+        UserError: No cluster answers there, Ray cannot be started, or a trial needs what no machine has or will have.
+    """
+    place = _cluster(address)
+    if _initialized():
+        import ray
+
+        _check_placement(resources, [node["Resources"] for node in ray.nodes() if node["Alive"]], place)
+        yield
+        return
+    check_place(resources, place)
+    with _started(resources, place, stop or Stop()):
+        yield
+
+
+def is_ours() -> bool:
+    """Whether gaptune has started the Ray that runs, which then ends with the sweep."""
+    return _ours
 
 
 def side_by_side(resources: Resources) -> int:
-    """How many trials Ray can run at once with what it has now, at most as many as the sweep allows."""
+    """How many trials Ray can run at once, at most as many as the sweep allows.
+
+    Where a cluster grows by itself, that is what the sweep allows, or what fits at the moment if it does not say.
+    """
+    import ray
+
     have = ray.cluster_resources()
     fitting = int(have.get("CPU", 0.0) // resources.cpu)
     if resources.gpu:
         fitting = min(fitting, int(have.get("GPU", 0.0) / resources.gpu))
+    if resources.concurrency and ("KUBERNETES_SERVICE_HOST" in os.environ or _kinds_to_come()):
+        return resources.concurrency
     return max(1, min(fitting, resources.concurrency or fitting))
 
 
-def _check_listens(address: str) -> None:
-    """Raises OSError where nobody listens: there Ray would end this process instead of raising something."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=10).close()
+def _cluster(address: str | None) -> str | None:
+    """The address of a cluster, if one is meant rather than this machine."""
+    address = (address or "").strip()
+    return None if address in ("", "local") else address
 
 
-def _check_placement(resources: Resources, address: str | None) -> None:
+def _initialized() -> bool:
+    """Whether the program around has started Ray; looked up without importing it."""
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized()
+
+
+@contextmanager
+def _started(resources: Resources, place: str | None, stop: Stop) -> Iterator[None]:
+    global _ours
+    import ray
+
+    # Not by the environment, which is read as Ray is imported: the program around may have done that.
+    constants = ray._private.ray_constants
+    constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False  # trials run in this environment, not in one that uv makes again
+    constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True  # it takes SIGTERM from the program, and prints a C++ stack
+    log = logging.getLogger("ray")
+    level = log.level
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "job_config": _job()}
+    try:
+        if place is None:
+            with ray_folders() as folders, _ended():
+                cores = available_cores() // resources.cpu * resources.cpu
+                wanted = min(cores, (resources.concurrency or cores) * resources.cpu)
+                options = {"num_cpus": wanted, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+                with _without(_OF_OTHER_CLUSTERS + _OF_NOTEBOOKS):
+                    _init("Ray cannot be started on this machine", "local", **options, **folders, **quiet)
+                stop.listen()
+                _ours = True
+                yield
+        else:
+            with _ended():
+                _init(f"no Ray cluster at {place}", place, **quiet)
+                stop.listen()
+                yield
+    finally:
+        _ours = False
+        log.setLevel(level)
+
+
+def _init(trouble: str, address: str, **options: Any) -> None:
+    import ray
+
+    try:
+        ray.init(address, **options)
+    except SystemExit as fault:  # by the handler that Ray has put in the place of ours
+        if fault.code == signal.SIGTERM:
+            raise Stopped(signal.SIGTERM) from None
+        raise
+    except Exception as fault:  # of whatever kind
+        raise UserError(f"{trouble}: {' '.join(str(fault).split())}") from None
+
+
+@contextmanager
+def _ended() -> Iterator[None]:
+    """A context after which Ray is no more in this process, and its processes are gone, however far its start came."""
+    import ray
+
+    try:
+        yield
+    finally:
+        processes = _ray_processes()
+        if not {"gcs_server", "raylet"} <= set(map(_name, processes)):  # the signal came to them too
+            _kill(processes)  # or Ray would wait for one to say goodbye to the other
+        ray.shutdown()
+        _kill(psutil.wait_procs(processes, timeout=_GRACE_S)[1])  # a worker that stands still does not notice
+
+
+def _name(process: psutil.Process) -> str:
+    """A process's name; none once it has ended."""
+    try:
+        return str(process.name()) if process.status() != psutil.STATUS_ZOMBIE else ""
+    except psutil.Error:
+        return ""
+
+
+def _kill(processes: Sequence[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.Error):
+            process.kill()
+
+
+def _ray_processes() -> list[psutil.Process]:
+    """Ray's processes below this one."""
+    folder = str(Path(importlib.util.find_spec("ray").origin or "").parent)  # type: ignore[union-attr]  # it is there
+    found = []
+    for child in psutil.Process().children():
+        try:
+            words = child.cmdline()
+            if any(folder in word or word.startswith("ray::") for word in words):
+                found += [child, *child.children(recursive=True)]
+        except psutil.Error:  # it has ended
+            continue
+    return found
+
+
+@contextmanager
+def _without(names: Sequence[str]) -> Iterator[None]:
+    """A context in which some variables are not in the environment, for Ray's processes to inherit none of them."""
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+def _job() -> Any:
+    """Ray's description of this job.
+
+    Ray puts this process's working folder, and the folder of its script, before everything else on its workers' paths,
+    where a file named as a library would take the library's place. Workers need gaptune only.
+    """
+    from ray.job_config import JobConfig
+
+    root = Path(__file__).parents[2]
+    folders = [] if _found_anyway(root) else [str(root)]
+
+    class Job(JobConfig):  # type: ignore[misc]  # ray is untyped
+        def _serialize(self) -> Any:
+            self._py_driver_sys_path = folders
+            return super()._serialize()
+
+    return Job()
+
+
+def _found_anyway(root: Path) -> bool:
+    """Whether a Python that starts here, without the working folder on its path, finds this gaptune."""
+    ask = "import importlib.util as u; found = u.find_spec('gaptune'); print(found.origin if found else '')"
+    done = subprocess.run([sys.executable, "-P", "-c", ask], capture_output=True, text=True)
+    return Path(done.stdout.strip()) == root / "gaptune" / "__init__.py"
+
+
+def _check_placement(resources: Resources, machines: Sequence[dict[str, float]], place: str | None) -> None:
     """Refuses trials that no machine can ever take: Ray would wait for one for ever.
 
     On Kubernetes nobody can tell here what the operator may still start, so nothing is refused.
     """
-    if address is not None and "KUBERNETES_SERVICE_HOST" in os.environ:
+    if place is not None and "KUBERNETES_SERVICE_HOST" in os.environ:
         return
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if any(_fits(resources, machine) for machine in (*machines, *_kinds_to_come())):
         return
-    needs = f"{resources.cpu} CPU" + (f" and {resources.gpu:g} GPU" if resources.gpu else "")
     largest = [max((machine.get(kind, 0.0) for machine in machines), default=0.0) for kind in ("CPU", "GPU")]
-    where = "this machine" if address is None else f"a machine of the cluster at {address}"
+    where = "this machine" if place is None else f"a machine of the cluster at {place}"
     raise UserError(
-        f"each trial needs {needs} on one machine; {where} has at most {largest[0]:g} CPU and {largest[1]:g} GPU, "
-        "and no larger one is to come; see resources.cpu and resources.gpu"
+        f"each trial needs {describe(resources)} on one machine; {where} has at most {largest[0]:g} CPU and "
+        f"{largest[1]:g} GPU, and no larger one is to come; see resources.cpu and resources.gpu"
     )
 
 

@@ -24,9 +24,11 @@ import yaml
 from gaptune.config import SweepConfig, flatten
 from gaptune.display import Display
 from gaptune.engine.backup import Backup, newer_ledger
+from gaptune.engine.cluster import ray_for
 from gaptune.engine.identity import budget_of, check_same
 from gaptune.engine.opening import check_new, open_ledger, trial_numbers
 from gaptune.engine.preflight import Sizes, preflight
+from gaptune.engine.signals import Stop, stopping
 from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, SCHEMA, Event, Ledger, SweepRecord, load, parse_events, read_events, replay
 from gaptune.ledger.file import check_readable
@@ -179,16 +181,28 @@ def run(
         The sweep's state at the end.
 
     Raises:
-        UserError: A trial needs what there is not, or another process runs the sweep.
+        UserError: Ray cannot be started or joined, a trial needs what there is not, or another process runs the sweep.
+        Stopped: A signal came before the ledger was opened.
     """
-    from gaptune.engine.cluster import start_ray
-
     for warning in plan.warnings:
         display.say(f"warning: {warning}")
-    with ThreadPoolExecutor(1) as beside:  # Ray's start is mostly waiting: for seconds, that the imports can use
-        loading = beside.submit(_load)
-        start_ray(plan.sweep.resources, address)
-        loading.result()
+    with ThreadPoolExecutor(1) as beside, stopping() as stop:
+        loading = beside.submit(_load)  # Ray's start is mostly waiting: for seconds, that the imports can use
+        with ray_for(plan.sweep.resources, address, stop):
+            loading.result()
+            with stop.held():  # from here on a signal must not come between what belongs together
+                return _run(plan, stop, display=display, results=results, tracking_uri=tracking_uri, clock=clock)
+
+
+def _run(
+    plan: Plan,
+    stop: Stop,
+    *,
+    display: Display,
+    results: Path,
+    tracking_uri: str | None,
+    clock: Callable[[], float],
+) -> SweepRecord:
     from gaptune.engine.conductor import Conductor
     from gaptune.engine.front_scores import score_front
     from gaptune.engine.raytune import run_trials
@@ -229,12 +243,12 @@ def run(
         try:
             display.start(record, plan.budget * plan.sweep.search.seeds)
             checkpoints = plan.place.url if plan.place else str(plan.folder)
-            finished = run_trials(conductor, plan.sweep, plan.folder, f"{checkpoints}/trials")
+            finished = run_trials(conductor, plan.sweep, plan.folder, f"{checkpoints}/trials", stop)
             why = "" if finished else conductor.halted or "interrupted"
             if finished:
-                score_front(conductor, plan.sweep, f"{checkpoints}/trials", display.say)
-        except KeyboardInterrupt:
-            why = "interrupted"
+                score_front(conductor, plan.sweep, f"{checkpoints}/trials", display.say, stop)
+        except KeyboardInterrupt as fault:
+            why = str(fault) or "interrupted"
         finally:
             display.close()
             conductor.close(why or None)

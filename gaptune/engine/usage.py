@@ -63,6 +63,6 @@ def _of_gpu() -> dict[str, Callable[[], float]]:
     probes: dict[str, Callable[[], float]] = {"system/gpu_memory_mb": lambda: torch.cuda.memory_reserved() / 1e6}
     try:
         torch.cuda.utilization()
-    except (ImportError, RuntimeError):  # nvidia-ml-py is not installed, or the driver does not tell
+    except Exception:  # nvidia-ml-py is not installed, or has an error of its own: the driver does not tell (MIG)
         return probes
     return {**probes, "system/gpu_percent": lambda: float(torch.cuda.utilization())}

@@ -10,14 +10,19 @@ import errno
 import logging
 import os
 import shutil
+import socket
 import time
+import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from gaptune.engine.progress import Beat
 from gaptune.engine.usage import Meter
+from gaptune.errors import UserError
 from gaptune.ledger.trialfile import FILE_NAME, TrialFile
 from gaptune.remote import Folder
 
@@ -36,65 +41,48 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
     """Runs the trial that its config describes, one epoch per ``step``.
 
     The config holds ``number``, ``config`` (a TrialConfig as a mapping), ``event`` (the trial's line of the ledger),
-    ``data`` (a Data as a mapping),
-    ``checkpoints`` (a folder that outlives the worker, or a URL), ``threads``, ``gpu``, ``system_metrics`` (whether
-    it reports what it uses of the machine), and ``over`` when the trial has already been given up. A result holds
-    ``epoch``, ``step`` and ``scores``; or, when the trial cannot go on and trying again would not help, the reason
-    under ``gaptune_fault``; or, when no trial can go on here, that under ``gaptune_halt``. Any other exception is
-    left to Ray, which may try the trial again.
+    ``data`` (a Data as a mapping), ``checkpoints`` (a folder that outlives the worker, or a URL), ``threads``, ``gpu``,
+    ``folder`` (to which relative paths are relative), ``progress`` (where to write that it moves), ``system_metrics``
+    (whether it reports what it uses of the machine), and ``over`` when the trial has already been given up. A result
+    holds ``epoch``, ``step`` and ``scores``; or, when the trial cannot go on and trying again would not help, the
+    reason under ``gaptune_fault``; or, when no trial can go on here, that under ``gaptune_halt``. Any other exception
+    is left to Ray, which may try the trial again.
     """
 
+    _reports: Iterator[Report] | None = None
     _copies: Copies | None = None
     _meter: Meter | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Takes up a trial."""
-        import torch
-
-        from gaptune.config import Data, TrialConfig
-        from gaptune.data import open_training
-        from gaptune.trial import train
-
-        self._reports: Iterator[Report] = iter(())
-        if config.get(OVER):
-            return
-        torch.set_num_threads(config["threads"])
-        if 0 < config["gpu"] < 1 and torch.cuda.is_available():  # neighbours on a card cannot starve each other
-            torch.cuda.set_per_process_memory_fraction(config["gpu"])
-        folder = Path(config["checkpoints"])
-        if "://" in config["checkpoints"]:
-            self._copies = Copies(config["checkpoints"])
-            folder = self._copies.pull()
-        if config["system_metrics"]:
-            self._meter = Meter(gpu=config["gpu"] > 0 and torch.cuda.is_available())
-        data = open_training(Data.model_validate(config["data"]))
-        self._file = TrialFile(folder, config["event"])
-        self._reports = train(TrialConfig.model_validate(config["config"]), data, checkpoints=folder)
+        """Notes a trial. It is taken up by its first step: what can fail or hang there is known by its own name."""
+        self._task = config
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Takes up another trial in the same process."""
-        self._reports = iter(())  # the last trial's model is let go before the next one is built
+        """Notes another trial for the same process."""
         self.cleanup()
         self.setup(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
         """Trains and evaluates one epoch."""
+        if self._task.get(OVER):
+            return {FAULT: "given up"}
+        hide_cards(self._task["gpu"])
         import torch
 
         from gaptune.trial import NonFinite
 
         try:
-            report = next(self._reports, None)
-            if report is None:
-                return {FAULT: "given up"}
+            if self._reports is None:
+                self._reports = self._take_up(self._task)
+            report = next(self._reports)
             used = self._meter.read() if self._meter is not None else {}
             metrics = {**report.metrics, **used}
             self._file.report(time.time(), report.epoch, report.step, metrics)
             if self._copies is not None:
                 self._copies.push()
-        except NonFinite as fault:
-            return {FAULT: f"non-finite: {fault}"}
+        except (NonFinite, UserError) as fault:
+            return {FAULT: f"non-finite: {fault}" if isinstance(fault, NonFinite) else str(fault)}
         except torch.OutOfMemoryError as fault:
             return {FAULT: f"out of memory: {str(fault).splitlines()[0]}"}
         except OSError as fault:
@@ -103,14 +91,48 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             raise
         return {"epoch": report.epoch, "step": report.step, "scores": metrics}
 
+    def _take_up(self, task: dict[str, Any]) -> Iterator[Report]:
+        import torch
+
+        from gaptune.config import Data, TrialConfig
+        from gaptune.data import open_training
+        from gaptune.trial import train
+
+        torch.set_num_threads(task["threads"])
+        if 0 < task["gpu"] < 1 and torch.cuda.is_available():  # neighbours on a card cannot starve each other
+            torch.cuda.set_per_process_memory_fraction(task["gpu"])
+        with suppress(OSError):  # on another machine it may not be there
+            os.chdir(task["folder"])
+        folder = Path(task["checkpoints"])
+        if "://" in task["checkpoints"]:
+            self._copies = Copies(task["checkpoints"])
+            folder = self._copies.pull()
+        if task["system_metrics"]:
+            self._meter = Meter(gpu=task["gpu"] > 0 and torch.cuda.is_available())
+        data = open_training(Data.model_validate(task["data"]))
+        config = TrialConfig.model_validate(task["config"])
+        self._file = TrialFile(folder, task["event"])
+        return train(config, data, checkpoints=folder, progress=Beat(task["progress"]))
+
     def cleanup(self) -> None:
         """Leaves nothing of a trial on this node that the storage has."""
+        self._reports = None  # its model is let go before the next one is built
         if self._copies is not None:
             self._copies.remove()
             self._copies = None
         if self._meter is not None:
             self._meter.close()
             self._meter = None
+
+
+def hide_cards(gpu: float) -> None:
+    """Hides the machine's GPUs from a process that was given none: Ray hides those of others only from who has some.
+
+    Args:
+        gpu: GPUs that the process was given.
+    """
+    if gpu == 0:
+        os.environ.update(CUDA_VISIBLE_DEVICES="", HIP_VISIBLE_DEVICES="")
 
 
 class Copies:
@@ -123,7 +145,8 @@ class Copies:
     def __init__(self, url: str) -> None:
         self._place = Folder(url)
         cache = Path(os.environ.get("GAPTUNE_CACHE", Path.home() / ".cache" / "gaptune"))
-        self.folder = cache / "trials" / f"{os.getpid()}"
+        # A home can be shared by machines and pods, where process ids are not unique.
+        self.folder = cache / "trials" / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
     def pull(self) -> Path:
         """Copies the trial's checkpoints here; returns the folder.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -20,6 +20,13 @@ from gaptune.trial.model import Clip
 
 _BATCH = 512
 
+Progress = Callable[[], None]
+"""Called for each step of long work, so that somebody who watches knows that it moves."""
+
+
+def silent() -> None:
+    """A ``Progress`` that tells nobody."""
+
 
 class Evaluator:
     """Scores a model on a store's validation split and, where it has labels, by zero-shot and linear probe.
@@ -28,14 +35,16 @@ class Evaluator:
         store: The data.
         device: Of the model.
         precision: ``fp32``, or ``bf16`` for autocast.
+        progress: Called after each batch.
 
     Raises:
         UserError: There is a single validation image, or probe images have no labels, or a single class.
     """
 
-    def __init__(self, store: Store, device: torch.device, precision: str) -> None:
+    def __init__(self, store: Store, device: torch.device, precision: str, progress: Progress = silent) -> None:
         probes = own_probes(store)
         self._store = store
+        self._progress = progress
         self._device = device
         self._precision = precision
         self._val = store.split("val")
@@ -53,7 +62,7 @@ class Evaluator:
             NonFinite: A feature is not finite.
         """
         with evaluating(model):
-            features = Features(model, self._device, self._precision)
+            features = Features(model, self._device, self._precision, self._progress)
             scores = score_pairs(features.images(self._val), features.texts(self._val.tokens), self._owner)
             if self._probes:
                 scores |= self._classification(features)
@@ -63,7 +72,7 @@ class Evaluator:
         """Features of some validation pairs, evenly spaced, each image with its first caption: two of shape (n, d)."""
         rows = np.unique(np.linspace(0, len(self._val) - 1, min(most, len(self._val))).astype(np.int64))
         with evaluating(model):
-            features = Features(model, self._device, self._precision)
+            features = Features(model, self._device, self._precision, self._progress)
             tokens = self._val.tokens[self._val.offsets[rows]]
             return features.images(self._val, rows), features.texts(tokens)
 
@@ -97,10 +106,12 @@ class Features:
         model: The model.
         device: Where it is.
         precision: ``fp32``, or ``bf16`` for autocast.
+        progress: Called after each batch.
     """
 
-    def __init__(self, model: Clip, device: torch.device, precision: str) -> None:
+    def __init__(self, model: Clip, device: torch.device, precision: str, progress: Progress = silent) -> None:
         self._model = model
+        self._progress = progress
         self._device = device
         self._autocast = precision == "bf16"
 
@@ -117,6 +128,7 @@ class Features:
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
                 pixels = self._model.pixels(torch.from_numpy(split.gather(batch)).to(self._device))
                 parts.append(self._model.image_features(resize(pixels, self._model.image_size)))
+            self._progress()
         return _finite(torch.cat(parts), "image")
 
     def texts(self, tokens: npt.NDArray[np.uint16]) -> Tensor:
@@ -131,6 +143,7 @@ class Features:
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
                 batch = torch.from_numpy(tokens[start : start + _BATCH].astype(np.int64))
                 parts.append(self._model.text_features(batch.to(self._device)))
+            self._progress()
         return _finite(torch.cat(parts), "text")
 
     def classes(self, meta: StoreMeta) -> Tensor:

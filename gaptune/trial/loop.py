@@ -19,7 +19,7 @@ from gaptune.data import Split, Store, StoreMeta, open_store
 from gaptune.errors import UserError
 from gaptune.trial.augment import augment
 from gaptune.trial.checkpoint import Checkpoints, save_sample
-from gaptune.trial.evaluate import Evaluator
+from gaptune.trial.evaluate import Evaluator, Progress, silent
 from gaptune.trial.features import make_model
 from gaptune.trial.loss import NonFinite, clip_loss
 from gaptune.trial.model import Clip
@@ -49,7 +49,9 @@ class Report:
     metrics: dict[str, float]
 
 
-def train(config: TrialConfig, store: Store, *, checkpoints: Path | None = None) -> Iterator[Report]:
+def train(
+    config: TrialConfig, store: Store, *, checkpoints: Path | None = None, progress: Progress = silent
+) -> Iterator[Report]:
     """Trains a CLIP and yields a report after each epoch.
 
     Everything random is decided by ``config.seed`` and a position, so trials of one seed start from the same weights
@@ -61,6 +63,7 @@ def train(config: TrialConfig, store: Store, *, checkpoints: Path | None = None)
         store: Its data.
         checkpoints: A folder for checkpoints, one per epoch. If it holds one, the training goes on
             from there: first comes the checkpoint's own report again, in case nobody heard it, then the rest.
+        progress: Called after each step, and after each batch that is evaluated.
 
     Yields:
         A report per epoch.
@@ -70,7 +73,7 @@ def train(config: TrialConfig, store: Store, *, checkpoints: Path | None = None)
         UserError: Model and data do not fit, the store has no ``train`` or no ``val``, the batch is larger than the
             data, or the checkpoints are of another configuration or other data.
     """
-    trial = _Trial(config, store)
+    trial = _Trial(config, store, progress)
     kept = Checkpoints(checkpoints) if checkpoints is not None else None
     state = kept.load() if kept is not None else None
     done = 0
@@ -89,7 +92,8 @@ def train(config: TrialConfig, store: Store, *, checkpoints: Path | None = None)
 class _Trial:
     """Model, optimizer and data of a training under way."""
 
-    def __init__(self, config: TrialConfig, store: Store) -> None:
+    def __init__(self, config: TrialConfig, store: Store, progress: Progress) -> None:
+        self._progress = progress
         store.check_trainable()
         mine = tuple(evaluation for evaluation in config.evaluate if evaluation.when != "front")
         self._config = config = config.model_copy(update={"evaluate": mine})
@@ -105,11 +109,11 @@ class _Trial:
         self.model = model.to(self._device).to(memory_format=torch.channels_last).train()
         self.scale = LogitScale(config.temperature).to(self._device)
         self.optimizer = make_optimizer(self.model, self.scale.nu, config)
-        self._evaluate = Evaluator(store, self._device, config.training.precision)
+        self._evaluate = Evaluator(store, self._device, config.training.precision, progress)
         sizes = {"image_size": self.model.image_size, "context_length": self.model.context_length}
         further = [(each, open_store(each.data, **sizes)) for each in config.evaluate]
         self._suites = [
-            (each, Suite(data, each.tasks, self._device, config.training.precision)) for each, data in further
+            (each, Suite(data, each.tasks, self._device, config.training.precision, progress)) for each, data in further
         ]
         self._store = store
         self._identity = _identity(config, store, [data for _, data in further])
@@ -127,6 +131,7 @@ class _Trial:
                 loss, was_swapped = self._step(step, rows, which[rows])
                 losses += loss
                 swapped += was_swapped
+                self._progress()
         trained = time.perf_counter()
         scores = self._evaluate(self.model)
         for evaluation, suite in self._suites:

@@ -15,7 +15,7 @@ from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 from gaptune.metrics import knn_accuracy, pair_accuracy, probe_with_selection, recall_hits, zero_shot_topk
 from gaptune.scores import Task
-from gaptune.trial.evaluate import Features, evaluating
+from gaptune.trial.evaluate import Features, Progress, evaluating, silent
 from gaptune.trial.model import Clip
 
 _log = logging.getLogger(__name__)
@@ -33,12 +33,20 @@ class Suite:
         tasks: Which.
         device: Of the model.
         precision: ``fp32``, or ``bf16`` for autocast.
+        progress: Called after each batch.
 
     Raises:
         UserError: The store does not allow a task.
     """
 
-    def __init__(self, store: Store, tasks: Collection[Task], device: torch.device, precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        store: Store,
+        tasks: Collection[Task],
+        device: torch.device,
+        precision: str = "fp32",
+        progress: Progress = silent,
+    ) -> None:
         for task in tasks:
             if what := lacking(store, task):
                 raise UserError(f"{store.path} cannot be evaluated by {task}: it has {what}")
@@ -46,6 +54,7 @@ class Suite:
         self._tasks = tasks
         self._device = device
         self._precision = precision
+        self._progress = progress
         self._warned = False
 
     def __call__(self, model: Clip) -> dict[str, Tensor]:
@@ -57,7 +66,7 @@ class Suite:
         if "zeroshot" in self._tasks:
             self._warn_of_unknown_classes(model)
         with evaluating(model):
-            features = Features(model, self._device, self._precision)
+            features = Features(model, self._device, self._precision, self._progress)
             values: dict[str, Tensor] = {}
             if {"zeroshot", "probe", "knn"} & set(self._tasks):
                 values |= self._classification(features)

@@ -1,13 +1,11 @@
 import pytest
-import ray
 
 
 @pytest.fixture(scope="module")
 def local_ray():
-    """One Ray for the sweeps of a module: starting it takes seconds."""
+    """One Ray for the sweeps of a module, as if the program around had started it: starting it takes seconds."""
     from gaptune.config import Resources
-    from gaptune.engine.cluster import start_ray
+    from gaptune.engine.cluster import ray_for
 
-    start_ray(Resources(concurrency=2), None)
-    yield
-    ray.shutdown()
+    with ray_for(Resources(concurrency=2), None):
+        yield

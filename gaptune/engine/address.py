@@ -1,0 +1,128 @@
+"""Whether a Ray cluster answers at an address: asked in a process of its own, which can be given up."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from typing import Any
+
+from gaptune.errors import UserError
+
+_ANSWER_S = 15.0
+"""How long a cluster may take to answer."""
+_IMPORT_S = 120.0
+"""How long the process that asks may take to import Ray, on a machine however busy."""
+
+_ASK = """
+import json, logging, os, socket, sys
+out = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+
+def say(**found):
+    print(json.dumps(found), file=out, flush=True)
+
+try:
+    if sys.argv[1] != "auto":
+        host, _, port = sys.argv[1].rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    say()
+    import ray
+    say()
+    ray.init(sys.argv[1], log_to_driver=False, logging_level=logging.CRITICAL)
+    say(nodes=[node["Resources"] for node in ray.nodes() if node["Alive"]])
+except BaseException as fault:
+    say(fault=" ".join(str(fault).split()) or type(fault).__name__)
+os._exit(0)
+"""
+
+
+def check_address(address: str) -> list[dict[str, float]]:
+    """Asks whether a Ray cluster can be used from here. Starts nothing, and waits 15 seconds at most for an answer.
+
+    Ray itself would wait for minutes for some addresses, deaf to signals, and end this process for others.
+
+    Args:
+        address: ``HOST:PORT`` of a cluster, or ``auto`` on one of its machines.
+
+    Returns:
+        The resources of each of its machines.
+
+    Raises:
+        UserError: It has a form that cannot be used, or no cluster that fits this Ray and Python answers.
+    """
+    refused = _refused(address)
+    found: dict[str, Any] = {"fault": refused} if refused else _ask(address)
+    if "fault" in found:
+        raise UserError(f"no Ray cluster at {address}: {found['fault']}")
+    nodes: list[dict[str, float]] = found["nodes"]
+    return nodes
+
+
+def _refused(address: str) -> str | None:
+    """What is wrong with an address that need not be asked."""
+    scheme, separator, _ = address.partition("://")
+    if scheme == "ray" and separator:
+        return "a sweep must run on a machine of the cluster, not beside it: give HOST:PORT there"
+    if separator:
+        return "this is the address of a web page: give HOST:PORT of the cluster itself (6379 by default)"
+    if address != "auto":
+        host, colon, port = address.rpartition(":")
+        if not (host and colon and port.isdigit() and 0 < int(port) < 2**16):
+            return "expected HOST:PORT, or `auto` on a machine of the cluster"
+    return None
+
+
+def _ask(address: str) -> dict[str, Any]:
+    # In a session of its own, so that all that it starts can be ended; what Ray's C++ prints is not for a person.
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-c", _ASK, address],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        assert child.stdout is not None
+        lines = _Lines(child.stdout.fileno())
+        found: dict[str, Any] = {}
+        for limit in (_ANSWER_S, _IMPORT_S, _ANSWER_S):  # somebody listens, Ray is imported, a cluster has answered
+            line = lines.next(limit)
+            if not line:  # Ray's C++ ends its process for some answers
+                return {"fault": f"no answer within {limit:g} s" if line is None else "another thing listens there"}
+            found = json.loads(line)
+            if found:
+                break
+        return found
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+
+
+class _Lines:
+    """Lines from a pipe, each waited for only so long."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._read = b""
+
+    def next(self, seconds: float) -> str | None:
+        """The next line; None where it does not come in time, an empty one where no more will come."""
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self._read:
+            ready, _, _ = select.select([self._fd], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                return None
+            more = os.read(self._fd, 65536)
+            if not more:
+                return ""
+            self._read += more
+        line, _, self._read = self._read.partition(b"\n")
+        return line.decode()

@@ -1,0 +1,139 @@
+"""What this machine lets a process use: cores, cards, and a place for Ray's files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gaptune.config import Resources
+from gaptune.errors import UserError
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
+_SHARED_MEMORY = Path("/dev/shm")
+
+_SOCKET_PATH = 107
+"""Bytes that the kernel allows in the path of a socket."""
+_SOCKET = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
+"""Characters that Ray adds to its folder in the longest path of a socket."""
+
+OBJECT_STORE = 128 * 2**20
+"""Bytes of Ray's object store: trials send each other nothing, and their reports are small."""
+
+
+def check_local(resources: Resources) -> None:
+    """Refuses trials that this machine can never take. Starts nothing.
+
+    Args:
+        resources: What each trial gets.
+
+    Raises:
+        UserError: A trial needs more cores than this process may use, or more GPUs than there are.
+    """
+    cores = available_cores()
+    cards = available_gpus() if resources.gpu else 0
+    if resources.cpu > cores or resources.gpu > cards:
+        raise UserError(
+            f"each trial needs {describe(resources)} on one machine; this machine has at most {cores} CPU"
+            + (f" and {cards} GPU" if resources.gpu else "")
+            + "; see resources.cpu and resources.gpu"
+        )
+
+
+def describe(resources: Resources) -> str:
+    """What a trial needs, in words."""
+    return f"{resources.cpu} CPU" + (f" and {resources.gpu:g} GPU" if resources.gpu else "")
+
+
+def available_cores() -> int:
+    """Cores that this process may use, at least one: those of its affinity, within its cgroup's quota."""
+    affine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    own = _OWN_CGROUPS.read_text(encoding="utf-8") if _OWN_CGROUPS.exists() else ""
+    return max(1, int(min(affine, cgroup_quota(own, _CGROUPS) or affine)))
+
+
+def cgroup_quota(own: str, root: Path) -> float | None:
+    """Cores that control groups allow, by their quota of CPU time.
+
+    Args:
+        own: The groups that the process is in, as ``/proc/self/cgroup`` has them.
+        root: Where the groups are mounted.
+
+    Returns:
+        The smallest quota of the process's groups and those above them; None where there is none.
+    """
+    quotas = []
+    for line in own.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":  # version 2
+            mounts = [root]
+        elif "cpu" in controllers.split(","):
+            mounts = [root / controllers, root / "cpu"]
+        else:
+            continue
+        group = Path(path.lstrip("/"))
+        quotas += [_quota(mount / above) for mount in mounts for above in (group, *group.parents)]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _quota(group: Path) -> float | None:
+    try:
+        if (group / "cpu.max").exists():
+            allowed, period = (group / "cpu.max").read_text(encoding="utf-8").split()
+        else:
+            allowed = (group / "cpu.cfs_quota_us").read_text(encoding="utf-8")
+            period = (group / "cpu.cfs_period_us").read_text(encoding="utf-8")
+        return None if allowed == "max" or int(allowed) <= 0 else int(allowed) / int(period)
+    except (OSError, ValueError):  # no such group from here, or nothing that could be understood
+        return None
+
+
+def available_gpus() -> int:
+    """GPUs that a process started here sees."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+@contextmanager
+def ray_folders() -> Iterator[dict[str, str]]:
+    """Where Ray may keep its files here, as arguments of ``ray.init``: none where its own choice will do.
+
+    Batch systems set a ``TMPDIR`` that is too long for sockets, containers a ``/dev/shm`` that is too small.
+
+    Raises:
+        UserError: There is no folder for temporary files that can be used.
+    """
+    chosen: dict[str, str] = {}
+    wanted = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    own = None
+    if not _fits_sockets(Path(wanted).absolute()):
+        places = [Path(place) for place in ("/tmp", "/var/tmp", "/dev/shm", Path.home())]
+        short = next((place for place in places if _fits_sockets(place)), None)
+        if short is None:
+            raise UserError(f"{wanted} cannot hold Ray's temporary files, nor can /tmp; set RAY_TMPDIR to a short path")
+        own = chosen["_temp_dir"] = tempfile.mkdtemp(prefix="ray-", dir=short)
+    if not (os.access(_SHARED_MEMORY, os.W_OK) and shutil.disk_usage(_SHARED_MEMORY).free >= OBJECT_STORE):
+        chosen["_plasma_directory"] = own or wanted
+    try:
+        yield chosen
+    finally:
+        if own is not None:
+            shutil.rmtree(own, ignore_errors=True)
+
+
+def _fits_sockets(folder: Path) -> bool:
+    """Whether Ray's sockets can be made below a folder."""
+    if len(os.fsencode(folder)) + _SOCKET > _SOCKET_PATH:
+        return False
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError:
+        return False
+    rays = folder / "ray"
+    return not rays.exists() or os.access(rays, os.W_OK | os.X_OK)
