@@ -21,7 +21,7 @@ from early_stopping import STOP, load
 from gaptune.config import EarlyStopping
 from gaptune.engine.simulate import simulate
 from gaptune.engine.study import Asker
-from gaptune.ledger import Event, Ledger, SweepRecord
+from gaptune.ledger import Event, Ledger, SweepRecord, replay
 from gaptune.tracking import Mirror, default_uri
 
 
@@ -75,11 +75,14 @@ def mlflow(record: SweepRecord, events: list[Event], folder: Path) -> float:
     """Seconds a trial to write everything to a new SQLite store, in batches as the tracker's thread does."""
     record.header.update(id="0" * 32, space={"name": "temp"}, command="", base={}, versions={"gaptune": ""})
     record.header["data"] = {"hash": "", "name": "scenes", "store": "scenes", "splits": {}}
-    mirror = Mirror(default_uri(folder), folder)
-    mirror.write(record, events[:1])
+    mirror, follow = Mirror(default_uri(folder), folder), replay(events[:1])
+    mirror.write(follow)
     started = time.perf_counter()
     for first in range(1, len(events), 50):
-        mirror.write(record, events[first : first + 50])
+        batch = events[first : first + 50]
+        for event in batch:
+            follow.apply(event)
+        mirror.write(follow, {event["trial"] for event in batch if "trial" in event})
     return (time.perf_counter() - started) / len(record.trials)
 
 

@@ -166,13 +166,15 @@ def run_sweep(
     where = _results(results).resolve()
     address = address or os.environ.get("RAY_ADDRESS")
     name = name or f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    plan = prepare(space, sweep, name=name, results=where, now=time.time(), command=command, address=address)
+    tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    told: dict[str, Any] = {"results": where, "now": time.time(), "command": command}
+    plan = prepare(space, sweep, name=name, address=address, tracking_uri=tracking_uri, **told)
     with Display(Console()) as display:
         record = run(
             plan,
             display=display,
             results=where,
-            tracking_uri=tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"),
+            tracking_uri=tracking_uri,
             address=address,
             clock=time.time,
         )

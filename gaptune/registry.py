@@ -12,6 +12,16 @@ from gaptune.errors import UserError
 _CODE = Path(__file__).parent / "embedder.py"
 
 
+def check_model_name(name: str) -> None:
+    """Checks a name for the registry, before anything is exported.
+
+    Raises:
+        UserError: MLflow's registry does not take it.
+    """
+    if not name.strip() or "/" in name or ":" in name or name in (".", "..") or not name.isprintable():
+        raise UserError(f"{name!r} cannot be the name of a registered model; letters, digits, - and _ can, no / or :")
+
+
 def register_model(exported: Path, *, name: str, uri: str, run: str, tags: Mapping[str, str]) -> str:
     """Logs an exported model to a run and registers it.
 

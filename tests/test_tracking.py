@@ -81,7 +81,9 @@ def uri(tmp_path):
 def test_every_knob_and_every_score_is_read_back_equal_to_the_ledger(tmp_path, uri):
     stage = Stage(tmp_path / "s")
     play(stage)
-    Mirror(uri, tmp_path).write(stage.record, read_events(tmp_path / "s")[0])
+    mirror = Mirror(uri, tmp_path)
+    mirror.write(stage.record)
+    mirror.add_files(stage.record)
     parent = assert_equal_to_ledger(uri, stage.record)
     assert parent.info.run_name == "s"
     assert parent.data.params["training.epochs"] == "2"
@@ -95,9 +97,8 @@ def test_every_knob_and_every_score_is_read_back_equal_to_the_ledger(tmp_path, u
 def test_writing_everything_again_changes_nothing(tmp_path, uri):
     stage = Stage(tmp_path / "s")
     play(stage)
-    events = read_events(tmp_path / "s")[0]
-    Mirror(uri, tmp_path).write(stage.record, events)
-    Mirror(uri, tmp_path).write(stage.record, events)
+    Mirror(uri, tmp_path).write(stage.record)
+    Mirror(uri, tmp_path).write(stage.record)
     assert_equal_to_ledger(uri, stage.record)
 
 
@@ -119,7 +120,7 @@ def test_an_interrupted_sweep_leaves_no_run_running_and_is_mended_by_the_next_dr
     first = Stage(tmp_path / "s")
     play(first, close="interrupted")
     first.ledger.close()
-    Mirror(uri, tmp_path).write(first.record, read_events(tmp_path / "s")[0])
+    Mirror(uri, tmp_path).write(first.record)
     parent = assert_equal_to_ledger(uri, first.record, open_status="KILLED")
     assert parent.info.status == "KILLED"
 

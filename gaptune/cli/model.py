@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,30 +41,31 @@ def export_command(name: str, trial: int, out: Path, results: Path) -> None:
 @results_option
 def register(name: str, trial: int, registered: str | None, tracking_uri: str | None, results: Path) -> None:
     """Register a TRIAL of the sweep NAME as a model of MLflow, which embeds images and texts."""
-    import json
     import tempfile
 
-    from gaptune.pages import RUNS_FILE
-    from gaptune.registry import register_model
-    from gaptune.tracking import default_uri
+    from gaptune.pages import read_runs
+    from gaptune.registry import check_model_name, register_model
+    from gaptune.tracking import resolve_uri
 
+    model_name = name if registered is None else registered
+    check_model_name(model_name)
     folder = sweep_folder(results, name)
     record = _trial(folder, trial)
-    if not (folder / RUNS_FILE).exists():
-        raise UserError(f"{name!r} is not in MLflow yet; gaptune sync {name} writes it there")
-    runs = json.loads((folder / RUNS_FILE).read_text(encoding="utf-8"))["trials"]
-    uri = tracking_uri or default_uri(results)
+    runs = read_runs(folder)
+    if runs is None or str(trial) not in runs["trials"]:
+        raise UserError(f"trial {trial} of {name!r} is not in MLflow yet; gaptune sync {shlex.quote(name)} writes it")
+    uri = resolve_uri(tracking_uri, results)
     found = record.trials[trial]
     with tempfile.TemporaryDirectory() as place:
         exported = _export(folder, record, trial, Path(place) / "model")
         version = register_model(
             exported,
-            name=registered or name,
+            name=model_name,
             uri=uri,
-            run=runs[str(trial)],
+            run=runs["trials"][str(trial)],
             tags={"sweep": name, "trial": str(trial), "method": found.method},
         )
-    click.echo(f"models:/{registered or name}/{version}")
+    click.echo(f"models:/{model_name}/{version}")
 
 
 def _trial(folder: Path, trial: int) -> SweepRecord:

@@ -54,7 +54,8 @@ def reproduce(
     if seeds is not None:
         config = config.model_copy(update={"search": config.search.model_copy(update={"seeds": seeds})})
     results = results.resolve()
-    told: dict[str, Any] = {"results": results, "now": time.time(), "command": typed(), "address": address}
+    told: dict[str, Any] = {"results": results, "now": time.time(), "command": typed()}
+    told |= {"address": address, "tracking_uri": tracking_uri}
     plan = prepare(space, config, name=name or sweep_file.stem, **told)
     console = make_console(stderr=as_json)
     record = run_plan(plan, console, results, tracking_uri, address)

@@ -78,7 +78,8 @@ def sweep(
     results = results.resolve()
     if warm_start is not None:
         sweep_folder(results, warm_start)
-    told: dict[str, Any] = {"results": results, "now": time.time(), "command": typed(), "address": address}
+    told: dict[str, Any] = {"results": results, "now": time.time(), "command": typed()}
+    told |= {"address": address, "tracking_uri": tracking_uri}
     plan = prepare(space, config, name=name, warm_start=warm_start, **told)
     console = make_console()
     if dry_run:
@@ -107,7 +108,8 @@ def confirm(
 
     results = results.resolve()
     found = load(sweep_folder(results, name))
-    told: dict[str, Any] = {"results": results, "now": time.time(), "command": typed(), "address": address}
+    told: dict[str, Any] = {"results": results, "now": time.time(), "command": typed()}
+    told |= {"address": address, "tracking_uri": tracking_uri}
     plan = confirmation(found, seeds=seeds, concurrency=concurrency, **told)
     console = make_console()
     console.print(f"{plan.name}: {plan.budget} members of the front, {seeds} seeds each, in {plan.folder}", **_PLAIN)
@@ -150,7 +152,8 @@ def promote(
         raise UserError(f"sweep {name!r} has no trial {trial}; it has 0 to {len(record.trials) - 1}")
     other = load_sweep_config(find(sweep_file, "sweeps"))
     new_name = new_name or f"{name}-{trial}-on-{sweep_file.stem}"
-    told: dict[str, Any] = {"results": results, "now": time.time(), "command": typed(), "address": address}
+    told: dict[str, Any] = {"results": results, "now": time.time(), "command": typed()}
+    told |= {"address": address, "tracking_uri": tracking_uri}
     plan = promotion(record, record.trials[trial], other, name=new_name, seeds=seeds, **told)
     console = make_console()
     console.print(

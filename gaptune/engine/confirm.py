@@ -23,6 +23,7 @@ def confirmation(
     command: str,
     concurrency: int | None = None,
     address: str | None = None,
+    tracking_uri: str | None = None,
 ) -> Plan:
     """Plans the sweep that trains each member of a front on some fresh seeds.
 
@@ -38,6 +39,7 @@ def confirmation(
         command: What a person typed, for the record.
         concurrency: Trials side by side; None for the sweep's own.
         address: Of the Ray cluster that is to run it; None for this machine.
+        tracking_uri: MLflow's; None for the SQLite store beside the sweeps.
 
     Raises:
         UserError: The front is empty.
@@ -65,7 +67,8 @@ def confirmation(
     resources = sweep.resources.model_copy(update={"concurrency": concurrency or sweep.resources.concurrency})
     changes = {"search": search, "early_stopping": EarlyStopping(), "seed": fresh, "resources": resources}
     sweep = sweep.model_copy(update=changes)
-    told: dict[str, Any] = {"results": results, "now": now, "command": command, "address": address}
+    told: dict[str, Any] = {"results": results, "now": now, "command": command}
+    told |= {"address": address, "tracking_uri": tracking_uri}
     return prepare(space, sweep, name=name, more_points=True, **told)
 
 

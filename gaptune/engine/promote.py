@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from gaptune.config import EarlyStopping, SweepConfig
 from gaptune.engine.sweep import Plan, prepare
@@ -22,6 +23,7 @@ def promotion(
     now: float,
     command: str,
     address: str | None = None,
+    tracking_uri: str | None = None,
 ) -> Plan:
     """Plans a sweep of one set of knobs, trained to the end.
 
@@ -38,6 +40,7 @@ def promotion(
         now: Time in seconds since 1970.
         command: What a person typed, for the record.
         address: Of the Ray cluster that is to run it; None for this machine.
+        tracking_uri: MLflow's; None for the SQLite store beside the sweeps.
 
     Raises:
         UserError: The knobs do not fit the sweep.
@@ -53,4 +56,6 @@ def promotion(
     )
     search = sweep.search.model_copy(update={"sampler": "random", "trials": 1, "seeds": seeds})
     sweep = sweep.model_copy(update={"search": search, "early_stopping": EarlyStopping()})
-    return prepare(space, sweep, name=name, results=results, now=now, command=command, address=address)
+    told: dict[str, Any] = {"results": results, "now": now, "command": command}
+    told |= {"address": address, "tracking_uri": tracking_uri}
+    return prepare(space, sweep, name=name, **told)

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import platform
+import shlex
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,17 +34,40 @@ from gaptune.engine.opening import check_new, open_ledger, trial_numbers
 from gaptune.engine.preflight import Sizes, preflight
 from gaptune.engine.signals import Stop, stopping
 from gaptune.errors import UserError
-from gaptune.ledger import FILE_NAME, SCHEMA, Event, Ledger, SweepRecord, load, parse_events, read_events, replay
+from gaptune.ledger import (
+    FILE_NAME,
+    SCHEMA,
+    Event,
+    Ledger,
+    SweepRecord,
+    in_use,
+    load,
+    parse_events,
+    replay,
+)
 from gaptune.ledger.file import check_readable
 from gaptune.pages import RUNS_FILE
 from gaptune.remote import Folder
 from gaptune.report import REPORT_FILE, headline, write_report
-from gaptune.results import Summary, candidates, summarize
+from gaptune.results import candidates, summarize
 from gaptune.results.correlation import correlations
 from gaptune.results.export import write_parquet
 from gaptune.results.plot import plot_front
 from gaptune.space import Space
-from gaptune.tracking import Mirror, Tracker, UnreachableError, default_uri, describe
+from gaptune.tracking import (
+    PATIENCE_S,
+    Mirror,
+    Tracker,
+    UnreachableError,
+    check_store,
+    default_uri,
+    describe,
+    first_line,
+    limited,
+)
+
+_SYNC_S = 600.0
+"""The longest that `gaptune sync` waits for the results to be sent; what does not answer is given up far earlier."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +112,7 @@ def prepare(
     warm_start: str | None = None,
     more_points: bool = False,
     address: str | None = None,
+    tracking_uri: str | None = None,
 ) -> Plan:
     """Checks everything that can be checked before a trial starts. Writes nothing but cached data.
 
@@ -98,6 +126,7 @@ def prepare(
         warm_start: Name of another sweep whose completed trials the sampler is told of.
         more_points: Whether a sweep that exists may be given further points.
         address: Of the Ray cluster that is to run it; None for this machine, whose devices are looked at.
+        tracking_uri: MLflow's; None for the SQLite store beside the sweeps.
 
     Raises:
         UserError: Something in space, sweep, data or model cannot work, or the name belongs to another sweep.
@@ -131,6 +160,7 @@ def prepare(
         "command": command,
         "versions": versions(),
     }
+    store_state = check_store(tracking_uri, results)
     place = Folder(f"{sweep.storage.rstrip('/')}/{name}") if sweep.storage else None
     content = newer_ledger(place, folder) if place else None
     if content is None:
@@ -152,7 +182,7 @@ def prepare(
         header,
         findings.sizes,
         findings.side_by_side,
-        findings.warnings,
+        (*findings.warnings, *([] if store_state.answers else [f"{store_state.why}; it is caught up later"])),
         earlier,
         place,
     )
@@ -221,6 +251,8 @@ def _run(
         for file, content in (("space", header["space"]), ("sweep", header["sweep"])):
             (plan.folder / f"{file}.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
         mirror = Mirror(tracking_uri or default_uri(results), results)
+        in_mlflow = check_store(tracking_uri, results, header["id"]).highest if earlier else None
+        highest = max(opened.highest[0], -1 if in_mlflow is None else in_mlflow), opened.highest[1]
         tracker = Tracker(mirror, record, [*earlier, *opening], display.say)
         kept = {bound.metric: 0.0 for bound in plan.sweep.constraints}  # an older gaptune did not say by how much
         known = [(one[0], one[1], one[2] if len(one) > 2 else kept) for one in header["known"]]
@@ -235,7 +267,7 @@ def _run(
             plan.sweep,
             budget=plan.budget,
             earlier=earlier,
-            highest=opened.highest,
+            highest=highest,
             listeners=(tracker, display, *([backup] if backup else [])),
             clock=clock,
         )
@@ -258,28 +290,38 @@ def _run(
     return record
 
 
-def synchronize(folder: Path, results: Path, tracking_uri: str | None) -> int:
-    """Makes MLflow say what a sweep's ledger says, also when the store is empty.
+def synchronize(folder: Path, results: Path, tracking_uri: str | None, say: Callable[[str], None] = print) -> int:
+    """Makes MLflow say what a sweep's ledger says, also when the store is empty, or was left half written.
 
     Args:
         folder: The sweep's folder.
         results: Folder of all sweeps.
         tracking_uri: MLflow's; None for the SQLite store beside the sweeps.
+        say: Called with a line for a person.
 
     Returns:
         How many trials are there.
 
     Raises:
-        UserError: MLflow does not answer.
+        UserError: MLflow does not answer, or can never be written to as it is.
     """
     record = load(folder)
-    mirror = Mirror(tracking_uri or default_uri(results), results)
-    summary = summarize(record)
-    plot_front(record, summary, folder / "front.png")
-    write_parquet(record, folder / "results.parquet")
+    if record.paused is None and not record.done and not in_use(folder):
+        record.paused = "its driver was killed"  # and its runs do not go on by themselves
+    mirror = Mirror(tracking_uri, results)
+    _draw_results(record, folder, say)
     try:
-        mirror.write(record, read_events(folder)[0])
-        _send_results(record, folder, mirror, summary)
+        state = check_store(tracking_uri, results)
+        if not state.answers:
+            raise UserError(state.why)
+        for line in mirror.write(record):
+            say(line)
+    except UnreachableError as fault:
+        raise UserError(str(fault)) from None
+    finally:
+        _write_page(record, folder, mirror, say)
+    try:
+        _send_results(record, folder, mirror, _SYNC_S)
     except UnreachableError as fault:
         raise UserError(str(fault)) from None
     return len(record.trials)
@@ -322,29 +364,63 @@ def _known(folder: Path, sweep: SweepConfig) -> list[tuple[dict[str, Any], list[
 
 
 def _write_results(record: SweepRecord, folder: Path, mirror: Mirror, tracker: Tracker, display: Display) -> None:
-    """Draws and writes what is made from the ledger, here and on the sweep's MLflow run."""
-    summary = summarize(record)
-    try:
-        plot_front(record, summary, folder / "front.png")
-        write_parquet(record, folder / "results.parquet")
-    except OSError as fault:  # they can be made again: gaptune sync
-        display.say(f"the results could not be written: {fault}")
-    behind = f"MLflow is behind; when it is back: gaptune sync {folder.name}"
-    if not tracker.close():
+    """Draws and writes what is made from the ledger, here and in MLflow; no fault of it ends a sweep."""
+    behind = f"MLflow is behind; when it is back: {_sync_command(folder, mirror)}"
+    _draw_results(record, folder, display.say)
+    started = time.monotonic()
+    whole = tracker.close(PATIENCE_S)
+    left = PATIENCE_S - (time.monotonic() - started)
+    _write_page(record, folder, mirror, display.say)
+    if not whole:
         display.say(behind)
         return
     try:
-        _send_results(record, folder, mirror, summary)
+        _send_results(record, folder, mirror, left)
     except Exception as fault:  # the results are on disk, and that is what counts
-        display.say(f"{behind} ({type(fault).__name__})")
+        display.say(f"{behind} ({first_line(fault)})")
 
 
-def _send_results(record: SweepRecord, folder: Path, mirror: Mirror, summary: Summary) -> None:
+def _draw_results(record: SweepRecord, folder: Path, say: Callable[[str], None]) -> None:
+    again = f"gaptune sync {shlex.quote(folder.name)}"
+    with _guarded("front.png", again, say):
+        plot_front(record, summarize(record), folder / "front.png")
+    with _guarded("results.parquet", again, say):
+        write_parquet(record, folder / "results.parquet")
+
+
+def _write_page(record: SweepRecord, folder: Path, mirror: Mirror, say: Callable[[str], None]) -> None:
+    """The report, and what its links to MLflow need."""
+    with _guarded(RUNS_FILE, f"gaptune sync {shlex.quote(folder.name)}", say):
+        runs = mirror.runs()
+        if runs is not None:
+            (folder / RUNS_FILE).write_text(json.dumps(runs), encoding="utf-8")
+    with _guarded(REPORT_FILE, f"gaptune report {shlex.quote(folder.name)}", say):
+        write_report(record, folder, folder / REPORT_FILE, mlflow_url=mirror.pages)
+
+
+@contextmanager
+def _guarded(file: str, again: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Each result is written by itself: what goes wrong with one is said, and the others are written all the same."""
+    try:
+        yield
+    except Exception as fault:
+        say(f"{file} could not be written ({first_line(fault)}); to make it again: {again}")
+
+
+def _send_results(record: SweepRecord, folder: Path, mirror: Mirror, patience: float) -> None:
+    """Puts the sweep's outcome on its MLflow run, or leaves it when that takes too long."""
+    summary = summarize(record)
     numbers = {"sweep/hypervolume": summary.hypervolume, "sweep/front": float(len(summary.front))}
-    mirror.log_summary(numbers, record.updated_at)
     ranks = {trial.number: rank for rank, member in enumerate(summary.front, 1) for trial in member.trials}
     outcome = "\n".join(f"- {sentence}" for sentence in headline(record, summary, correlations(record)))
-    mirror.log_front(ranks, f"{describe(record.header)}\n\n{outcome}")
-    (folder / RUNS_FILE).write_text(json.dumps(mirror.runs()), encoding="utf-8")
-    write_report(record, folder, folder / REPORT_FILE, mlflow_url=mirror.pages)
-    mirror.log_artifacts([folder / name for name in ("front.png", "results.parquet", REPORT_FILE)])
+    note = f"{describe(record.header)}\n\n{outcome}"
+    files = [folder / name for name in ("front.png", "results.parquet", REPORT_FILE)]
+    limited(patience, lambda: mirror.log_results(record, numbers, ranks, note, files))
+
+
+def _sync_command(folder: Path, mirror: Mirror) -> str:
+    """What brings MLflow up to date later, from the same folder and environment."""
+    words = ["gaptune", "sync", folder.name]
+    if mirror.uri not in (default_uri(folder.parent), os.environ.get("MLFLOW_TRACKING_URI")) and "@" not in mirror.uri:
+        words += ["--tracking-uri", mirror.uri]
+    return shlex.join(words)

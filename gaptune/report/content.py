@@ -170,15 +170,18 @@ def _thinned(steps: list[Step]) -> list[Step]:
 
 
 def _pca(folder: Path, member: Candidate) -> dict[str, Any] | None:
-    """A member's sample of features on their first two principal components; None where the trial has left none."""
+    """A member's sample of features on their first two principal components; None where it has no usable one."""
     path = folder / "trials" / f"{member.trial.number:04d}" / "sample.npz"
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as sample:
-        both: npt.NDArray[np.float64] = np.concatenate([sample["images"], sample["texts"]]).astype(np.float64)
-    centered = both - both.mean(axis=0)
-    left, scale, _ = np.linalg.svd(centered, full_matrices=False)
-    images, texts = np.split(left[:, :2] * scale[:2], 2)
+    try:
+        with np.load(path, allow_pickle=False) as sample:
+            both: npt.NDArray[np.float64] = np.concatenate([sample["images"], sample["texts"]]).astype(np.float64)
+        centered = both - both.mean(axis=0)
+        left, scale, _ = np.linalg.svd(centered, full_matrices=False)
+        images, texts = np.split(left[:, :2] * scale[:2], 2)
+    except Exception:  # a damaged file can raise almost anything, and a report does without the picture
+        return None
     return {
         "images": images.tolist(),
         "texts": texts.tolist(),

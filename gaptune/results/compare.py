@@ -112,13 +112,13 @@ def plot_fronts(records: Sequence[SweepRecord], path: Path) -> None:
         axes.plot(
             values[:, 0],
             values[:, 1],
-            label=record.name,
+            label=f"sweep {index}",
             linestyle=_LINES[index % len(_LINES)],
             marker=MARKERS[index % len(MARKERS)],
             color=COLORS[index % len(COLORS)],
             drawstyle="steps-pre" if first["maximize"] else "steps-post",
         )
-    _finish(figure, axes, records[0], path)
+    _finish(figure, axes, records[0], path, [record.name for record in records])
 
 
 def plot_attainment(records: Sequence[SweepRecord], path: Path) -> None:
@@ -138,9 +138,9 @@ def plot_attainment(records: Sequence[SweepRecord], path: Path) -> None:
     figure = Figure(figsize=(7.0, 5.2), layout="constrained")
     axes = figure.subplots()
     step: Literal["pre", "post"] = "pre" if first["maximize"] else "post"
-    axes.fill_between(levels, lower, upper, step=step, alpha=0.3, linewidth=0, label="a quarter … three quarters")
-    axes.plot(*median.T, drawstyle=f"steps-{step}", marker="o", markersize=3, label="half of the repeats")
-    _finish(figure, axes, records[0], path)
+    axes.fill_between(levels, lower, upper, step=step, alpha=0.3, linewidth=0, label="band")
+    axes.plot(*median.T, drawstyle=f"steps-{step}", marker="o", markersize=3, label="median")
+    _finish(figure, axes, records[0], path, ["a quarter … three quarters", "half of the repeats"])
 
 
 def _heights(corners: Values, levels: Values, floor: float) -> Values:
@@ -149,9 +149,11 @@ def _heights(corners: Values, levels: Values, floor: float) -> Values:
     return np.asarray(reached.max(axis=1, initial=floor))
 
 
-def _finish(figure: Figure, axes: Axes, record: SweepRecord, path: Path) -> None:
-    axes.set_xlabel(axis_label(record, 0))
-    axes.set_ylabel(axis_label(record, 1))
+def _finish(figure: Figure, axes: Axes, record: SweepRecord, path: Path, names: Sequence[str]) -> None:
+    """Names are text to the letter: they may hold a $, or begin with a _, which matplotlib takes for its own."""
+    axes.set_xlabel(axis_label(record, 0), parse_math=False)
+    axes.set_ylabel(axis_label(record, 1), parse_math=False)
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8)
+    for text, name in zip(axes.legend(fontsize=8).get_texts(), names, strict=True):
+        text.set(text=name, parse_math=False)
     figure.savefig(path, dpi=150)

@@ -34,7 +34,7 @@ def plot_front(record: SweepRecord, summary: Summary, path: Path) -> None:
     for axes, (first, second) in zip(figure.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True):
         _panel(axes, record, complete, summary, first, second)
     volume = "" if math.isnan(summary.hypervolume) else f", hypervolume {summary.hypervolume:.4f}"
-    figure.suptitle(f"{record.name}: {len(summary.front)} of {len(complete)} on the front{volume}")
+    figure.suptitle(f"{record.name}: {len(summary.front)} of {len(complete)} on the front{volume}", parse_math=False)
     figure.savefig(path, dpi=150)
 
 
@@ -79,8 +79,8 @@ def _panel(
         if len(member.trials) > 1:
             axes.errorbar(x, y, xerr=member.errors[first], yerr=member.errors[second], color="0.3", capsize=2, zorder=2)
     _staircase(axes, record, summary, first, second)
-    axes.set_xlabel(axis_label(record, first))
-    axes.set_ylabel(axis_label(record, second))
+    axes.set_xlabel(axis_label(record, first), parse_math=False)  # names are text, also those with a $
+    axes.set_ylabel(axis_label(record, second), parse_math=False)
     axes.grid(alpha=0.25)
     if complete:
         axes.legend(fontsize=8)

@@ -1,0 +1,216 @@
+"""The sweep in MLflow, brought up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gaptune.ledger import SweepRecord
+from gaptune.pages import LOCAL
+from gaptune.tracking.faults import UnusableError, explain, is_gone
+from gaptune.tracking.look import Looked, look_up
+from gaptune.tracking.runs import NOTE, Change, difference
+from gaptune.tracking.store import open_client, quieten, resolve_uri, sqlite_path
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+class Mirror:
+    """Writes the state of one sweep to MLflow; every call may fail, and may be repeated.
+
+    Args:
+        uri: MLflow's tracking URI; None for the SQLite store beside the sweeps.
+        results: Folder of all sweeps; artifacts of a SQLite store go to ``mlartifacts`` in it.
+
+    Attributes:
+        uri: The URI, absolute.
+        complete: Whether the sweep's run has its files too.
+
+    Raises:
+        UserError: The URI is empty.
+    """
+
+    def __init__(self, uri: str | None, results: Path) -> None:
+        quieten()
+        self.uri = resolve_uri(uri, results)
+        self.complete = False
+        self._results = results
+        self._client: MlflowClient | None = None
+        self._file: tuple[int, int] | None = None
+        self._has: Looked | None = None
+        self._seen = False
+        self._notices: list[str] = []
+
+    def write(self, record: SweepRecord, trials: Iterable[int] | None = None) -> list[str]:
+        """Brings MLflow up to date; after a fault, and the first time, all of it.
+
+        Args:
+            record: The sweep's state; a driver may be adding to it.
+            trials: Trials of which there is news; None for all.
+
+        Returns:
+            What a person should know, such as that an experiment was restored; once each.
+
+        Raises:
+            UnreachableError: MLflow does not answer.
+            UserError: The store can never work as it is.
+        """
+        with self._explained():
+            self._twice(lambda: self._write(record, trials))
+        said, self._notices = self._notices, []
+        return said
+
+    def add_files(self, record: SweepRecord) -> None:
+        """Puts the two YAML files beside the sweep's run, where they are missing.
+
+        Raises:
+            UnreachableError: The place of MLflow's artifacts does not answer.
+            UserError: It can never work as it is.
+        """
+        has = self._has
+        if self.complete or has is None:
+            return
+        with self._explained():
+            there = {file.path for file in has.client.list_artifacts(has.parent.run_id)}
+            for name in ("space", "sweep"):
+                if f"{name}.yaml" not in there:
+                    has.client.log_dict(has.parent.run_id, record.header[name], f"{name}.yaml")
+            self.complete = True
+
+    def log_results(
+        self, record: SweepRecord, numbers: Mapping[str, float], ranks: Mapping[int, int], note: str, files: list[Path]
+    ) -> None:
+        """Writes what the sweep has come to.
+
+        The members of the front are tagged, and nobody else.
+
+        Args:
+            record: The sweep.
+            numbers: Metrics of the sweep as a whole.
+            ranks: By trial, its place on the front: 1 for the best first objective.
+            note: The description of the sweep's run, in Markdown.
+            files: Artifacts; those that do not exist are left out.
+
+        Raises:
+            UnreachableError: MLflow does not answer.
+            UserError: The store can never work as it is.
+        """
+        from mlflow.entities import Metric, RunTag
+
+        at = int(record.updated_at * 1000)
+
+        def send() -> None:
+            has = self._has or self._write(record, None)
+            metrics = [Metric(name, value, at, 0) for name, value in numbers.items()]
+            has.client.log_batch(has.parent.run_id, metrics, [], [RunTag(NOTE, note[:8000])])
+            _tag_front(has, ranks)
+
+        with self._explained():
+            self._twice(send)
+        self.add_files(record)
+        with self._explained():
+            for path in files:
+                if path.exists() and self._has is not None:
+                    self._has.client.log_artifact(self._has.parent.run_id, str(path))
+
+    @property
+    def pages(self) -> str:
+        """Where MLflow's pages are: the server, or where ``gaptune ui`` opens them."""
+        return self.uri if self.uri.startswith("http") else LOCAL
+
+    def runs(self) -> dict[str, Any] | None:
+        """Which run is whose: the experiment's id, the sweep's run, and the trials' by number; None if not known."""
+        has = self._has
+        if has is None:
+            return None
+        trials = {number: run.run_id for number, run in list(has.runs.items())}
+        return {"experiment": str(has.experiment.experiment_id), "sweep": has.parent.run_id, "trials": trials}
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """After a fault nothing is known: an answer that was lost may have made a run."""
+        opening = self._client is None
+        try:
+            yield
+        except Exception as fault:
+            self._forget()
+            known = explain(fault, self.uri, opening=opening)
+            if known is fault:
+                raise
+            raise known from fault
+
+    def _forget(self) -> None:
+        self._has, self.complete = None, False
+
+    def _twice(self, call: Callable[[], object]) -> None:
+        """Does something again where something may have been deleted, which another look will find."""
+        try:
+            call()
+        except Exception as fault:
+            if not is_gone(fault):
+                raise
+        else:
+            return
+        self._forget()
+        call()
+
+    def _write(self, record: SweepRecord, trials: Iterable[int] | None) -> Looked:
+        self._check_file()
+        has = self._has
+        if has is None:
+            has, trials = self._look(record), None
+        numbers = list(record.trials) if trials is None else [one for one in trials if one in record.trials]
+        parent = has.parent.run_id
+        changes = [difference(record, record.trials[one], parent, has.runs.get(one)) for one in sorted(numbers)]
+        has.writer.write([change for change in changes if change], has.runs)
+        _write_status(has, record)
+        self._has = has
+        return has
+
+    def _look(self, record: SweepRecord) -> Looked:
+        if self._client is None:
+            self._client = open_client(self.uri)
+            path = sqlite_path(self.uri)
+            self._file = (path.stat().st_dev, path.stat().st_ino) if path is not None else None
+        has = look_up(self._client, self.uri, self._results, record, seen=self._seen, say=self._notices.append)
+        self._seen = True
+        return has
+
+    def _check_file(self) -> None:
+        """A store that is removed while it is open takes everything that is written, and keeps nothing."""
+        path = sqlite_path(self.uri)
+        if path is None or self._file is None:
+            return
+        stat = path.stat() if path.exists() else None
+        if stat is None or (stat.st_dev, stat.st_ino) != self._file:
+            raise UnusableError(f"MLflow's store {path} has been removed or replaced while it was in use")
+
+
+def _write_status(has: Looked, record: SweepRecord) -> None:
+    parent = has.parent
+    status = "FINISHED" if record.done else "RUNNING" if record.paused is None else "KILLED"
+    end = None if status == "RUNNING" else int(record.updated_at * 1000)
+    if status == parent.status and end in (None, parent.end):
+        return
+    if end is None:
+        has.client.update_run(parent.run_id, status=status)
+    else:
+        has.client.set_terminated(parent.run_id, status, end)
+    parent.status, parent.end = status, end
+
+
+def _tag_front(has: Looked, ranks: Mapping[int, int]) -> None:
+    """Tags the members of the front, and nobody else."""
+    changes = []
+    for number, known in has.runs.items():
+        if number in ranks:
+            tags = {"front": "true", "front_rank": str(ranks[number])}
+            tags = {key: value for key, value in tags.items() if known.tags.get(key) != value}
+            changes.append(Change(number, known.run_id, "", 0, tags))
+        for key in () if number in ranks else {"front", "front_rank"} & known.tags.keys():
+            has.client.delete_tag(known.run_id, key)
+            del known.tags[key]
+    has.writer.write([change for change in changes if change], has.runs)

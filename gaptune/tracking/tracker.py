@@ -1,0 +1,105 @@
+"""The thread that keeps MLflow up to date while a sweep runs."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from gaptune.errors import UserError
+from gaptune.ledger import Event, SweepRecord
+from gaptune.tracking.faults import UnreachableError, first_line
+from gaptune.tracking.mirror import Mirror
+
+PATIENCE_S = 20.0
+"""How long the end of a sweep waits for MLflow, in all."""
+
+
+class Tracker:
+    """Feeds a ``Mirror`` from a thread.
+
+    Args:
+        mirror: Where events go.
+        record: The sweep's state, kept up to date by the conductor.
+        events: What happened before now, to be brought up to date first.
+        say: Called with one line when the tracker goes away, and when it has come back.
+    """
+
+    def __init__(
+        self, mirror: Mirror, record: SweepRecord, events: Iterable[Event], say: Callable[[str], None]
+    ) -> None:
+        self._mirror = mirror
+        self._record = record
+        self._say = say
+        self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._left = False  # whoever waited for the end has gone
+        self._behind = False
+        for event in events:
+            self._queue.put(event)
+        self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def __call__(self, event: Event) -> None:
+        """Takes an event; never waits."""
+        self._queue.put(event)
+
+    def close(self, patience: float = PATIENCE_S) -> bool:
+        """Waits until all is written, some seconds at most.
+
+        Returns:
+            Whether MLflow has everything.
+        """
+        self._queue.put(None)
+        self._closing.set()
+        self._thread.join(max(patience, 0.0))
+        self._left = True
+        return not self._thread.is_alive() and not self._behind
+
+    def _run(self) -> None:
+        news: set[int] = set()  # trials; what is new of them is in the record
+        wait, last, behind = 1.0, False, False
+        while not self._left:
+            last = self._drain(news, wait=not behind and not last) or last
+            try:
+                for line in self._mirror.write(self._record, news):
+                    self._say(line)
+                news.clear()
+                self._mirror.add_files(self._record)
+            except Exception as fault:  # whatever a tracker does, trials go on
+                if not behind and not self._left:
+                    self._say(_told(fault))
+                self._behind = behind = True
+                if last and isinstance(fault, UserError):
+                    return
+                if self._closing.is_set():
+                    time.sleep(1.0)
+                else:
+                    self._closing.wait(wait)
+                wait = min(2 * wait, 15.0)
+            else:
+                if behind and not self._left:
+                    self._say("MLflow answers again and has everything")
+                self._behind = behind = False
+                wait = 1.0
+                if last:
+                    return
+
+    def _drain(self, news: set[int], *, wait: bool) -> bool:
+        """Takes what has come; returns whether it was the last."""
+        last = False
+        while wait or not self._queue.empty():
+            event, wait = self._queue.get(), False
+            last = last or event is None
+            if event is not None and "trial" in event:
+                news.add(event["trial"])
+        return last
+
+
+def _told(fault: Exception) -> str:
+    if isinstance(fault, UserError):
+        return f"{fault}; trials go on"
+    if isinstance(fault, UnreachableError):
+        return f"{fault}; trials go on, it will be caught up"
+    return f"MLflow could not be written to ({first_line(fault)}); trials go on, it is tried again"
