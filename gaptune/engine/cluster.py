@@ -112,8 +112,8 @@ def _cluster(address: str | None) -> str | None:
 
 def _initialized() -> bool:
     """Whether the program around has started Ray; looked up without importing it."""
-    ray = sys.modules.get("ray")
-    return ray is not None and ray.is_initialized()
+    asked = getattr(sys.modules.get("ray"), "is_initialized", None)  # not there while another thread imports it
+    return asked is not None and bool(asked())
 
 
 @contextmanager
