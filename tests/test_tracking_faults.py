@@ -503,9 +503,12 @@ def test_a_name_that_the_registry_does_not_take_is_refused_before_anything_is_ex
     assert "registered model" in str(done.exception)
 
 
-def test_a_sweep_says_what_brings_mlflow_up_to_date(tmp_path):
+def test_a_sweep_says_what_brings_mlflow_up_to_date(tmp_path, monkeypatch):
     from gaptune.engine.sweep import _sync_command
 
+    elsewhere = f"gaptune sync 'a b' --results {tmp_path}"
+    assert _sync_command(tmp_path / "a b", Mirror(None, tmp_path)) == elsewhere
+    monkeypatch.setenv("GAPTUNE_RESULTS", str(tmp_path))
     assert _sync_command(tmp_path / "a b", Mirror(None, tmp_path)) == "gaptune sync 'a b'"
     other = f"http://127.0.0.1:{free_port()}"
     assert _sync_command(tmp_path / "s", Mirror(other, tmp_path)) == f"gaptune sync s --tracking-uri {other}"

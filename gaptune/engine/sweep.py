@@ -381,7 +381,7 @@ def _write_results(record: SweepRecord, folder: Path, mirror: Mirror, tracker: T
 
 
 def _draw_results(record: SweepRecord, folder: Path, say: Callable[[str], None]) -> None:
-    again = f"gaptune sync {shlex.quote(folder.name)}"
+    again = _command("sync", folder)
     with _guarded("front.png", again, say):
         plot_front(record, summarize(record), folder / "front.png")
     with _guarded("results.parquet", again, say):
@@ -390,11 +390,11 @@ def _draw_results(record: SweepRecord, folder: Path, say: Callable[[str], None])
 
 def _write_page(record: SweepRecord, folder: Path, mirror: Mirror, say: Callable[[str], None]) -> None:
     """The report, and what its links to MLflow need."""
-    with _guarded(RUNS_FILE, f"gaptune sync {shlex.quote(folder.name)}", say):
+    with _guarded(RUNS_FILE, _command("sync", folder), say):
         runs = mirror.runs()
         if runs is not None:
             (folder / RUNS_FILE).write_text(json.dumps(runs), encoding="utf-8")
-    with _guarded(REPORT_FILE, f"gaptune report {shlex.quote(folder.name)}", say):
+    with _guarded(REPORT_FILE, _command("report", folder), say):
         write_report(record, folder, folder / REPORT_FILE, mlflow_url=mirror.pages)
 
 
@@ -420,7 +420,13 @@ def _send_results(record: SweepRecord, folder: Path, mirror: Mirror, patience: f
 
 def _sync_command(folder: Path, mirror: Mirror) -> str:
     """What brings MLflow up to date later, from the same folder and environment."""
-    words = ["gaptune", "sync", folder.name]
-    if mirror.uri not in (default_uri(folder.parent), os.environ.get("MLFLOW_TRACKING_URI")) and "@" not in mirror.uri:
-        words += ["--tracking-uri", mirror.uri]
-    return shlex.join(words)
+    known = (default_uri(folder.parent), os.environ.get("MLFLOW_TRACKING_URI"))
+    there = [] if mirror.uri in known or "@" in mirror.uri else ["--tracking-uri", mirror.uri]  # no passwords on screen
+    return " ".join([_command("sync", folder), *map(shlex.quote, there)])
+
+
+def _command(verb: str, folder: Path) -> str:
+    """A command on a sweep, as it is to be typed in this folder."""
+    here = [Path(place).absolute() for place in (os.environ.get("GAPTUNE_RESULTS"), "results") if place]
+    where = [] if folder.parent.absolute() == here[0] else ["--results", str(folder.parent)]
+    return shlex.join(["gaptune", verb, folder.name, *where])
