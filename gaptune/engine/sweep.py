@@ -250,7 +250,7 @@ def _run(
             record.apply(event)
         for file, content in (("space", header["space"]), ("sweep", header["sweep"])):
             (plan.folder / f"{file}.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-        mirror = Mirror(tracking_uri or default_uri(results), results)
+        mirror = Mirror(tracking_uri, results)
         in_mlflow = check_store(tracking_uri, results, header["id"]).highest if earlier else None
         highest = max(opened.highest[0], -1 if in_mlflow is None else in_mlflow), opened.highest[1]
         tracker = Tracker(mirror, record, [*earlier, *opening], display.say)
