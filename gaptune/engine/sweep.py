@@ -1,9 +1,8 @@
 """A sweep from its two YAML files to its results: prepared, run, closed.
 
 What is in a sweep's folder: ``ledger.jsonl`` (the truth), ``space.yaml`` and ``sweep.yaml`` (as resolved),
-``study.journal`` (Optuna's mirror), ``trials/NNNN`` (checkpoints), ``front.png``, ``results.parquet``, ``report.html``,
-``mlflow.json`` (which run is whose), and ``ray``
-(Ray's own files).
+``study.journal`` (Optuna's mirror), ``trials/NNNN`` (checkpoints; of ended trials what is needed), ``front.png``,
+``results.parquet``, ``report.html``, ``mlflow.json`` (which run is whose), and ``ray`` (Ray's own files).
 """
 
 from __future__ import annotations
@@ -173,6 +172,7 @@ def run(
     from gaptune.engine.conductor import Conductor
     from gaptune.engine.front_scores import score_front
     from gaptune.engine.raytune import run_trials
+    from gaptune.engine.retention import Retention
     from gaptune.engine.study import Asker
 
     if plan.brought is not None:
@@ -198,6 +198,8 @@ def run(
         if plan.header["known"]:
             display.say(f"learnt from {asker.learnt_from} of {len(plan.header['known'])} trials of the earlier sweep")
         backup = Backup(plan.place, plan.folder, display.say) if plan.place else None
+        trials = Folder(f"{plan.place.url}/trials") if plan.place else plan.folder / "trials"
+        retention = Retention(record, trials, plan.sweep.checkpoints, display.say)
         conductor = Conductor(
             record,
             ledger,
@@ -205,7 +207,7 @@ def run(
             plan.sweep,
             budget=plan.budget,
             earlier=earlier,
-            listeners=(tracker, display, *([backup] if backup else [])),
+            listeners=(tracker, display, retention, *([backup] if backup else [])),
             clock=clock,
         )
         why = "the driver failed"
@@ -221,6 +223,7 @@ def run(
         finally:
             display.close()
             conductor.close(why or None)
+            retention.close(finished=not why)
             if backup is not None and not backup.close():
                 display.say(f"the ledger in {plan.sweep.storage} is behind; the same command again copies it")
             _write_results(record, plan.folder, mirror, tracker, display)
@@ -311,7 +314,7 @@ def _what_matters(header: Event) -> dict[str, Any]:
     flat: dict[str, Any] = {"data.hash": header["data"]["hash"], "search.seeds": sweep["search"]["seeds"]}
     flat.update({f"space.{name}": knob for name, knob in header["space"]["knobs"].items()})
     for group, value in sweep.items():
-        if group in ("resources", "search", "data", "device", "storage"):
+        if group in ("resources", "search", "data", "device", "storage", "checkpoints"):
             continue
         flat.update({f"{group}.{leaf}": v for leaf, v in value.items()} if isinstance(value, dict) else {group: value})
     return flat
