@@ -196,7 +196,7 @@ def train(
         trained.
 
     Raises:
-        UserError: A knob is unknown or impossible, or model and data do not fit.
+        UserError: A knob is unknown or impossible, model and data do not fit, or another process trains in the folder.
         NonFinite: The training diverged.
     """
     from gaptune.config import load_sweep_config
@@ -206,7 +206,15 @@ def train(
 
     if isinstance(config, Mapping):
         config = load_sweep_config(find(Path(sweep), "sweeps")).trial(expand_method(config))
-    return train_trial(config, open_training(config.data), checkpoints=checkpoints)
+    reports = train_trial(config, open_training(config.data), checkpoints=checkpoints)
+    return reports if checkpoints is None else _alone(checkpoints, reports)
+
+
+def _alone(folder: Path, reports: Iterator[Report]) -> Iterator[Report]:
+    from gaptune.trial.checkpoint import alone
+
+    with alone(folder):
+        yield from reports
 
 
 def _said(given: object) -> str:

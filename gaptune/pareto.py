@@ -1,4 +1,4 @@
-"""The mathematics of Pareto fronts, in numpy alone.
+"""The mathematics of Pareto fronts: moocore's C code, and what it lacks (NaN, normalization, rules of diversity).
 
 Points are float arrays of shape (n, m): n trials, m objectives, *larger is better in every column* (``oriented``
 flips what is minimized). A point dominates another when it is at least as good in every objective and better in one.
@@ -7,15 +7,18 @@ A point with a NaN dominates nothing and is never on a front.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Literal
 
+import moocore
 import numpy as np
 import numpy.typing as npt
 
 Points = npt.NDArray[np.float64]
 Rule = Literal["epsilon_net", "crowding", "hypervolume"]
+
+_LIMIT = np.finfo(np.float64).max
+"""What moocore's C code keeps for itself: a coordinate as large as this or infinite ends the process (0.3.2)."""
 
 
 def oriented(values: npt.ArrayLike, maximize: Sequence[bool]) -> Points:
@@ -40,33 +43,9 @@ def front(points: Points) -> npt.NDArray[np.bool_]:
         A mask of shape (n,).
     """
     on_front = np.zeros(len(points), dtype=bool)
-    rows = np.flatnonzero(~np.isnan(points).any(axis=1))
-    if len(rows) == 0:
-        return on_front
-    unique, inverse = np.unique(points[rows], axis=0, return_inverse=True)  # ascending by the first column
-    unique, last = unique[::-1], len(unique) - 1
-    kept = _front_of_two(unique) if unique.shape[1] == 2 else _front_of_many(unique)
-    on_front[rows] = kept[last - inverse.reshape(-1)]
+    whole = ~np.isnan(points).any(axis=1)
+    on_front[whole] = moocore.is_nondominated(_finite(points[whole]), maximise=True, keep_weakly=True)
     return on_front
-
-
-def _front_of_two(points: Points) -> npt.NDArray[np.bool_]:
-    """For distinct points in descending order: on the front is what beats every earlier one in the second objective."""
-    best_before = np.concatenate([[-np.inf], np.maximum.accumulate(points[:, 1])[:-1]])
-    mask: npt.NDArray[np.bool_] = points[:, 1] > best_before
-    mask[0] = True  # also when its second objective is minus infinity
-    return mask
-
-
-def _front_of_many(points: Points) -> npt.NDArray[np.bool_]:
-    """For distinct points in descending order, so that no point is dominated by a later one."""
-    kept = np.zeros(len(points), dtype=bool)
-    alive = np.arange(len(points))
-    while len(alive):
-        head, alive = alive[0], alive[1:]
-        kept[head] = True
-        alive = alive[(points[alive] > points[head]).any(axis=1)]
-    return kept
 
 
 def layers(points: Points) -> npt.NDArray[np.int64]:
@@ -78,34 +57,11 @@ def layers(points: Points) -> npt.NDArray[np.int64]:
     Returns:
         Shape (n,). Points with a NaN share one layer behind all others.
     """
-    layer = np.full(len(points), -1, dtype=np.int64)
-    rest = np.flatnonzero(~np.isnan(points).any(axis=1))
-    if points.shape[1] == 2:
-        layer[rest] = _layers_of_two(points[rest])
-        rest = rest[:0]
-    depth = int(layer.max(initial=-1)) + 1
-    while len(rest):
-        mask = front(points[rest])
-        layer[rest[mask]] = depth
-        rest = rest[~mask]
-        depth += 1
-    layer[layer < 0] = depth
-    return layer
-
-
-def _layers_of_two(points: Points) -> npt.NDArray[np.int64]:
-    """Two objectives in one sweep; peeling off fronts takes n sorts where each point dominates the next."""
-    best_first = np.lexsort((-points[:, 1], -points[:, 0]))
-    layer = np.empty(len(points), dtype=np.int64)
-    tops: list[float] = []  # minus the best second objective of each layer so far, which ascends
-    before: tuple[float, float] | None = None
-    depth = 0
-    for row, (first, second) in zip(best_first.tolist(), points[best_first].tolist(), strict=True):
-        if (first, second) != before:  # equal points share their layer
-            depth = bisect_right(tops, -second)
-            tops[depth : depth + 1] = [-second]
-            before = first, second
-        layer[row] = depth
+    whole = ~np.isnan(points).any(axis=1)
+    layer = np.zeros(len(points), dtype=np.int64)
+    if whole.any():
+        layer[whole] = moocore.pareto_rank(_finite(points[whole]), maximise=True)
+        layer[~whole] = layer[whole].max() + 1
     return layer
 
 
@@ -115,30 +71,17 @@ def hypervolume(points: Points, reference: npt.ArrayLike) -> float:
     Args:
         points: Shape (n, m).
         reference: Shape (m,): the worst point that still counts. Points that are not better in every objective add
-            nothing.
+            nothing; one that is, and has an infinite value, makes the volume infinite.
     """
     corner = np.asarray(reference, dtype=np.float64)
     better = points[(points > corner).all(axis=1)] - corner
-    return _volume(np.unique(better[front(better)], axis=0)) if len(better) else 0.0
-
-
-def _volume(points: Points) -> float:
-    """Volume between the origin and mutually non-dominated points above it, by slices along the first objective."""
-    if points.shape[1] == 1:
-        return float(points.max())
-    points = points[np.argsort(-points[:, 0], kind="stable")]
-    if points.shape[1] == 2:
-        heights = np.maximum.accumulate(points[:, 1])
-        widths = points[:, 0] - np.append(points[1:, 0], 0.0)
-        return float(widths @ heights)
-    total = 0.0
-    for count in range(1, len(points) + 1):
-        below = points[count, 0] if count < len(points) else 0.0
-        width = points[count - 1, 0] - below
-        if width > 0:
-            slice_ = points[:count, 1:]
-            total += width * _volume(slice_[front(slice_)])
-    return float(total)
+    if len(better) == 0 or np.isinf(better).any():
+        return float("inf") if len(better) else 0.0
+    exponents = np.frexp(better.max(axis=0))[1]  # scaled by powers of two, which is exact: products cannot overflow
+    unit = np.ldexp(better, -exponents)
+    volume = moocore.hypervolume(unit, ref=np.zeros(len(corner)), maximise=True)
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.ldexp(volume, exponents.sum()))
 
 
 def normalized_hypervolume(points: Points, reference: npt.ArrayLike, ideal: npt.ArrayLike) -> float:
@@ -165,22 +108,20 @@ def attained(sets: Sequence[Points], count: int) -> Points:
     Fonseca et al. 2001). With ``count`` half of the repeats this is their median front.
 
     Args:
-        sets: The points of each repeat, each of shape (n, 2); points with a NaN are passed over.
+        sets: The points of each repeat, each of shape (n, 2); points that are not finite are ignored.
         count: From 1 to the number of repeats.
 
     Returns:
         The corners of the surface, non-dominated, ascending in the first objective, of shape (k, 2).
     """
-    known = [points[~np.isnan(points).any(axis=1)] for points in sets]
-    levels = np.unique(np.concatenate([points[:, 0] for points in known]))
-    heights = np.full((len(known), len(levels)), -np.inf)  # the best second objective at each level of the first
-    for row, points in zip(heights, known, strict=True):
-        np.maximum.at(row, np.searchsorted(levels, points[:, 0]), points[:, 1])
-    heights = np.maximum.accumulate(heights[:, ::-1], axis=1)[:, ::-1]
-    surface = np.column_stack([levels, np.sort(heights, axis=0)[len(known) - count]])
-    surface = surface[np.isfinite(surface[:, 1])]
-    corners: Points = surface[front(surface)]
-    return corners
+    known = [points[(np.abs(points) < _LIMIT).all(axis=1)] for points in sets]
+    known = [points for points in known if len(points)]  # a repeat without points attains nothing
+    if len(known) < count:
+        return np.empty((0, 2))
+    repeat = np.repeat(np.arange(len(known)), [len(points) for points in known])
+    surfaces = moocore.eaf(-np.vstack(known), sets=repeat, percentiles=[100 * count / len(known)])
+    corners: Points = -surfaces[:, :2]
+    return corners[np.argsort(corners[:, 0])]
 
 
 def crowding(points: Points) -> npt.NDArray[np.float64]:
@@ -203,19 +144,19 @@ def crowding(points: Points) -> npt.NDArray[np.float64]:
 
 
 def contributions(points: Points, reference: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """The hypervolume that would be lost without each point; nothing for points that stand there twice.
+    """The hypervolume that would be lost without each point; nothing for points that are there twice.
 
-    A point's own volume less what the others dominate of it (the exclusive hypervolume of While et al. 2012, WFG):
-    cut down to the point, most others are dominated, which makes this far quicker than two whole hypervolumes.
+    A point's own volume less what the others dominate of it (the exclusive hypervolume of While et al. 2012, WFG).
+    Not ``moocore.hv_contributions``: with four objectives it says 0 for what is less than about 1e-8 of the whole.
 
     Args:
         points: Shape (n, m), without NaN.
         reference: Shape (m,).
     """
     lost = np.zeros(len(points))
-    for row, point in enumerate(points):
-        shared = np.minimum(np.delete(points, row, axis=0), point)
-        lost[row] = hypervolume(point[None], reference) - hypervolume(shared, reference)
+    for row in np.flatnonzero(front(points)):
+        shared = np.minimum(np.delete(points, row, axis=0), points[row])
+        lost[row] = hypervolume(points[row, None], reference) - hypervolume(shared[front(shared)], reference)
     return np.maximum(lost, 0.0)
 
 
@@ -290,6 +231,14 @@ def last_rank(points: Points, rule: Rule) -> int:
     layer = layers(points)
     mine = points[layer == layer[-1]]
     return int(np.count_nonzero(layer < layer[-1]) + priority(mine, rule)[-1])
+
+
+def _finite(points: Points) -> Points:
+    """Points below the limit that are in the same order in each objective."""
+    if (np.abs(points) < _LIMIT).all():
+        return points
+    ranks = [np.unique(column, return_inverse=True)[1] for column in points.T]
+    return np.column_stack(ranks).astype(np.float64)
 
 
 def _normalized(points: Points) -> Points:

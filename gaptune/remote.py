@@ -116,6 +116,14 @@ class Folder:
         where = fs.FileSelector(f"{self._root}/{under}".rstrip("/"), allow_not_found=True)
         return sorted(info.base_name for info in self._files.get_file_info(where) if info.type is fs.FileType.Directory)
 
+    def tree(self, under: str = "") -> dict[str, int]:
+        """The sizes of all files in a folder of it at any depth, by their paths from there; whole ones only."""
+        top = f"{self._root}/{under}".rstrip("/")
+        found = self._files.get_file_info(fs.FileSelector(top, allow_not_found=True, recursive=True))
+        files = {info.path.lstrip("/"): info.size for info in found if info.type is fs.FileType.File}
+        before = f"{top}/".lstrip("/")
+        return {path.removeprefix(before): n for path, n in files.items() if not path.endswith(".partial")}
+
     def delete(self, name: str) -> None:
         """Removes a file that is there."""
         self._files.delete_file(f"{self._root}/{name}")

@@ -8,6 +8,7 @@ from typing import NoReturn
 import click
 
 from gaptune import __version__
+from gaptune.cli.clean import clean
 from gaptune.cli.data import data
 from gaptune.cli.evaluate import evaluate
 from gaptune.cli.figures import figures
@@ -45,6 +46,7 @@ for command in (
     show,
     compare,
     export,
+    clean,
     report,
     reproduce,
     figures,

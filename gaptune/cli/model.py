@@ -10,7 +10,7 @@ import click
 
 from gaptune.cli.options import SweepName, TrialNumber, results_option, tracking_option
 from gaptune.errors import UserError
-from gaptune.ledger import sweep_folder
+from gaptune.ledger import State, sweep_folder
 
 if TYPE_CHECKING:
     from gaptune.ledger import SweepRecord, TrialRecord
@@ -88,7 +88,10 @@ def _export(folder: Path, record: SweepRecord, trial: int, out: Path) -> Path:
     found = record.trials[trial]
     state = Checkpoints(folder / "trials" / f"{trial:04d}").load()
     if state is None:
-        raise UserError(f"trial {trial} of {record.name!r} has no checkpoint in {folder / 'trials'}")
+        why = (
+            "" if found.state is State.COMPLETE else f" (it is {found.state}: weights are kept of complete trials only)"
+        )
+        raise UserError(f"trial {trial} of {record.name!r} has no checkpoint in {folder / 'trials'}{why}")
     config = with_knobs(TrialConfig(), found.config)
     store = open_training(config.data)
     if store.meta.content_hash != record.header["data"]["hash"]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gaptune.checkpoint_files import newest_weights
 from gaptune.cli.options import SweepName, TrialNumber, json_option, print_json, results_option
 from gaptune.cli.sweeps import make_console
 from gaptune.errors import UserError
@@ -264,7 +265,7 @@ def _member(member: Candidate) -> dict[str, Any]:
 
 def _checkpoint(folder: Path, trial: int) -> str | None:
     kept = folder / "trials" / f"{trial:04d}"
-    return str(kept) if kept.is_dir() and any(kept.iterdir()) else None
+    return str(kept) if newest_weights(path.name for path in kept.glob("*")) else None
 
 
 def _again(trial: TrialRecord) -> str:

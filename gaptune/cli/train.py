@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def train(
     from gaptune.shipped import find
     from gaptune.trial import NonFinite
     from gaptune.trial import train as train_trial
+    from gaptune.trial.checkpoint import alone
 
     knobs = dict(_assignment(text) for text in assignments)
     if method is not None:
@@ -68,7 +70,7 @@ def train(
     )
     click.echo("  ".join(["epoch", *(f"{name.split('/')[1]:>9}" for name in shown), "seconds"]))
     try:
-        with stopping():
+        with stopping(), alone(out) if out is not None else nullcontext():
             for report in train_trial(config, store, checkpoints=out):
                 cells = [f"{report.metrics[name]:9.4f}" for name in shown]
                 seconds = report.metrics["time/train_s"] + report.metrics["time/eval_s"]

@@ -175,6 +175,8 @@ class SweepConfig(TrialConfig):
     """How trials are run, and what is wanted of them; a trial's own fields are each trial's starting values.
 
     ``storage`` is a URL below which each sweep's ledger and checkpoints are copied, for other machines to go on from.
+    ``checkpoints`` says of which trials the weights are kept once they have ended: of complete ones, of those on the
+    front (the others are removed when the sweep is done), or of all, with what it takes to go on.
     """
 
     objectives: Annotated[tuple[Objective, ...], Field(min_length=2, max_length=4)]
@@ -183,6 +185,7 @@ class SweepConfig(TrialConfig):
     early_stopping: EarlyStopping = EarlyStopping()
     resources: Resources = Resources()
     storage: Place | None = None
+    checkpoints: Literal["complete", "front", "all"] = "complete"
 
     @field_validator("objectives", "constraints", mode="before")
     @classmethod

@@ -1,9 +1,8 @@
 """A sweep from its two YAML files to its results: prepared, run, closed.
 
 What is in a sweep's folder: ``ledger.jsonl`` (the truth), ``space.yaml`` and ``sweep.yaml`` (as resolved),
-``study.journal`` (Optuna's mirror), ``trials/NNNN`` (checkpoints), ``front.png``, ``results.parquet``, ``report.html``,
-``mlflow.json`` (which run is whose), and ``ray``
-(Ray's own files).
+``study.journal`` (Optuna's mirror), ``trials/NNNN`` (checkpoints; of ended trials what is needed), ``front.png``,
+``results.parquet``, ``report.html``, ``mlflow.json`` (which run is whose), and ``ray`` (Ray's own files).
 """
 
 from __future__ import annotations
@@ -236,6 +235,7 @@ def _run(
     from gaptune.engine.conductor import Conductor
     from gaptune.engine.front_scores import score_front
     from gaptune.engine.raytune import run_trials
+    from gaptune.engine.retention import Retention
     from gaptune.engine.study import Asker
 
     with Ledger(plan.folder) as ledger:
@@ -260,6 +260,8 @@ def _run(
         if known:
             display.say(f"learnt from {asker.learnt_from} of {len(known)} trials of the earlier sweep")
         backup = Backup(plan.place, plan.folder, display.say) if plan.place else None
+        trials = Folder(f"{plan.place.url}/trials") if plan.place else plan.folder / "trials"
+        retention = Retention(record, trials, plan.sweep.checkpoints, display.say)
         conductor = Conductor(
             record,
             ledger,
@@ -268,7 +270,7 @@ def _run(
             budget=plan.budget,
             earlier=earlier,
             highest=highest,
-            listeners=(tracker, display, *([backup] if backup else [])),
+            listeners=(tracker, display, retention, *([backup] if backup else [])),
             clock=clock,
         )
         why = "the driver failed"
@@ -284,6 +286,7 @@ def _run(
         finally:
             display.close()
             conductor.close(why or None)
+            retention.close(finished=not why)
             if backup is not None and not backup.close():
                 display.say(f"the ledger in {plan.sweep.storage} is behind; the same command again copies it")
             _write_results(record, plan.folder, mirror, tracker, display)

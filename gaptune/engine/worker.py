@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import platform
 import shutil
-import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -18,12 +18,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from ray import tune
 
 from gaptune.engine.progress import Beat
 from gaptune.engine.usage import Meter
 from gaptune.errors import UserError
-from gaptune.ledger.trialfile import FILE_NAME, TrialFile
+from gaptune.ledger.trialfile import TrialFile
 from gaptune.remote import Folder
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 FAULT = "gaptune_fault"
 HALT = "gaptune_halt"
 OVER = "over"
+_ABANDONED_S = 7 * 86400.0
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 log = logging.getLogger(__name__)
@@ -144,9 +146,12 @@ class Copies:
 
     def __init__(self, url: str) -> None:
         self._place = Folder(url)
-        cache = Path(os.environ.get("GAPTUNE_CACHE", Path.home() / ".cache" / "gaptune"))
-        # A home can be shared by machines and pods, where process ids are not unique.
-        self.folder = cache / "trials" / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        cache = Path(os.environ.get("GAPTUNE_CACHE", Path.home() / ".cache" / "gaptune")) / "trials"
+        self._host = platform.node() or "host"
+        _remove_abandoned(cache, self._host)
+        # A home may be shared: process ids say nothing on other machines, and in containers little.
+        self.folder = cache / f"{self._host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._there: dict[str, tuple[int, int]] = {}  # what the storage has of the files here
 
     def pull(self) -> Path:
         """Copies the trial's checkpoints here; returns the folder.
@@ -156,21 +161,43 @@ class Copies:
         """
         self.remove()
         for name in self._place.names():
-            self._place.get(name, self.folder / name)
+            with suppress(FileNotFoundError):  # the driver has just removed what is not needed any more
+                if self._place.get(name, self.folder / name):
+                    self._there[name] = _version(self.folder / name)
         return self.folder
 
     def push(self) -> None:
         """Makes the storage hold the checkpoints that are here; when it cannot, after the next epoch."""
-        here = {path.name for path in self.folder.glob("*.*") if path.suffix in (".pt", ".npz", ".jsonl")}
+        here = {path.name: _version(path) for path in self.folder.glob("*.*") if path.suffix != ".partial"}
         try:
-            there = set(self._place.names())
-            for name in sorted((here - there) | (here & {FILE_NAME})):  # the trial's file grows
-                self._place.put(self.folder / name, name)
-            for name in there - here:
-                self._place.delete(name)
+            for name in sorted(here):  # an optimizer comes before its weights, which say that a checkpoint is there
+                if here[name] != self._there.get(name):
+                    self._place.put(self.folder / name, name)
+                    self._there[name] = here[name]
+            for name in self._there.keys() - here.keys():
+                with suppress(FileNotFoundError):
+                    self._place.delete(name)
+                del self._there[name]
         except OSError as fault:
             log.warning("checkpoints could not be copied to %s: %s", self._place.url, fault)
 
     def remove(self) -> None:
         """Removes the copies here."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._there = {}
+
+
+def _version(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
+
+
+def _remove_abandoned(cache: Path, host: str) -> None:
+    """Removes the copies that dead processes have left: of this machine at once, of others after a week."""
+    for folder in cache.glob("*"):
+        owner, _, pid = folder.name.rpartition("-")[0].rpartition("-")
+        with suppress(OSError):
+            here = owner == host and pid.isdecimal()
+            age = time.time() - folder.stat().st_mtime
+            if not psutil.pid_exists(int(pid)) if here else age > _ABANDONED_S:
+                shutil.rmtree(folder, ignore_errors=True)

@@ -7,6 +7,7 @@ tail, takes them back from there.
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class TrialFile:
         self._reports.setdefault(epoch, event)
         lines = [encode(one) for one in (self._trial, *(self._reports[known] for known in sorted(self._reports)))]
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_name(f"{FILE_NAME}.{os.getpid()}.partial")
+        partial = self._path.with_name(f"{FILE_NAME}.{uuid.uuid4().hex[:8]}.partial")
         with partial.open("wb") as file:
             file.writelines(lines)
             file.flush()

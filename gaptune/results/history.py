@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gaptune.ledger import SweepRecord
-from gaptune.pareto import front, normalized_hypervolume, oriented
+from gaptune.pareto import normalized_hypervolume, oriented
 from gaptune.results.front import candidates
 
 
@@ -39,9 +39,8 @@ def history(record: SweepRecord) -> list[Step]:
     volume = normalized_hypervolume(best, corner[0], corner[1])
     for at, candidate in ended:
         point = oriented([candidate.values], maximize)
-        if candidate.feasible and not (best >= point).all(axis=1).any():
-            together = np.vstack([best, point])
-            best = together[front(together)]
+        if candidate.feasible and not np.isnan(point).any() and not (best >= point).all(axis=1).any():
+            best = np.vstack([best[(best > point).any(axis=1)], point])
             volume = normalized_hypervolume(best, corner[0], corner[1])
         steps.append(Step(len(steps) + 1, int(np.searchsorted(reported, at, side="right")), volume))
     return steps

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import filelock
 import numpy as np
 import torch
 from torch import Tensor
 
+from gaptune.checkpoint_files import (
+    DAMAGED,
+    SAMPLE,
+    epoch_of,
+    optimizer_name,
+    partial,
+    read_sealed,
+    remove_stale,
+    weights_epoch,
+    weights_name,
+    write_sealed,
+)
 from gaptune.errors import UserError
 
-SAMPLE = "sample.npz"
 _KEEP = 2
-_DIGEST = 32  # bytes of SHA-256 that end each file
+_KEYS = {"config", "data", "report", "model", "scale"}
+_REPORT_KEYS = {"epoch", "step", "metrics"}
+_OPTIMIZER = "optimizer"
 
 log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints of one trial, ``epoch-0003.pt`` and so on, of which the newest two are kept.
+    """The checkpoints of one trial, of which the newest two are kept.
 
     Args:
         folder: Where they are; made when the first is written.
@@ -33,72 +47,224 @@ class Checkpoints:
         self.folder = folder
 
     def save(self, epoch: int, state: dict[str, Any]) -> None:
-        """Writes a checkpoint; until it is whole, under another name.
+        """Writes a checkpoint; until it is whole, under other names.
 
         Args:
             epoch: Epochs trained.
-            state: Tensors, numbers, texts, and lists and mappings of them.
+            state: Tensors, numbers, texts, and lists and mappings of them. ``optimizer`` goes to a file of its own, so
+                that it can be removed when the trial has ended; without it no training can go on from here.
+
+        Raises:
+            OSError: The disk is full, say. The checkpoints before are as they were.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        content = buffer.getbuffer()
-        path = self.folder / f"epoch-{epoch:04d}.pt"
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            file.write(content)
-            file.write(hashlib.sha256(content).digest())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        kept = [other for other in self._newest_first() if other <= path][:_KEEP]
-        for other in self._newest_first():
-            if other not in kept:  # a newer one is damaged: the training would else have gone on from it
-                other.unlink()
+        remove_stale(self.folder)
+        weights = self.folder / weights_name(epoch)
+        optimizer = self.folder / optimizer_name(epoch)
+        written: list[tuple[Path, Path]] = []
+        try:
+            written.append((partial(weights), weights))
+            seal = _write(written[-1][0], {name: value for name, value in state.items() if name != _OPTIMIZER})
+            if _OPTIMIZER in state:
+                written.append((partial(optimizer), optimizer))
+                _write(written[-1][0], {"weights": seal.hex(), _OPTIMIZER: state[_OPTIMIZER]})
+            for half, path in reversed(written):  # the weights last: they say that a checkpoint is there
+                half.replace(path)
+        except BaseException:
+            for half, _ in written:
+                half.unlink(missing_ok=True)
+            raise
+        oldest = min([other for other in self._weights() if other <= epoch][:_KEEP])
+        for path in self.folder.iterdir():
+            its = epoch_of(path.name)
+            if its is not None and its < oldest:
+                path.unlink(missing_ok=True)
 
     def load(self) -> dict[str, Any] | None:
-        """The newest checkpoint that is whole; None if there is none.
+        """The newest checkpoint whose weights are whole, without its optimizer; None if there is none.
 
         A damaged one is named in the log and passed over.
         """
-        for path in self._newest_first():
-            state = _read(path)
-            if state is not None:
-                return state
+        for path in self._weights().values():
+            found = _read_state(path)
+            if found is not None:
+                return found.state
             log.warning("checkpoint %s is damaged; the one before is used", path)
         return None
 
-    def _newest_first(self) -> list[Path]:
-        return sorted(self.folder.glob("epoch-*.pt"), reverse=True)
+    def resume(self, identity: str, epochs: int) -> dict[str, Any] | None:
+        """The newest checkpoint from which a training can go on; None if there is none.
+
+        A damaged one is named in the log, and kept under another name.
+
+        Args:
+            identity: What the states hold as ``config``.
+            epochs: Of the whole training. Nothing follows a checkpoint after the last one: it needs no optimizer.
+
+        Raises:
+            UserError: The checkpoints are of another training.
+        """
+        damaged: list[Path] = []
+        state = None
+        for epoch, path in self._weights().items():
+            found = _read_state(path)
+            if found is None:
+                damaged.append(path)
+                continue
+            if found.state["config"] != identity:
+                raise UserError("the checkpoints here are of another configuration or other data; give another folder")
+            if _OPTIMIZER not in found.state and epoch < epochs:  # 0.1.0 wrote one file with both
+                rest = self.folder / optimizer_name(epoch)
+                optimizer = _read(rest) if rest.exists() else None
+                if (
+                    optimizer is None
+                    or _OPTIMIZER not in optimizer.state
+                    or optimizer.state.get("weights") != found.seal.hex()
+                ):
+                    damaged.append(rest)
+                    continue
+                found.state[_OPTIMIZER] = optimizer.state.get(_OPTIMIZER)
+            state = found.state
+            break
+        then = "the training starts anew" if state is None else f"epoch {state['report']['epoch']} is used"
+        for path in damaged:
+            log.warning("checkpoint %s is %s; %s", path, _set_aside(path), then)
+        return state
+
+    def _weights(self) -> dict[int, Path]:
+        """The files of weights by epoch, newest first."""
+        found = {
+            epoch: path for path in self.folder.glob("epoch-*.pt") if (epoch := weights_epoch(path.name)) is not None
+        }
+        return dict(sorted(found.items(), reverse=True))
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Holds a folder of checkpoints, so that no two trainings write to it.
+
+    Raises:
+        UserError: Another process trains there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / "train.lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise UserError(f"another process trains in {folder}; wait for it, or give another folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def save_sample(folder: Path, images: Tensor, texts: Tensor) -> None:
     """Writes a few pairs of features beside the checkpoints, as ``sample.npz`` in float16, for pictures of them."""
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{SAMPLE}.partial"
-    with partial.open("wb") as file:
-        np.savez(file, images=images.half().cpu().numpy(), texts=texts.half().cpu().numpy())
-    partial.replace(folder / SAMPLE)
+    half = partial(folder / SAMPLE)
+    try:
+        with half.open("wb") as file:
+            np.savez(file, images=images.half().cpu().numpy(), texts=texts.half().cpu().numpy())
+        half.replace(folder / SAMPLE)
+    except BaseException:
+        half.unlink(missing_ok=True)
+        raise
 
 
 def read_checkpoint(place: Path) -> dict[str, Any]:
-    """The state in a checkpoint, or in the newest whole one of a folder.
+    """The weights and what is known of them in a checkpoint, or in the newest whole one of a folder.
 
     Raises:
         UserError: There is none, or it is damaged.
     """
     if not place.exists():
         raise UserError(f"there is no checkpoint {place}")
-    state = Checkpoints(place).load() if place.is_dir() else _read(place)
+    try:
+        if place.is_dir():
+            state = Checkpoints(place).load()
+        else:
+            found = _read_state(place)
+            state = found and found.state
+    except OSError as fault:
+        raise UserError(f"{place} cannot be read: {fault.strerror}") from None
     if state is None:
         raise UserError(f"{place} {'holds no whole checkpoint' if place.is_dir() else 'is no whole checkpoint'}")
     return state
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """The state in a file; None if it is damaged."""
-    content = path.read_bytes()
-    if hashlib.sha256(content[:-_DIGEST]).digest() != content[-_DIGEST:]:
+def optimizer_bytes(path: Path) -> int:
+    """How large the optimizer in the same file as the weights is; nothing but its index is read for that.
+
+    Returns:
+        0 where there is none: only gaptune 0.1.0 wrote it there; also 0 for what is no checkpoint.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        tensors = [value for each in state[_OPTIMIZER]["state"].values() for value in each.values()]
+    except Exception:  # of zip or pickle, or no such entry
+        return 0
+    return sum(value.nbytes for value in tensors if isinstance(value, Tensor))
+
+
+def without_optimizer(path: Path) -> None:
+    """Replaces a checkpoint of gaptune 0.1.0, which has its optimizer in the same file, by one without, in one step.
+
+    One that is damaged, or has none, stays as it is.
+    """
+    found = _read_state(path)
+    if found is None or found.state.pop(_OPTIMIZER, None) is None:
+        return
+    half = partial(path)
+    try:
+        _write(half, found.state)
+        half.replace(path)
+    except BaseException:
+        half.unlink(missing_ok=True)
+        raise
+
+
+def _write(path: Path, state: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return write_sealed(path, buffer.getbuffer())
+
+
+class _Found(NamedTuple):
+    state: dict[str, Any]
+    seal: bytes
+
+
+def _read_state(path: Path) -> _Found | None:
+    """What is in a file of weights; None if it is damaged."""
+    found = _read(path)
+    if found is None or not found.state.keys() >= _KEYS:
         return None
-    state: dict[str, Any] = torch.load(io.BytesIO(content[:-_DIGEST]), map_location="cpu", weights_only=True)
-    return state
+    report = found.state["report"]
+    is_report = isinstance(report, dict) and report.keys() == _REPORT_KEYS and isinstance(report["epoch"], int)
+    return found if is_report else None
+
+
+def _read(path: Path) -> _Found | None:
+    """The mapping in a sealed file; None if it is damaged."""
+    sealed = read_sealed(path)
+    if sealed is None:
+        return None
+    try:
+        state = torch.load(io.BytesIO(sealed[0]), map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception:  # of zip or pickle: whatever a good seal around bad content leads to
+        return None
+    return _Found(state, sealed[1]) if isinstance(state, dict) else None
+
+
+def _set_aside(path: Path) -> str:
+    """Gives a damaged file another name; says what has become of it."""
+    if not path.exists():
+        return "not there"
+    target, count = path.with_name(path.name + DAMAGED), 1
+    while target.exists():
+        count += 1
+        target = path.with_name(f"{path.name}.{count}{DAMAGED}")
+    path.replace(target)
+    return f"damaged, and kept as {target.name}"

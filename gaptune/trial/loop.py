@@ -33,6 +33,9 @@ from gaptune.trial.temperature import LogitScale
 _REMEMBERED = ("name", "image_size", "context_length", "content_hash", "vocabulary", "features")
 """What a checkpoint holds of its training data's ``StoreMeta``, for its model to be built without them."""
 
+_MISFIT = (AttributeError, KeyError, RuntimeError, TypeError, ValueError)
+"""What reading a checkpoint with a good seal and bad content leads to."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -75,7 +78,7 @@ def train(
     """
     trial = _Trial(config, store, progress)
     kept = Checkpoints(checkpoints) if checkpoints is not None else None
-    state = kept.load() if kept is not None else None
+    state = kept.resume(trial.identity, config.training.epochs) if kept is not None else None
     done = 0
     if state is not None:
         done = trial.restore(state)
@@ -83,9 +86,10 @@ def train(
     for epoch in range(done, config.training.epochs):
         report = trial.epoch(epoch)
         if kept is not None:
-            if epoch + 1 == config.training.epochs:
+            last = epoch + 1 == config.training.epochs
+            if last:
                 save_sample(kept.folder, *trial.sample())
-            kept.save(epoch + 1, trial.state(report))
+            kept.save(epoch + 1, trial.state(report, goes_on=not last))
         yield report
 
 
@@ -116,7 +120,7 @@ class _Trial:
             (each, Suite(data, each.tasks, self._device, config.training.precision, progress)) for each, data in further
         ]
         self._store = store
-        self._identity = _identity(config, store, [data for _, data in further])
+        self.identity = _identity(config, store, [data for _, data in further])
 
     def epoch(self, epoch: int) -> Report:
         """Trains an epoch (counted from 0) and evaluates."""
@@ -204,24 +208,28 @@ class _Trial:
         """Features of some validation pairs, to look at: images and texts."""
         return self._evaluate.sample(self.model)
 
-    def state(self, report: Report) -> dict[str, Any]:
-        """All that a training needs to go on, after a report."""
-        return {
-            "config": self._identity,
+    def state(self, report: Report, *, goes_on: bool) -> dict[str, Any]:
+        """The weights after a report and what is known of them; with the optimizer if the training is to go on."""
+        state = {
+            "config": self.identity,
             "data": {name: getattr(self._store.meta, name) for name in _REMEMBERED},
             "report": asdict(report),
             "model": self.model.tower.state_dict(),
             "scale": self.scale.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
         }
+        return {**state, "optimizer": self.optimizer.state_dict()} if goes_on else state
 
     def restore(self, state: dict[str, Any]) -> int:
         """Takes up a state; returns the epochs that it has behind it."""
-        if state["config"] != self._identity:
-            raise UserError("the checkpoints here are of another configuration or other data; give another folder")
-        self.model.tower.load_state_dict(state["model"])
-        self.scale.load_state_dict(state["scale"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.model.tower.load_state_dict(state["model"])
+            self.scale.load_state_dict(state["scale"])
+            if "optimizer" in state:
+                self.optimizer.load_state_dict(state["optimizer"])
+        except torch.OutOfMemoryError:
+            raise
+        except _MISFIT as fault:
+            raise UserError(f"the newest checkpoint does not fit its model: {_one_line(fault)}") from None
         return int(state["report"]["epoch"])
 
 
@@ -229,14 +237,20 @@ def trained_model(state: dict[str, Any], device: str = "auto") -> tuple[Clip, st
     """The model in a checkpoint's state, on its device, and the precision that it was trained in.
 
     Raises:
-        UserError: It is no checkpoint of a training, or one of an older gaptune; or there is no such device.
+        UserError: Its content does not fit together; or there is no such device.
     """
-    if not {"config", "data", "model"} <= state.keys():
-        raise UserError("the checkpoint does not say what its model was trained on: an older gaptune wrote it")
-    config = json.loads(state["config"])
-    model = make_model(Model.model_validate(config["model"]), StoreMeta(**state["data"], splits={}), pretrained=False)
-    model.tower.load_state_dict(state["model"])
-    return model.to(pick_device(device)).to(memory_format=torch.channels_last), config["training"]["precision"]
+    try:
+        config = json.loads(state["config"])
+        given, data = Model.model_validate(config["model"]), StoreMeta(**state["data"], splits={})
+        model, precision = make_model(given, data, pretrained=False), config["training"]["precision"]
+        model.tower.load_state_dict(state["model"])
+    except _MISFIT as fault:
+        raise UserError(f"the checkpoint does not hold the model that it names: {_one_line(fault)}") from None
+    return model.to(pick_device(device)).to(memory_format=torch.channels_last), precision
+
+
+def _one_line(fault: BaseException) -> str:
+    return " ".join(f"{type(fault).__name__}: {fault}".split())[:200]
 
 
 def pick_device(wanted: str) -> str:

@@ -72,6 +72,8 @@ def test_the_folder_has_what_a_person_looks_for(finished):
     for file in ("ledger.jsonl", "space.yaml", "sweep.yaml", "study.journal", "front.png", "results.parquet"):
         assert (folder / file).stat().st_size > 0
     assert sorted(path.name for path in (folder / "trials").iterdir()) == ["0000", "0001", "0002", "0003"]
+    for trial in (folder / "trials").iterdir():  # of a complete trial its weights, and no optimizer
+        assert sorted(path.name for path in trial.glob("*.[pn][tp]*")) == ["epoch-0002.pt", "sample.npz"]
 
 
 def test_mlflow_reads_back_what_the_ledger_says(finished):

@@ -1,19 +1,33 @@
-"""Checkpoints: atomic, checked, two of them kept."""
+"""Checkpoints: atomic, checked, two of them kept; damaged ones set aside; one training a folder."""
 
 import hashlib
 import io
 import logging
-import pickle
+import os
+import time
 from pathlib import Path
 
+import filelock
 import pytest
 import torch
 
-from gaptune.trial.checkpoint import Checkpoints
+from gaptune.errors import UserError
+from gaptune.trial.checkpoint import Checkpoints, alone, read_checkpoint, save_sample, without_optimizer
 
 
-def state(epoch):
-    return {"weights": torch.full((50,), float(epoch)), "report": {"epoch": epoch}, "config": "text", "list": [1, 2.5]}
+def state(epoch, **changes):
+    report = {"epoch": epoch, "step": 10 * epoch, "metrics": {"recall": 0.5}}
+    model, scale = {"weights": torch.full((50,), float(epoch))}, {"nu": torch.tensor(1.0)}
+    optimizer = {"state": {0: {"exp_avg": torch.full((100,), float(epoch))}}}
+    known = {"config": "this", "data": {"name": "scenes"}, "report": report}
+    return {**known, "model": model, "scale": scale, "optimizer": optimizer} | changes
+
+
+def write_sealed(path, content):
+    """A file whose seal is good, whatever its content."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    path.write_bytes(buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
 
 
 @pytest.fixture
@@ -29,37 +43,158 @@ def names(checkpoints):
     return sorted(path.name for path in checkpoints.folder.iterdir())
 
 
-def test_what_is_saved_is_loaded(kept):
-    loaded = kept.load()
-    assert torch.equal(loaded.pop("weights"), torch.full((50,), 2.0))
-    assert loaded == {"report": {"epoch": 2}, "config": "text", "list": [1, 2.5]}
+def pair(epoch):
+    return [f"epoch-{epoch:04d}.optimizer.pt", f"epoch-{epoch:04d}.pt"]
 
 
-def test_without_checkpoints_nothing_is_loaded_and_no_folder_is_made(tmp_path):
+def epoch_resumed(checkpoints, epochs=9):
+    found = checkpoints.resume("this", epochs)
+    return found and found["report"]["epoch"]
+
+
+def test_what_is_saved_is_resumed(kept):
+    found = kept.resume("this", 9)
+    assert torch.equal(found["model"].pop("weights"), torch.full((50,), 2.0))
+    assert torch.equal(found["optimizer"]["state"][0].pop("exp_avg"), torch.full((100,), 2.0))
+    assert found["report"] == {"epoch": 2, "step": 20, "metrics": {"recall": 0.5}}
+
+
+def test_reading_needs_no_optimizer(kept):
+    for path in kept.folder.glob("*.optimizer.pt"):
+        path.unlink()
+    assert kept.load()["report"]["epoch"] == read_checkpoint(kept.folder)["report"]["epoch"] == 2
+    assert "optimizer" not in kept.load()
+
+
+def test_without_checkpoints_nothing_is_found_and_no_folder_is_made(tmp_path):
     assert Checkpoints(tmp_path / "trial").load() is None
+    assert Checkpoints(tmp_path / "trial").resume("this", 9) is None
     assert not (tmp_path / "trial").exists()
 
 
-def test_the_newest_two_are_kept(kept):
+def test_the_newest_two_are_kept_and_nothing_else_is_touched(kept):
+    (kept.folder / "trial.json").write_text("{}")
     kept.save(3, state(3))
-    assert names(kept) == ["epoch-0002.pt", "epoch-0003.pt"]
+    assert names(kept) == [*pair(2), *pair(3), "trial.json"]
 
 
-def test_a_checkpoint_that_was_not_finished_is_ignored(kept):
-    (kept.folder / "epoch-0003.partial").write_bytes((kept.folder / "epoch-0002.pt").read_bytes()[:100])
-    assert kept.load()["report"]["epoch"] == 2
+def test_the_checkpoint_of_the_last_epoch_is_resumed_without_an_optimizer(kept):
+    last = state(3)
+    del last["optimizer"]
+    kept.save(3, last)
+    assert names(kept) == [*pair(2), "epoch-0003.pt"]
+    assert epoch_resumed(kept, epochs=3) == 3
+
+
+def test_a_checkpoint_of_another_training_is_refused_and_stays(kept):
+    with pytest.raises(UserError, match="another configuration"):
+        kept.resume("other", 9)
+    assert names(kept) == [*pair(1), *pair(2)]
+
+
+def test_a_checkpoint_of_0_1_0_which_is_one_file_is_resumed(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for epoch in (1, 2):
+        write_sealed(tmp_path / f"epoch-{epoch:04d}.pt", state(epoch))
+    assert torch.equal(checkpoints.resume("this", 9)["optimizer"]["state"][0]["exp_avg"], torch.full((100,), 2.0))
+    checkpoints.save(3, state(3))
+    assert names(checkpoints) == ["epoch-0002.pt", *pair(3)]
+
+
+def test_what_0_1_0_wrote_is_slimmed_in_one_step_and_once(tmp_path):
+    path = tmp_path / "epoch-0002.pt"
+    write_sealed(path, state(2))
+    before = path.stat().st_size
+    for _ in range(2):
+        without_optimizer(path)
+        assert "optimizer" not in read_checkpoint(path)
+        assert path.stat().st_size < before
+    path.write_bytes(b"damaged")
+    without_optimizer(path)
+    assert path.read_bytes() == b"damaged"
+
+
+# --- writing ---
+
+
+def test_a_checkpoint_that_was_not_finished_is_ignored_and_removed_when_its_writer_is_long_dead(kept):
+    fresh, dead, old = (
+        kept.folder / name for name in ("epoch-0003.pt.1-a.partial", "sample.npz.2-b.partial", "epoch-0003.partial")
+    )
+    for path in (fresh, dead, old):
+        path.write_bytes(b"half")
+    for path in (dead, old):
+        os.utime(path, (time.time() - 86400,) * 2)
+    assert epoch_resumed(kept) == 2
     kept.save(3, state(3))
-    assert names(kept) == ["epoch-0002.pt", "epoch-0003.pt"]
+    assert names(kept) == [*pair(2), *pair(3), fresh.name]
 
 
-def test_a_save_that_fails_leaves_what_was_there(kept, monkeypatch):
-    def full(*_):
-        raise OSError("no space left on device")
+def test_two_writers_never_write_to_one_file(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr("gaptune.trial.checkpoint.write_sealed", lambda path, _: written.append(path) or b"")
+    monkeypatch.setattr(Path, "replace", lambda *_: None)
+    (tmp_path / "epoch-0001.pt").touch()
+    for _ in range(2):
+        Checkpoints(tmp_path).save(1, state(1))
+    assert len(set(written)) == 4
 
-    monkeypatch.setattr("gaptune.trial.checkpoint.os.fsync", full)
+
+def test_a_slower_writer_in_the_same_folder_takes_nothing_from_a_faster_one(kept):
+    kept.save(3, state(3))
+    Checkpoints(kept.folder).save(1, state(1))
+    assert epoch_resumed(kept) == 3
+
+
+@pytest.mark.parametrize("fails_at", [1, 2])
+def test_a_save_that_fails_leaves_what_was_there(kept, monkeypatch, fails_at):
+    """On a full disk: while the weights are written, or while the optimizer is."""
+    calls = []
+
+    def full(file):
+        calls.append(file)
+        if len(calls) == fails_at:
+            raise OSError("no space left on device")
+
+    monkeypatch.setattr("gaptune.checkpoint_files.os.fsync", full)
     with pytest.raises(OSError, match="no space"):
         kept.save(3, state(3))
-    assert kept.load()["report"]["epoch"] == 2
+    assert names(kept) == [*pair(1), *pair(2)]
+    assert epoch_resumed(kept) == 2
+
+
+def test_a_writer_killed_between_its_two_files_leaves_the_checkpoint_before(kept, monkeypatch):
+    whole = Path.replace
+
+    def killed(self, target):
+        if target.name == "epoch-0003.pt":
+            raise KeyboardInterrupt
+        return whole(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        kept.save(3, state(3))
+    assert epoch_resumed(kept) == 2
+
+
+def test_a_sample_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("gaptune.trial.checkpoint.np.savez", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save_sample(tmp_path, torch.zeros(2, 2), torch.zeros(2, 2))
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_training_has_a_folder(tmp_path):
+    with alone(tmp_path / "out"):
+        with pytest.raises(UserError, match="another process trains in"), alone(tmp_path / "out"):
+            pass
+        with pytest.raises(filelock.Timeout):
+            filelock.FileLock(tmp_path / "out" / "train.lock", timeout=0).acquire()
+    with alone(tmp_path / "out"):
+        pass
+
+
+# --- damage ---
 
 
 def flip_a_byte(path: Path) -> None:
@@ -68,47 +203,69 @@ def flip_a_byte(path: Path) -> None:
     path.write_bytes(content)
 
 
+def without(key):
+    return lambda path: write_sealed(path, {name: value for name, value in state(2).items() if name != key})
+
+
 DAMAGES = {
     "flipped byte": flip_a_byte,
     "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
     "cut in half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "empty": lambda path: path.write_bytes(b""),
     "one byte": lambda path: path.write_bytes(b"x"),
+    # From here on the seal is good.
+    "only a seal": lambda path: path.write_bytes(hashlib.sha256(b"").digest()),
+    "no archive": lambda path: path.write_bytes(b"text" + hashlib.sha256(b"text").digest()),
+    "no mapping": lambda path: write_sealed(path, [1, 2]),
+    "no model": without("model"),
+    "no report": without("report"),
+    "another report": lambda path: write_sealed(path, state(2, report={"epoch": "two"})),
 }
 each_damage = pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 
 
 @each_damage
-def test_a_damaged_checkpoint_is_passed_over_with_a_warning(kept, damage, caplog):
-    damage(kept.folder / "epoch-0002.pt")
+@pytest.mark.parametrize("which", ["epoch-0002.pt", "epoch-0002.optimizer.pt"])
+def test_a_damaged_checkpoint_is_set_aside_with_a_warning(kept, damage, which, caplog):
+    damage(kept.folder / which)
+    content = (kept.folder / which).read_bytes()
     with caplog.at_level(logging.WARNING):
-        assert kept.load()["report"]["epoch"] == 1
+        assert epoch_resumed(kept) == 1
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "epoch-0002.pt is damaged" in caplog.text
+    assert f"{which} is damaged, and kept as {which}.damaged; epoch 1 is used" in caplog.text
+    kept.save(2, state(2))
+    assert epoch_resumed(kept) == 2
+    assert (kept.folder / f"{which}.damaged").read_bytes() == content
 
 
-def test_if_all_are_damaged_there_is_none(kept, caplog):
-    for path in kept.folder.iterdir():
-        flip_a_byte(path)
-    assert kept.load() is None
-    assert len(caplog.records) == 2
-
-
-def test_a_training_that_starts_over_behind_damaged_checkpoints_keeps_its_own(kept):
-    kept.save(3, state(3))
-    for path in kept.folder.iterdir():
-        flip_a_byte(path)
-    kept.save(1, state(1))
-    assert names(kept) == ["epoch-0001.pt"]
+@each_damage
+def test_a_damaged_checkpoint_is_passed_over_by_who_only_reads(kept, damage, caplog):
+    damage(kept.folder / "epoch-0002.pt")
     assert kept.load()["report"]["epoch"] == 1
+    assert "epoch-0002.pt is damaged" in caplog.text
+    assert names(kept) == [*pair(1), *pair(2)]
+    with pytest.raises(UserError, match=r"epoch-0002.pt is no whole checkpoint"):
+        read_checkpoint(kept.folder / "epoch-0002.pt")
 
 
-def test_going_back_behind_a_damaged_checkpoint_replaces_it(kept):
-    kept.save(3, state(3))
-    flip_a_byte(kept.folder / "epoch-0003.pt")
-    kept.save(3, state(3))
-    assert kept.load()["report"]["epoch"] == 3
-    assert names(kept) == ["epoch-0002.pt", "epoch-0003.pt"]
+def test_weights_whose_optimizer_is_of_another_save_are_not_resumed(kept):
+    other = Checkpoints(kept.folder.parent / "other")
+    other.save(2, state(2, config="that"))
+    (other.folder / "epoch-0002.optimizer.pt").replace(kept.folder / "epoch-0002.optimizer.pt")
+    assert epoch_resumed(kept) == 1
+
+
+def test_if_all_are_damaged_the_training_starts_anew_and_the_damaged_ones_stay(kept, caplog):
+    for path in kept.folder.glob("epoch-000?.pt"):
+        flip_a_byte(path)
+    assert epoch_resumed(kept) is None
+    assert caplog.text.count("the training starts anew") == len(caplog.records) == 2
+    kept.save(1, state(1))
+    assert epoch_resumed(kept) == 1
+    flip_a_byte(kept.folder / "epoch-0001.pt")
+    assert epoch_resumed(kept) is None
+    damaged = [name for name in names(kept) if name.endswith(".damaged")]
+    assert damaged == ["epoch-0001.pt.2.damaged", "epoch-0001.pt.damaged", "epoch-0002.pt.damaged"]
 
 
 class Code:
@@ -121,12 +278,9 @@ class Code:
         return Path.touch, (self.path,)
 
 
-def test_a_pickle_with_code_is_refused_without_running_it(kept, tmp_path):
+@pytest.mark.parametrize("which", ["epoch-0002.pt", "epoch-0002.optimizer.pt"])
+def test_a_pickle_with_code_is_damage_and_is_not_run(kept, tmp_path, which):
     trap = tmp_path / "ran"
-    buffer = io.BytesIO()
-    torch.save({"report": {"epoch": 3}, "model": Code(trap)}, buffer)
-    content = buffer.getvalue()
-    (kept.folder / "epoch-0003.pt").write_bytes(content + hashlib.sha256(content).digest())
-    with pytest.raises(pickle.UnpicklingError, match="Weights only"):
-        kept.load()
+    write_sealed(kept.folder / which, state(2, model=Code(trap)))
+    assert epoch_resumed(kept) == 1
     assert not trap.exists()

@@ -13,7 +13,7 @@ from gaptune.scores import SCORES
 from gaptune.trial import NonFinite, train
 from gaptune.trial import loop as room
 from gaptune.trial.checkpoint import Checkpoints
-from gaptune.trial.loop import _Trial
+from gaptune.trial.loop import _Trial, trained_model
 from gaptune.trial.model import Clip
 
 
@@ -218,7 +218,7 @@ def undisturbed(store, short, tmp_path_factory):
 
 
 def learnt(state):
-    return {name: state[name] for name in ("config", "model", "scale", "optimizer")}
+    return {name: state[name] for name in ("config", "model", "scale")}
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
@@ -248,6 +248,24 @@ def test_a_damaged_newest_checkpoint_costs_an_epoch_and_nothing_else(undisturbed
     assert "epoch-0002.pt is damaged" in caplog.text
     assert [*map(timeless, again)] == [*map(timeless, undisturbed[0])]
     assert equal(learnt(Checkpoints(tmp_path).load()), learnt(undisturbed[1]))
+
+
+@pytest.mark.parametrize("part", ["model", "scale", "optimizer"])
+def test_a_checkpoint_with_a_good_seal_and_bad_content_is_refused_in_one_line(part, store, short, tmp_path):
+    list(itertools.islice(train(short(KNOBS), store, checkpoints=tmp_path), 1))
+    kept = Checkpoints(tmp_path)
+    state = kept.resume(kept.load()["config"], 3)
+    kept.save(1, {**state, part: {"another": torch.zeros(3)}})
+    with pytest.raises(UserError, match=r"^the newest checkpoint does not fit its model: \w+: [^\n]+$"):
+        next(train(short(KNOBS), store, checkpoints=tmp_path))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"model": {}}, {"data": {}}, {"config": "no JSON"}, {"config": "{}"}, {"config": None}, {"data": None}]
+)
+def test_a_checkpoint_that_does_not_hold_its_model_is_refused_in_one_line(changes, undisturbed):
+    with pytest.raises(UserError, match=r"^the checkpoint does not hold the model that it names: \w+: [^\n]+$"):
+        trained_model(undisturbed[1] | changes)
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"optimizer.lr": 1e-4}, {"training.epochs": 4}])

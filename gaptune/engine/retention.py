@@ -1,0 +1,171 @@
+"""What is kept of a trial's checkpoints once it has ended: all of them are removed but the weights that are needed."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gaptune.checkpoint_files import Keep, epoch_of, newest_weights, slim, surplus, trial_files, weights_epoch
+from gaptune.ledger import Event, State, SweepRecord
+from gaptune.remote import Folder
+from gaptune.results import summarize
+
+_PATIENCE_S = 60.0
+
+
+def needed(record: SweepRecord, keep: Literal["complete", "front", "none"]) -> dict[int, Keep]:
+    """What is needed of each trial that has ended.
+
+    Args:
+        record: The sweep.
+        keep: Whose weights: of complete trials, of those on the front, or of none. As long as a suggestion has seeds
+            to come, it may still get onto the front.
+
+    Returns:
+        By number. Trials that may go on are not in it.
+    """
+    members = {trial.number for member in summarize(record).front for trial in member.trials}
+    found: dict[int, Keep] = {}
+    for group in record.suggestions().values():
+        open_ = any(not trial.state.ended for trial in group)
+        for trial in group:
+            weights = keep == "complete" or (keep == "front" and (open_ or trial.number in members))
+            if trial.state is State.COMPLETE and weights:
+                found[trial.number] = "weights"
+            elif trial.state.ended:
+                found[trial.number] = "sample" if trial.number in members else "nothing"
+    return found
+
+
+class Retention:
+    """Removes, in a thread of its own, what is not needed of trials when they end; and of those that ended before.
+
+    What cannot be removed is said once, and is tried again when the next session starts or ends. No sweep waits for
+    it or ends by it.
+
+    Args:
+        record: The sweep as it starts.
+        trials: The folder of all trials.
+        keep: The sweep's setting ``checkpoints``.
+        say: Tells a person.
+    """
+
+    def __init__(
+        self,
+        record: SweepRecord,
+        trials: Path | Folder,
+        keep: Literal["complete", "front", "all"],
+        say: Callable[[str], None],
+    ) -> None:
+        self._record = record
+        self._trials = trials
+        self._keep = keep
+        self._say = say
+        self._failed = False
+        self._todo: queue.SimpleQueue[Callable[[], Mapping[int, Keep]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="checkpoint retention", daemon=True)
+        if keep != "all":
+            ended = needed(record, "complete")  # now: the driver goes on writing to the record
+            self._todo.put(lambda: ended)
+            self._thread.start()
+
+    def __call__(self, event: Event) -> None:
+        """Takes an event of the ledger."""
+        if event["event"] == "end":
+            keep: Keep = "weights" if event["state"] == State.COMPLETE else "nothing"
+            self._todo.put(lambda: {event["trial"]: keep})
+
+    def close(self, *, finished: bool, patience: float = _PATIENCE_S) -> None:
+        """Goes through all trials once more: a worker may have saved while its trial was ended by another.
+
+        Args:
+            finished: Whether the sweep is done, so that its front is known.
+            patience: Seconds to wait at most.
+        """
+        if self._keep == "all":
+            return
+        self._todo.put(lambda: needed(self._record, "front" if finished and self._keep == "front" else "complete"))
+        self._todo.put(None)
+        self._thread.join(patience)
+        if self._thread.is_alive():
+            self._say("checkpoints that are not needed any more are left; gaptune clean removes them")
+
+    def _work(self) -> None:
+        while (wanted := self._todo.get()) is not None:
+            try:
+                self._tidy(wanted())
+            except Exception as fault:  # each storage's client raises its own, and none may end a sweep
+                if not self._failed:
+                    self._say(f"checkpoints that are not needed any more could not be removed: {fault}")
+                self._failed = True
+
+    def _tidy(self, wanted: Mapping[int, Keep]) -> None:
+        if len(wanted) > 1:
+            files = trial_files(self._trials)
+            wanted = {number: keep for number, keep in wanted.items() if surplus(files.get(number, ()), keep)}
+        for number, keep in wanted.items():
+            slim(self._trials, number, keep)
+
+
+@dataclass(frozen=True)
+class Freed:
+    """Bytes that cleaning a sweep frees, and those that its trials keep.
+
+    Attributes:
+        optimizer: Of optimizer states.
+        weights: Of weights that are not needed.
+        kept: Of everything else.
+    """
+
+    optimizer: int
+    weights: int
+    kept: int
+
+
+def clean(
+    record: SweepRecord, trials: Path | Folder, keep: Literal["complete", "front", "none"], *, remove: bool
+) -> Freed:
+    """Removes what is not needed of a sweep's ended trials; also from what gaptune 0.1.0 has written.
+
+    Files of 0.1.0 hold weights and optimizer together. In a storage by URL they are left so.
+
+    Args:
+        record: The sweep.
+        trials: The folder of all trials.
+        keep: Whose weights are needed.
+        remove: Do it; else only say what would be freed.
+
+    Raises:
+        OSError: The folder cannot be reached, or refuses.
+    """
+    optimizer = weights = kept = 0
+    wanted = needed(record, keep)
+    for number, sizes in trial_files(trials).items():
+        gone = surplus(sizes, wanted[number]) if number in wanted else []
+        optimizers = {name for name in gone if epoch_of(name) is not None and weights_epoch(name) is None}
+        optimizer += sum(sizes[name] for name in optimizers)
+        weights += sum(sizes[name] for name in gone if name not in optimizers)
+        inside = _optimizer_inside(trials, number, sizes, remove) if wanted.get(number) == "weights" else 0
+        optimizer += inside
+        kept += sum(sizes.values()) - sum(sizes[name] for name in gone) - inside
+        if gone and remove:
+            slim(trials, number, wanted[number])
+    return Freed(optimizer, weights, kept)
+
+
+def _optimizer_inside(trials: Path | Folder, number: int, names: Mapping[str, int], remove: bool) -> int:
+    """Bytes of the optimizer in the same file as the newest weights; taken out if it is to be removed."""
+    newest = newest_weights(names)
+    if newest is None or isinstance(trials, Folder):
+        return 0
+    from gaptune.trial.checkpoint import optimizer_bytes, without_optimizer  # torch
+
+    path = trials / f"{number:04d}" / newest
+    found = optimizer_bytes(path)
+    if found and remove:
+        without_optimizer(path)
+    return found
