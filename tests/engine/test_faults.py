@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -50,12 +51,11 @@ def strike(folder, blows):
         seen = len(reports())
         while len(reports()) <= seen:
             time.sleep(0.02)
-        mine = psutil.Process().children(recursive=True)  # and never those of another Ray on this machine
-        workers = [child for child in mine if child.is_running() and "ray::Worker" in " ".join(child.cmdline())]
-        for worker in workers:
-            if worker not in struck:
-                worker.send_signal(blow)
-                struck.append(worker)
+        for child in psutil.Process().children(recursive=True):  # and never those of another Ray on this machine
+            with suppress(psutil.Error):  # it has just ended
+                if child not in struck and "ray::ResourceTrainable" in child.cmdline()[0]:
+                    child.send_signal(blow)
+                    struck.append(child)
 
 
 @pytest.mark.soak
@@ -89,7 +89,9 @@ def test_a_worker_that_is_killed_or_stands_still_goes_on_from_its_checkpoint_to_
         assert all(torch.equal(expected[name], got[name]) for name in expected)
 
 
-def test_an_exception_in_a_worker_is_tried_again_and_then_fails_with_its_message(tmp_path, small_store, local_ray):
+def test_an_exception_in_a_worker_is_tried_again_and_then_fails_with_its_message(
+    tmp_path, small_store, local_ray, capfd
+):
     """A folder where the checkpoint should be: no retry can cure it."""
     folder = tmp_path / "results" / "s" / "trials" / "0000" / "epoch-0001.pt"
     folder.mkdir(parents=True)
@@ -97,6 +99,9 @@ def test_an_exception_in_a_worker_is_tried_again_and_then_fails_with_its_message
     broken, fine = record.trials.values()
     assert broken.state is State.FAIL
     assert broken.reason.startswith("exception: IsADirectoryError")
+    assert broken.reason.endswith(" (traceback: trials/0000/error.txt)")
+    assert (folder.parent / "error.txt").read_text().count("Failure # ") == 3
+    assert "Traceback" not in "".join(capfd.readouterr())
     assert len(broken.retries) == 2
     assert fine.state is State.COMPLETE
     assert record.done
