@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import NoReturn
 
@@ -64,6 +65,7 @@ for command in (
 
 def main() -> NoReturn:
     """Entry point: bad input is one line and exit code 2."""
+    os.environ.pop("MPLBACKEND", None)  # pictures go to files; a notebook's backend may not even be installed here
     try:
         cli(standalone_mode=False)
     except UserError as fault:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,10 +38,19 @@ _OF_OTHER_CLUSTERS = (
 )
 _OF_NOTEBOOKS = ("MPLBACKEND",)  # a backend that only the notebook's own process has
 
-_GRACE_S = 3.0
-"""How long Ray's processes may take to end before they are killed."""
+_GRACE_S = 1.0
+"""How long Ray may take to say goodbye before its processes are killed."""
 
 _ours = False
+_deaf_children = False
+
+
+def _after_fork() -> None:
+    if _deaf_children:  # what is blocked stays so through exec
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def check_place(resources: Resources, address: str | None) -> None:
@@ -134,7 +144,7 @@ def _started(resources: Resources, place: str | None, stop: Stop) -> Iterator[No
                 cores = available_cores() // resources.cpu * resources.cpu
                 wanted = min(cores, (resources.concurrency or cores) * resources.cpu)
                 options = {"num_cpus": wanted, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
-                with _without(_OF_OTHER_CLUSTERS + _OF_NOTEBOOKS):
+                with _without(_OF_OTHER_CLUSTERS + _OF_NOTEBOOKS), _deaf():
                     _init("Ray cannot be started on this machine", "local", **options, **folders, **quiet)
                 stop.listen()
                 _ours = True
@@ -171,18 +181,26 @@ def _ended() -> Iterator[None]:
         yield
     finally:
         processes = _ray_processes()
-        if not {"gcs_server", "raylet"} <= set(map(_name, processes)):  # the signal came to them too
-            _kill(processes)  # or Ray would wait for one to say goodbye to the other
+        killing = threading.Timer(_GRACE_S, _kill, [processes])  # they are deaf to being asked, and a worker may hang
+        killing.start()
         ray.shutdown()
-        _kill(psutil.wait_procs(processes, timeout=_GRACE_S)[1])  # a worker that stands still does not notice
+        killing.cancel()
+        _kill(processes)
 
 
-def _name(process: psutil.Process) -> str:
-    """A process's name; none once it has ended."""
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """A context whose children, Ray's processes, do not hear SIGTERM and SIGHUP.
+
+    Slurm, systemd and a terminal that closes send them to all processes at once. A driver whose Ray has gone first
+    hangs in its next call of it; so this process alone hears them, and ends Ray when it is ready.
+    """
+    global _deaf_children
+    _deaf_children = True
     try:
-        return str(process.name()) if process.status() != psutil.STATUS_ZOMBIE else ""
-    except psutil.Error:
-        return ""
+        yield
+    finally:
+        _deaf_children = False
 
 
 def _kill(processes: Sequence[psutil.Process]) -> None:

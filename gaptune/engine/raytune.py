@@ -7,6 +7,7 @@ import os
 import re
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -167,9 +168,14 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]
         if number in self._stuck:
             self._stuck.remove(number)
             return f"worker stuck: no progress for {self._minutes:g} minutes"
-        file = Path(trial.error_file)
-        reason = reason_of(file.read_text(encoding="utf-8", errors="replace"))
-        return f"{reason} (see {file.relative_to(self._folder)})" if reason.startswith("exception") else reason
+        errors = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+        kept = self._folder / "trials" / f"{number:04d}" / "error.txt"  # Ray's own goes with Ray
+        with suppress(OSError):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(errors, encoding="utf-8")
+        reason = reason_of(errors)
+        where = f" (traceback: {kept.relative_to(self._folder)})" if reason.startswith("exception") else ""
+        return reason + where
 
 
 def _unless_full(conductor: Conductor, call: Callable[[], T]) -> T | None:

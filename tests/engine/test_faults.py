@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -41,45 +42,58 @@ def weights(folder, number):
     return state["model"], state["report"]["epoch"]
 
 
-def test_a_killed_worker_goes_on_from_its_checkpoint_to_the_same_weights(tmp_path, small_store, local_ray):
+def strike(folder, blows):
+    """Sends one signal after another to the workers of a sweep, each after a report that is still to come."""
+
+    def reports():
+        return [event for event in (read_events(folder)[0] if there.exists() else []) if event["event"] == "report"]
+
+    there, struck = folder / "ledger.jsonl", []
+    for blow in blows:
+        seen = len(reports())
+        while len(reports()) <= seen:
+            time.sleep(0.02)
+        for child in psutil.Process().children(recursive=True):  # and never those of another Ray on this machine
+            with suppress(psutil.Error):  # it has just ended
+                if child not in struck and "ray::ResourceTrainable" in child.cmdline()[0]:
+                    child.send_signal(blow)
+                    struck.append(child)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_a_worker_that_is_killed_or_stands_still_goes_on_from_its_checkpoint_to_the_same_weights(
+    tmp_path, small_store, local_ray
+):
     import torch
 
-    calm, struck = tmp_path / "calm", tmp_path / "struck"
-    for folder in (calm, struck):
-        folder.mkdir()
-    start(calm, small_store, trials=1, epochs=6)
-    killed = []
-
-    def strike():
-        path = struck / "results" / "s"
-        while not killed:
-            time.sleep(0.05)
-            if not (path / "ledger.jsonl").exists():
-                continue
-            if any(event["event"] == "report" for event in read_events(path)[0]):
-                mine = psutil.Process().children(recursive=True)  # and never those of another Ray on this machine
-                workers = [child for child in mine if "ray::ResourceTrainable" in " ".join(child.cmdline())]
-                for worker in workers:
-                    os.kill(worker.pid, signal.SIGKILL)
-                    killed.append(worker.pid)
-
-    thread = threading.Thread(target=strike, daemon=True)
-    thread.start()
-    record = start(struck, small_store, trials=1, epochs=6)
-    thread.join(5)
-    assert killed
-    (trial,) = record.trials.values()
-    assert trial.state is State.COMPLETE
-    assert len(trial.retries) == 1
-    assert trial.retries[0].startswith("worker lost")
-    assert [report.epoch for report in trial.reports] == list(range(1, 7))
-    (expected, epochs), (got, again) = weights(calm, 0), weights(struck, 0)
-    assert epochs == again == 6
-    assert expected.keys() == got.keys()
-    assert all(torch.equal(expected[name], got[name]) for name in expected)
+    calm = tmp_path / "calm"
+    calm.mkdir()
+    start(calm, small_store, trials=1, epochs=9)
+    for turn in range(10 if FULL else 1):
+        struck = tmp_path / f"struck-{turn}"
+        struck.mkdir()
+        blows = (signal.SIGKILL, signal.SIGSTOP)
+        thread = threading.Thread(target=strike, args=(struck / "results" / "s", blows), daemon=True)
+        thread.start()
+        record = start(struck, small_store, trials=1, epochs=9, more="resources: {stall_minutes: 0.4}\n")
+        thread.join(5)
+        assert not thread.is_alive()
+        (trial,) = record.trials.values()
+        assert trial.state is State.COMPLETE
+        lost, stuck = trial.retries
+        assert lost.startswith("worker lost")
+        assert stuck == "worker stuck: no progress for 0.4 minutes"
+        assert [report.epoch for report in trial.reports] == list(range(1, 10))
+        (expected, epochs), (got, again) = weights(calm, 0), weights(struck, 0)
+        assert epochs == again == 9
+        assert expected.keys() == got.keys()
+        assert all(torch.equal(expected[name], got[name]) for name in expected)
 
 
-def test_an_exception_in_a_worker_is_tried_again_and_then_fails_with_its_message(tmp_path, small_store, local_ray):
+def test_an_exception_in_a_worker_is_tried_again_and_then_fails_with_its_message(
+    tmp_path, small_store, local_ray, capfd
+):
     """A folder where the checkpoint should be: no retry can cure it."""
     folder = tmp_path / "results" / "s" / "trials" / "0000" / "epoch-0001.pt"
     folder.mkdir(parents=True)
@@ -87,6 +101,9 @@ def test_an_exception_in_a_worker_is_tried_again_and_then_fails_with_its_message
     broken, fine = record.trials.values()
     assert broken.state is State.FAIL
     assert broken.reason.startswith("exception: IsADirectoryError")
+    assert broken.reason.endswith(" (traceback: trials/0000/error.txt)")
+    assert (folder.parent / "error.txt").read_text().count("Failure # ") == 3
+    assert "Traceback" not in "".join(capfd.readouterr())
     assert len(broken.retries) == 2
     assert fine.state is State.COMPLETE
     assert record.done

@@ -28,6 +28,7 @@ from gaptune.data.tokens import tokenize
 from gaptune.display import Display
 from gaptune.engine.conductor import Conductor
 from gaptune.engine.front_scores import score_front
+from gaptune.engine.signals import Stop
 from gaptune.engine.sweep import prepare, run
 from gaptune.engine.worker import FAULT, Worker
 from gaptune.errors import UserError
@@ -221,8 +222,12 @@ def test_a_worker_reports_epochs_and_tells_out_of_memory_apart(tmp_path, small_s
         "checkpoints": str(tmp_path / "c"),
         "threads": 1,
         "gpu": 0.0,
+        "folder": str(tmp_path),
+        "progress": "test/0",
         "system_metrics": False,
     }
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # and back after the test, like the working folder
+    monkeypatch.chdir(tmp_path)
     worker = Worker(task)
     first = worker.step()
     assert (first["epoch"], first["step"]) == (1, 3)
@@ -232,6 +237,10 @@ def test_a_worker_reports_epochs_and_tells_out_of_memory_apart(tmp_path, small_s
     kept = read((tmp_path / "c" / "trial.jsonl").read_bytes())
     assert [event.get("epoch") for event in kept] == [None, 1, 2]
     assert kept[1]["metrics"] == first["scores"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""  # it asked for no GPU
+
+    worker.reset_config(task | {"data": {"store": "nowhere"}})
+    assert "nowhere" in worker.step()[FAULT]  # trying again would not help
 
     worker.reset_config(task | {"system_metrics": True})
     used = {name: value for name, value in worker.step()["scores"].items() if name.startswith("system/")}
@@ -305,11 +314,11 @@ def test_a_member_that_cannot_be_evaluated_is_named_and_tried_again_by_the_same_
     ledger = Ledger(folder)
     said = []
     stage = Conductor(load(folder), ledger, _NoAsker(), config, budget=1)
-    score_front(stage, config, str(folder / "trials"), said.append)
+    score_front(stage, config, str(folder / "trials"), said.append, Stop())
     assert "trial 0 could not be evaluated: " in said[-1]
     assert "there is no checkpoint" in said[-1]
     shutil.move(tmp_path / "away", folder / "trials")
-    score_front(stage, config, str(folder / "trials"), said.append)
+    score_front(stage, config, str(folder / "trials"), said.append, Stop())
     ledger.close()
     assert "again/zeroshot_top1" in load(folder).trials[0].last
     assert first.trials[0].reports[0] == load(folder).trials[0].reports[0]

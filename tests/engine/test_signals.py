@@ -1,0 +1,129 @@
+"""Ctrl-C, SIGTERM and SIGHUP end work in order: the handlers alone, and on a whole sweep."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+from support import write_yaml
+
+from gaptune.engine import signals
+from gaptune.engine.signals import Stopped, exit_code, stopping
+from gaptune.ledger import State, load, read_events
+from gaptune.tracking import default_uri
+
+FULL = os.environ.get("GAPTUNE_SOAK") == "full"
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.mark.parametrize("signum", ENDING)
+def test_a_signal_stops_the_work_and_the_handlers_before_are_back(signum):
+    before = [signal.getsignal(each) for each in ENDING]
+    with pytest.raises(Stopped) as caught, stopping():
+        signal.raise_signal(signum)
+    assert caught.value.exit_code == 128 + signum == exit_code(str(caught.value))
+    assert [signal.getsignal(each) for each in ENDING] == before
+    assert exit_code("the disk is full") == 1
+
+
+def test_what_is_held_ends_at_the_next_check(monkeypatch):
+    with stopping() as stop, stop.held():
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGHUP)  # shells and systemd send several at once
+        with pytest.raises(Stopped, match="stopped by SIGTERM"):
+            stop.check()
+
+
+def test_asked_again_the_handler_from_before_decides(monkeypatch):
+    monkeypatch.setattr(signals, "_ONE_WISH_S", 0.0)
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: heard.append(signum))
+    try:
+        with stopping() as stop, stop.held():
+            signal.raise_signal(signal.SIGTERM)
+            assert heard == []
+            time.sleep(0.01)
+            signal.raise_signal(signal.SIGTERM)
+            assert heard == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_that_was_ignored_stays_ignored():
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopping() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.signum is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_outside_the_main_thread_signals_are_left_alone():
+    before, inside = signal.getsignal(signal.SIGTERM), []
+
+    def work():
+        with stopping():
+            inside.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert inside == [before]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_a_sweep_stopped_at_any_moment_ends_in_order_and_goes_on(tmp_path, small_store, signum):
+    stops, trials = (10, 16) if FULL else (1, 3)
+    space, config = write_yaml(tmp_path, small_store, trials=trials, epochs=6)
+    command = [sys.executable, "-m", "gaptune.cli", "sweep", str(space), "--on", str(config), "--name", "s"]
+    command += ["--results", str(tmp_path / "results")]
+    folder = tmp_path / "results" / "s"
+    rng, kept = random.Random(int(signum)), {}
+
+    def events():
+        return read_events(folder)[0] if (folder / "ledger.jsonl").exists() else []
+
+    for _ in range(stops):
+        wanted = len(events()) + rng.randint(4, 10)  # a moment in what happens, not on the clock
+        with (tmp_path / "output").open("w") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+            while len(events()) < wanted and process.poll() is None:
+                time.sleep(0.02)
+            time.sleep(rng.uniform(0, 0.5))
+            if process.poll() is not None:
+                break
+            below = psutil.Process(process.pid).children(recursive=True)
+            if rng.random() < 0.5:
+                process.send_signal(signum)
+            else:  # as Slurm, systemd and a terminal that closes do: Ray's processes hear it as well
+                os.killpg(process.pid, signum)
+            code = process.wait(timeout=300)
+        text = (tmp_path / "output").read_text()
+        assert code in (128 + signum, 0), text  # 0: it had ended its last trial
+        assert "Traceback" not in text
+        assert "***" not in text  # Ray's C++ stacks
+        assert not [one for one in below if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+        record = load(folder)
+        if code:
+            assert record.paused == f"stopped by {signum.name}"
+            assert "To go on: gaptune sweep" in text
+        assert not [reason for trial in record.trials.values() for reason in trial.retries]
+        for number, reports in kept.items():
+            assert list(record.trials[number].reports)[: len(reports)] == reports
+        kept = {number: list(trial.reports) for number, trial in record.trials.items()}
+        client = MlflowClient(tracking_uri=default_uri(tmp_path / "results"))
+        runs = client.search_runs([client.get_experiment_by_name("gaptune").experiment_id], max_results=1000)
+        assert {run.info.status for run in runs} <= {"FINISHED", "KILLED", "FAILED"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert load(folder).count(State.COMPLETE) == trials
