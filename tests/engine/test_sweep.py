@@ -215,8 +215,6 @@ def test_a_worker_reports_epochs_and_tells_out_of_memory_apart(tmp_path, small_s
     task = {
         "number": 0,
         "config": config,
-        "folder": str(tmp_path),
-        "progress": "x/0",
         "event": {"event": "trial", "trial": 0, "sweep_id": "x", "config": config},
         "data": {"store": str(small_store)},
         "checkpoints": str(tmp_path / "c"),
