@@ -184,7 +184,8 @@ class Conductor:
             interrupted: Why it stops with trials unfinished or undrawn; None when the sweep is done.
         """
         if interrupted is None:
-            self._say("done")
+            with suppress(OSError):  # the next driver finds all trials ended, and says it
+                self._say("done")
             return
         self.record.paused = interrupted  # also when the disk that should keep it is full
         with suppress(OSError):

@@ -30,7 +30,7 @@ from gaptune.engine.conductor import Conductor
 from gaptune.engine.progress import Watch, forget_beats
 from gaptune.engine.signals import Stop
 from gaptune.engine.worker import FAULT, FULL_DISK, HALT, OVER, Worker
-from gaptune.ledger import TrialRecord
+from gaptune.ledger import LostError, TrialRecord
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class _Searcher(_NotSaved, Searcher):  # type: ignore[misc]  # ray is untyped
         self._live = {number for number in self._live if not trials[number].state.ended}
         if len(self._live) >= self._most and not self._conductor.halted:
             return None
-        trial = _unless_full(self._conductor, self._conductor.next_trial)
+        trial = _while_written(self._conductor, self._conductor.next_trial)
         if trial is None:
             return str(Searcher.FINISHED)
         self._live.add(trial.number)
@@ -97,7 +97,7 @@ class _Scheduler(_NotSaved, FIFOScheduler):  # type: ignore[misc]
             self._controller.cleanup()
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        goes_on = _unless_full(self._conductor, lambda: self._heard(trial.config["number"], result))
+        goes_on = _while_written(self._conductor, lambda: self._heard(trial.config["number"], result))
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def _heard(self, number: int, result: dict[str, Any]) -> bool:
@@ -138,7 +138,7 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         number, node = trial.config["number"], str(trial.node_ip or "local")
         self._running[f"{self._beats}/{number}"] = trial
-        _unless_full(self._conductor, lambda: self._conductor.started(number, node))
+        _while_written(self._conductor, lambda: self._conductor.started(number, node))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._running.pop(f"{self._beats}/{trial.config['number']}", None)
@@ -147,13 +147,13 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]
         number, reason = trial.config["number"], self._reason(trial)
         if reason.startswith("out of memory"):  # the same knobs would run short again; Ray cannot be kept from trying
             trial.config[OVER] = True
-            _unless_full(self._conductor, lambda: self._conductor.failed(number, reason))
+            _while_written(self._conductor, lambda: self._conductor.failed(number, reason))
         else:
-            _unless_full(self._conductor, lambda: self._conductor.retried(number, reason))
+            _while_written(self._conductor, lambda: self._conductor.retried(number, reason))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         number, reason = trial.config["number"], self._reason(trial)
-        _unless_full(self._conductor, lambda: self._conductor.failed(number, reason))
+        _while_written(self._conductor, lambda: self._conductor.failed(number, reason))
 
     def end_workers(self) -> None:
         """Ends the workers that are training."""
@@ -178,16 +178,19 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]
         return reason + where
 
 
-def _unless_full(conductor: Conductor, call: Callable[[], T]) -> T | None:
-    """Does something that writes the ledger; once its disk is full, nothing more until somebody has made room."""
+def _while_written(conductor: Conductor, call: Callable[[], T]) -> T | None:
+    """Does something that writes the ledger; once it cannot be written (the disk is full, say), nothing more."""
     if conductor.halted:
         return None
     try:
         return call()
     except OSError as fault:
-        if fault.errno not in FULL_DISK:
+        if isinstance(fault, LostError):
+            conductor.halt(str(fault))
+        elif fault.errno in FULL_DISK:
+            conductor.halt(f"{fault.strerror} (the ledger)")
+        else:
             raise
-        conductor.halt(f"{fault.strerror} (the ledger)")
         return None
 
 

@@ -243,6 +243,8 @@ def _run(
         record, earlier = opened.record, opened.events
         header = record.header or plan.header
         check_same(header, plan.header, plan.folder, more_points=True)
+        in_mlflow = check_store(tracking_uri, results, header["id"]).highest if earlier else None
+        highest = max(opened.highest[0], -1 if in_mlflow is None else in_mlflow), opened.highest[1]
         session = {"event": "session", "at": clock(), "host": platform.node(), "budget": plan.budget, "sweep": header}
         opening: list[Event] = [session] if earlier else [header, session]
         for event in opening:
@@ -251,8 +253,6 @@ def _run(
         for file, content in (("space", header["space"]), ("sweep", header["sweep"])):
             (plan.folder / f"{file}.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
         mirror = Mirror(tracking_uri, results)
-        in_mlflow = check_store(tracking_uri, results, header["id"]).highest if earlier else None
-        highest = max(opened.highest[0], -1 if in_mlflow is None else in_mlflow), opened.highest[1]
         tracker = Tracker(mirror, record, [*earlier, *opening], display.say)
         kept = {bound.metric: 0.0 for bound in plan.sweep.constraints}  # an older gaptune did not say by how much
         known = [(one[0], one[1], one[2] if len(one) > 2 else kept) for one in header["known"]]
