@@ -223,6 +223,7 @@ def read_store(path: Path) -> Store:
         fields["splits"] = {name: SplitMeta(**split) for name, split in fields["splits"].items()}
         fields |= {name: tuple(fields[name]) for name in ("vocabulary", "classes", "prompts")}
         meta = StoreMeta(**fields)
+        _check_meta(meta)
     except FileNotFoundError:
         what = "an unfinished build" if ".partial-" in path.name else "not a data store"
         if not path.exists():
@@ -237,6 +238,33 @@ def read_store(path: Path) -> Store:
             raise UserError(f"corrupt store: {file} has {max(size, 0)} bytes, expected {split.bytes}")
     _refuse_empty(path, meta.splits)
     return Store(path, meta)
+
+
+def _check_meta(meta: StoreMeta) -> None:
+    """Looks at the types and ranges of what ``store.json`` says: a damaged one can be JSON still.
+
+    Raises:
+        ValueError: Something in it cannot be.
+    """
+    sizes = {"image_size": meta.image_size, "context_length": meta.context_length}
+    counts = {"features": meta.features}
+    for name, split in meta.splits.items():
+        counts |= {f"splits.{name}.{field}": getattr(split, field) for field in ("images", "captions", "bytes")}
+    for least, numbers in ((1, sizes), (0, counts)):
+        for name, number in numbers.items():
+            if type(number) is not int or number < least:
+                raise ValueError(f"{name} is {number!r}")
+    texts = {"name": meta.name, "content_hash": meta.content_hash}
+    texts |= {f"splits.{name}.sha256": split.sha256 for name, split in meta.splits.items()}
+    texts |= {f"classes[{index}]": name for index, name in enumerate(meta.classes)}
+    texts |= {f"prompts[{index}]": prompt for index, prompt in enumerate(meta.prompts)}
+    for name, text in texts.items():
+        if type(text) is not str:
+            raise ValueError(f"{name} is {text!r}")
+    if any(type(token) is not int or token < 0 for token in meta.vocabulary):
+        raise ValueError("vocabulary is no list of token ids")
+    if not isinstance(meta.source, dict):
+        raise ValueError(f"source is {meta.source!r}")
 
 
 class StoreWriter:
