@@ -57,8 +57,8 @@ def default_name(space: str, results: Path, now: float) -> str:
         results: Folder of all sweeps.
         now: Time in seconds since 1970.
     """
-    stem = fitting_name(space)[: _LONGEST // 4] + time.strftime("-%Y%m%d-%H%M%S", time.localtime(now))
-    while (results / (name := f"{stem}-{secrets.token_hex(2)}")).exists():
+    stem = f"{space}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}"
+    while (results / (name := fitting_name(f"{stem}-{secrets.token_hex(2)}"))).exists():
         pass
     return name
 

@@ -34,7 +34,7 @@ class Folder:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = _url(url)
+        self.url = as_url(url)
         try:
             self._files, self._root = _resolve(self.url)
         except (ImportError, ValueError, pa.ArrowInvalid, OSError) as fault:
@@ -100,8 +100,15 @@ class Folder:
         self._files.delete_file(f"{self._root}/{name}")
 
 
-def _url(place: str) -> str:
-    """A place as a URL, with what no URL may hold, such as a space, quoted."""
+def as_url(place: str) -> str:
+    """A place as a URL, with what no URL may hold, such as a space, quoted.
+
+    Args:
+        place: A URL, or a full path, in which ``~`` is expanded.
+
+    Raises:
+        UserError: It is neither.
+    """
     found = _FORM.match(place)
     if found is None:
         try:

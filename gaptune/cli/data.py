@@ -11,6 +11,7 @@ import click
 from gaptune.cli.options import LocalPath, json_option, print_json, print_pairs
 from gaptune.cli.sweeps import make_console
 from gaptune.errors import UserError
+from gaptune.files import check_folder
 
 if TYPE_CHECKING:
     from gaptune.data.sources import Source
@@ -188,6 +189,7 @@ def features(store: str, name: str, image_size: int | None, pretrained: str | No
     from gaptune.data.info import describe
     from gaptune.trial.features import build_features
 
+    check_folder(out.parent, "--out")
     with Progress(console=make_console(stderr=True)) as bar:
         task = bar.add_task("images", total=None)
 
@@ -232,6 +234,7 @@ def _build(source: Source, options: dict[str, Any]) -> None:
     from gaptune.data.build import build
     from gaptune.data.info import describe
 
+    check_folder(options["out"].parent, "--out")
     with Progress(console=make_console(stderr=True)) as bar:
         task = bar.add_task("images", total=None)
         store = build(source, **options, progress=lambda done, total: bar.update(task, completed=done, total=total))

@@ -279,6 +279,7 @@ def load_yaml(
 ) -> tuple[Space, SweepConfig]:
     """The two YAML files, with what the command line overrides."""
     from gaptune.config import load_sweep_config
+    from gaptune.remote import as_url
     from gaptune.shipped import find
     from gaptune.space import load_space
 
@@ -289,7 +290,7 @@ def load_yaml(
     if concurrency is not None:
         resources = config.resources.model_copy(update={"concurrency": concurrency})
         config = config.model_copy(update={"resources": resources})
-    return space, config if storage is None else config.model_copy(update={"storage": storage})
+    return space, config if storage is None else config.model_copy(update={"storage": as_url(storage)})
 
 
 def make_console(stderr: bool = False) -> Console:
