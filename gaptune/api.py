@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaptune.errors import UserError
-from gaptune.ledger import FILE_NAME, SweepRecord, find_sweep, load
+from gaptune.files import check_folder, local_path
+from gaptune.ledger import FILE_NAME, SweepRecord, find_sweep
+from gaptune.names import check_name, default_name
+from gaptune.results.read import read_sweep
 from gaptune.shipped import find
 
 if TYPE_CHECKING:
@@ -33,6 +37,14 @@ class Sweep:
     record: SweepRecord
     folder: Path
 
+    def __repr__(self) -> str:
+        """Its name, and where it stands."""
+        counts: dict[str, int] = {}
+        for trial in self.record.trials.values():
+            counts[str(trial.state)] = counts.get(str(trial.state), 0) + 1
+        trials = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "none"
+        return f"<Sweep {self.name!r}: trials {trials}; {self.folder}>"
+
     @property
     def name(self) -> str:
         """The sweep's name."""
@@ -40,12 +52,15 @@ class Sweep:
 
     @property
     def hypervolume(self) -> float:
-        """Share of the box between reference and ideal point that the front dominates, 0 to 1."""
+        """Share of the box between reference and ideal point that the front dominates, 0 to 1.
+
+        NaN in a view with an objective that has no such points in the sweep's YAML.
+        """
         from gaptune.results import summarize
 
         return summarize(self.record).hypervolume
 
-    def view(self, objectives: Sequence[str] = (), constraints: Sequence[str] = ()) -> Sweep:
+    def view(self, objectives: Sequence[str] | str = (), constraints: Sequence[str] | str = ()) -> Sweep:
         """The same trials with other objectives or further constraints.
 
         Args:
@@ -122,8 +137,8 @@ def load_sweep(name: str | None = None, results: Path | str | None = None) -> Sw
     """
     where = _results(results)
     newest = max(where.glob(f"*/{FILE_NAME}"), key=lambda path: path.stat().st_mtime, default=None)
-    folder = find_sweep(where, name or (newest.parent.name if newest else "recorded"))
-    return Sweep(load(folder), folder)
+    name = name or (newest.parent.name if newest else "recorded")
+    return Sweep(read_sweep(where, name), find_sweep(where, name))
 
 
 def run_sweep(
@@ -140,7 +155,7 @@ def run_sweep(
     Args:
         space: A search space, or its YAML file; those that come with gaptune are found by name.
         sweep: How trials are run, or its YAML file.
-        name: Name of the sweep; one that exists is gone on with. Default: space and date.
+        name: Name of the sweep; an existing one is resumed. Default: made of space and time.
         results: Folder of all sweeps, as in ``load_sweep``.
         tracking_uri: MLflow's; None for ``MLFLOW_TRACKING_URI``, or the SQLite file in the results folder.
         address: Of a Ray cluster; None for ``RAY_ADDRESS``, or this machine.
@@ -151,25 +166,25 @@ def run_sweep(
     Raises:
         UserError: Something in space, sweep, data or model cannot work, or another process runs the sweep.
     """
-    from rich.console import Console
-
     from gaptune.config import load_sweep_config
+    from gaptune.console import Console
     from gaptune.display import Display
     from gaptune.engine.sweep import prepare, run
     from gaptune.space import load_space
 
     command = f"gaptune.run_sweep({_said(space)}, {_said(sweep)}, name={name!r})"
     if isinstance(space, str | Path):
-        space = load_space(find(Path(space), "search_spaces"))
+        space = load_space(find(local_path(space), "search_spaces"))
     if isinstance(sweep, str | Path):
-        sweep = load_sweep_config(find(Path(sweep), "sweeps"))
+        sweep = load_sweep_config(find(local_path(sweep), "sweeps"))
     where = _results(results).resolve()
+    check_folder(where, "results")
+    name = default_name(space.name, where, time.time()) if name is None else check_name(name)
     address = address or os.environ.get("RAY_ADDRESS")
-    name = name or f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     told: dict[str, Any] = {"results": where, "now": time.time(), "command": command}
     plan = prepare(space, sweep, name=name, address=address, tracking_uri=tracking_uri, **told)
-    with Display(Console()) as display:
+    with Display(Console(sys.stdout)) as display:
         record = run(
             plan,
             display=display,
@@ -182,7 +197,10 @@ def run_sweep(
 
 
 def train(
-    config: TrialConfig | Mapping[str, Any], sweep: Path | str = "embedded.yaml", *, checkpoints: Path | None = None
+    config: TrialConfig | Mapping[str, Any],
+    sweep: Path | str = "embedded.yaml",
+    *,
+    checkpoints: Path | str | None = None,
 ) -> Iterator[Report]:
     """Trains one trial, as ``gaptune train`` does.
 
@@ -205,9 +223,12 @@ def train(
     from gaptune.trial import train as train_trial
 
     if isinstance(config, Mapping):
-        config = load_sweep_config(find(Path(sweep), "sweeps")).trial(expand_method(config))
-    reports = train_trial(config, open_training(config.data), checkpoints=checkpoints)
-    return reports if checkpoints is None else _alone(checkpoints, reports)
+        config = load_sweep_config(find(local_path(sweep), "sweeps")).trial(expand_method(config))
+    folder = None if checkpoints is None else local_path(checkpoints)
+    if folder is not None:
+        check_folder(folder, "checkpoints")
+    reports = train_trial(config, open_training(config.data), checkpoints=folder)
+    return reports if folder is None else _alone(folder, reports)
 
 
 def _alone(folder: Path, reports: Iterator[Report]) -> Iterator[Report]:
@@ -223,4 +244,4 @@ def _said(given: object) -> str:
 
 
 def _results(results: Path | str | None) -> Path:
-    return Path(results or os.environ.get("GAPTUNE_RESULTS", "results"))
+    return local_path(results or os.environ.get("GAPTUNE_RESULTS", "results"))

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console as RichConsole
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from gaptune.console import Console
 from gaptune.ledger import Event, State, SweepRecord
 from gaptune.results import summarize
 from gaptune.results.table import running_table, short
+from gaptune.streams import echo, one_line
+
+log = logging.getLogger(__name__)
 
 
 class Display:
-    """Follows a sweep by its events.
+    """Follows a sweep by its events. Nothing that it fails at, or cannot print, reaches the sweep.
 
     Args:
         console: Where to write.
     """
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: RichConsole) -> None:
+        self._console = Console.like(console)
         self._record: SweepRecord | None = None
         self._budget = 0
         self._since = time.time()
@@ -33,6 +42,7 @@ class Display:
         self._lock = threading.Lock()
         self._best: tuple[int, RenderableType] = (-1, Text(""))
         self._live: Live | None = None
+        self._shown: RenderableType = Text("")
 
     def start(self, record: SweepRecord, budget: int) -> None:
         """Begins to show a sweep.
@@ -43,37 +53,35 @@ class Display:
         """
         self._record, self._budget, self._since = record, budget, time.time()
         self._done_before = _ended(record)
-        if self._console.is_terminal:
-            self._live = Live(get_renderable=self._panel, console=self._console, refresh_per_second=2, transient=True)
-            self._live.start()
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            self._live = _Panel(get_renderable=self._frame, console=self._console, refresh_per_second=2, transient=True)
+            with _passed_over():
+                self._live.start()
 
     def __call__(self, event: Event) -> None:
         """Takes an event; on a terminal the panel shows it, elsewhere a trial's end is a line."""
         if self._record is None or self._live is not None or event["event"] not in ("end", "retry"):
             return
-        trial = self._record.trials[event["trial"]]
-        if event["event"] == "retry":
-            self.say(f"trial {trial.number}: tried again after: {event['reason']}")
-            return
-        scores = "  ".join(
-            f"{objective['metric']} {short(value)}"
-            for objective, value in zip(self._record.objectives, self._record.values(trial), strict=True)
-            if value == value
-        )
-        reason = f"  ({trial.reason})" if trial.reason else ""
-        place = f"[{_ended(self._record)}/{self._budget}] trial {trial.number}"
-        self.say(f"{place} {trial.state} {trial.method}  {scores}{reason}{self._time_left()}")
+        with _passed_over():
+            self.say(self._told(self._record, event))
 
     def say(self, line: str) -> None:
         """Prints a line above the panel."""
-        with self._lock:
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        with self._lock, _passed_over():
+            self._console.say(one_line(line))
+        if self._console.stream.lost:
+            self.close()
 
     def close(self) -> None:
-        """Takes the panel away."""
+        """Takes the panel away; says on standard error if something could not be printed."""
         if self._live is not None:
-            self._live.stop()
+            with _passed_over():
+                self._live.stop()
             self._live = None
+        fault = self._console.stream.loss()
+        if fault is not None:
+            why = getattr(fault, "strerror", None) or fault
+            echo(f"gaptune: nothing more can be printed ({why}); the sweep goes on", err=True)
 
     def __enter__(self) -> Display:
         return self
@@ -82,6 +90,19 @@ class Display:
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _told(self, record: SweepRecord, event: Event) -> str:
+        trial = record.trials[event["trial"]]
+        if event["event"] == "retry":
+            return f"trial {trial.number}: tried again after: {event['reason']}"
+        scores = "  ".join(
+            f"{objective['metric']} {short(value)}"
+            for objective, value in zip(record.objectives, record.values(trial), strict=True)
+            if value == value
+        )
+        reason = f"  ({trial.reason})" if trial.reason else ""
+        place = f"[{_ended(record)}/{self._budget}] trial {trial.number}"
+        return f"{place} {trial.state} {trial.method}  {scores}{reason}{self._time_left()}"
 
     def _time_left(self) -> str:
         assert self._record is not None
@@ -92,16 +113,23 @@ class Display:
         seconds = (time.time() - self._since) / finished * left
         return f"  about {seconds / 60:.0f} min left" if seconds >= 90 else f"  about {seconds:.0f} s left"
 
-    def _panel(self) -> RenderableType:
-        record = self._record
-        assert record is not None
+    def _frame(self) -> RenderableType:
+        """What the panel shows now; the frame before where none can be made."""
+        with _passed_over():
+            self._shown = self._drawn()
+        return self._shown
+
+    def _drawn(self) -> RenderableType:
+        assert self._record is not None
+        # A copy, made in one step: the conductor enters trials while the panel's own thread goes through them.
+        record = replace(self._record, trials=self._record.trials.copy())
         trials = list(record.trials.values())
         done = sum(trial.state.ended for trial in trials)
         failed = sum(trial.state is State.FAIL for trial in trials)
         running = [trial for trial in trials if trial.state is State.RUNNING]
         head = Table.grid(padding=(0, 2))
         head.add_row(
-            Text(record.name, style="bold"),
+            Text(one_line(record.name), style="bold"),
             ProgressBar(total=max(1, self._budget), completed=done, width=30),
             f"{done}/{self._budget} done, {len(running)} running, {failed} failed{self._time_left()}",
         )
@@ -116,6 +144,24 @@ class Display:
                 Text(f"front: {best or 'empty so far'}; hypervolume {summary.hypervolume:.4f}", "dim"),
             )
         return self._best[1]
+
+
+@contextmanager
+def _passed_over() -> Iterator[None]:
+    """Passes over any fault: what is shown is not worth a sweep."""
+    try:
+        yield
+    except Exception:
+        log.debug("a sweep's display failed", exc_info=True)
+
+
+class _Panel(Live):
+    """A live panel that a frame which cannot be drawn does not end."""
+
+    def refresh(self) -> None:
+        """Draws a frame."""
+        with _passed_over():
+            super().refresh()
 
 
 def _ended(record: SweepRecord) -> int:

@@ -50,11 +50,30 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     names = sorted(set(known))
     if len(names) > _MOST_NAMES or len(str(name)) > _LONGEST_NAME:
         return ""
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    if not close:  # a bare leaf such as "tau_end" is near "temperature.tau_end" in meaning, if not in letters
-        leaf = str(name).rsplit(".", 1)[-1]
-        leaves = {known_name.rsplit(".", 1)[-1]: known_name for known_name in names}
-        close = [leaves[near] for near in difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.6)]
-    if close:
-        return f" (did you mean {close[0]!r}?)"
+    nearness = [_nearness(str(name), one) for one in names]
+    if max(nearness, default=0.0) > 0:
+        return f" (did you mean {names[nearness.index(max(nearness))]!r}?)"
     return f" (known: {', '.join(names)})" if 0 < len(names) <= 12 else ""
+
+
+def _nearness(written: str, known: str) -> float:
+    """How near two names are, 0 to 1; 0 where one is no likely slip for the other.
+
+    A name such as ``temperature.tau_end`` or ``geometry/gap`` has a group. Of another group only the same name is near.
+    """
+    whole = difflib.SequenceMatcher(None, written, known).ratio()
+    (group, leaf), (known_group, known_leaf) = _parts(written), _parts(known)
+    groups = difflib.SequenceMatcher(None, group, known_group).ratio()
+    leaves = difflib.SequenceMatcher(None, leaf, known_leaf).ratio()
+    if bool(group) == bool(known_group):
+        likely = (groups >= 0.7 and leaves >= 0.6) or leaf == known_leaf
+    else:
+        likely = leaves >= 0.75
+    return max(whole, leaves / 2) if likely or whole >= 0.85 else 0.0
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Group and name in it, apart at the last dot or slash; the dot before a YAML file's ending is none."""
+    stem, dot, ending = name.rpartition(".") if name.endswith((".yaml", ".yml")) else (name, "", "")
+    at = max(stem.rfind("."), stem.rfind("/")) + 1
+    return stem[:at], stem[at:] + dot + ending

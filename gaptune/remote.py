@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 from pyarrow import fs
 
 from gaptune.errors import UserError
 
+_FORM = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(/*)(.*)", re.DOTALL)
+_SAFE = "/%:@!$&'()*+,;=~?#"
 _HERE = fs.LocalFileSystem()
 
 
@@ -24,14 +28,14 @@ class Folder:
     """A folder by URL. What is put there is whole or not there at all; reading copies to this machine.
 
     Args:
-        url: Such as ``s3://bucket/sweeps`` or ``file:///mnt/share/sweeps``.
+        url: Such as ``s3://bucket/sweeps`` or ``file:///mnt/share/sweeps``; or a path, in which ``~`` is expanded.
 
     Raises:
-        UserError: No installed file system knows the URL's scheme.
+        UserError: No installed file system knows the URL's scheme, or it has another form.
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
+        self.url = as_url(url)
         try:
             self._files, self._root = _resolve(self.url)
         except (ImportError, ValueError, pa.ArrowInvalid, OSError) as fault:
@@ -129,6 +133,34 @@ class Folder:
         self._files.delete_file(f"{self._root}/{name}")
 
 
+def as_url(place: str) -> str:
+    """A place as a URL, with what no URL may hold, such as a space, quoted.
+
+    Args:
+        place: A URL, or a full path, in which ``~`` is expanded.
+
+    Raises:
+        UserError: It is neither.
+    """
+    found = _FORM.match(place)
+    if found is None:
+        try:
+            path = Path(place).expanduser()
+        except RuntimeError:
+            raise UserError(f"cannot open {place}: there is no such user") from None
+        if not path.is_absolute():
+            raise UserError(f"cannot open {place}: expected a URL, or a full path")
+        return path.as_uri()
+    scheme, slashes, rest = found.groups()
+    if scheme == "file":
+        if slashes not in ("/", "///"):
+            raise UserError(f"cannot open {place}: expected file:///FULL/PATH; ~ and host names are not known in a URL")
+        slashes = "///"
+    if len(slashes) < 2:
+        raise UserError(f"cannot open {place}: expected {scheme}://{rest or 'BUCKET/FOLDER'}")
+    return f"{scheme}:{slashes}{quote(rest, safe=_SAFE)}".rstrip("/")
+
+
 def _resolve(url: str) -> tuple[fs.FileSystem, str]:
     try:
         files, root = fs.FileSystem.from_uri(url)
@@ -136,5 +168,5 @@ def _resolve(url: str) -> tuple[fs.FileSystem, str]:
         import fsspec
 
         scheme, _, rest = url.partition("://")
-        files, root = fs.PyFileSystem(fs.FSSpecHandler(fsspec.filesystem(scheme))), rest
+        files, root = fs.PyFileSystem(fs.FSSpecHandler(fsspec.filesystem(scheme))), unquote(rest)
     return files, root.rstrip("/")

@@ -14,7 +14,7 @@ RECORDED = {"recorded": "temp", "recorded-paper": "paper"}
 
 
 def find(path: Path, folder: str) -> Path:
-    """A file as given; or, where there is none, the one of that name that comes with gaptune.
+    """A file as given; or, where there is none, the one that comes with gaptune, with or without its ``.yaml``.
 
     Args:
         path: What a person asked for.
@@ -26,10 +26,11 @@ def find(path: Path, folder: str) -> Path:
     if path.exists() or path.parent.name not in ("", folder):
         return path
     shipped = {file.name: file for root in _ROOTS for file in (root / folder).glob("*.yaml")}
-    if path.name not in shipped:
+    name = path.name if path.name in shipped else f"{path.name}.yaml"
+    if name not in shipped:
         near = [str(file) for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise UserError(f"no such file: {path}{did_you_mean(path.name, [*shipped, *near])}")
-    return shipped[path.name]
+    return shipped[name]
 
 
 def recorded(name: str = "recorded") -> Path:

@@ -95,11 +95,27 @@ def test_front_and_best_are_those_of_the_summary():
         nobody.best()
 
 
+def test_a_sweep_is_shown_in_a_line_and_called_as_it_was_asked_for():
+    sweep = gaptune.load_sweep("recorded-paper")
+    assert sweep.name == "recorded-paper"
+    assert repr(sweep).startswith("<Sweep 'recorded-paper': trials ")
+    assert len(repr(sweep)) < 300
+    with pytest.raises(UserError, match="got only retrieval/mean_r1"):
+        sweep.view("retrieval/mean_r1")
+    assert sweep.view(constraints="geometry/gap<=0.4").record.constraints
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "", "recorded"])
+def test_a_name_that_no_sweep_can_have_is_refused(name, tmp_path):
+    with pytest.raises(UserError, match="no sweep can be called"):
+        gaptune.run_sweep("temp", name=name, results=tmp_path)
+
+
 def test_a_trial_is_trained_as_its_reports_are_asked_for(store, tmp_path):
     knobs = {"method": "FLT", "training.epochs": 2, "training.batch_size": 64, "data.store": str(store)}
     reports = gaptune.train(knobs, checkpoints=tmp_path / "c")
     assert next(reports).epoch == 1
-    assert [report.epoch for report in gaptune.train(knobs, checkpoints=tmp_path / "c")] == [1, 2]
+    assert [report.epoch for report in gaptune.train(knobs, checkpoints=str(tmp_path / "c"))] == [1, 2]
     with pytest.raises(UserError, match=r"did you mean 'training\.epochs'"):
         gaptune.train({"training.epoch": 2})
 

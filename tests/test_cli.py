@@ -128,6 +128,177 @@ def test_bad_words_are_refused_with_exit_code_2(gaptune, words, gist):
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("words", "gist"),
+    [
+        (("sweep", "temp", "--name", ".."), "begins with a dot"),
+        (("sweep", "temp", "--name", "/etc"), "it has '/'"),
+        (("sweep", "temp", "--name", "a\x1b]0;x"), r"it has '\x1b'"),
+        (("sweep", "temp", "--name", "n" * 260), "260 bytes"),
+        (("sweep", "temp", "--name", "recorded"), "comes with gaptune"),
+        (("reproduce", "--name", "mlflow.db"), "MLflow's store"),
+        (("sweep", "temp", "--results", "/proc/none"), "cannot write to /proc/none"),
+        (("sweep", "temp", "--storage", "s3:/bucket"), "cannot open s3:/bucket: expected s3://bucket"),
+        (("sweep", "temp", "--storage", "file://~/x"), "cannot open file://~/x: expected file:///FULL/PATH"),
+        (("sweep", "temp", "--warm-start", "nobody"), "no sweep 'nobody'"),
+        (("sweep", "temp", "--results", "s3://bucket/x"), "expected a path on this machine, not a URL"),
+        (("front", "../.."), "no sweep '../..'"),
+        (("front", "recorded", "--picture", "no/x.png"), "--picture no/x.png: there is no folder no"),
+        (("front", "recorded", "--picture", "x.txt"), "ends with .png or .svg or .pdf"),
+        (("compare", "recorded", "--picture", "no/x.png"), "there is no folder no"),
+        (("export", "recorded", "--to", "no/x.csv"), "there is no folder no"),
+        (("report", "recorded", "--out", "no/x.html"), "there is no folder no"),
+        (("report", "recorded", "--port", "999999"), "not in the range"),
+        (("report", "recorded", "--results", "/proc/none"), "cannot write to /proc/none"),
+        (("figures", "--only", "3", "--out", "/proc/none"), "cannot write to /proc/none"),
+        (("train", "--out", "/proc/none"), "cannot write to /proc/none"),
+        (("show", "recorded", "abc"), "'abc': expected the number of a trial"),
+        (("front", "recorded", "--objective", "geometry/gap"), "two to four objectives, got only geometry/gap"),
+    ],
+)
+def test_names_and_places_are_refused_in_one_line_before_any_work(gaptune, tmp_path, monkeypatch, words, gist):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = gaptune(*words)
+    assert (code, out) == (2, "")
+    assert gist in err
+    assert err.isprintable() or set(err) - {"\n"} == {sign for sign in err if sign.isprintable()}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tilde_is_expanded_where_no_shell_has_done_it(gaptune, tmp_path, store, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GAPTUNE_RESULTS", "~/runs")
+    monkeypatch.chdir(tmp_path)
+    space, sweep = write_yaml(tmp_path, store)
+    code, out, _ = gaptune("sweep", space, "--on", sweep, "--name", "s", "--dry-run")
+    assert code == 0
+    assert str(tmp_path / "home/runs/s") in out.replace("\n", "")
+    assert not (tmp_path / "~").exists()
+
+
+def run_of_recorded(plan, console, results, tracking_uri, address):
+    """In place of a run: the sweep's ledger is the recorded one."""
+    from gaptune.ledger import load
+    from gaptune.shipped import recorded
+
+    plan.folder.mkdir(parents=True)
+    (plan.folder / "ledger.jsonl").write_bytes((recorded() / "ledger.jsonl").read_bytes())
+    return load(plan.folder)
+
+
+@pytest.mark.parametrize("name", ["run[lr] 1", "a, b", "plain"])
+def test_what_is_printed_at_the_end_of_a_sweep_can_be_pasted(gaptune, tmp_path, store, monkeypatch, name):
+    monkeypatch.setattr("gaptune.cli.sweeps.run_plan", run_of_recorded)
+    results = tmp_path / "my res [x]"
+    monkeypatch.setenv("GAPTUNE_RESULTS", str(results))
+    space, sweep = write_yaml(tmp_path, store)
+    code, out, _ = gaptune("sweep", space, "--on", sweep, "--name", name)
+    assert code == 0
+    assert f"results: {results / name}\n" in out
+    monkeypatch.delenv("GAPTUNE_RESULTS")
+    (line,) = [line for line in out.splitlines() if line.startswith("next:")]
+    command = line.removeprefix("next:").partition(", gaptune show")[0].strip()
+    path = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=os.environ | path)
+    assert done.returncode == 0, done.stderr
+    assert f"Pareto front of {name}" in done.stdout
+
+
+def test_the_command_that_resumes_carries_what_came_from_the_environment(gaptune, tmp_path, store, monkeypatch):
+    import shlex
+    from dataclasses import replace
+
+    def interrupted(*given):
+        return replace(run_of_recorded(*given), paused="interrupted")
+
+    monkeypatch.setattr("gaptune.cli.sweeps.run_plan", interrupted)
+    monkeypatch.setenv("GAPTUNE_RESULTS", str(tmp_path / "my results"))
+    monkeypatch.setenv("GAPTUNE_STORAGE", f"file://{tmp_path}/far")
+    space, sweep = write_yaml(tmp_path, store)
+    code, out, _ = gaptune("sweep", space, "--on", sweep)
+    assert code == 130
+    words = shlex.split(out.splitlines()[-1].partition("To go on: ")[2])
+    (folder,) = (tmp_path / "my results").iterdir()
+    named = dict(zip(words[2:8:2], words[3:8:2], strict=True))
+    assert named == {"--name": folder.name, "--storage": f"file://{tmp_path}/far", "--results": str(folder.parent)}
+    assert words[8:] == [str(space), "--on", str(sweep)]
+
+
+def test_an_earlier_sweep_to_learn_from_may_be_a_recorded_one(gaptune, tmp_path, store):
+    space, sweep = write_yaml(tmp_path, store)
+    words = ("--warm-start", "recorded", "--dry-run", "--results", tmp_path / "r")
+    assert gaptune("sweep", space, "--on", sweep, *words)[0] == 0
+
+
+def test_ui_says_whether_somebody_is_there(gaptune, tmp_path):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        (tmp_path / "mlflow.db").touch()
+        code, out, err = gaptune("ui", "--results", tmp_path, "--port", port)
+        assert (code, out) == (2, "")
+        assert f"cannot serve on port {port}" in err
+    code, out, _ = gaptune("ui", "--results", tmp_path, "--tracking-uri", f"http://127.0.0.1:{port}")
+    assert code == 0
+    assert "no server answers there" in out
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("image_size", None),
+        ("image_size", 0),
+        ("context_length", 0),
+        ("vocabulary", [None]),
+        ("name", None),
+        ("content_hash", 0),
+        ("classes", [0]),
+        ("splits", {"train": None}),
+        ("source", None),
+        ("features", -1),
+    ],
+)
+def test_a_damaged_description_of_a_store_is_one_line(gaptune, tmp_path, store, field, value):
+    import json
+    import shutil
+
+    shutil.copytree(store, tmp_path / "store")
+    description = tmp_path / "store" / "store.json"
+    description.write_text(json.dumps(json.loads(description.read_text()) | {field: value}))
+    code, _, err = gaptune("data", "info", tmp_path / "store")
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "corrupt store" in err
+
+
+def test_a_training_on_a_full_disk_is_one_line(gaptune, tmp_path, store, monkeypatch):
+    import errno
+
+    from gaptune.trial.checkpoint import Checkpoints
+
+    def full(self, epoch, state):
+        if epoch == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.folder.mkdir()
+
+    monkeypatch.setattr(Checkpoints, "save", full)
+    _, sweep = write_yaml(tmp_path, store)
+    code, out, err = gaptune("train", "--on", sweep, "--out", tmp_path / "out")
+    assert code == 1
+    assert out.splitlines()[1].split()[0] == "1"
+    assert len(err.splitlines()) == 1
+    assert "is full; the checkpoint before is kept" in err
+
+
+def test_help_names_the_environment_variables(gaptune):
+    _, out, _ = gaptune("sweep", "--help")
+    for name in ("GAPTUNE_RESULTS", "GAPTUNE_STORAGE", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
+        assert f"env var: {name}" in " ".join(out.split())
+
+
 def test_train_prints_an_epoch_a_line_and_goes_on_from_its_checkpoints(gaptune, tmp_path, store):
     _, sweep = write_yaml(tmp_path, store)
     words = ("train", "--method", "TS S3", "--on", sweep, "--out", tmp_path / "out")

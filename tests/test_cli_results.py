@@ -118,6 +118,30 @@ def test_compare_draws_and_counts(results):
     assert (results / "c.png").stat().st_size > 10_000
 
 
+def test_a_sweep_without_a_trial_is_exported_with_its_columns(tmp_path):
+    Stage(tmp_path / "s").ledger.close()
+    run(tmp_path, "export", "s", "--to", str(tmp_path / "x.csv"))
+    assert "trial" in pd.read_csv(tmp_path / "x.csv").columns
+    run(tmp_path, "export", "s", "--to", str(tmp_path / "x.parquet"))
+    assert "trial" in pd.read_parquet(tmp_path / "x.parquet").columns
+    assert "it has none yet" in run(tmp_path, "show", "s", "0", code=2)
+
+
+def test_a_recorded_sweep_is_called_as_it_was_asked_for(tmp_path):
+    assert "Pareto front of recorded" in run(tmp_path, "front", "recorded")
+    assert json.loads(run(tmp_path, "compare", "recorded", "--json"))[0]["name"] == "recorded"
+
+
+@pytest.mark.parametrize("reason", ["cannot read [/data/1.jpg]", "[enforce fail at alloc.cpp:117] err == 0"])
+def test_a_reason_is_shown_as_it_is(tmp_path, reason):
+    stage = Stage(tmp_path / "s")
+    stage.conductor.next_trial()
+    stage.conductor.failed(0, reason)
+    stage.ledger.close()
+    for command in (["status", "s"], ["front", "s", "--unfinished"], ["show", "s", "0"]):
+        assert reason in " ".join(run(tmp_path, *command).split())
+
+
 def completed(words, **more):
     """What bash is offered for the last word."""
     env = os.environ | {"_GAPTUNE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
@@ -128,7 +152,8 @@ def completed(words, **more):
 
 @pytest.mark.parametrize("command", ["front", "compare s", "export", "status", "confirm", "sync", "promote"])
 def test_the_shell_completes_names_that_exist(results, command):
-    assert completed(f"gaptune {command} --results {results} ") == ["s", "t"]
+    shipped = [] if command in ("confirm", "sync", "promote") else ["recorded", "recorded-paper"]
+    assert completed(f"gaptune {command} --results {results} ") == [*shipped, "s", "t"]
     assert completed(f"gaptune {command} t", GAPTUNE_RESULTS=str(results)) == ["t"]
 
 

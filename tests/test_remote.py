@@ -1,5 +1,7 @@
 """Folders by URL: what is put there is whole or not there."""
 
+from pathlib import Path
+
 import pytest
 
 from gaptune.errors import UserError
@@ -48,6 +50,25 @@ def test_what_could_not_be_put_leaves_nothing(folder, tmp_path):
 def test_a_place_that_nobody_knows_is_refused(url):
     with pytest.raises(UserError, match="cannot open"):
         Folder(url)
+
+
+@pytest.mark.parametrize("name", ["run[lr] 1", "a+b=1, c@(d)", "字"])
+def test_a_folder_below_may_have_any_name_of_a_sweep(tmp_path, name):
+    for place in (f"file://{tmp_path}/far", f"file:{tmp_path}/far", f"{tmp_path}/far"):
+        folder = Folder(f"{place}/{name}")
+        folder.put(Path(__file__), "x")
+        assert (tmp_path / "far" / name / "x").read_bytes() == Path(__file__).read_bytes()
+        assert is_url(folder.url)
+        assert Folder(folder.url).names() == ["x"]
+    assert Folder(f"memory://far/{name}").url.isascii()
+
+
+def test_a_tilde_is_expanded_in_a_path_and_refused_in_a_url(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Folder("~/far").url == f"file://{tmp_path}/far"
+    for url in ("file://~/far", "s3:/bucket", "https:/host/x", "~nobody-of-that-name/x"):
+        with pytest.raises(UserError, match="cannot open"):
+            Folder(url)
 
 
 def test_urls_and_paths_are_told_apart():

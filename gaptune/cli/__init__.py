@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 from typing import NoReturn
@@ -23,6 +24,8 @@ from gaptune.cli.theory import theory
 from gaptune.cli.train import train
 from gaptune.engine.signals import Stopped
 from gaptune.errors import UserError
+from gaptune.files import is_full
+from gaptune.streams import Stream, echo, guarded_process, is_closed_pipe, one_line
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -64,18 +67,45 @@ for command in (
 
 
 def main() -> NoReturn:
-    """Entry point: bad input is one line and exit code 2."""
+    """Entry point: bad input is one line and exit code 2, and what cannot be printed ends nothing."""
     os.environ.pop("MPLBACKEND", None)  # pictures go to files; a notebook's backend may not even be installed here
+    with guarded_process() as (output, _):
+        try:
+            code = _run()
+        finally:
+            unwritten = _unwritten(output)
+    raise SystemExit(code or unwritten)
+
+
+def _run() -> int:
+    """Runs the command; returns its exit code."""
     try:
-        cli(standalone_mode=False)
+        found = cli(standalone_mode=False)
+        return found if isinstance(found, int) else 0
     except UserError as fault:
-        click.echo(f"gaptune: {fault}", err=True)
-        raise SystemExit(2) from None
+        echo(f"gaptune: {one_line(str(fault))}", err=True)
+        return 2
+    except OSError as fault:
+        if not is_full(fault):
+            raise
+        echo(f"gaptune: {fault.filename or 'a file'} could not be written: the disk is full", err=True)
+        return 1
     except click.ClickException as fault:
-        fault.show()
-        raise SystemExit(fault.exit_code) from None
+        said = io.StringIO()
+        fault.show(said)
+        echo(said.getvalue().rstrip(), err=True)
+        return fault.exit_code
     except (click.Abort, KeyboardInterrupt) as fault:
         stopped = next((each for each in (fault, fault.__cause__) if isinstance(each, Stopped)), Stopped(signal.SIGINT))
-        click.echo(str(stopped), err=True)
-        raise SystemExit(stopped.exit_code) from None
-    raise SystemExit(0)
+        echo(str(stopped), err=True)
+        return stopped.exit_code
+
+
+def _unwritten(output: Stream) -> int:
+    """The exit code that follows from output that could not be written; 0 too where only its reader has gone."""
+    output.flush()
+    fault = output.loss()
+    if fault is None or is_closed_pipe(fault):
+        return 0
+    echo(f"gaptune: the output could not be written: {getattr(fault, 'strerror', None) or fault}", err=True)
+    return 1

@@ -11,6 +11,7 @@ from gaptune.cli.options import SweepName, json_option, print_json, results_opti
 from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, in_use, load, read_events, sweep_folder
 from gaptune.shipped import RECORDED
+from gaptune.streams import echo
 
 if TYPE_CHECKING:
     from gaptune.engine.retention import Freed
@@ -48,18 +49,18 @@ def clean(names: tuple[str, ...], keep: Kept, yes: bool, results: Path, as_json:
         print_json({"keep": keep, "removed": yes, "sweeps": rows})
         return
     width = max([len(name) for name in freed] + [len("total")])
-    click.echo(f"{'':<{width}}  {'optimizers':>10}  {'weights':>10}  {'kept':>10}")
+    echo(f"{'':<{width}}  {'optimizers':>10}  {'weights':>10}  {'kept':>10}")
     for name, one in freed.items():
-        click.echo(f"{name:<{width}}  {_size(one.optimizer):>10}  {_size(one.weights):>10}  {_size(one.kept):>10}")
+        echo(f"{name:<{width}}  {_size(one.optimizer):>10}  {_size(one.weights):>10}  {_size(one.kept):>10}")
     for folder in running:
-        click.echo(f"{folder.name} is running and was left alone")
+        echo(f"{folder.name} is running and was left alone")
     total = sum(one.optimizer + one.weights for one in freed.values())
     if total == 0:
-        click.echo("there is nothing to remove")
+        echo("there is nothing to remove")
     elif yes:
-        click.echo(f"removed {_size(total)}")
+        echo(f"removed {_size(total)}")
     else:
-        click.echo(f"nothing was removed; the same command with --yes frees {_size(total)}")
+        echo(f"nothing was removed; the same command with --yes frees {_size(total)}")
 
 
 def _folder(results: Path, name: str) -> Path:

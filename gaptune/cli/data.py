@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gaptune.cli.options import json_option, print_json, print_pairs
+from gaptune.cli.options import LocalPath, json_option, print_json, print_pairs
+from gaptune.cli.sweeps import make_console
 from gaptune.errors import UserError
+from gaptune.files import check_folder
 
 if TYPE_CHECKING:
     from gaptune.data.sources import Source
@@ -29,7 +31,7 @@ def _store_options(command: Callable[..., None]) -> Callable[..., None]:
     """What all builds share; a command gets them as ``options``, for ``_build``."""
     for option in reversed(
         [
-            click.option("--out", required=True, type=click.Path(path_type=Path), help="The store to make."),
+            click.option("--out", required=True, type=LocalPath(), help="The store to make."),
             click.option(
                 "--size",
                 "image_size",
@@ -75,7 +77,12 @@ def _store_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--images", required=True, multiple=True, metavar="SPLIT=FOLDER", help="Folder of a split's images.")
 @_store_options
 def coco(annotations: tuple[str, ...], images: tuple[str, ...], **options: Any) -> None:
-    """From COCO captions files: --annotations train=a.json val=b.json --images train=DIR val=DIR."""
+    """From COCO captions files, such as
+
+    \b
+    gaptune data build coco --annotations train=a.json --annotations val=b.json
+        --images train=DIR --images val=DIR --out STORE
+    """  # noqa: D301, D415 (click looks for the character itself)
     from gaptune.data.sources import Coco
 
     _build(Coco(_by_split(annotations, "--annotations"), _by_split(images, "--images")), options)
@@ -172,10 +179,9 @@ def cifar10(place: str, download: bool, **options: Any) -> None:
     "--pretrained", metavar="TAG|PATH", help="Weights of the towers, as in model.pretrained; default: random."
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of random weights.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The store to make.")
+@click.option("--out", required=True, type=LocalPath(), help="The store to make.")
 def features(store: str, name: str, image_size: int | None, pretrained: str | None, seed: int, out: Path) -> None:
     """Compute the features of frozen towers for every image and caption of STORE, once."""
-    from rich.console import Console
     from rich.progress import Progress
 
     from gaptune.config import Model
@@ -183,7 +189,8 @@ def features(store: str, name: str, image_size: int | None, pretrained: str | No
     from gaptune.data.info import describe
     from gaptune.trial.features import build_features
 
-    with Progress(console=Console(stderr=True)) as bar:
+    check_folder(out.parent, "--out")
+    with Progress(console=make_console(stderr=True)) as bar:
         task = bar.add_task("images", total=None)
 
         def show(done: int, total: int) -> None:
@@ -222,13 +229,13 @@ def _build_table(form: str, options: dict[str, Any]) -> None:
 
 
 def _build(source: Source, options: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.progress import Progress
 
     from gaptune.data.build import build
     from gaptune.data.info import describe
 
-    with Progress(console=Console(stderr=True)) as bar:
+    check_folder(options["out"].parent, "--out")
+    with Progress(console=make_console(stderr=True)) as bar:
         task = bar.add_task("images", total=None)
         store = build(source, **options, progress=lambda done, total: bar.update(task, completed=done, total=total))
     print_pairs(describe(store))

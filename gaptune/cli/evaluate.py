@@ -7,13 +7,14 @@ from typing import cast, get_args
 
 import click
 
-from gaptune.cli.options import json_option, print_json
+from gaptune.cli.options import LocalPath, json_option, print_json
 from gaptune.errors import UserError, did_you_mean
 from gaptune.scores import Task
+from gaptune.streams import echo
 
 
 @click.command("eval")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=LocalPath())
 @click.option(
     "--data",
     "reference",
@@ -24,7 +25,9 @@ from gaptune.scores import Task
 @click.option(
     "--tasks", metavar="TASKS", help=f"Of {','.join(get_args(Task))}; default: what the data allow but pairs."
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
+)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
 @json_option
 def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, threads: int, as_json: bool) -> None:
@@ -59,9 +62,9 @@ def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, t
         named = {name: dict(zip(("score", "low", "high", "n"), row, strict=True)) for name, row in scores.items()}
         print_json({"checkpoint": str(checkpoint), "data": reference, "scores": named})
         return
-    click.echo(f"{'':<22}{'score':>7}  {'95 % interval':<18}examples")
+    echo(f"{'':<22}{'score':>7}  {'95 % interval':<18}examples")
     for name, (score, low, high, n) in scores.items():
-        click.echo(f"{name:<22}{score:7.4f}  {low:.4f} to {high:.4f}  {n:>8}")
+        echo(f"{name:<22}{score:7.4f}  {low:.4f} to {high:.4f}  {n:>8}")
 
 
 def _tasks(text: str) -> tuple[Task, ...]:

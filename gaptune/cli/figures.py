@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gaptune.cli.options import results_option
+from gaptune.cli.options import LocalPath, SweepName, results_option
 from gaptune.cli.theory import on_option, open_setup, progress_bar
 from gaptune.errors import UserError
+from gaptune.files import check_folder
+from gaptune.streams import echo
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,8 +22,16 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--only", metavar="N,N", default="1,2,3,4,5,6,7", show_default=True, help="Which of the paper's figures.")
-@click.option("--sweep", "name", metavar="NAME", help="A sweep of search_spaces/paper.yaml, for figures 5 to 7.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("figures"), show_default=True)
+@click.option(
+    "--sweep", "name", metavar="NAME", type=SweepName(), help="A sweep of search_spaces/paper.yaml, for figures 5 to 7."
+)
+@click.option(
+    "--out",
+    type=LocalPath(file_okay=False),
+    default=Path("figures"),
+    show_default=True,
+    help="Folder for the pictures, and for what was trained for them.",
+)
 @click.option(
     "--epochs", default=200, show_default=True, type=click.IntRange(min=8), help="Of the long runs (1 and 4)."
 )
@@ -36,6 +46,7 @@ def figures(only: str, name: str | None, out: Path, epochs: int, starts: int, sw
     wanted = _numbers(only)
     if name is None and wanted & {5, 6, 7}:
         raise UserError("figures 5 to 7 show a sweep over the paper's methods: give --sweep NAME (gaptune reproduce)")
+    check_folder(out, "--out")
     out.mkdir(parents=True, exist_ok=True)
     runs = _Runs(out, sweep_file, epochs, starts)
     draw: dict[int, Callable[[], Figure]] = {1: runs.figure1, 2: _figure2, 3: _figure3, 4: runs.figure4}
@@ -45,7 +56,7 @@ def figures(only: str, name: str | None, out: Path, epochs: int, starts: int, sw
         figure = draw[number]()
         for ending in ("png", "svg"):
             figure.savefig(out / f"figure{number}.{ending}", dpi=110)
-        click.echo(str(out / f"figure{number}.png"))
+        echo(str(out / f"figure{number}.png"))
 
 
 def _numbers(text: str) -> set[int]:
@@ -59,9 +70,9 @@ def _of_sweep(results: Path, name: str) -> dict[int, Callable[[], Figure]]:
     from functools import partial
 
     from gaptune.figures.methods import downstream_figure, methods_figure, retrieval_figure
-    from gaptune.ledger import find_sweep, load
+    from gaptune.results.read import read_sweep
 
-    record = load(find_sweep(results, name))
+    record = read_sweep(results, name)
     draw = {5: methods_figure, 6: retrieval_figure, 7: downstream_figure}
     return {number: partial(function, record) for number, function in draw.items()}
 

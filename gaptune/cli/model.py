@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gaptune.cli.options import SweepName, TrialNumber, results_option, tracking_option
+from gaptune.cli.options import LocalPath, SweepName, TrialNumber, results_option, tracking_option
+from gaptune.cli.sweeps import check_trial
 from gaptune.errors import UserError
+from gaptune.files import check_folder
 from gaptune.ledger import State, sweep_folder
+from gaptune.streams import echo
 
 if TYPE_CHECKING:
     from gaptune.ledger import SweepRecord, TrialRecord
@@ -22,19 +25,20 @@ def model() -> None:
 
 
 @model.command("export")
-@click.argument("name", type=SweepName())
+@click.argument("name", type=SweepName(own=True))
 @click.argument("trial", type=TrialNumber())
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder to make.")
+@click.option("--out", required=True, type=LocalPath(file_okay=False), help="The folder to make.")
 @results_option
 def export_command(name: str, trial: int, out: Path, results: Path) -> None:
     """Write a TRIAL of the sweep NAME as a folder that plain open_clip loads."""
     folder = sweep_folder(results, name)
+    check_folder(out.parent, "--out")
     _export(folder, _trial(folder, trial), trial, out)
-    click.echo(f'{out}\nopen_clip.create_model_and_transforms("local-dir:{out}")')
+    echo(f'{out}\nopen_clip.create_model_and_transforms("local-dir:{out}")')
 
 
 @model.command()
-@click.argument("name", type=SweepName())
+@click.argument("name", type=SweepName(own=True))
 @click.argument("trial", type=TrialNumber())
 @click.option("--as", "registered", metavar="MODEL", help="Its name in the registry; default: the sweep's.")
 @tracking_option
@@ -65,7 +69,7 @@ def register(name: str, trial: int, registered: str | None, tracking_uri: str | 
             run=runs["trials"][str(trial)],
             tags={"sweep": name, "trial": str(trial), "method": found.method},
         )
-    click.echo(f"models:/{model_name}/{version}")
+    echo(f"models:/{model_name}/{version}")
 
 
 def _trial(folder: Path, trial: int) -> SweepRecord:
@@ -73,8 +77,7 @@ def _trial(folder: Path, trial: int) -> SweepRecord:
     from gaptune.ledger import load
 
     record = load(folder)
-    if trial not in record.trials:
-        raise UserError(f"sweep {record.name!r} has no trial {trial}; it has 0 to {len(record.trials) - 1}")
+    check_trial(record, trial)
     return record
 
 

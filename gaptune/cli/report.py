@@ -6,20 +6,27 @@ from pathlib import Path
 
 import click
 
-from gaptune.cli.options import SweepName, results_option, tracking_option
+from gaptune.cli.options import NewFile, SweepName, results_option, tracking_option
 from gaptune.cli.results import constraint_option, objective_option
-from gaptune.errors import UserError
-from gaptune.ledger import find_sweep, load
+from gaptune.files import check_folder, written_whole
+from gaptune.ledger import find_sweep
+from gaptune.streams import echo
 
 
 @click.command()
 @click.argument("name", type=SweepName())
 @objective_option
 @constraint_option
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Default: report.html in its folder.")
+@click.option("--out", metavar="FILE", type=NewFile(), help="Default: report.html in its folder.")
 @click.option("--open", "open_it", is_flag=True, help="Open it in the browser.")
 @click.option("--price", type=click.FloatRange(min=0), help="Of a GPU-hour; of a core-hour where there are no GPUs.")
-@click.option("--port", default=5000, show_default=True, help="Of `gaptune ui`, for links to runs that no server has.")
+@click.option(
+    "--port",
+    default=5000,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="Of `gaptune ui`, for links to runs that no server has.",
+)
 @tracking_option
 @results_option
 def report(
@@ -34,17 +41,19 @@ def report(
     results: Path,
 ) -> None:
     """Write the sweep NAME as one HTML file that needs no network: to look at, to send, to print."""
-    from gaptune.report import write_report
+    from gaptune.report import REPORT_FILE, write_report
+    from gaptune.results.read import read_sweep
     from gaptune.results.view import view
 
-    folder = find_sweep(results, name)
-    if out is not None and not out.parent.is_dir():
-        raise UserError(f"there is no folder {out.parent} to write the report to")
-    path = out or results / name / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)  # a recorded sweep has none there
+    record = view(read_sweep(results, name), objectives, constraints)
+    path = out or results / name / REPORT_FILE
+    if out is None:  # a recorded sweep has no folder there
+        check_folder(path.parent, "--results")
+        path.parent.mkdir(parents=True, exist_ok=True)
     local = f"http://127.0.0.1:{port}"
     served = tracking_uri if tracking_uri and tracking_uri.startswith("http") else local
-    write_report(view(load(folder), objectives, constraints), folder, path, mlflow_url=served, price=price)
-    click.echo(str(path))
+    with written_whole(path) as place:
+        write_report(record, find_sweep(results, name), place, mlflow_url=served, price=price)
+    echo(str(path))
     if open_it:
         click.launch(str(path))

@@ -8,8 +8,17 @@ from typing import Any
 
 import click
 
-from gaptune.cli.options import address_option, json_option, print_json, results_option, tracking_option, typed
-from gaptune.cli.sweeps import farewell, load_yaml, make_console, run_plan
+from gaptune.cli.options import (
+    LocalPath,
+    address_option,
+    json_option,
+    print_json,
+    results_option,
+    tracking_option,
+    typed,
+)
+from gaptune.cli.sweeps import farewell, load_yaml, make_console, run_plan, writable_results
+from gaptune.names import check_name, fitting_name
 
 
 @click.command()
@@ -17,13 +26,13 @@ from gaptune.cli.sweeps import farewell, load_yaml, make_console, run_plan
     "--on",
     "sweep_file",
     metavar="SWEEP",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     default=Path("sweeps/paper_embedded.yaml"),
     show_default=True,
     help="Model, data and training (sweeps/*.yaml).",
 )
 @click.option("--seeds", type=click.IntRange(min=1), help="Paired seeds of every method (overrides the YAML).")
-@click.option("--name", help="Name of the sweep; one that exists is gone on with. Default: the name of SWEEP.")
+@click.option("--name", help="Name of the sweep; an existing one is resumed. Default: the name of SWEEP.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Trials side by side (overrides the YAML).")
 @results_option
 @tracking_option
@@ -50,13 +59,15 @@ def reproduce(
     from gaptune.results.paper import claims
     from gaptune.results.paper_table import paper_markdown, paper_report
 
+    if name is not None:
+        check_name(name)
+    results = writable_results(results)
     space, config = load_yaml(Path("search_spaces/paper.yaml"), sweep_file, None, concurrency, None)
     if seeds is not None:
         config = config.model_copy(update={"search": config.search.model_copy(update={"seeds": seeds})})
-    results = results.resolve()
     told: dict[str, Any] = {"results": results, "now": time.time(), "command": typed()}
     told |= {"address": address, "tracking_uri": tracking_uri}
-    plan = prepare(space, config, name=name or sweep_file.stem, **told)
+    plan = prepare(space, config, name=name or fitting_name(sweep_file.stem), **told)
     console = make_console(stderr=as_json)
     record = run_plan(plan, console, results, tracking_uri, address)
     (plan.folder / "paper.md").write_text(paper_markdown(record), encoding="utf-8")

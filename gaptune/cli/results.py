@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gaptune.checkpoint_files import newest_weights
-from gaptune.cli.options import SweepName, TrialNumber, json_option, print_json, results_option
-from gaptune.cli.sweeps import make_console
+from gaptune.cli.options import NewFile, SweepName, TrialNumber, json_option, print_json, print_pairs, results_option
+from gaptune.cli.sweeps import check_trial, make_console
 from gaptune.errors import UserError
+from gaptune.files import written_whole
 from gaptune.ledger import find_sweep
+from gaptune.streams import echo
 
 if TYPE_CHECKING:
     from gaptune.ledger import SweepRecord, TrialRecord
@@ -23,13 +25,24 @@ if TYPE_CHECKING:
     from gaptune.results.importance import Evaluator
 
 objective_option = click.option(
-    "--objective", "objectives", metavar="METRIC[:max|min]", multiple=True, help="Other objectives, 2 to 4."
+    "--objective",
+    "objectives",
+    metavar="METRIC[:max|min]",
+    multiple=True,
+    help="Another objective instead of the sweep's own; give it two to four times.",
 )
 constraint_option = click.option(
-    "--constraint", "constraints", metavar="'METRIC<=X'", multiple=True, help="Further constraints."
+    "--constraint",
+    "constraints",
+    metavar="'METRIC<=X'",
+    multiple=True,
+    help="A further constraint, <= or >=; may be given several times.",
 )
 picture_option = click.option(
-    "--picture", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Draw it into a PNG file."
+    "--picture",
+    metavar="FILE",
+    type=NewFile(".png", ".svg", ".pdf"),
+    help="Draw it into a file: *.png, *.svg or *.pdf.",
 )
 
 
@@ -52,7 +65,7 @@ def list_sweeps(results: Path, as_json: bool) -> None:
         state = "running" if in_use(path.parent) else "done" if record.done else "stopped"
         rows.append(
             {
-                "name": record.name,
+                "name": path.parent.name,
                 "state": state,
                 "space": record.header["space"]["name"],
                 "data": record.header["data"]["name"],
@@ -66,7 +79,7 @@ def list_sweeps(results: Path, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     elif not rows:
-        click.echo(f"no sweep in {results}; run one: gaptune sweep search_spaces/temp.yaml")
+        echo(f"no sweep in {results}; run one: gaptune sweep search_spaces/temp.yaml")
     else:
         _print_rows(rows)
 
@@ -77,8 +90,8 @@ def list_sweeps(results: Path, as_json: bool) -> None:
 @constraint_option
 @click.option("--pick", "preference", metavar="'METRIC within P%, then METRIC'", help="One member by preference.")
 @click.option("--importance", is_flag=True, help="Also how much each knob matters (PED-ANOVA).")
-@click.option("--fanova", is_flag=True, help="The same by fANOVA.")
-@click.option("--method", help="The same among the trials of one method.")
+@click.option("--fanova", is_flag=True, help="Also how much each knob matters, by fANOVA instead.")
+@click.option("--method", help="Also how much each knob matters among the trials of one method.")
 @click.option("--correlation", is_flag=True, help="Also which metrics go together.")
 @click.option("--unfinished", is_flag=True, help="Also which trials failed or were stopped, and why.")
 @picture_option
@@ -99,16 +112,16 @@ def front(
     as_json: bool,
 ) -> None:
     """Show the Pareto front of the sweep NAME, for its own objectives or others."""
-    from gaptune.ledger import load
     from gaptune.results import summarize
     from gaptune.results.picks import knee, pick
+    from gaptune.results.read import read_sweep
     from gaptune.results.table import front_table
     from gaptune.results.view import view
 
-    record = view(load(find_sweep(results, name)), objectives, constraints)
+    record = view(read_sweep(results, name), objectives, constraints)
     summary = summarize(record)
     bend = knee(record, summary.front)
-    picked = pick(record, summary.front, preference) if preference else None
+    picked = None if preference is None else pick(record, summary.front, preference)
     extra: dict[str, list[dict[str, Any]]] = {}
     if importance or fanova or method:
         extra["importance"] = _importance(record, "fanova" if fanova else "ped_anova", method)
@@ -123,7 +136,8 @@ def front(
     if picture is not None:
         from gaptune.results.plot import plot_front
 
-        plot_front(record, summary, picture)
+        with written_whole(picture) as place:
+            plot_front(record, summary, place)
     if as_json:
         chosen = {"knee": bend and bend.trial.number, "picked": picked and picked.trial.number}
         members = [_member(member) for member in summary.front]
@@ -132,14 +146,14 @@ def front(
     console = make_console()
     console.print(front_table(record, summary))
     if bend is not None:
-        console.print(f"knee: trial {bend.trial.number} ({bend.trial.method}): gives up little, gains much")
+        console.say(f"knee: trial {bend.trial.number} ({bend.trial.method}): gives up little, gains much")
     elif len(summary.front) > 2:
-        console.print("no knee: every step along the front costs at least as much as it brings")
+        console.say("no knee: every step along the front costs at least as much as it brings")
     if picked is not None:
-        console.print(f"picked: trial {picked.trial.number} ({picked.trial.method})")
+        console.say(f"picked: trial {picked.trial.number} ({picked.trial.method})")
     for title, rows in extra.items():
         nothing = "every trial is complete" if title == "unfinished" else "too few completed trials to say"
-        console.print(f"\n{title}" if rows else f"\n{title}: {nothing}")
+        console.say(f"\n{title}" if rows else f"\n{title}: {nothing}")
         _print_rows(rows)
 
 
@@ -150,12 +164,10 @@ def front(
 @json_option
 def show(name: str, trial: int, results: Path, as_json: bool) -> None:
     """Show one TRIAL of the sweep NAME: knobs, curves, scores, and the command that runs it again."""
-    from gaptune.ledger import load
+    from gaptune.results.read import read_sweep
 
-    folder = find_sweep(results, name)
-    record = load(folder)
-    if trial not in record.trials:
-        raise UserError(f"sweep {name!r} has no trial {trial}; it has 0 to {len(record.trials) - 1}")
+    record = read_sweep(results, name)
+    check_trial(record, trial)
     found = record.trials[trial]
     about = {
         "trial": trial,
@@ -165,19 +177,17 @@ def show(name: str, trial: int, results: Path, as_json: bool) -> None:
         "epochs": f"{found.epoch}/{found.epochs}",
         "knobs": found.knobs,
         "seed": found.config["seed"],
-        "checkpoint": _checkpoint(folder, trial),
+        "checkpoint": _checkpoint(find_sweep(results, name), trial),
         "again": _again(found),
     }
     if as_json:
         reports = [{"epoch": report.epoch, **report.metrics} for report in found.reports]
         print_json({**about, "reports": reports})
         return
-    from gaptune.cli.options import print_pairs
-
     knobs = ", ".join(f"{knob} = {value}" for knob, value in found.knobs.items())
     print_pairs([(key, knobs if key == "knobs" else str(value)) for key, value in about.items() if value is not None])
     if found.reports:
-        click.echo("")
+        echo("")
         _print_rows(
             [
                 {
@@ -209,16 +219,17 @@ def compare(
     as_json: bool,
 ) -> None:
     """Compare sweeps: their hypervolume in one box, and whose members are on the front of all together."""
-    from gaptune.ledger import load
     from gaptune.results.compare import compare_sweeps, plot_attainment, plot_fronts
+    from gaptune.results.read import read_sweep
     from gaptune.results.view import view
 
     if repeats and picture is None:
         raise UserError("--repeats says how to draw; give --picture FILE with it")
-    records = [view(load(find_sweep(results, name)), objectives, constraints) for name in names]
+    records = [view(read_sweep(results, name), objectives, constraints) for name in names]
     rows = [asdict(one) for one in compare_sweeps(records)]
     if picture is not None:
-        (plot_attainment if repeats else plot_fronts)(records, picture)
+        with written_whole(picture) as place:
+            (plot_attainment if repeats else plot_fronts)(records, place)
     if as_json:
         print_json(rows)
     else:
@@ -227,21 +238,22 @@ def compare(
 
 @click.command()
 @click.argument("name", type=SweepName())
-@click.option("--to", "path", required=True, type=click.Path(path_type=Path, dir_okay=False), help="*.parquet or *.csv")
+@click.option(
+    "--to", "path", metavar="FILE", required=True, type=NewFile(".parquet", ".csv"), help="*.parquet or *.csv"
+)
 @results_option
 def export(name: str, path: Path, results: Path) -> None:
     """Write every report of the sweep NAME as one table."""
-    from gaptune.ledger import load
     from gaptune.results.export import frame, write_parquet
+    from gaptune.results.read import read_sweep
 
-    if path.suffix not in (".parquet", ".csv"):
-        raise UserError(f"--to {path}: expected a name that ends with .parquet or .csv")
-    record = load(find_sweep(results, name))
-    if path.suffix == ".csv":
-        frame(record).to_csv(path, index=False)
-    else:
-        write_parquet(record, path)
-    click.echo(str(path))
+    record = read_sweep(results, name)
+    with written_whole(path) as place:
+        if path.suffix.lower() == ".csv":
+            frame(record).to_csv(place, index=False)
+        else:
+            write_parquet(record, place)
+    echo(str(path))
 
 
 def _importance(record: SweepRecord, evaluator: Evaluator, method: str | None) -> list[dict[str, Any]]:

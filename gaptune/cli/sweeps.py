@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from gaptune.cli.options import (
+    LocalPath,
     SweepName,
     TrialNumber,
     address_option,
@@ -20,41 +23,48 @@ from gaptune.cli.options import (
     typed,
 )
 from gaptune.errors import UserError
-from gaptune.ledger import sweep_folder
+from gaptune.files import check_folder
+from gaptune.ledger import find_sweep, sweep_folder
+from gaptune.names import check_name, default_name, fitting_name
+from gaptune.streams import echo
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from gaptune.config import SweepConfig
+    from gaptune.console import Console
     from gaptune.engine.sweep import Plan
     from gaptune.ledger import SweepRecord
     from gaptune.space import Space
 
-_PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True}
-
 
 @click.command()
-@click.argument("space_file", metavar="SPACE", type=click.Path(path_type=Path))
+@click.argument("space_file", metavar="SPACE", type=LocalPath())
 @click.option(
     "--on",
     "sweep_file",
     metavar="SWEEP",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="How trials are run (sweeps/*.yaml); default: the embedded data.",
 )
-@click.option("--name", help="Name of the sweep; one that exists is gone on with. Default: space and date.")
+@click.option("--name", help="Name of the sweep; an existing one is resumed. Default: made of space and time.")
 @click.option("--trials", type=click.IntRange(min=1), help="Trials in all (overrides the YAML).")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Trials side by side (overrides the YAML).")
 @click.option(
     "--storage",
     metavar="URL",
     envvar="GAPTUNE_STORAGE",
-    help="Where ledger and checkpoints are copied, so that other machines can go on (s3://…, gs://…, file://…).",
+    show_envvar=True,
+    help="Where ledger and checkpoints are copied, so that other machines can go on (s3://…, gs://…, file:///…, or a "
+    "folder).",
 )
 @results_option
 @tracking_option
 @address_option
-@click.option("--warm-start", metavar="NAME", help="Let the sampler learn from another sweep's completed trials.")
+@click.option(
+    "--warm-start",
+    metavar="NAME",
+    type=SweepName(),
+    help="Let the sampler learn from the completed trials of another sweep, which may be `recorded`.",
+)
 @click.option("--dry-run", is_flag=True, help="Check everything, show the plan, start nothing.")
 def sweep(
     space_file: Path,
@@ -69,30 +79,34 @@ def sweep(
     warm_start: str | None,
     dry_run: bool,
 ) -> None:
-    """Search SPACE for the best trade-offs; the same command again goes on where it stopped."""
+    """Search SPACE for the best trade-offs; the same command with the same --name resumes it."""
     from gaptune.engine.sweep import prepare
     from gaptune.results.table import end_report
 
+    if name is not None:
+        check_name(name)
+    results = writable_results(results)
     space, config = load_yaml(space_file, sweep_file, trials, concurrency, storage)
-    name = name or f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    results = results.resolve()
+    name = name or default_name(space.name, results, time.time())
     if warm_start is not None:
-        sweep_folder(results, warm_start)
+        warm_start = str(find_sweep(results, warm_start))  # its path: a recorded one is not in the results folder
     told: dict[str, Any] = {"results": results, "now": time.time(), "command": typed()}
     told |= {"address": address, "tracking_uri": tracking_uri}
     plan = prepare(space, config, name=name, warm_start=warm_start, **told)
     console = make_console()
     if dry_run:
-        click.echo(_plan_text(plan, console))
+        from gaptune.engine.preview import describe_plan
+
+        console.print(describe_plan(plan))
         return
-    console.print(f"sweep {name}: {plan.budget} trials of {space.name} in {plan.folder}", **_PLAIN)
+    console.say(f"sweep {name}: {plan.budget} trials of {space.name} in {plan.folder}")
     record = run_plan(plan, console, results, tracking_uri, address)
     console.print(end_report(record))
     farewell(record, plan, console, results)
 
 
 @click.command()
-@click.argument("name", type=SweepName())
+@click.argument("name", type=SweepName(own=True))
 @click.option("--seeds", default=5, show_default=True, type=click.IntRange(min=2), help="Fresh seeds per member.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Trials side by side; default: as in the sweep.")
 @results_option
@@ -106,24 +120,22 @@ def confirm(
     from gaptune.ledger import load
     from gaptune.results.table import confirmed_table
 
-    results = results.resolve()
+    results = writable_results(results)
     found = load(sweep_folder(results, name))
     told: dict[str, Any] = {"results": results, "now": time.time(), "command": typed()}
     told |= {"address": address, "tracking_uri": tracking_uri}
     plan = confirmation(found, seeds=seeds, concurrency=concurrency, **told)
     console = make_console()
-    console.print(f"{plan.name}: {plan.budget} members of the front, {seeds} seeds each, in {plan.folder}", **_PLAIN)
+    console.say(f"{plan.name}: {plan.budget} members of the front, {seeds} seeds each, in {plan.folder}")
     record = run_plan(plan, console, results, tracking_uri, address)
     console.print(confirmed_table(record))
     farewell(record, plan, console, results)
 
 
 @click.command()
-@click.argument("name", type=SweepName())
+@click.argument("name", type=SweepName(own=True))
 @click.argument("trial", type=TrialNumber())
-@click.option(
-    "--on", "sweep_file", metavar="SWEEP", required=True, type=click.Path(path_type=Path), help="The other scale."
-)
+@click.option("--on", "sweep_file", metavar="SWEEP", required=True, type=LocalPath(), help="The other scale.")
 @click.option("--seeds", default=1, show_default=True, type=click.IntRange(min=1), help="Paired seeds.")
 @click.option("--name", "new_name", help="Name of the new sweep. Default: NAME-TRIAL-on-SWEEP.")
 @results_option
@@ -146,19 +158,18 @@ def promote(
     from gaptune.results.table import end_report
     from gaptune.shipped import find
 
-    results = results.resolve()
+    if new_name is not None:
+        check_name(new_name)
+    results = writable_results(results)
     record = load(sweep_folder(results, name))
-    if trial not in record.trials:
-        raise UserError(f"sweep {name!r} has no trial {trial}; it has 0 to {len(record.trials) - 1}")
+    check_trial(record, trial)
     other = load_sweep_config(find(sweep_file, "sweeps"))
-    new_name = new_name or f"{name}-{trial}-on-{sweep_file.stem}"
+    new_name = new_name or fitting_name(f"{name}-{trial}-on-{sweep_file.stem}")
     told: dict[str, Any] = {"results": results, "now": time.time(), "command": typed()}
     told |= {"address": address, "tracking_uri": tracking_uri}
     plan = promotion(record, record.trials[trial], other, name=new_name, seeds=seeds, **told)
     console = make_console()
-    console.print(
-        f"{new_name}: trial {trial} of {name} on {sweep_file.stem}, {seeds} seeds, in {plan.folder}", **_PLAIN
-    )
+    console.say(f"{new_name}: trial {trial} of {name} on {sweep_file.stem}, {seeds} seeds, in {plan.folder}")
     promoted = run_plan(plan, console, results, tracking_uri, address)
     console.print(end_report(promoted))
     farewell(promoted, plan, console, results)
@@ -170,12 +181,12 @@ def promote(
 @json_option
 def status(name: str, results: Path, as_json: bool) -> None:
     """Show where the sweep NAME stands, running or not."""
-    from gaptune.ledger import find_sweep, in_use, load
+    from gaptune.ledger import in_use
+    from gaptune.results.read import read_sweep
     from gaptune.results.table import end_report, progress, running_table
 
-    folder = find_sweep(results, name)
-    record = load(folder)
-    running = in_use(folder)
+    record = read_sweep(results, name)
+    running = in_use(find_sweep(results, name))
     if as_json:
         state = "running" if running else "done" if record.done else "stopped"
         print_json({"name": name, "state": state, **progress(record)})
@@ -187,13 +198,13 @@ def status(name: str, results: Path, as_json: bool) -> None:
         stands = "is done"
     else:
         stands = f"stopped ({record.paused or 'its driver was killed'}); the command that started it goes on with it"
-    console.print(f"{name} {stands}: {record.header['command']}", **_PLAIN)
+    console.say(f"{name} {stands}: {record.header['command']}")
     console.print(running_table(record))
     console.print(end_report(record))
 
 
 @click.command()
-@click.argument("name", type=SweepName())
+@click.argument("name", type=SweepName(own=True))
 @results_option
 @tracking_option
 def sync(name: str, results: Path, tracking_uri: str | None) -> None:
@@ -201,7 +212,7 @@ def sync(name: str, results: Path, tracking_uri: str | None) -> None:
     from gaptune.engine.sweep import synchronize
 
     runs = synchronize(sweep_folder(results, name), results.resolve(), tracking_uri)
-    click.echo(f"{name}: {runs} trials are in MLflow as in the ledger")
+    echo(f"{name}: {runs} trials are in MLflow as in the ledger")
 
 
 def run_plan(plan: Plan, console: Console, results: Path, tracking_uri: str | None, address: str | None) -> SweepRecord:
@@ -219,25 +230,64 @@ def farewell(record: SweepRecord, plan: Plan, console: Console, results: Path) -
     Exits with 128 and the signal after an interruption, and with 1 where the sweep stopped by itself or no trial is
     COMPLETE.
     """
-    from rich.text import Text
-
     from gaptune.engine.signals import exit_code
     from gaptune.report import REPORT_FILE
     from gaptune.results.reasons import nothing_complete
 
     if record.paused is not None:
-        console.print(f"{record.paused}; what is done is kept. To go on: {_again(plan.name)}", **_PLAIN)
+        console.say(f"{record.paused}; what is done is kept. To go on: {again(plan.name)}")
         raise SystemExit(exit_code(record.paused))
-    here = "" if results == Path("results").resolve() else f" --results {results}"
+    given = click.get_current_context().get_parameter_source("results")
+    here = [] if given is ParameterSource.DEFAULT else ["--results", str(results)]
+    words = (["front", plan.name], ["show", plan.name, "TRIAL"], ["ui"])
     lines = [
         f"results: {plan.folder}",
         f"report:  {plan.folder / REPORT_FILE}",
-        f"next:    gaptune front {plan.name}{here}, gaptune show {plan.name} TRIAL{here}, gaptune ui{here}",
+        f"next:    {', '.join(shlex.join(['gaptune', *some, *here]) for some in words)}",
     ]
-    console.print("\n".join(lines), **_PLAIN)
+    console.say("\n".join(lines))
     if why := nothing_complete(record):
-        console.print(Text(why), **_PLAIN)
+        console.say(why)
         raise SystemExit(1)
+
+
+def again(name: str) -> str:
+    """The command under way, for a shell: with the name that it has, and with what it took from the environment.
+
+    Args:
+        name: Of the sweep.
+    """
+    context, found = click.get_current_context(), []
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if source is ParameterSource.ENVIRONMENT:
+            found += [parameter.opts[0], str(context.params[str(parameter.name)])]
+        elif source is ParameterSource.DEFAULT and "--name" in parameter.opts:
+            found += ["--name", name]
+    words = ["gaptune", *sys.argv[1:]]
+    return shlex.join([*words[:2], *found, *words[2:]])  # before the rest, which may hold "--"
+
+
+def writable_results(results: Path) -> Path:
+    """The results folder as an absolute path, in which a sweep can be written.
+
+    Raises:
+        UserError: It cannot be made, or not be written to.
+    """
+    results = results.resolve()
+    check_folder(results, "--results")
+    return results
+
+
+def check_trial(record: SweepRecord, trial: int) -> None:
+    """Raises what a person reads where a sweep has no trial of a number.
+
+    Raises:
+        UserError: It has none.
+    """
+    if trial not in record.trials:
+        known = f"it has {min(record.trials)} to {max(record.trials)}" if record.trials else "it has none yet"
+        raise UserError(f"sweep {record.name!r} has no trial {trial}; {known}")
 
 
 def load_yaml(
@@ -250,6 +300,7 @@ def load_yaml(
     """
     from gaptune.config import load_sweep_config
     from gaptune.config.sweep import MOST_TRIALS
+    from gaptune.remote import as_url
     from gaptune.shipped import find
     from gaptune.space import load_space
 
@@ -264,28 +315,11 @@ def load_yaml(
     if concurrency is not None:
         resources = config.resources.model_copy(update={"concurrency": concurrency})
         config = config.model_copy(update={"resources": resources})
-    return space, config if storage is None else config.model_copy(update={"storage": storage})
-
-
-def _again(name: str) -> str:
-    import shlex
-
-    words = ["gaptune", *sys.argv[1:]]
-    return shlex.join(
-        words if "--name" in words or words[1] in ("confirm", "promote", "reproduce") else [*words, "--name", name]
-    )
+    return space, config if storage is None else config.model_copy(update={"storage": as_url(storage)})
 
 
 def make_console(stderr: bool = False) -> Console:
-    """As wide as the terminal; 120 columns where there is none."""
-    from rich.console import Console
+    """The console of this process, on standard output or standard error."""
+    from gaptune.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 120, stderr=stderr)
-
-
-def _plan_text(plan: Plan, console: Console) -> str:
-    from gaptune.engine.preview import describe_plan
-
-    with console.capture() as captured:
-        console.print(describe_plan(plan))
-    return str(captured.get()).rstrip()
+    return Console(sys.stderr if stderr else sys.stdout)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gaptune.cli.options import json_option, print_json
+from gaptune.cli.options import LocalPath, json_option, print_json
+from gaptune.cli.sweeps import make_console
+from gaptune.streams import echo
 
 if TYPE_CHECKING:
     from gaptune.config import TrialConfig
@@ -17,7 +19,7 @@ on_option = click.option(
     "--on",
     "sweep_file",
     metavar="SWEEP",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     default=Path("sweeps/embedded.yaml"),
     show_default=True,
     help="Model, data and optimizer (sweeps/*.yaml).",
@@ -58,7 +60,7 @@ def rates(as_json: bool) -> None:
             for rate in found
         ],
     )
-    click.echo(f"Lemma 3.1 along the trajectories: largest relative deviation {lemma:.1e}")
+    echo(f"Lemma 3.1 along the trajectories: largest relative deviation {lemma:.1e}")
 
 
 @theory.command("first-steps")
@@ -76,8 +78,8 @@ def first_steps_command(sweep_file: Path, starts: int, as_json: bool) -> None:
         print_json({"changes": changes.tolist(), "positive": float((changes > 0).mean())})
         return
     error = changes.std(ddof=1) / len(changes) ** 0.5
-    click.echo(f"change of the gap over the first 10 steps: {changes.mean():.3f} ± {error:.3f} (mean, standard error)")
-    click.echo(f"positive in {(changes > 0).mean():.0%} of {starts} initializations")
+    echo(f"change of the gap over the first 10 steps: {changes.mean():.3f} ± {error:.3f} (mean, standard error)")
+    echo(f"positive in {(changes > 0).mean():.0%} of {starts} initializations")
 
 
 @theory.command("long-run")
@@ -98,7 +100,7 @@ def long_run_command(sweep_file: Path, epochs: int, as_json: bool) -> None:
         records = {"step": run.step.tolist(), "gap": run.gap.tolist(), "tau": run.tau.tolist()}
         print_json({**records, "fits": [asdict(fit) for fit in fits]})
         return
-    click.echo(
+    echo(
         f"gap {run.gap[0]:.3f} at the start, {run.gap.max():.3f} at most, {run.gap[-1]:.3f} at step {run.step[-1]:.0f}"
     )
     _print_table(["line", "R²", "slope"], [[fit.form, f"{fit.r2:.4f}", f"{fit.slope:.4g}"] for fit in fits])
@@ -121,10 +123,9 @@ class progress_bar:  # noqa: N801  (used like the function that it stands for)
     """A progress bar on standard error, as a context that gives the function to call with the number done."""
 
     def __init__(self, what: str, total: int) -> None:
-        from rich.console import Console
         from rich.progress import Progress
 
-        self._bar = Progress(console=Console(stderr=True))
+        self._bar = Progress(console=make_console(stderr=True))
         self._task = self._bar.add_task(what, total=total)
 
     def __enter__(self) -> Any:
@@ -138,8 +139,6 @@ class progress_bar:  # noqa: N801  (used like the function that it stands for)
 def _print_table(headings: list[str], rows: list[list[str]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
-
-    from gaptune.cli.sweeps import make_console
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in headings:

@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
-from gaptune.cli.options import print_pairs
+from gaptune.cli.options import LocalPath, print_pairs
 from gaptune.errors import UserError, brief
+from gaptune.files import check_folder, is_full
+from gaptune.streams import echo
 
 
 @click.command()
@@ -21,7 +23,7 @@ from gaptune.errors import UserError, brief
     "--on",
     "sweep_file",
     metavar="SWEEP",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="Model, data and training (sweeps/*.yaml); default: the embedded data.",
 )
 @click.option(
@@ -33,7 +35,7 @@ from gaptune.errors import UserError, brief
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=LocalPath(file_okay=False),
     help="Folder for checkpoints; the same command goes on from them.",
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
@@ -41,10 +43,13 @@ def train(
     method: str | None, sweep_file: Path | None, assignments: tuple[str, ...], out: Path | None, threads: int
 ) -> None:
     """Train and evaluate one trial."""
+    if out is not None:
+        check_folder(out, "--out")
+
     import torch
 
     from gaptune.config import load_sweep_config
-    from gaptune.engine.preflight import check_folder, check_trial
+    from gaptune.engine.preflight import check_trial
     from gaptune.engine.signals import stopping
     from gaptune.methods import expand_method
     from gaptune.shipped import find
@@ -57,8 +62,6 @@ def train(
         knobs["method"] = method
     config = load_sweep_config(find(sweep_file or Path("embedded.yaml"), "sweeps")).trial(expand_method(knobs))
     store, _ = check_trial(config)
-    if out is not None:
-        check_folder(out)
     torch.set_num_threads(threads)
     shown = (
         "train/loss",
@@ -68,17 +71,24 @@ def train(
         "retrieval/mean_r1",
         "retrieval/mean_r10",
     )
-    click.echo("  ".join(["epoch", *(f"{name.split('/')[1]:>9}" for name in shown), "seconds"]))
+    echo("  ".join(["epoch", *(f"{name.split('/')[1]:>9}" for name in shown), "seconds"]))
     try:
         with stopping(), alone(out) if out is not None else nullcontext():
             for report in train_trial(config, store, checkpoints=out):
                 cells = [f"{report.metrics[name]:9.4f}" for name in shown]
                 seconds = report.metrics["time/train_s"] + report.metrics["time/eval_s"]
-                click.echo("  ".join([f"{report.epoch:5d}", *cells, f"{seconds:7.1f}"]))
-            click.echo("")
+                echo("  ".join([f"{report.epoch:5d}", *cells, f"{seconds:7.1f}"]))
+            echo("")
             print_pairs([(name, f"{value:.4f}") for name, value in report.metrics.items()])
+    except OSError as fault:
+        if out is None or not is_full(fault):
+            raise
+        echo(
+            f"stopped: the disk of {out} is full; the checkpoint before is kept, and the same command resumes", err=True
+        )
+        raise SystemExit(1) from None
     except NonFinite as fault:
-        click.echo(f"stopped: non-finite: {fault}", err=True)
+        echo(f"stopped: non-finite: {fault}", err=True)
         raise SystemExit(1) from None
 
 

@@ -240,6 +240,33 @@ def read_store(path: Path) -> Store:
     return Store(path, meta)
 
 
+def _check_meta(meta: StoreMeta) -> None:
+    """Looks at the types and ranges of what ``store.json`` says: a damaged one can be JSON still.
+
+    Raises:
+        ValueError: Something in it cannot be.
+    """
+    sizes = {"image_size": meta.image_size, "context_length": meta.context_length}
+    counts = {"features": meta.features}
+    for name, split in meta.splits.items():
+        counts |= {f"splits.{name}.{field}": getattr(split, field) for field in ("images", "captions", "bytes")}
+    for least, numbers in ((1, sizes), (0, counts)):
+        for name, number in numbers.items():
+            if type(number) is not int or number < least:
+                raise ValueError(f"{name} is {number!r}")
+    texts = {"name": meta.name, "content_hash": meta.content_hash}
+    texts |= {f"splits.{name}.sha256": split.sha256 for name, split in meta.splits.items()}
+    texts |= {f"classes[{index}]": name for index, name in enumerate(meta.classes)}
+    texts |= {f"prompts[{index}]": prompt for index, prompt in enumerate(meta.prompts)}
+    for name, text in texts.items():
+        if type(text) is not str:
+            raise ValueError(f"{name} is {text!r}")
+    if any(type(token) is not int or token < 0 for token in meta.vocabulary):
+        raise ValueError("vocabulary is no list of token ids")
+    if not isinstance(meta.source, dict):
+        raise ValueError(f"source is {meta.source!r}")
+
+
 class StoreWriter:
     """Builds a store; use it as a context manager, and call ``finish`` at the end.
 
@@ -398,27 +425,6 @@ class StoreWriter:
             columns = zip(zip(*rows, strict=True), self._schema.types, strict=True)
             arrays = [pa.array(values, type_) for values, type_ in columns]
             self._files[split].write_batch(pa.record_batch(arrays, schema=self._schema))
-
-
-def _check_meta(meta: StoreMeta) -> None:
-    """Raises ValueError where a description of a store says what cannot be."""
-    numbers = {"image_size": meta.image_size, "context_length": meta.context_length}
-    wrong = [name for name, number in numbers.items() if type(number) is not int or number < 1]
-    wrong += ["features"] if type(meta.features) is not int or meta.features < 0 else []
-    for name, split in meta.splits.items():
-        counts = (split.images, split.captions, split.bytes)
-        if any(type(count) is not int or count < 0 for count in counts) or type(split.sha256) is not str:
-            wrong.append(f"splits.{name}")
-    for name in ("name", "content_hash"):
-        if not isinstance(getattr(meta, name), str) or not getattr(meta, name):
-            wrong.append(name)
-    for name in ("classes", "prompts"):
-        if not all(isinstance(text, str) for text in getattr(meta, name)):
-            wrong.append(name)
-    if not all(type(token) is int and 0 <= token < 2**16 for token in meta.vocabulary):
-        wrong.append("vocabulary")
-    if wrong:
-        raise ValueError(f"{', '.join(wrong)} cannot be what it says")
 
 
 def _refuse_empty(path: Path, splits: Mapping[str, SplitMeta]) -> None:

@@ -10,6 +10,7 @@ from gaptune.config import EarlyStopping, SweepConfig
 from gaptune.engine.sweep import Plan, prepare
 from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, SweepRecord, load
+from gaptune.names import fitting_name
 from gaptune.results import summarize
 from gaptune.space import Space
 
@@ -44,7 +45,7 @@ def confirmation(
     Raises:
         UserError: The front is empty.
     """
-    name = f"{record.name}-confirm-{seeds}"
+    name = fitting_name(f"{record.name}-confirm-{seeds}")
     members = [_without_seed(member.trial.knobs) for member in summarize(record).front]
     if not members:
         raise UserError(f"the front of {record.name!r} is empty: there is nothing to confirm")

@@ -45,6 +45,7 @@ from gaptune.ledger import (
     replay,
 )
 from gaptune.ledger.file import check_readable
+from gaptune.names import check_name
 from gaptune.pages import RUNS_FILE
 from gaptune.remote import Folder
 from gaptune.report import REPORT_FILE, headline, write_report
@@ -130,7 +131,7 @@ def prepare(
     Raises:
         UserError: Something in space, sweep, data or model cannot work, or the name belongs to another sweep.
     """
-    folder = results / name
+    folder = results / check_name(name)
     findings = preflight(space, sweep, folder, address=address)
     store = findings.store
     data = {
@@ -251,7 +252,9 @@ def _run(
             ledger.append(event)
             record.apply(event)
         for file, content in (("space", header["space"]), ("sweep", header["sweep"])):
-            (plan.folder / f"{file}.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+            (plan.folder / f"{file}.yaml").write_text(
+                yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8"
+            )
         mirror = Mirror(tracking_uri, results)
         tracker = Tracker(mirror, record, [*earlier, *opening], display.say)
         kept = {bound.metric: 0.0 for bound in plan.sweep.constraints}  # an older gaptune did not say by how much

@@ -31,7 +31,7 @@ def frame(record: SweepRecord) -> pd.DataFrame:
             {**fixed, "epoch": report.epoch, "step": report.step, "at": report.at, **report.metrics}
             for report in trial.reports
         ] or [fixed]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=None if rows else ["trial", "state", "reason", "method", "epoch", "step", "at"])
 
 
 def candidate_frame(record: SweepRecord, chosen: Sequence[Candidate]) -> pd.DataFrame:

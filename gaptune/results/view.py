@@ -15,7 +15,9 @@ from gaptune.scores import SCORES, Score, find_score
 _CONSTRAINT = re.compile(r"\s*([^\s<>=]+)\s*(<=|>=)\s*(\S+)\s*")
 
 
-def view(record: SweepRecord, objectives: Sequence[str] = (), constraints: Sequence[str] = ()) -> SweepRecord:
+def view(
+    record: SweepRecord, objectives: Sequence[str] | str = (), constraints: Sequence[str] | str = ()
+) -> SweepRecord:
     """The same trials with other objectives or constraints; everything in ``gaptune.results`` takes it.
 
     Args:
@@ -28,16 +30,26 @@ def view(record: SweepRecord, objectives: Sequence[str] = (), constraints: Seque
         UserError: A metric or a form is unknown, or the number of objectives is not 2 to 4.
     """
     header = dict(record.header)
+    objectives, constraints = _listed(objectives), _listed(constraints)
     if objectives:
         if not 2 <= len(objectives) <= 4:
-            raise UserError(f"a front needs two to four objectives, got {len(objectives)}")
+            only = f"only {objectives[0]}" if len(objectives) == 1 else str(len(objectives))
+            raise UserError(
+                f"a front needs two to four objectives, got {only}; give each as METRIC, METRIC:max or METRIC:min, "
+                "such as retrieval/mean_r1 and geometry/gap:min"
+            )
         header["objectives"] = [_objective(record, text) for text in objectives]
         if len({objective["metric"] for objective in header["objectives"]}) < len(objectives):
-            raise UserError("an objective stands twice")
+            raise UserError("an objective is given twice")
     if constraints:
         kept = [*record.constraints, *(_constraint(record, text) for text in constraints)]
         header["sweep"] = {**header["sweep"], "constraints": kept}
     return replace(record, header=header)
+
+
+def _listed(given: Sequence[str] | str) -> list[str]:
+    """What was given as a list; a text alone, which Python takes for a sequence of letters, as a list of one."""
+    return [given] if isinstance(given, str) else list(given)
 
 
 def _objective(record: SweepRecord, text: str) -> dict[str, Any]:

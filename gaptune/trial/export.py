@@ -36,7 +36,8 @@ def export_model(
         out: The folder to make.
 
     Raises:
-        UserError: ``out`` exists, or the model is two linear heads on stored features.
+        UserError: ``out`` exists, the model is two linear heads on stored features, or the
+            checkpoint does not hold it.
     """
     from safetensors.torch import save_file
 
@@ -45,7 +46,11 @@ def export_model(
     if out.exists():
         raise UserError(f"{out} exists; remove it or give another --out")
     model = Clip(config.model, store.meta)
-    model.tower.load_state_dict(state["model"])
+    try:
+        model.tower.load_state_dict(state["model"])
+    except (RuntimeError, KeyError, TypeError, AttributeError) as fault:
+        why = " ".join(str(fault).split())[:200]
+        raise UserError(f"the checkpoint does not hold the model of its trial: {why}") from None
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in model.tower.state_dict().items()}
     weights["token_embedding.weight"] = weights["token_embedding.weight"][model.token_rows].contiguous()
     weights["logit_scale"] = torch.tensor(math.log(beta))

@@ -1,0 +1,102 @@
+"""Places to write to: checked before work starts, and written in one step."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from gaptune.errors import UserError
+
+
+def local_path(text: str | Path) -> Path:
+    """A path on this machine, with ``~`` as a shell would expand it.
+
+    Raises:
+        UserError: It is a URL, or there is no such user.
+    """
+    if "://" in str(text):
+        raise UserError(f"{text}: expected a path on this machine, not a URL")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UserError(f"{text}: there is no such user") from None
+
+
+def check_folder(folder: Path, what: str) -> None:
+    """Tries whether files can be written into a folder, which need not be there yet; nothing is left behind.
+
+    Args:
+        folder: The folder.
+        what: The option that names it.
+
+    Raises:
+        UserError: It cannot be made, or not be written to.
+    """
+    try:
+        there = next(one for one in (folder, *folder.parents) if one.exists())
+        with tempfile.TemporaryDirectory(prefix=".gaptune-", dir=there) as trial:
+            (Path(trial) / folder.relative_to(there)).mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as fault:  # ValueError: a NUL in it
+        raise UserError(f"{what}: cannot write to {folder}: {_why(fault)}") from None
+
+
+def check_file(path: Path, what: str, endings: Collection[str] = ()) -> None:
+    """Checks that a file can be written where a person wants it.
+
+    Args:
+        path: The file.
+        what: The option that names it.
+        endings: Those that its name may have; none for any.
+
+    Raises:
+        UserError: It has another ending, its folder does not exist, or nothing can be written there.
+    """
+    if endings and path.suffix.lower() not in endings:
+        raise UserError(f"{what} {path}: expected a name that ends with {' or '.join(endings)}")
+    try:
+        there, taken = path.parent.is_dir(), path.is_dir()
+    except OSError as fault:  # its name is too long
+        raise UserError(f"{what} {path}: {_why(fault)}") from None
+    if not there:
+        raise UserError(f"{what} {path}: there is no folder {path.parent}")
+    if taken:
+        raise UserError(f"{what} {path}: it is a folder")
+    check_folder(path.parent, what)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Another name to write a file under, which takes the file's place when all is written.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: It cannot be written; nothing of it is left then.
+    """
+    partial = path.with_name(f".{os.getpid()}-{path.name[-100:]}")  # the ending decides the form of pictures
+    try:
+        yield partial
+        if path.exists() and not path.is_file():  # /dev/stdout, a pipe: what stays where it is
+            shutil.copyfile(partial, path)
+        else:
+            partial.replace(path)
+    except OSError as fault:
+        raise UserError(f"cannot write {path}: {_why(fault)}") from None
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def is_full(fault: OSError) -> bool:
+    """Whether a write failed because there is no room, which is nobody's bad input."""
+    return fault.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _why(fault: Exception) -> str:
+    return (getattr(fault, "strerror", None) or str(fault)).lower()
