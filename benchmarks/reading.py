@@ -36,6 +36,9 @@ def ledger_of(trials: int) -> bytes:
             again = event | {"trial": number}
             if event["event"] == "trial":
                 again["suggestion"] = number
+                again["knobs"] = {
+                    k: v * (1 + number / 1e6) if isinstance(v, float) else v for k, v in event["knobs"].items()
+                }
             if event["event"] == "report":
                 again["metrics"] = {k: v * (1 + 0.1 * rng.standard_normal()) for k, v in event["metrics"].items()}
             lines.append(encode(again))
