@@ -5,9 +5,6 @@ import io
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 
 import mlflow
@@ -252,33 +249,6 @@ def test_a_worker_reports_epochs_and_tells_out_of_memory_apart(tmp_path, small_s
     monkeypatch.setattr(gaptune.trial, "train", out_of_memory)
     worker.reset_config(task)
     assert worker.step() == {FAULT: "out of memory: CUDA out of memory. Tried to allocate 20.00 MiB"}
-
-
-def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path, small_store):
-    space, config = write_yaml(tmp_path, small_store, epochs=8, trials=3)
-    command = [sys.executable, "-m", "gaptune.cli", "sweep", str(space), "--on", str(config), "--name", "c"]
-    command += ["--results", str(tmp_path / "results"), "--concurrency", "1"]
-    env = os.environ | {"RAY_ADDRESS": ""}
-    folder = tmp_path / "results" / "c"
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        time.sleep(0.2)
-        if (folder / "ledger.jsonl").exists() and any(e["event"] == "report" for e in read_events(folder)[0]):
-            break
-    process.send_signal(signal.SIGINT)
-    text, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, text
-    assert "To go on: gaptune sweep" in text
-    paused = load(folder)
-    assert paused.paused == "interrupted"
-    kept = {number: list(trial.reports) for number, trial in paused.trials.items()}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    record = load(folder)
-    assert record.count(State.COMPLETE) == 3
-    for number, reports in kept.items():
-        assert record.trials[number].reports[: len(reports)] == reports
 
 
 def test_the_front_alone_is_evaluated_when_asked(tmp_path, small_store, local_ray):
