@@ -64,9 +64,9 @@ def train(
         "retrieval/mean_r1",
         "retrieval/mean_r10",
     )
-    click.echo("  ".join(["epoch", *(f"{name.split('/')[1]:>9}" for name in shown), "seconds"]))
     try:
         with alone(out) if out is not None else nullcontext():
+            click.echo("  ".join(["epoch", *(f"{name.split('/')[1]:>9}" for name in shown), "seconds"]))
             for report in train_trial(config, open_training(config.data), checkpoints=out):
                 cells = [f"{report.metrics[name]:9.4f}" for name in shown]
                 seconds = report.metrics["time/train_s"] + report.metrics["time/eval_s"]
