@@ -71,9 +71,9 @@ def train(
         "retrieval/mean_r1",
         "retrieval/mean_r10",
     )
-    echo("  ".join(["epoch", *(f"{name.split('/')[1]:>9}" for name in shown), "seconds"]))
     try:
         with stopping(), alone(out) if out is not None else nullcontext():
+            echo("  ".join(["epoch", *(f"{name.split('/')[1]:>9}" for name in shown), "seconds"]))
             for report in train_trial(config, store, checkpoints=out):
                 cells = [f"{report.metrics[name]:9.4f}" for name in shown]
                 seconds = report.metrics["time/train_s"] + report.metrics["time/eval_s"]

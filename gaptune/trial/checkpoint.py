@@ -141,13 +141,15 @@ class Checkpoints:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Holds a folder of checkpoints, so that no two trainings write to it.
+    """Holds a folder of checkpoints, so that no other process trains there.
+
+    Within a process, a training whose reports nobody asks for any more does not stand in the way of the next one.
 
     Raises:
         UserError: Another process trains there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / "train.lock", timeout=0)
+    lock = filelock.FileLock(folder / "train.lock", timeout=0, is_singleton=True)
     try:
         lock.acquire()
     except filelock.Timeout:

@@ -10,7 +10,10 @@ from pathlib import Path
 import filelock
 import pytest
 import torch
+from click.testing import CliRunner
 
+import gaptune
+from gaptune.cli import cli
 from gaptune.errors import UserError
 from gaptune.trial.checkpoint import Checkpoints, alone, read_checkpoint, save_sample, without_optimizer
 
@@ -184,14 +187,27 @@ def test_a_sample_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_one_training_has_a_folder(tmp_path):
-    with alone(tmp_path / "out"):
-        with pytest.raises(UserError, match="another process trains in"), alone(tmp_path / "out"):
-            pass
-        with pytest.raises(filelock.Timeout):
-            filelock.FileLock(tmp_path / "out" / "train.lock", timeout=0).acquire()
-    with alone(tmp_path / "out"):
+def elsewhere(folder):
+    """The lock as another process holds it."""
+    return filelock.FileLock(folder / "train.lock")
+
+
+def test_one_process_trains_in_a_folder(tmp_path):
+    with alone(tmp_path), alone(tmp_path), pytest.raises(filelock.Timeout):
+        elsewhere(tmp_path).acquire(timeout=0)
+    with elsewhere(tmp_path), pytest.raises(UserError, match="another process trains in"), alone(tmp_path):
         pass
+    with alone(tmp_path):
+        pass
+
+
+def test_a_second_training_in_a_folder_is_refused_before_it_says_anything(tmp_path):
+    with elsewhere(tmp_path):
+        said = CliRunner().invoke(cli, ["train", "--out", str(tmp_path)])
+        with pytest.raises(UserError, match="another process trains"):
+            next(gaptune.train({}, checkpoints=tmp_path))
+    assert isinstance(said.exception, UserError)
+    assert said.output == ""
 
 
 # --- damage ---
