@@ -36,9 +36,10 @@ def ledger_of(trials: int) -> bytes:
             again = event | {"trial": number}
             if event["event"] == "trial":
                 again["suggestion"] = number
-                again["knobs"] = {
-                    k: v * (1 + number / 1e6) if isinstance(v, float) else v for k, v in event["knobs"].items()
-                }
+                middle = {"temperature.tau_start": 0.1, "temperature.tau_end": 0.1, "temperature.share": 0.5}
+                apart = number / 1e7  # so that no two have the same knobs
+                moved = {k: v + (middle[k] - v) * apart for k, v in event["knobs"].items() if k in middle}
+                again["knobs"] = event["knobs"] | moved
             if event["event"] == "report":
                 again["metrics"] = {k: v * (1 + 0.1 * rng.standard_normal()) for k, v in event["metrics"].items()}
             lines.append(encode(again))

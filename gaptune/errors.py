@@ -9,6 +9,8 @@ from pathlib import Path
 
 _LONGEST = 2000  # characters of a message
 _MOST_NAMES, _LONGEST_NAME = 1000, 300  # for which the nearest is looked for: it takes long, and helps nobody
+_NEAR, _NEAR_ALONE = 0.55, 0.75
+"""How alike two parts of names are that are likely the same, slipped; the second where one name has no group."""
 
 
 class UserError(Exception):
@@ -40,6 +42,9 @@ def brief(value: object, most: int = 80) -> str:
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """A hint such as ``" (did you mean 'temperature.tau_end'?)"``, or all the names when there are few.
 
+    Names are compared part by part (``temperature.tau_end``, ``geometry/gap``): one is near when each of its parts is.
+    The last part is enough where the name has no others, or has it letter for letter in another group.
+
     Args:
         name: What was written.
         known: What would have been accepted.
@@ -50,30 +55,32 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     names = sorted(set(known))
     if len(names) > _MOST_NAMES or len(str(name)) > _LONGEST_NAME:
         return ""
-    nearness = [_nearness(str(name), one) for one in names]
-    if max(nearness, default=0.0) > 0:
-        return f" (did you mean {names[nearness.index(max(nearness))]!r}?)"
+    near = _nearest(str(name), names)
+    if near is not None:
+        return f" (did you mean {near!r}?)"
     return f" (known: {', '.join(names)})" if 0 < len(names) <= 12 else ""
 
 
-def _nearness(written: str, known: str) -> float:
-    """How near two names are, 0 to 1; 0 where one is no likely slip for the other.
-
-    A name such as ``temperature.tau_end`` or ``geometry/gap`` has a group. Of another group only the same name is near.
-    """
-    whole = difflib.SequenceMatcher(None, written, known).ratio()
-    (group, leaf), (known_group, known_leaf) = _parts(written), _parts(known)
-    groups = difflib.SequenceMatcher(None, group, known_group).ratio()
-    leaves = difflib.SequenceMatcher(None, leaf, known_leaf).ratio()
-    if bool(group) == bool(known_group):
-        likely = (groups >= 0.7 and leaves >= 0.6) or leaf == known_leaf
-    else:
-        likely = leaves >= 0.75
-    return max(whole, leaves / 2) if likely or whole >= 0.85 else 0.0
+def _nearest(name: str, known: list[str]) -> str | None:
+    """The known name that is most like a name; None where none is like it."""
+    parts = _parts(name)
+    likeness: dict[str, float] = {}
+    for one in known:
+        theirs = _parts(one)
+        shared = min(len(parts), len(theirs))
+        alike = [_alike(a, b) for a, b in zip(parts[-shared:], theirs[-shared:], strict=True)]
+        near = _NEAR if len(parts) == len(theirs) else _NEAR_ALONE
+        if parts[-1] == theirs[-1] or min(alike) >= near:
+            likeness[one] = sum(alike) / len(alike) - 0.1 * (len(parts) != len(theirs))
+    return max(likeness, key=likeness.__getitem__, default=None)
 
 
-def _parts(name: str) -> tuple[str, str]:
-    """Group and name in it, apart at the last dot or slash; the dot before a YAML file's ending is none."""
-    stem, dot, ending = name.rpartition(".") if name.endswith((".yaml", ".yml")) else (name, "", "")
-    at = max(stem.rfind("."), stem.rfind("/")) + 1
-    return stem[:at], stem[at:] + dot + ending
+def _parts(name: str) -> list[str]:
+    """``temperature.tau_end`` and ``geometry/gap`` in two; a YAML file's ending says nothing of what it is."""
+    return re.split(r"[./]", re.sub(r"\.ya?ml$", "", name.casefold()))
+
+
+def _alike(one: str, other: str) -> float:
+    if len(one) >= 3 and other.startswith(one):
+        return 1.0 if one == other else 0.9  # cut short: "acc"
+    return difflib.SequenceMatcher(None, one, other, autojunk=False).ratio()

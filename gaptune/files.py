@@ -60,7 +60,7 @@ def check_file(path: Path, what: str, endings: Collection[str] = ()) -> None:
         raise UserError(f"{what} {path}: expected a name that ends with {' or '.join(endings)}")
     try:
         there, taken = path.parent.is_dir(), path.is_dir()
-    except OSError as fault:  # its name is too long
+    except (OSError, ValueError) as fault:  # its name is too long, or has a NUL
         raise UserError(f"{what} {path}: {_why(fault)}") from None
     if not there:
         raise UserError(f"{what} {path}: there is no folder {path.parent}")
@@ -79,6 +79,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         UserError: It cannot be written; nothing of it is left then.
     """
+    path = path.resolve()  # a link stays one
     partial = path.with_name(f".{os.getpid()}-{path.name[-100:]}")  # the ending decides the form of pictures
     try:
         yield partial
@@ -87,6 +88,8 @@ def written_whole(path: Path) -> Iterator[Path]:
         else:
             partial.replace(path)
     except OSError as fault:
+        if is_full(fault):
+            raise
         raise UserError(f"cannot write {path}: {_why(fault)}") from None
     finally:
         with suppress(OSError):

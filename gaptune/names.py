@@ -76,7 +76,7 @@ def _fault(name: str) -> str | None:
         return "it begins with a dot, a hyphen or a space, or ends with a dot or a space"
     if name.lower() in _RESERVED:
         return "MLflow's store in the results folder has that name"
-    if name in RECORDED:
+    if name.lower() in RECORDED:
         return "a sweep that comes with gaptune has that name"
     return None
 

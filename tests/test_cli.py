@@ -282,7 +282,7 @@ def test_a_training_on_a_full_disk_is_one_line(gaptune, tmp_path, store, monkeyp
     def full(self, epoch, state):
         if epoch == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=True)
 
     monkeypatch.setattr(Checkpoints, "save", full)
     _, sweep = write_yaml(tmp_path, store)

@@ -50,13 +50,15 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
         assert place.suffix == ".csv"
         place.write_text("one")
         assert not path.exists()
-    with pytest.raises(UserError, match="no space left"):
-        _write_half(path)
+    with pytest.raises(UserError, match="input/output error"):
+        _write_half(path, errno.EIO)
+    with pytest.raises(OSError, match="No space left"):  # nobody's bad input: exit code 1
+        _write_half(path, errno.ENOSPC)
     assert [file.name for file in tmp_path.iterdir()] == ["x.csv"]
     assert path.read_text() == "one"
 
 
-def _write_half(path):
+def _write_half(path, number):
     with written_whole(path) as place:
         place.write_text("half")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(number, os.strerror(number))

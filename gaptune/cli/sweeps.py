@@ -237,7 +237,8 @@ def farewell(record: SweepRecord, plan: Plan, console: Console, results: Path) -
     if record.paused is not None:
         console.say(f"{record.paused}; what is done is kept. To go on: {again(plan.name)}")
         raise SystemExit(exit_code(record.paused))
-    given = click.get_current_context().get_parameter_source("results")
+    context = click.get_current_context(silent=True)
+    given = context.get_parameter_source("results") if context else None
     here = [] if given is ParameterSource.DEFAULT else ["--results", str(results)]
     words = (["front", plan.name], ["show", plan.name, "TRIAL"], ["ui"])
     lines = [

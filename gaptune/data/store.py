@@ -261,7 +261,7 @@ def _check_meta(meta: StoreMeta) -> None:
     for name, text in texts.items():
         if type(text) is not str:
             raise ValueError(f"{name} is {text!r}")
-    if any(type(token) is not int or token < 0 for token in meta.vocabulary):
+    if any(type(token) is not int or not 0 <= token < 2**16 for token in meta.vocabulary):
         raise ValueError("vocabulary is no list of token ids")
     if not isinstance(meta.source, dict):
         raise ValueError(f"source is {meta.source!r}")

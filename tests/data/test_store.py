@@ -312,7 +312,7 @@ def edited(path, change):
         (lambda path: edited(path, lambda meta: meta["splits"]["val"].pop("sha256")), "corrupt store: .*sha256"),
         (lambda path: edited(path, lambda meta: meta.update(format=99)), "has format 99; this gaptune reads 1"),
         (lambda path: edited(path, lambda meta: meta["splits"].clear()), "empty data: .* has no images"),
-        (lambda path: edited(path, lambda meta: meta.update(image_size=0)), "corrupt store: .*image_size cannot be"),
+        (lambda path: edited(path, lambda meta: meta.update(image_size=0)), "corrupt store: .*image_size is 0"),
         (lambda path: edited(path, lambda meta: meta.update(context_length=None)), "corrupt store: .*context_length"),
         (lambda path: edited(path, lambda meta: meta.update(features=-1)), "corrupt store: .*features"),
         (lambda path: edited(path, lambda meta: meta.update(name=None)), "corrupt store: .*name"),
