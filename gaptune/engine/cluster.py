@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import math
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -40,6 +41,9 @@ _OF_NOTEBOOKS = ("MPLBACKEND",)  # a backend that only the notebook's own proces
 
 _GRACE_S = 1.0
 """How long Ray may take to say goodbye before its processes are killed."""
+
+_START_S = 120.0
+"""How long Ray may take to start, on a machine however busy."""
 
 _ours = False
 _deaf_children = False
@@ -140,6 +144,7 @@ def _started(resources: Resources, place: str | None, stop: Stop) -> Iterator[No
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "job_config": _job()}
     try:
         if place is None:
+            _bring_token()
             with ray_folders() as folders, _ended():
                 cores = available_cores() // resources.cpu * resources.cpu
                 wanted = min(cores, (resources.concurrency or cores) * resources.cpu)
@@ -162,6 +167,9 @@ def _started(resources: Resources, place: str | None, stop: Stop) -> Iterator[No
 def _init(trouble: str, address: str, **options: Any) -> None:
     import ray
 
+    giving_up = threading.Timer(_START_S, lambda: _kill(_ray_processes()))  # Ray's own waiting may have no end
+    giving_up.daemon = True
+    giving_up.start()
     try:
         ray.init(address, **options)
     except SystemExit as fault:  # by the handler that Ray has put in the place of ours
@@ -170,6 +178,8 @@ def _init(trouble: str, address: str, **options: Any) -> None:
         raise
     except Exception as fault:  # of whatever kind
         raise UserError(f"{trouble}: {' '.join(str(fault).split())}") from None
+    finally:
+        giving_up.cancel()
 
 
 @contextmanager
@@ -186,6 +196,7 @@ def _ended() -> Iterator[None]:
         ray.shutdown()
         killing.cancel()
         _kill(processes)
+        psutil.wait_procs(processes, timeout=_GRACE_S)
 
 
 @contextmanager
@@ -221,6 +232,14 @@ def _ray_processes() -> list[psutil.Process]:
         except psutil.Error:  # it has ended
             continue
     return found
+
+
+def _bring_token() -> None:
+    """Gives Ray's processes a token to know each other by, where Ray cannot keep one in the home folder."""
+    given = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    kept = Path.home() / ".ray"
+    if not given and not os.access(kept if kept.exists() else kept.parent, os.W_OK | os.X_OK):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 @contextmanager
