@@ -92,7 +92,7 @@ def train(
 class _Trial:
     """Model, optimizer and data of a training under way."""
 
-    def __init__(self, config: TrialConfig, store: Store, progress: Progress) -> None:
+    def __init__(self, config: TrialConfig, store: Store, progress: Progress = silent) -> None:
         self._progress = progress
         store.check_trainable()
         mine = tuple(evaluation for evaluation in config.evaluate if evaluation.when != "front")
