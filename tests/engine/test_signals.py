@@ -79,6 +79,20 @@ def test_outside_the_main_thread_signals_are_left_alone():
     assert inside == [before]
 
 
+def test_a_single_training_stops_with_its_checkpoint_kept(tmp_path, small_store):
+    _, config = write_yaml(tmp_path, small_store, epochs=1000)
+    command = [sys.executable, "-m", "gaptune.cli", "train", "--on", str(config), "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list((tmp_path / "out").glob("epoch-*.pt")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert said.split("\n")[-2] == "stopped by SIGTERM"
+    assert "Traceback" not in said
+    assert list((tmp_path / "out").glob("epoch-*.pt"))
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 def test_a_sweep_stopped_at_any_moment_ends_in_order_and_goes_on(tmp_path, small_store):
