@@ -18,7 +18,7 @@ from requests.exceptions import ConnectTimeout
 from support import Stage, free_port
 
 from gaptune.cli import cli
-from gaptune.engine.sweep import synchronize
+from gaptune.engine.publish import synchronize
 from gaptune.errors import UserError
 from gaptune.ledger import State, load
 from gaptune.pages import RUNS_FILE
@@ -504,7 +504,7 @@ def test_a_name_that_the_registry_does_not_take_is_refused_before_anything_is_ex
 
 
 def test_a_sweep_says_what_brings_mlflow_up_to_date(tmp_path, monkeypatch):
-    from gaptune.engine.sweep import _sync_command
+    from gaptune.engine.publish import _sync_command
 
     elsewhere = f"gaptune sync 'a b' --results {tmp_path}"
     assert _sync_command(tmp_path / "a b", Mirror(None, tmp_path)) == elsewhere

@@ -209,7 +209,7 @@ def status(name: str, results: Path, as_json: bool) -> None:
 @tracking_option
 def sync(name: str, results: Path, tracking_uri: str | None) -> None:
     """Bring MLflow up to date with the ledger of the sweep NAME; also into an empty store."""
-    from gaptune.engine.sweep import synchronize
+    from gaptune.engine.publish import synchronize
 
     runs = synchronize(sweep_folder(results, name), results.resolve(), tracking_uri)
     echo(f"{name}: {runs} trials are in MLflow as in the ledger")

@@ -7,16 +7,11 @@ What is in a sweep's folder: ``ledger.jsonl`` (the truth), ``space.yaml`` and ``
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import platform
-import shlex
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -31,43 +26,28 @@ from gaptune.engine.cluster import ray_for
 from gaptune.engine.identity import budget_of, check_same
 from gaptune.engine.opening import check_new, open_ledger, trial_numbers
 from gaptune.engine.preflight import Sizes, preflight
+from gaptune.engine.publish import write_results
 from gaptune.engine.signals import Stop, stopping
-from gaptune.errors import UserError
 from gaptune.ledger import (
     FILE_NAME,
     SCHEMA,
     Event,
     Ledger,
     SweepRecord,
-    in_use,
     load,
     parse_events,
     replay,
 )
 from gaptune.ledger.file import check_readable
 from gaptune.names import check_name
-from gaptune.pages import RUNS_FILE
 from gaptune.remote import Folder
-from gaptune.report import REPORT_FILE, headline, write_report
-from gaptune.results import candidates, summarize
-from gaptune.results.correlation import correlations
-from gaptune.results.export import write_parquet
-from gaptune.results.plot import plot_front
+from gaptune.results import candidates
 from gaptune.space import Space
 from gaptune.tracking import (
-    PATIENCE_S,
     Mirror,
     Tracker,
-    UnreachableError,
     check_store,
-    default_uri,
-    describe,
-    first_line,
-    limited,
 )
-
-_SYNC_S = 600.0
-"""The longest that `gaptune sync` waits for the results to be sent; what does not answer is given up far earlier."""
 
 
 @dataclass(frozen=True)
@@ -292,45 +272,8 @@ def _run(
             retention.close(finished=not why)
             if backup is not None and not backup.close():
                 display.say(f"the ledger in {plan.sweep.storage} is behind; the same command again copies it")
-            _write_results(record, plan.folder, mirror, tracker, display)
+            write_results(record, plan.folder, mirror, tracker, display)
     return record
-
-
-def synchronize(folder: Path, results: Path, tracking_uri: str | None, say: Callable[[str], None] = print) -> int:
-    """Makes MLflow say what a sweep's ledger says, also when the store is empty, or was left half written.
-
-    Args:
-        folder: The sweep's folder.
-        results: Folder of all sweeps.
-        tracking_uri: MLflow's; None for the SQLite store beside the sweeps.
-        say: Called with a line for a person.
-
-    Returns:
-        How many trials are there.
-
-    Raises:
-        UserError: MLflow does not answer, or can never be written to as it is.
-    """
-    record = load(folder)
-    if record.paused is None and not record.done and not in_use(folder):
-        record.paused = "its driver was killed"  # and its runs do not go on by themselves
-    mirror = Mirror(tracking_uri, results)
-    _draw_results(record, folder, say)
-    try:
-        state = check_store(tracking_uri, results)
-        if not state.answers:
-            raise UserError(state.why)
-        for line in mirror.write(record):
-            say(line)
-    except UnreachableError as fault:
-        raise UserError(str(fault)) from None
-    finally:
-        _write_page(record, folder, mirror, say)
-    try:
-        _send_results(record, folder, mirror, _SYNC_S)
-    except UnreachableError as fault:
-        raise UserError(str(fault)) from None
-    return len(record.trials)
 
 
 def _load() -> None:
@@ -367,72 +310,3 @@ def _known(folder: Path, sweep: SweepConfig) -> list[tuple[dict[str, Any], list[
         for candidate in candidates(load(folder))
     ]
     return [one for one in found if not any(map(math.isnan, (*one[1], *one[2].values())))]
-
-
-def _write_results(record: SweepRecord, folder: Path, mirror: Mirror, tracker: Tracker, display: Display) -> None:
-    """Draws and writes what is made from the ledger, here and in MLflow; no fault of it ends a sweep."""
-    behind = f"MLflow is behind; when it is back: {_sync_command(folder, mirror)}"
-    _draw_results(record, folder, display.say)
-    started = time.monotonic()
-    whole = tracker.close(PATIENCE_S)
-    left = PATIENCE_S - (time.monotonic() - started)
-    _write_page(record, folder, mirror, display.say)
-    if not whole:
-        display.say(behind)
-        return
-    try:
-        _send_results(record, folder, mirror, left)
-    except Exception as fault:  # the results are on disk, and that is what counts
-        display.say(f"{behind} ({first_line(fault)})")
-
-
-def _draw_results(record: SweepRecord, folder: Path, say: Callable[[str], None]) -> None:
-    again = _command("sync", folder)
-    with _guarded("front.png", again, say):
-        plot_front(record, summarize(record), folder / "front.png")
-    with _guarded("results.parquet", again, say):
-        write_parquet(record, folder / "results.parquet")
-
-
-def _write_page(record: SweepRecord, folder: Path, mirror: Mirror, say: Callable[[str], None]) -> None:
-    """The report, and what its links to MLflow need."""
-    with _guarded(RUNS_FILE, _command("sync", folder), say):
-        runs = mirror.runs()
-        if runs is not None:
-            (folder / RUNS_FILE).write_text(json.dumps(runs), encoding="utf-8")
-    with _guarded(REPORT_FILE, _command("report", folder), say):
-        write_report(record, folder, folder / REPORT_FILE, mlflow_url=mirror.pages)
-
-
-@contextmanager
-def _guarded(file: str, again: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Each result is written by itself: what goes wrong with one is said, and the others are written all the same."""
-    try:
-        yield
-    except Exception as fault:
-        say(f"{file} could not be written ({first_line(fault)}); to make it again: {again}")
-
-
-def _send_results(record: SweepRecord, folder: Path, mirror: Mirror, patience: float) -> None:
-    """Puts the sweep's outcome on its MLflow run, or leaves it when that takes too long."""
-    summary = summarize(record)
-    numbers = {"sweep/hypervolume": summary.hypervolume, "sweep/front": float(len(summary.front))}
-    ranks = {trial.number: rank for rank, member in enumerate(summary.front, 1) for trial in member.trials}
-    outcome = "\n".join(f"- {sentence}" for sentence in headline(record, summary, correlations(record)))
-    note = f"{describe(record.header)}\n\n{outcome}"
-    files = [folder / name for name in ("front.png", "results.parquet", REPORT_FILE)]
-    limited(patience, lambda: mirror.log_results(record, numbers, ranks, note, files))
-
-
-def _sync_command(folder: Path, mirror: Mirror) -> str:
-    """What brings MLflow up to date later, from the same folder and environment."""
-    known = (default_uri(folder.parent), os.environ.get("MLFLOW_TRACKING_URI"))
-    there = [] if mirror.uri in known or "@" in mirror.uri else ["--tracking-uri", mirror.uri]  # no passwords on screen
-    return " ".join([_command("sync", folder), *map(shlex.quote, there)])
-
-
-def _command(verb: str, folder: Path) -> str:
-    """A command on a sweep, as it is to be typed in this folder."""
-    here = [Path(place).absolute() for place in (os.environ.get("GAPTUNE_RESULTS"), "results") if place]
-    where = [] if folder.parent.absolute() == here[0] else ["--results", str(folder.parent)]
-    return shlex.join(["gaptune", verb, folder.name, *where])
