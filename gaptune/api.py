@@ -181,7 +181,7 @@ def run_sweep(
     check_folder(where, "results")
     name = default_name(space.name, where, time.time()) if name is None else check_name(name)
     address = address or os.environ.get("RAY_ADDRESS")
-    tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    tracking_uri = os.environ.get("MLFLOW_TRACKING_URI") or None if tracking_uri is None else tracking_uri
     told: dict[str, Any] = {"results": where, "now": time.time(), "command": command}
     plan = prepare(space, sweep, name=name, address=address, tracking_uri=tracking_uri, **told)
     with Display(Console(sys.stdout)) as display:

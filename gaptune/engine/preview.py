@@ -58,9 +58,11 @@ def describe_plan(plan: Plan) -> RenderableType:
         f"training   {_trainings(plan)}",
         f"each trial {sweep.resources.cpu} CPU, {sweep.resources.gpu:g} GPU",
         f"disk       {_disk(plan)}",
+        *([f"MLflow     {plan.mlflow}; it is caught up later"] if plan.mlflow else []),
         *(f"warning    {warning}" for warning in plan.warnings),
     ]
-    return Group(Text("\n".join(lines)), describe_space(plan.space, 3))
+    words = Text("\n".join(lines), no_wrap=True, overflow="ignore")  # paths and hashes are to be copied whole
+    return Group(words, describe_space(plan.space, 3))
 
 
 def _images(splits: dict[str, int]) -> str:

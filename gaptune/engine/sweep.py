@@ -64,6 +64,7 @@ class Plan:
         sizes: Of the model.
         side_by_side: Trials that this machine runs at once; None on a cluster.
         warnings: What will work, but hardly as it was meant: a sentence each.
+        mlflow: Why MLflow does not answer now; empty when it does.
         earlier: Events of the ledger when the sweep is there already.
         place: The sweep's folder in its storage, if it has one.
     """
@@ -77,6 +78,7 @@ class Plan:
     sizes: Sizes
     side_by_side: int | None
     warnings: tuple[str, ...]
+    mlflow: str
     earlier: list[Event]
     place: Folder | None = None
 
@@ -162,7 +164,8 @@ def prepare(
         header,
         findings.sizes,
         findings.side_by_side,
-        (*findings.warnings, *([] if store_state.answers else [f"{store_state.why}; it is caught up later"])),
+        findings.warnings,
+        "" if store_state.answers else store_state.why,
         earlier,
         place,
     )

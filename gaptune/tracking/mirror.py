@@ -193,6 +193,10 @@ def _write_status(has: Looked, record: SweepRecord) -> None:
     parent = has.parent
     status = "FINISHED" if record.done else "RUNNING" if record.paused is None else "KILLED"
     end = None if status == "RUNNING" else int(record.updated_at * 1000)
+    for number, known in has.runs.items():  # whose lines the ledger has lost: nobody goes on with them
+        if end is not None and number not in record.trials and known.status == "RUNNING":
+            has.client.set_terminated(known.run_id, "KILLED", end)
+            known.status = "KILLED"
     if status == parent.status and end in (None, parent.end):
         return
     if end is None:

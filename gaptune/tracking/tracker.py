@@ -94,6 +94,8 @@ class Tracker:
             last = last or event is None
             if event is not None and "trial" in event:
                 news.add(event["trial"])
+            elif event is not None:  # the sweep stops: what is unfinished is not RUNNING any more
+                news |= {trial.number for trial in list(self._record.trials.values()) if not trial.state.ended}
         return last
 
 

@@ -96,8 +96,16 @@ def test_an_exception_in_a_worker_is_tried_again_and_then_fails_with_its_message
 ):
     """A folder where the checkpoint should be: no retry can cure it."""
     folder = tmp_path / "results" / "s" / "trials" / "0000" / "epoch-0001.pt"
-    folder.mkdir(parents=True)
+
+    def block():
+        while not (tmp_path / "results" / "s" / "ledger.jsonl").exists():
+            time.sleep(0.01)
+        folder.mkdir(parents=True)  # long before the first epoch has been trained
+
+    thread = threading.Thread(target=block, daemon=True)
+    thread.start()
     record = start(tmp_path, small_store, trials=2)
+    thread.join(5)
     broken, fine = record.trials.values()
     assert broken.state is State.FAIL
     assert broken.reason.startswith("exception: IsADirectoryError")

@@ -327,7 +327,7 @@ def test_weights_are_checked_and_known_by_their_content(tmp_path, small_store):
     whole = io.BytesIO()  # a checkpoint with a good seal, and something else inside
     torch.save({"model": 3}, whole)
     (tmp_path / "epoch-0001.pt").write_bytes(whole.getvalue() + hashlib.sha256(whole.getvalue()).digest())
-    with pytest.raises(UserError, match="is no checkpoint of a training"):
+    with pytest.raises(UserError, match="is no whole checkpoint"):
         weights_hash(Model(pretrained=str(tmp_path / "epoch-0001.pt")))
 
     cut = tmp_path / "one.safetensors"
@@ -381,7 +381,7 @@ def test_train_is_refused_before_it_trains(gaptune, tmp_path, small_store):
     _, sweep = write_yaml(tmp_path, small_store)
     code, out, err = gaptune("train", "--on", sweep, "--out", "/proc/none")
     assert (code, out) == (2, "")
-    assert err.startswith("gaptune: cannot write /proc/none: ")
+    assert err.startswith("gaptune: --out: cannot write to /proc/none: ")
     code, out, err = gaptune("train", "--on", sweep, "--set", "model.image_size=17")
     assert (code, out) == (2, "")
     assert "images of 17 pixels" in err

@@ -295,5 +295,8 @@ def test_a_member_that_cannot_be_evaluated_is_named_and_tried_again_by_the_same_
 class _NoAsker:
     """A study that nobody asks."""
 
-    def resume(self, *outcome):
+    def pass_over(self, highest):
+        """Takes it."""
+
+    def resume(self, *outcome, **numbered):
         """Takes what is told."""
