@@ -86,7 +86,7 @@ def ray_for(resources: Resources, address: str | None, stop: Stop | None = None)
         UserError: No cluster answers there, Ray cannot be started, or a trial needs what no machine has or will have.
     """
     place = _cluster(address)
-    if _initialized():
+    if is_running():
         import ray
 
         _check_placement(resources, [node["Resources"] for node in ray.nodes() if node["Alive"]], place)
@@ -124,7 +124,7 @@ def _cluster(address: str | None) -> str | None:
     return None if address in ("", "local") else address
 
 
-def _initialized() -> bool:
+def is_running() -> bool:
     """Whether the program around has started Ray; looked up without importing it."""
     asked = getattr(sys.modules.get("ray"), "is_initialized", None)  # not there while another thread imports it
     return asked is not None and bool(asked())

@@ -19,6 +19,8 @@ from gaptune.config import SweepConfig, TrialConfig, flatten
 from gaptune.config.sweep import MOST_TRIALS
 from gaptune.data import Store, look_up, open_training
 from gaptune.data.tasks import PROBED, lacking, lacking_of_source, own_probes
+from gaptune.engine.cluster import check_place, is_running
+from gaptune.engine.machine import available_cores
 from gaptune.errors import UserError
 from gaptune.idle import idle_knobs
 from gaptune.methods import expand_method
@@ -96,10 +98,14 @@ def preflight(space: Space, sweep: SweepConfig, folder: Path, *, address: str | 
         check_folder(Path(os.path.expanduser(sweep.storage.removeprefix("file://"))) / folder.name)  # noqa: PTH111
     store, sizes = check_trial(sweep, precisions=reach("training.precision"), address=address)
     _check_data(sweep, store, reach)
+    if sweep.device == "cuda" and not sweep.resources.gpu:
+        raise UserError("device: cuda needs a GPU for each trial; set resources.gpu (a fraction shares a card)")
+    if not is_running():  # Ray itself says what it has
+        check_place(sweep.resources, address)
     side_by_side = None
     if address is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        fitting = sweep.resources.concurrency or max(1, cores // sweep.resources.cpu)
+        fitting = max(1, available_cores() // sweep.resources.cpu)
+        fitting = min(fitting, sweep.resources.concurrency or fitting)
         side_by_side = min(fitting, _trials(space, sweep) * sweep.search.seeds)
     warnings = [
         *draws,
@@ -113,8 +119,6 @@ def preflight(space: Space, sweep: SweepConfig, folder: Path, *, address: str | 
             f"{megabytes(free)} are free where the sweep is kept; the checkpoints of {side_by_side} trials under way "
             f"take up to {megabytes(needed)}"
         )
-    if sweep.device == "cuda" and not sweep.resources.gpu:
-        warnings.append("device is cuda and resources.gpu is 0: trials side by side share the first GPU, uncounted")
     return Findings(store, sizes, side_by_side, tuple(warnings))
 
 
