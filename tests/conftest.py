@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tarfile
 from pathlib import Path
 
@@ -13,6 +14,12 @@ settings.register_profile("gaptune", deadline=None)  # what is slow on a busy ma
 settings.load_profile("gaptune")
 # Ray's workers step back for others by default, and then stand still while the tests that compute run beside theirs.
 os.environ.setdefault("RAY_worker_niceness", "0")
+
+
+# A shell's background has SIGINT ignored, nohup SIGHUP, and children inherit that: signals are tested as on a terminal.
+for _signum, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_signum) is signal.SIG_IGN:
+        signal.signal(_signum, _handler)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -4,6 +4,7 @@ import http.server
 import socket
 import threading
 
+import psutil
 import pytest
 from support import free_port
 
@@ -51,5 +52,10 @@ def test_the_note_of_a_cluster_that_is_gone_is_no_cluster(monkeypatch, tmp_path)
     (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{free_port()}")
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.setenv("RAY_ADDRESS", "auto")
-    with pytest.raises(UserError, match="no Ray cluster at auto: "):
+    before = {process.name() for process in psutil.process_iter()}
+    try:
         check_address("auto")
+    except UserError as fault:
+        assert str(fault).startswith("no Ray cluster at auto: ")  # noqa: PT017 (which of the two depends on the machine)
+    else:  # Ray also finds what runs on this machine beside its note: other tests, say
+        assert "gcs_server" in before | {process.name() for process in psutil.process_iter()}
