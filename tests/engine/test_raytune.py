@@ -7,13 +7,13 @@ from gaptune.engine.raytune import reason_of
 TASK = """ray::Worker.train() (pid=17, ip=10.0.0.5, actor_id=2d8a, repr=<Worker>)
   File "/lib/ray/tune/trainable/trainable.py", line 331, in train
     raise skipped from exception_cause(skipped)
-  File "/work/worker.py", line 93, in step
+  File "/srv/worker.py", line 93, in step
     self._reports = self._take_up(self._task)
 ValueError: this is wrong
 and this is why
 """
 SETUP = """The actor died because of an error raised in its creation task, ray::Worker.__init__() (pid=17)
-  File "/work/worker.py", line 10, in <module>
+  File "/srv/worker.py", line 10, in <module>
     import torch
 ModuleNotFoundError: No module named 'torch'
 """
