@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 import tarfile
 from pathlib import Path
 
@@ -43,6 +44,21 @@ def gaptune_cache(tmp_path_factory):
     os.environ["GAPTUNE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     yield
     del os.environ["GAPTUNE_CACHE"]
+
+
+@pytest.fixture
+def gaptune(capsys, monkeypatch):
+    """Runs the command line in this process; gives its exit code, output and errors."""
+    from gaptune.cli import main
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["gaptune", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

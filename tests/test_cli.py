@@ -19,20 +19,6 @@ def store(tmp_path_factory):
     return make_scenes(tmp_path_factory.mktemp("cli") / "small", SMALL).path
 
 
-@pytest.fixture
-def gaptune(capsys, monkeypatch):
-    """Runs the command line in this process; gives its exit code, output and errors."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["gaptune", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return run
-
-
 def test_help_is_quick():
     def asked():
         subprocess.run([sys.executable, "-m", "gaptune.cli", "--help"], check=True, capture_output=True)

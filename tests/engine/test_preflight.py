@@ -3,7 +3,6 @@
 import hashlib
 import io
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ import torch
 from labelled_files import write_image_folder
 from support import write_yaml
 
-from gaptune.cli import main
 from gaptune.config import Data, Model, TrialConfig, load_sweep_config
 from gaptune.data import StoreWriter, open_store
 from gaptune.data.tokens import tokenize
@@ -337,18 +335,6 @@ def test_weights_are_checked_and_known_by_their_content(tmp_path, small_store):
 
 
 # --- the command line ---
-
-
-@pytest.fixture
-def gaptune(capsys, monkeypatch):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["gaptune", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return run
 
 
 def test_a_dry_run_says_how_much_there_is_to_do_and_warns(gaptune, tmp_path, small_store):
