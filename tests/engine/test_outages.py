@@ -1,6 +1,7 @@
 """Full disks and tracking servers that go away, for real."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -130,6 +131,12 @@ def agrees(uri, folder):
             assert [(m.step, m.value) for m in history] == [(r.epoch, r.metrics[metric]) for r in trial.reports]
 
 
+def said_once_per_outage(out: str) -> bool:
+    """Whether MLflow's going away is said, and not again before it has come back (a busy server may go twice)."""
+    turns = re.findall(r"MLflow (does not answer|answers again)", out)
+    return bool(turns) and all(turn == ("does not answer", "answers again")[i % 2] for i, turn in enumerate(turns))
+
+
 @pytest.mark.soak
 def test_a_server_that_is_down_for_a_while_has_everything_in_the_end(tmp_path, small_store):
     outage = 30 if FULL else 5
@@ -151,7 +158,7 @@ def test_a_server_that_is_down_for_a_while_has_everything_in_the_end(tmp_path, s
             assert "gaptune sync s" in out
             sync = [sys.executable, "-m", "gaptune.cli", "sync", "s", "--tracking-uri", server.uri]
             subprocess.run([*sync, "--results", str(tmp_path / "results")], check=True, stdout=subprocess.DEVNULL)
-        assert out.count("MLflow does not answer") == 1
+        assert said_once_per_outage(out)
         agrees(server.uri, folder)
     finally:
         server.kill()
