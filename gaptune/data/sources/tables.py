@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.dataset as ds
 
-from gaptune.data.sources.base import Sample, Source, check_split_name
+from gaptune.data.sources.base import Sample, Source
 from gaptune.data.sources.labels import read_class_names, read_prompts
-from gaptune.data.sources.patterns import files_by_split, split_name
+from gaptune.data.sources.patterns import files_by_split
+from gaptune.data.sources.splits import split_in_column
 from gaptune.errors import UserError, did_you_mean
 
 FORMATS = {"csv": ".csv", "parquet": ".parquet"}
@@ -73,7 +74,7 @@ class Table(Source):
                 continue
             for name in _distinct(table, columns.split):
                 where = ds.field(columns.split) == name
-                self._rows[check_split_name(split_name(str(name)))] = table, where
+                self._rows[split_in_column(name) or "train"] = table, where
         self.splits = tuple(self._rows)
         if columns.label is not None:
             folder = next(iter(files.values()))[0].parent
