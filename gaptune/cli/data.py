@@ -142,6 +142,14 @@ def csv(**options: Any) -> None:
 @build.command()
 @_table_options
 @_store_options
+def jsonl(**options: Any) -> None:
+    """From JSON Lines files, an object a line; paths are relative to the file."""
+    _build_table("jsonl", options)
+
+
+@build.command()
+@_table_options
+@_store_options
 def parquet(**options: Any) -> None:
     """From Parquet files; paths are relative to the file."""
     _build_table("parquet", options)

@@ -87,7 +87,9 @@ def build(
                 if tally.repeated(key, target):
                     continue
                 tokens = tokenize(sample.captions, context_length)
-                tally.truncated += sum(len(encode(caption)) > context_length - 2 for caption in sample.captions)
+                tally.truncated += sum(
+                    len(encode(caption, context_length - 1)) > context_length - 2 for caption in sample.captions
+                )
                 writer.add(target, pixels, sample.captions, tokens, id=sample.id, label=sample.label)
             _check_share(split, broken, seen, 0.0 if source.in_pairs else max_broken)
             tally.broken[split] = broken

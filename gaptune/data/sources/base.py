@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -88,6 +89,33 @@ def check_split_name(name: str) -> str:
     if not name.isidentifier():
         raise UserError(f"{name!r} cannot name a split: use letters, digits and _")
     return name
+
+
+def read_text(file: Path) -> str:
+    """A file's text in UTF-8, without a byte-order mark.
+
+    Raises:
+        UserError: It cannot be read, or is not in UTF-8.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as fault:
+        raise UserError(f"cannot be read: {fault.strerror}", file=file) from None
+    check_utf8(content, file)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        raise UserError("is not in UTF-8", file=file, line=content.count(b"\n", 0, fault.start) + 1) from None
+
+
+def check_utf8(beginning: bytes, file: Path) -> None:
+    """Refuses UTF-16 and UTF-32 by their mark, or by their zero bytes.
+
+    Raises:
+        UserError: It is one of them.
+    """
+    if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)) or b"\0" in beginning[:64]:
+        raise UserError("is not in UTF-8 (it looks like UTF-16 or is no text): save it as UTF-8", file=file)
 
 
 def storable(text: str) -> str:

@@ -92,7 +92,8 @@ def _expanded(pattern: str, endings: Sequence[str]) -> list[Path]:
         if file is path or file.name.lower().endswith(tuple(endings))
     )
     if not found:
-        raise UserError(f"there are no {' or '.join(endings)} files in {pattern}")
+        others = f" (nor {' or '.join(endings[1:])})" if endings[1:] else ""
+        raise UserError(f"there are no {endings[0]} files in {pattern}{others}")
     for file in found:
         if not file.is_file():
             raise UserError(f"{file} is not a file" if file.exists() else f"{file} is a link to nothing")
