@@ -13,6 +13,7 @@ from gaptune.data.sources.rows import Row
 from gaptune.errors import UserError
 
 _WITH_IMAGES, _WITHOUT = 16, 4096  # rows read at a time
+_BUFFER = 1 << 20  # bytes of a column that are fetched at a time; without, all of a row group is
 
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 _BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
@@ -85,31 +86,33 @@ class ParquetFile:
         at_once = _WITH_IMAGES if any(_holds_bytes(self.type_of(name)) for name in columns) else _WITHOUT
         number = 0  # of the last row that was read
         try:
-            # Without pre_buffer a column of a row group is not fetched as a whole: memory stays that of a batch.
-            with pq.ParquetFile(self.file, pre_buffer=False) as file:
+            # Memory stays that of a batch, however large a row group is.
+            with pq.ParquetFile(self.file, pre_buffer=False, buffer_size=_BUFFER) as file:
                 for group in range(file.num_row_groups):
                     rows = file.metadata.row_group(group).num_rows
                     if wanted is not None and not any(map(wanted, range(number + 1, number + rows + 1))):
                         number += rows
                         continue
                     for batch in file.iter_batches(at_once, row_groups=[group], columns=list(columns)):
-                        numbers = range(number + 1, number + batch.num_rows + 1)
+                        first = number + 1
                         number += batch.num_rows
-                        some = [at for at, each in enumerate(numbers) if wanted is None or wanted(each)]
-                        yield from self._values(batch.take(pa.array(some, pa.int64())), [numbers[at] for at in some])
+                        for at, row in enumerate(self._values(batch, first), first):
+                            if wanted is None or wanted(at):
+                                yield at, row
         except (pa.ArrowException, OSError) as fault:
             raise self._fault(fault, f"after row {number}: " if number else "") from None
 
-    def _values(self, batch: pa.RecordBatch, numbers: Sequence[int]) -> Iterator[tuple[int, Row]]:
+    def _values(self, batch: pa.RecordBatch, first: int) -> Sequence[Row]:
         try:
-            yield from zip(numbers, batch.to_pylist(), strict=True)
+            return batch.to_pylist()  # type: ignore[no-any-return]
         except UnicodeDecodeError:
             for name, column in zip(batch.schema.names, batch.columns, strict=True):
-                for number, value in zip(numbers, column, strict=True):
+                for number, value in enumerate(column, first):
                     try:
                         value.as_py()
                     except UnicodeDecodeError:
                         raise UserError(f"row {number}: {name!r} is not in UTF-8", file=self.file) from None
+            raise
 
     def _fault(self, fault: Exception, where: str = "") -> UserError:
         said = str(fault).splitlines() or [type(fault).__name__]

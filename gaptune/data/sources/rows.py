@@ -14,6 +14,7 @@ from gaptune.data.sources.base import check_utf8
 from gaptune.errors import UserError, did_you_mean
 
 _LONGEST_VALUE = 1 << 24  # characters: the csv module allows 131,072, which an image in base64 exceeds
+_RETURN = "\udc0d"  # stands for a carriage return: no text in UTF-8 has this
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 _log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class CsvFile:
         Raises:
             UserError: A row is not what it should be.
         """
-        where = {name: self._column(name) for name in columns}
+        where = {name: self.names.index(name) for name in columns}
         parsed = self._parsed()
         next(parsed, None)
         for line, values in parsed:
@@ -72,18 +73,13 @@ class CsvFile:
                 self._check_not_swallowed(line, values)
             yield line, {name: values[index] for name, index in where.items()}
 
-    def _column(self, name: str) -> int:
-        if self.names.count(name) > 1:
-            raise UserError(f"there are several columns {name!r}", file=self.file)
-        return self.names.index(name)
-
     def _parsed(self) -> Iterator[tuple[int, list[str]]]:
         if self._line_is_row:
             for line, text in _lines(self.file):
                 if values := _split_at_tabs(text):
                     yield line, [_unquoted(value) for value in values] if self._quoted else values
             return
-        lines = (line for _, line in _lines(self.file))
+        lines = (_without_returns(line) for _, line in _lines(self.file))
         reader = csv.reader(lines, delimiter=self._separator, strict=True)
         line = 1
         while True:
@@ -94,26 +90,20 @@ class CsvFile:
             except csv.Error as fault:
                 raise self._fault(line, _explained(str(fault))) from None
             if values:
-                yield line, values
+                yield line, [value.replace(_RETURN, "\r") for value in values]
             line = reader.line_num + 1
 
     def _check_not_swallowed(self, line: int, values: list[str]) -> None:
         """Refuses a quoted value of several lines, one of which is a row of its own by its image."""
         if self._image is None:
             return
-        ending = Path(values[self._image]).suffix
+        image = values[self._image]
         for value in values:
             for number, inner in enumerate(value.split("\n")[1:], 1):
                 cells = inner.rstrip("\r").split(self._separator)
-                if len(cells) > self._image and (
-                    Path(cells[self._image]).suffix.lower() == ending.lower()
-                    if ending
-                    else len(cells) == len(self.names)
-                ):
-                    raise self._fault(
-                        line,
-                        f"a quotation mark that is closed only after line {line + number}, which is a row of its own",
-                    )
+                if len(cells) > self._image and _alike(cells[self._image], image):
+                    row = f"line {line + number}, which is a row of its own"
+                    raise self._fault(line, f"a quotation mark is not closed before {row}")
 
     def _fault(self, line: int, what: str) -> UserError:
         return UserError(f"line {line}: {what}", file=self.file)
@@ -162,14 +152,16 @@ class JsonlFile:
 
 
 def check_columns(file: Path, known: Sequence[str], asked: Sequence[str]) -> None:
-    """Refuses columns that a file lacks.
+    """Refuses columns that a file lacks, or has several times.
 
     Raises:
-        UserError: One is lacking.
+        UserError: It lacks one, or has it several times.
     """
     for name in asked:
         if name not in known:
             raise UserError(f"there is no column {name!r}{did_you_mean(name, known)}", file=file)
+        if known.count(name) > 1:
+            raise UserError(f"there are {known.count(name)} columns {name!r}", file=file)
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
@@ -206,8 +198,25 @@ def _split_at_tabs(line: str) -> list[str]:
     return text.split("\t") if text else []
 
 
+def _without_returns(line: str) -> str:
+    """Hides carriage returns inside a line: the csv module takes them for line ends, and pandas does not quote them."""
+    inside = line.removesuffix("\n").removesuffix("\r")
+    return inside.replace("\r", _RETURN) + line[len(inside) :]
+
+
 def _unquoted(value: str) -> str:
     return value[1:-1].replace('""', '"') if _QUOTED.fullmatch(value) else value
+
+
+def _alike(cell: str, image: str) -> bool:
+    """Whether a cell looks like an image: it has the ending of one, or without endings the same shape."""
+    if ending := Path(image).suffix:
+        return Path(cell).suffix.lower() == ending.lower()
+    return _shape(cell) == _shape(image)
+
+
+def _shape(text: str) -> str:
+    return re.sub(r"[0-9]+", "0", re.sub(r"[^\W\d_]+", "a", text))
 
 
 def _explained(fault: str) -> str:
@@ -217,6 +226,4 @@ def _explained(fault: str) -> str:
         return "a quotation mark in a quoted value (write it twice), or one that was never closed"
     if "field limit" in fault:
         return f"a value of more than {_LONGEST_VALUE:,} characters: is a quotation mark never closed?"
-    if "new-line character" in fault:
-        return "a carriage return in a value that is not quoted"
     return fault

@@ -101,8 +101,9 @@ class Table(Source):
         self._columns = columns = _present([table for _, table in tables], columns)
         self._parts = [self._read_through(table, split) for split, table in tables]
         self.splits = tuple(dict.fromkeys(split for part in self._parts for split in part.rows))
-        if not self.splits:
-            raise UserError("has no rows", file=tables[0][1].file)
+        for split, parts in files.items():
+            if not any(part.rows for part in self._parts if part.table.file in parts):
+                raise UserError(f"has no rows, and so the split {split!r} is empty", file=parts[0])
         self._beside: list[Path] = []
         if columns.label is not None:
             self._beside = _beside([table.file for _, table in tables])
@@ -224,7 +225,7 @@ class Table(Source):
                 if each in values:
                     cell.read(each, caption_texts)
         if without:
-            raise UserError(f"{_rows_named(table, without)} no split in {columns.split!r}", file=table.file)
+            raise UserError(f"{_listed(table, without)} no split in the column {columns.split!r}", file=table.file)
         part.splits = bytes(codes)
         return part
 
@@ -290,10 +291,12 @@ def _classes(parts: Sequence[_Part], column: str, beside: Sequence[Path]) -> Cla
     return classes
 
 
-def _rows_named(table: _File, numbers: Sequence[int]) -> str:
-    others = len(numbers) - _NAMED
-    named = ", ".join(table.place(number) for number in numbers[:_NAMED])
-    return f"{named}{f' and {others} more' if others > 0 else ''}: {'have' if len(numbers) > 1 else 'has'}"
+def _listed(table: _File, numbers: Sequence[int]) -> str:
+    if len(numbers) == 1:
+        return f"{table.place(numbers[0])} has"
+    kind, _, _ = table.place(0).partition(" ")
+    others = f" and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else ""
+    return f"{kind}s {', '.join(map(str, numbers[:_NAMED]))}{others} have"
 
 
 @dataclass(frozen=True, slots=True)
