@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 FORMATS = {
-    "AVIF": (".avif",),
+    "AVIF": (".avif", ".avifs"),
     "BMP": (".bmp", ".dib"),
     "GIF": (".gif",),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -121,16 +121,18 @@ def read_file(path: Path) -> bytes:
         raise UnreadableError("missing", _looked_for(path)) from None
     except (OSError, ValueError) as fault:  # ValueError: a zero byte in the name
         raise UnreadableError("cannot be opened", getattr(fault, "strerror", None) or str(fault)) from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
             raise UnreadableError("not a file", "a folder" if stat.S_ISDIR(state.st_mode) else "a device or a pipe")
         if state.st_size > MOST_BYTES:
             raise UnreadableError("too large", f"{state.st_size / 2**30:.1f} GiB, at most {MOST_BYTES >> 30}")
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read(MOST_BYTES)
-        except OSError as fault:
-            raise UnreadableError("cannot be opened", fault.strerror or str(fault)) from None
+    except OSError as fault:
+        raise UnreadableError("cannot be opened", fault.strerror or str(fault)) from None
+    finally:
+        os.close(descriptor)
 
 
 def decode(content: bytes, side: int) -> Image.Image:
