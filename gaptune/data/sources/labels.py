@@ -69,11 +69,13 @@ class Classes:
     Args:
         names: In the order of the indices.
         origin: Where they are from, for messages.
+        missing: An index that stands for no label, such as Hugging Face's -1.
     """
 
-    def __init__(self, names: Sequence[str], origin: str) -> None:
+    def __init__(self, names: Sequence[str], origin: str, missing: int | None = None) -> None:
         self.names = tuple(names)
         self._origin = origin
+        self._missing = missing
         self._numbers = {name: number for number, name in enumerate(self.names)}
         self._twice = [name for name, count in Counter(self.names).items() if count > 1]
         if self._twice:
@@ -104,7 +106,7 @@ class Classes:
         Raises:
             UserError: There is no such class. The message lacks the label's place.
         """
-        if label is None:
+        if label is None or label == self._missing:
             return None
         if isinstance(label, str):
             if label in self._twice:

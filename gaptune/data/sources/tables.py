@@ -31,6 +31,7 @@ FORMATS = {"csv": (".csv", ".tsv"), "jsonl": (".jsonl", ".ndjson"), "parquet": (
 """Endings of each form's files in a folder."""
 
 _NAMED = 5  # rows in an error
+_NO_CLASS = -1  # what Hugging Face's ClassLabel has where labels are not published
 
 
 @dataclass(frozen=True)
@@ -279,16 +280,16 @@ def _classes(parts: Sequence[_Part], column: str, beside: Sequence[Path]) -> Cla
     given: list[tuple[str, tuple[str, ...]]] = [
         (str(file), read_class_names(file.parent) or ()) for file in beside if file.name == CLASS_NAMES
     ]
-    if not given:
-        tables = [part.table for part in parts if isinstance(part.table, ParquetFile)]
-        given = [(str(table.file), names) for table in tables if (names := table.class_names(column))]
+    tables = [part.table for part in parts if isinstance(part.table, ParquetFile)]
+    schemas = [(str(table.file), names) for table in tables if (names := table.class_names(column))]
+    given = given or schemas
     for origin, names in given[1:]:
         if names != given[0][1]:
             raise UserError(f"{origin} has other class names than {given[0][0]}")
     labels = {label for part in parts for label in part.labels}
     if not given:
         return Classes.of_labels(labels, f"the column {column!r}")
-    classes = Classes(given[0][1], given[0][0])
+    classes = Classes(given[0][1], given[0][0], _NO_CLASS if schemas else None)
     for part in parts:
         for label in part.labels:
             try:

@@ -178,7 +178,7 @@ def test_a_label_that_is_none_is_refused_with_its_place(form, tmp_path):
         table(tmp_path, form, [0, 2])
 
 
-def class_label(path, names, values, count=2):
+def class_label(path, names, values):
     feature = {"label": {"names": names, "_type": "ClassLabel"}}
     made = pa.table({"filepath": ["a.png"] * len(values), "title": ["a"] * len(values), "label": values})
     made = made.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": feature}})})
@@ -187,7 +187,7 @@ def class_label(path, names, values, count=2):
 
 
 def test_class_names_in_the_schema_are_used(tmp_path):
-    source = opened("parquet", class_label(tmp_path / "0.parquet", ["dog", "cat"], [0, 1, 0, None]), label="label")
+    source = opened("parquet", class_label(tmp_path / "0.parquet", ["dog", "cat"], [0, 1, 0, -1]), label="label")
     assert (source.classes, labels(source)) == (("dog", "cat"), [0, 1, 0, None])
     class_label(tmp_path / "1.parquet", ["dog", "cat"], [1])
     assert labels(opened("parquet", tmp_path, label="label")) == [0, 1, 0, None, 1]
