@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gaptune.data.build import VERSION, build
 from gaptune.data.cache import cache_folder, locked
+from gaptune.data.images import found
 from gaptune.data.sources import Source, find_source
 from gaptune.data.store import META, Store, read_store
 
@@ -68,7 +69,7 @@ def _key(source: Source, image_size: int, context_length: int) -> str:
 
 def _fingerprint(file: Path) -> tuple[str, int, int]:
     try:
-        state = file.stat()
+        state = found(file).stat()
     except OSError:  # it is missing, and counted when the store is built
         return str(file), -1, -1
     return str(file), state.st_size, state.st_mtime_ns

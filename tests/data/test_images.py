@@ -11,6 +11,7 @@ import pytest
 from coco_files import picture
 from PIL import Image, ImageDraw, PngImagePlugin
 
+from gaptune.data import open_store
 from gaptune.data.images import ENDINGS, FORMATS, UnreadableError, decode, inside, read_file
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # a build ignores them
@@ -256,3 +257,15 @@ def test_no_image_outside_the_folder_is_read_unless_asked(path, tmp_path):
 def test_what_lies_in_the_folder_is_read(path, tmp_path):
     assert inside(tmp_path, path) == tmp_path / path
     assert inside(tmp_path, str(tmp_path / path)) == tmp_path / path
+
+
+def test_a_store_is_built_again_where_an_image_changes_that_was_found_by_another_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("GAPTUNE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "a b.png").write_bytes(encoded(picture(1), "PNG"))
+    (tmp_path / "c.csv").write_text("filepath,title\na%20b.png,words\n")
+    reference = f"csv:{tmp_path / 'c.csv'}"
+    first = open_store(reference, image_size=16, context_length=8)
+    assert open_store(reference, image_size=16, context_length=8).path == first.path
+    (tmp_path / "a b.png").write_bytes(encoded(picture(2), "PNG"))
+    again = open_store(reference, image_size=16, context_length=8)
+    assert again.meta.content_hash != first.meta.content_hash
