@@ -197,7 +197,7 @@ class Training(Schema):
 
 
 class Augment(Schema):
-    """Random resized crop and flip of the training images, on the trial's device.
+    """Random resized crop (torchvision's, bicubic) and flip of the training images, on the trial's device.
 
     Attributes:
         crop_min: Smallest share of the image's area that a crop keeps; 1 switches cropping off.

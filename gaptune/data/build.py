@@ -13,14 +13,15 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from gaptune.data.pixels import square
 from gaptune.data.sources import Pixels, Sample, Source
 from gaptune.data.store import Store, StoreWriter
 from gaptune.data.tokens import encode, tokenize
 from gaptune.errors import UserError
 
-VERSION = 1
+VERSION = 2
 """Part of the names in the cache: raise it whenever the same source would become another store."""
 
 MAX_BROKEN = 0.01
@@ -169,22 +170,17 @@ def _decoded(samples: Iterator[Sample], side: int) -> Iterator[tuple[Sample, byt
 def _decode(image: Path | bytes | Pixels, side: int) -> tuple[bytes, Pixels | None]:
     """The hash of what an image is kept as (not of its square, which depends on the size), and its square."""
     if isinstance(image, np.ndarray):
-        return _hash(image.tobytes()), _square(Image.fromarray(image), side)
+        return _hash(image.tobytes()), square(Image.fromarray(image), side)
     try:
         content = image.read_bytes() if isinstance(image, Path) else image
         with Image.open(io.BytesIO(content)) as opened:
-            opened.draft("RGB", (2 * side, 2 * side))  # lets JPEG be decoded at a fraction of its size
-            return _hash(content), _square(opened, side)
+            return _hash(content), square(opened.convert("RGB"), side)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # SyntaxError: broken PNG chunks
         return b"", None
 
 
 def _hash(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=16).digest()
-
-
-def _square(image: Image.Image, side: int) -> Pixels:
-    return np.asarray(ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.BICUBIC))
 
 
 def _check_share(split: str, broken: list[str], total: int, most: float) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from gaptune.config import TrialConfig
 from gaptune.data import Store
+from gaptune.data.pixels import INTERPOLATION, RESIZE_MODE
 from gaptune.errors import UserError
 from gaptune.models import CLIP_VOCABULARY, HEADS, PRESETS
 from gaptune.trial.model import Clip
@@ -59,8 +60,8 @@ def export_model(
         "preprocess_cfg": {
             "mean": list(model.mean),
             "std": list(model.std),
-            "interpolation": "bilinear",
-            "resize_mode": "shortest",
+            "interpolation": INTERPOLATION,
+            "resize_mode": RESIZE_MODE,
         },
     }
     out.parent.mkdir(parents=True, exist_ok=True)
