@@ -108,7 +108,15 @@ def make_model(model: Model, data: StoreMeta, *, state: dict[str, Any] | None = 
 
 
 @torch.no_grad()
-def build_features(model: Model, store: Store, *, seed: int, out: Path, progress: Callable[[int, int], None]) -> Store:
+def build_features(
+    model: Model,
+    store: Store,
+    *,
+    seed: int,
+    out: Path,
+    progress: Callable[[int, int], None],
+    say: Callable[[str], None] = log.warning,
+) -> Store:
     """Runs frozen towers over every image and caption of a store once, and keeps what comes out.
 
     Features are the towers' embeddings of length 1, in float16. The store's hash covers them, and so the weights.
@@ -119,6 +127,7 @@ def build_features(model: Model, store: Store, *, seed: int, out: Path, progress
         seed: Of the weights where they are random.
         out: The store to make.
         progress: Called with the number of images done and their total.
+        say: Called with each remark on the weights.
 
     Raises:
         UserError: ``out`` exists, or the model does not fit the data.
@@ -128,7 +137,7 @@ def build_features(model: Model, store: Store, *, seed: int, out: Path, progress
     with global_seed(seed, torch.device("cpu")):
         clip = make_model(model, store.meta).eval()
     for remark in clip.remarks:
-        log.warning(remark)
+        say(remark)
     width = int(clip.text_features(torch.zeros(1, store.meta.context_length, dtype=torch.int64)).shape[1])
     total = sum(split.images for split in store.meta.splits.values())
     done = 0

@@ -249,7 +249,7 @@ def remarks(model: Model, weights: Weights | None, data: StoreMeta) -> list[str]
             said.append(f"model.pretrained: the vocabulary of {weights.source} is taken for that of {data.name}")
     else:
         said += [
-            f"model.pretrained: of {weights.source}, {each}; the weights decide"
+            f"model.pretrained: in {weights.source}, {each} as in {model.name}; that value is used"
             for each in check_fits(model.name, known, weights.source)
         ]
         if known.resize_mode != "shortest":

@@ -330,7 +330,7 @@ def test_images_that_were_squashed_are_said(tmp_path, store):
     assert "resize_mode: squash" in said
 
 
-def test_a_training_says_it_too(store, tmp_path, gaptune):
+def test_a_training_and_the_making_of_features_say_it_too(store, tmp_path, gaptune):
     described = {
         "data": {"store": str(store.path)},
         "model": {"freeze": "text"},
@@ -341,6 +341,12 @@ def test_a_training_says_it_too(store, tmp_path, gaptune):
     sweep.write_text(json.dumps(described))  # which is YAML, too
     _, _, errors = gaptune("train", "--on", sweep)
     assert "warning: model.freeze: the text tower has random weights" in errors
+    hub = open_clip_folder(tmp_path / "hub", config_of(), HALF | {"resize_mode": "squash"})
+    _, _, errors = gaptune(
+        "data", "features", store.path, "--model", "scenes-tiny", "--pretrained", hub, "--out", tmp_path / "f"
+    )
+    assert "warning: model.pretrained: " in errors
+    assert "resize_mode: squash" in errors
 
 
 # --- identity: the content, not the path ---
