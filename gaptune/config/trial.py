@@ -56,12 +56,12 @@ class Model(Schema):
 
     Attributes:
         name: A preset of gaptune (``scenes-tiny``, ``photos-small``) or any open_clip model name (``RN50``).
-        image_size: Side of the model's input in pixels; None for the model's own.
+        image_size: Side of the model's input in pixels; None for that of its weights, else the model's own.
         vocabulary: ``full`` for all 49,408 rows of CLIP's tokenizer, ``compact`` for those that the data's
             training captions use (a small table trains faster on a CPU), ``auto`` for compact in presets of
             gaptune and full in open_clip's models.
         pretrained: Weights to start from: a tag of open_clip (``laion2b_s34b_b79k``), or a path to a checkpoint of a
-            trial, to a folder that ``gaptune model export`` made, or to a file that open_clip reads. None for random.
+            trial, to a folder with ``open_clip_config.json``, or to a bare file of tensors. None for random.
         freeze: The tower that is not trained, ``image`` (LiT) or ``text``.
     """
 

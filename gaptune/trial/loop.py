@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gaptune.config import Model, TrialConfig
+from gaptune.config import TrialConfig
 from gaptune.data import Split, Store, StoreMeta, open_store
 from gaptune.errors import UserError
+from gaptune.trial.architecture import model_of_state
 from gaptune.trial.augment import augment
 from gaptune.trial.checkpoint import Checkpoints, save_sample
 from gaptune.trial.evaluate import Evaluator, Progress, silent
@@ -120,7 +121,7 @@ class _Trial:
             (each, Suite(data, each.tasks, self._device, config.training.precision, progress)) for each, data in further
         ]
         self._store = store
-        self.identity = _identity(config, store, [data for _, data in further])
+        self.identity = _identity(config, store, [data for _, data in further], model.weights_hash)
 
     def epoch(self, epoch: int) -> Report:
         """Trains an epoch (counted from 0) and evaluates."""
@@ -214,6 +215,7 @@ class _Trial:
             "config": self.identity,
             "data": {name: getattr(self._store.meta, name) for name in _REMEMBERED},
             "report": asdict(report),
+            "architecture": self.model.architecture and self.model.architecture.to_dict(),
             "model": self.model.tower.state_dict(),
             "scale": self.scale.state_dict(),
         }
@@ -240,9 +242,8 @@ def trained_model(state: dict[str, Any], device: str = "auto") -> tuple[Clip, st
         UserError: Its content does not fit together; or there is no such device.
     """
     try:
-        config = json.loads(state["config"])
-        given, data = Model.model_validate(config["model"]), StoreMeta(**state["data"], splits={})
-        model, precision = make_model(given, data, pretrained=False), config["training"]["precision"]
+        given, data = model_of_state(state), StoreMeta(**state["data"], splits={})
+        model, precision = make_model(given, data, state=state), json.loads(state["config"])["training"]["precision"]
         model.tower.load_state_dict(state["model"])
     except _MISFIT as fault:
         raise UserError(f"the checkpoint does not hold the model that it names: {_one_line(fault)}") from None
@@ -266,8 +267,10 @@ def pick_device(wanted: str) -> str:
     return wanted
 
 
-def _identity(config: TrialConfig, store: Store, further: list[Store]) -> str:
-    """What must be the same for a checkpoint to fit: everything but where it runs and where the data lie."""
+def _identity(config: TrialConfig, store: Store, further: list[Store], weights: str | None) -> str:
+    """What must be the same for a checkpoint to fit: everything but where it runs and where data and weights lie."""
     knobs = config.model_dump(exclude={"device": True, "data": True, "evaluate": {"__all__": {"data"}}})
+    if weights is not None:
+        knobs["model"]["pretrained"] = f"sha256:{weights}"
     hashes = {"data": store.meta.content_hash, "further": [data.meta.content_hash for data in further]}
     return json.dumps({**knobs, **hashes}, sort_keys=True)
