@@ -24,9 +24,9 @@ _log = logging.getLogger(__name__)
 class Suite:
     """Scores a model by some tasks on a store.
 
-    Classification is tested on ``probe_test``, ``test`` or ``val`` (the first that has labels) and fitted on
-    ``probe_train`` or ``train``; retrieval takes ``test`` or ``val`` (the first whose captions are not mere labels),
-    and so do pairs where there is no split ``pairs``. Rows 2k and 2k + 1 are the images of a pair, with a caption each.
+    Classification is tested on ``probe_test``, ``test`` or ``val``, fitted on ``probe_train`` or ``train``; retrieval
+    takes ``test`` or ``val``, and so do pairs where there is no split ``pairs``: the first that the store has, and no
+    other where it does not fit. Rows 2k and 2k + 1 are the images of a pair, with a caption each.
 
     Args:
         store: The data.
