@@ -101,7 +101,8 @@ class Temperature(Schema):
             ``constant`` stays at ``tau_start``.
         parameterization: β as a function of the learnt scalar ν: ``exp`` β = e^ν, ``exp_scaled``
             β = e^(ν/scale), ``softplus`` β = log(1 + e^ν).
-        scale: The s of ``exp_scaled``.
+        scale: The s of ``exp_scaled``. AdamW ignores the scale of a gradient, so that this is ``exp`` with ν's learning
+            rate divided by s.
         tau_init: τ at the first step when learnt.
         lr: Highest learning rate of ν; None for the common one. In a short training τ needs a larger one to move.
         lr_multiplier: Multiplies it (0.1 is the paper's SLRT).

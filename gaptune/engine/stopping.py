@@ -81,10 +81,11 @@ class Stopper:
         if len(arrived) < self._seeds:
             return None
         rung = self._rungs.setdefault((bracket, level, cohort), Rung(self._shares[level]))
-        rung.numbers.append(suggestion)
-        rung.points.append(tuple(float(value) for value in np.mean(arrived, axis=0)))
-        if math.isnan(sum(rung.points[-1])):
+        point = tuple(float(value) for value in np.mean(arrived, axis=0))
+        if math.isnan(sum(point)):  # nobody is compared with it, so it does not count among the n
             return f"rung {rung.share:.0%}: an objective is missing or not a number"
+        rung.numbers.append(suggestion)
+        rung.points.append(point)
         n = len(rung.points)
         keep = max(1, math.floor(n / self._config.eta))
         rank = self._rank(rung)

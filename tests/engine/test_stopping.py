@@ -76,6 +76,12 @@ def test_a_missing_objective_is_stopped_with_the_reason_even_when_it_is_the_firs
     assert stopper.decide(1, 1, 1, 9, (0.0, 0.0)) is None  # a NaN beats nobody
 
 
+def test_a_missing_objective_does_not_count_among_those_of_a_rung():
+    values = [(float(value), float(value)) for value in (6, 5, 4, 3, 2, 1)]
+    holes = [(math.nan, 1.0)] * 4
+    assert decisions(HALVING, [*holes, *values])[4:] == decisions(HALVING, values)
+
+
 def test_a_trial_at_its_full_budget_is_never_stopped():
     assert decisions(HALVING, [(1, 1), (0, 0)], epoch=9) == [True, True]
 
