@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gaptune.config import EarlyStopping
+from gaptune.exact import exact
 from gaptune.pareto import last_rank
 from gaptune.rungs import rung_epoch, rung_shares
 
@@ -86,7 +87,7 @@ class Stopper:
         if math.isnan(sum(rung.points[-1])):
             return f"rung {rung.share:.0%}: an objective is missing or not a number"
         n = len(rung.points)
-        keep = max(1, math.floor(n / self._config.eta))
+        keep = max(1, math.floor(n / exact(self._config.eta)))
         rank = self._rank(rung)
         if rank < keep:
             return None
