@@ -171,7 +171,7 @@ class Optimizer(Schema):
         eps: Added to the denominator.
         weight_decay: For matrices and kernels; norms, biases and the temperature have none.
         warmup: Share of the steps in which the learning rate rises linearly.
-        clip_norm: Largest norm of the gradient; None for no clipping.
+        clip_norm: Largest norm of the gradient, that of ν included; None for no clipping.
     """
 
     lr: Positive = 1e-3

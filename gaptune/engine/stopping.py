@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gaptune.config import EarlyStopping
+from gaptune.exact import exact
 from gaptune.pareto import last_rank
 from gaptune.rungs import rung_epoch, rung_shares
 
@@ -87,7 +88,7 @@ class Stopper:
         rung.numbers.append(suggestion)
         rung.points.append(point)
         n = len(rung.points)
-        keep = max(1, math.floor(n / self._config.eta))
+        keep = max(1, math.floor(n / exact(self._config.eta)))
         rank = self._rank(rung)
         if rank < keep:
             return None
