@@ -2,7 +2,9 @@
 
 import base64
 import json
+import tracemalloc
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -195,6 +197,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name(encoding, fine, tmp_path
     ("form", "text", "message"),
     [
         ("csv", "", "has no header"),
+        ("csv", "\ufeff\n\n", "has no header"),
         ("csv", "filepath,title\n", "has no rows, and so the split 'train' is empty"),
         ("csv", "filepath,title,title\na,b,c\n", "there are 2 columns 'title'"),
         ("jsonl", "", "there is no column 'filepath'"),
@@ -313,3 +316,18 @@ def test_numbers_in_json_lines_are_those_of_parquet(tmp_path):
     assert (captions(source), labels(source), source.classes) == ([("a",), ()], [1, None], ("0", "1"))
     (tmp_path / "n.jsonl").write_text(json.dumps({"filepath": "a", "title": float("nan")}))
     assert captions(opened("jsonl", tmp_path / "n.jsonl")) == [()]
+
+
+@pytest.mark.parametrize("encode", [bytes, lambda content: base64.b64encode(content).decode()])
+def test_few_rows_are_held_at_a_time_where_they_are_large(encode, tmp_path):
+    """Memory is that of some rows: images as bytes, or in base64, which are texts to the schema."""
+    rng = np.random.default_rng(0)
+    images = [encode(png(n) + rng.bytes(1 << 20)) for n in range(48)]
+    source = opened("parquet", write_parquet(tmp_path / "c.parquet", filepath=images, title=["a"] * 48))
+    del images
+    tracemalloc.start()
+    count = sum(1 for _ in source.samples("train"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 48
+    assert peak < 40e6, "16 rows, and an image decoded; all are 50 or 67 MB"

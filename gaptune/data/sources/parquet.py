@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from gaptune.data.sources.rows import Row
 from gaptune.errors import UserError
 
-_WITH_IMAGES, _WITHOUT = 16, 4096  # rows read at a time
+_WITH_IMAGES, _WITHOUT = 16, 4096  # rows read at a time, at most
+_BYTES_AT_ONCE = 1 << 24  # of them, about: texts may hold images, too
 _BUFFER = 1 << 20  # bytes of a column that are fetched at a time; without, all of a row group is
 
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -83,16 +84,17 @@ class ParquetFile:
         Raises:
             UserError: The file is damaged, or a text is not in UTF-8.
         """
-        at_once = _WITH_IMAGES if any(_holds_bytes(self.type_of(name)) for name in columns) else _WITHOUT
+        most = _WITH_IMAGES if any(_holds_bytes(self.type_of(name)) for name in columns) else _WITHOUT
         number = 0  # of the last row that was read
         try:
             # Memory stays that of a batch, however large a row group is.
             with pq.ParquetFile(self.file, pre_buffer=False, buffer_size=_BUFFER) as file:
                 for group in range(file.num_row_groups):
-                    rows = file.metadata.row_group(group).num_rows
+                    rows, size = _size(file.metadata.row_group(group), columns)
                     if wanted is not None and not any(map(wanted, range(number + 1, number + rows + 1))):
                         number += rows
                         continue
+                    at_once = max(1, min(most, _BYTES_AT_ONCE * rows // max(1, size)))
                     for batch in file.iter_batches(at_once, row_groups=[group], columns=list(columns)):
                         first = number + 1
                         number += batch.num_rows
@@ -144,6 +146,15 @@ def items_of(kind: pa.DataType) -> pa.DataType | None:
 def fields_of(kind: pa.DataType) -> dict[str, pa.DataType]:
     """The types of a struct's fields; none of what is no struct."""
     return {field.name: plain(field.type) for field in kind} if pa.types.is_struct(kind) else {}
+
+
+def _size(group: pq.RowGroupMetaData, columns: Sequence[str]) -> tuple[int, int]:
+    """Rows of a row group, and the bytes of some columns with all that is in them."""
+    parts = [group.column(number) for number in range(group.num_columns)]
+    roots = tuple(f"{name}." for name in columns)
+    return group.num_rows, sum(
+        part.total_uncompressed_size for part in parts if f"{part.path_in_schema}.".startswith(roots)
+    )
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

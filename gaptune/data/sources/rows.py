@@ -42,7 +42,7 @@ class CsvFile:
     def __init__(self, file: Path, image: str) -> None:
         self.file = file
         csv.field_size_limit(max(_LONGEST_VALUE, csv.field_size_limit()))
-        header = next((line for _, line in _lines(file)), None)
+        header = next((line for _, line in _lines(file) if line.strip()), None)
         if header is None:
             raise UserError("has no header", file=file)
         self._separator = "\t" if "\t" in header else ","
@@ -89,7 +89,7 @@ class CsvFile:
                 return
             except csv.Error as fault:
                 raise self._fault(line, _explained(str(fault))) from None
-            if values:
+            if any(values) or len(values) > 1:
                 yield line, [value.replace(_RETURN, "\r") for value in values]
             line = reader.line_num + 1
 
