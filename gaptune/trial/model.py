@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -69,8 +70,9 @@ class Clip(nn.Module):
             )
         rows = token_rows(data.vocabulary) if compact else torch.arange(CLIP_VOCABULARY)
         self.register_buffer("token_rows", rows, persistent=False)
-        self.architecture = built.sized(context_length=self.context_length)
         self.mean, self.std = built.mean, built.std
+        # However its first weights saw images, it is trained on what stores hold of them.
+        self.architecture = replace(built.sized(context_length=self.context_length), resize_mode="shortest")
         self.register_buffer("_mean", torch.tensor(self.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
         if model.freeze is not None:

@@ -332,7 +332,7 @@ def _config_in(folder: Path) -> Architecture | None:
     try:
         return Architecture.from_dict(json.loads(path.read_text(encoding="utf-8-sig")))
     except (OSError, ValueError) as fault:
-        raise UserError(f"{path} cannot be used: {str(fault).splitlines()[0]}") from None
+        raise UserError(f"{path} cannot be used: {fault}") from None
 
 
 def _of_file(place: Path, shapes_only: bool, architecture: Architecture | None) -> Weights:
@@ -347,7 +347,8 @@ def _of_file(place: Path, shapes_only: bool, architecture: Architecture | None) 
         if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
             raise ValueError("it does not hold tensors by name")
     except Exception as fault:  # of pickle, zip or safetensors: whatever a file that is no checkpoint leads to
-        raise UserError(f"{place} is no checkpoint that open_clip can read: {str(fault).splitlines()[0]}") from None
+        what = (str(fault).splitlines() or ["it holds nothing"])[0].partition(". ")[0]  # torch advises to run its code
+        raise UserError(f"{place} is no checkpoint that open_clip can read: {what}") from None
     return Weights(str(place), tensors, _all_rows(), architecture)
 
 

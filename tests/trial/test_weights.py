@@ -283,9 +283,21 @@ def test_nothing_is_run_from_a_file(tmp_path, store):
             return (open, (str(tmp_path / "run"), "w"))
 
     torch.save({"state_dict": {"x": Trap()}}, tmp_path / "w.pt")
-    with pytest.raises(UserError, match="no checkpoint that open_clip can read"):
+    with pytest.raises(UserError, match=r"no checkpoint that open_clip can read: Weights only load failed$"):
         make_model(Model(pretrained=str(tmp_path / "w.pt")), store.meta)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", {}, [1], {"a": 3}, b"PK"], ids=["empty", "nothing", "a list", "no tensor", "cut"]
+)
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors", "epoch-0001.pt"])
+def test_a_file_without_weights_is_refused(name, content, store, tmp_path):
+    torch.save(content, tmp_path / name)
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=r"no checkpoint that open_clip can read: \S|is no whole checkpoint$"):
+        make_model(Model(pretrained=str(tmp_path / name)), store.meta)
 
 
 # --- captions of another length, towers that never learn, images of another shape ---
@@ -328,6 +340,8 @@ def test_images_that_were_squashed_are_said(tmp_path, store):
     folder = open_clip_folder(tmp_path / "hub", config_of(), HALF | {"resize_mode": "squash"})
     (said,) = remarks(Model(pretrained=str(folder)), store.meta)
     assert "resize_mode: squash" in said
+    trained_on = make_model(Model(pretrained=str(folder)), store.meta).architecture
+    assert trained_on.to_dict()["preprocess_cfg"]["resize_mode"] == "shortest"  # as of then it sees what stores hold
 
 
 def test_a_training_and_the_making_of_features_say_it_too(store, tmp_path, gaptune):
