@@ -109,43 +109,44 @@ def crop(images: Tensor, boxes: Boxes, side: int) -> Tensor:
     n, colors, stored, _ = images.shape
     forth = torch.arange(side).expand(n, side)
     back = torch.where(boxes.mirrored[:, None], forth.flip(1), forth)
-    starts, lengths = torch.cat([boxes.top, boxes.left]), torch.cat([boxes.height, boxes.width])
-    weights = _weights(starts, lengths, stored, torch.cat([forth, back])).to(images.device)
-    rows, columns = weights[:n], weights[n:]
+    starts, lengths = torch.stack([boxes.top, boxes.left]), torch.stack([boxes.height, boxes.width])
+    at, weights = (each.to(images.device) for each in _taps(starts, lengths, stored, torch.stack([forth, back])))
     result = images.new_empty(n, side, side, colors)  # colors beside columns, as images are stored
     step = n if images.device.type == "cuda" else _AT_ONCE
     with torch.autocast(images.device.type, enabled=False):  # products in bf16 would blur colors
         for few in (slice(start, start + step) for start in range(0, n, step)):
-            half = torch.bmm(rows[few], images[few].permute(0, 2, 3, 1).reshape(-1, stored, stored * colors))
+            matrices = images.new_zeros(2, len(images[few]), side, stored)
+            rows, columns = matrices.scatter_(3, at[:, few], weights[:, few])
+            half = torch.bmm(rows, images[few].permute(0, 2, 3, 1).reshape(-1, stored, stored * colors))
             half = half.view(-1, side, stored, colors).transpose(2, 3).reshape(-1, side * colors, stored)
-            whole = torch.bmm(half, columns[few].transpose(1, 2))
+            whole = torch.bmm(half, columns.transpose(1, 2))
             result[few] = whole.view(-1, side, colors, side).transpose(2, 3)
     return result.permute(0, 3, 1, 2)
 
 
-def _weights(start: Tensor, length: Tensor, stored: int, places: Tensor) -> Tensor:
-    """What pixels of a resized part of a line take from each of the ``stored`` pixels of the line.
+def _taps(start: Tensor, length: Tensor, stored: int, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Which pixels of a line pixels of a resized part of it are made of, and how much each counts.
 
     Args:
-        start: First pixel of the part, shape (n,).
-        length: Its pixels, shape (n,).
+        start: First pixel of the part, shape (2, n): of rows and of columns.
+        length: Its pixels, shape (2, n).
         stored: Pixels of the line.
-        places: Which pixels of the resized part, in the order that is wanted, shape (n, side).
+        places: Which pixels of the resized part, in the order that is wanted, shape (2, n, side).
 
     Returns:
-        Shape (n, side, stored); each row sums to 1.
+        Two of shape (2, n, side, taps): pixels of the line, no two equal, and weights, whose sum over taps is 1.
     """
-    scale = (length / places.shape[1])[:, None]
+    start, length = start[..., None], length[..., None]
+    scale = length / places.shape[-1]
     center = scale * (places + 0.5)  # from the part's start, in single precision, as torch has it
     stretch = scale.clamp(min=1.0)  # a part that is made smaller is seen through a wider filter
     taps = min(math.ceil(4.0 * float(stretch.max())), stored)
-    first = start[:, None] + (center - 2.0 * stretch + 0.5).long().clamp(min=0)
-    first = first.clamp(max=stored - taps)
-    place = (first - start[:, None])[..., None] + torch.arange(taps, dtype=torch.float32)
+    first = (start + (center - 2.0 * stretch + 0.5).long().clamp(min=0)).clamp(max=stored - taps)
+    place = (first - start)[..., None] + torch.arange(taps, dtype=torch.float32)
     weights = _cubic((place - center[..., None]).add_(0.5).div_(stretch[..., None]))
-    weights *= (place >= 0) & (place < length[:, None, None])  # what lies beyond the part is not seen
-    weights /= weights.sum(2, keepdim=True)
-    return torch.zeros(*places.shape, stored).scatter_(2, first[..., None] + torch.arange(taps), weights)
+    weights *= (place >= 0) & (place < length[..., None])  # what lies beyond the part is not seen
+    weights /= weights.sum(-1, keepdim=True)
+    return first[..., None] + torch.arange(taps), weights
 
 
 def _cubic(x: Tensor) -> Tensor:
