@@ -22,7 +22,6 @@ from gaptune.streams import echo
 if TYPE_CHECKING:
     from gaptune.ledger import SweepRecord, TrialRecord
     from gaptune.results import Candidate
-    from gaptune.results.importance import Evaluator
 
 objective_option = click.option(
     "--objective",
@@ -124,7 +123,11 @@ def front(
     picked = None if preference is None else pick(record, summary.front, preference)
     extra: dict[str, list[dict[str, Any]]] = {}
     if importance or fanova or method:
-        extra["importance"] = _importance(record, "fanova" if fanova else "ped_anova", method)
+        from gaptune.results.importance import importances
+
+        _check_method(record, method)
+        found = importances(record, "fanova" if fanova else "ped_anova", method)
+        extra["importance"] = [asdict(one) for one in found]
     if correlation:
         from gaptune.results.correlation import correlations
 
@@ -139,22 +142,31 @@ def front(
         with written_whole(picture) as place:
             plot_front(record, summary, place)
     if as_json:
-        chosen = {"knee": bend and bend.trial.number, "picked": picked and picked.trial.number}
+        chosen = {"knee": bend.trial.number if bend else None, "picked": picked and picked.trial.number}
+        reasons = {"hypervolume": summary.unknown, "front": None if summary.front else summary.unknown}
+        unknown = {name: asdict(reason) for name, reason in reasons.items() if reason is not None}
+        if not bend:
+            unknown["knee"] = asdict(bend if summary.front or summary.unknown is None else summary.unknown)
         members = [_member(member) for member in summary.front]
-        print_json({"front": members, "hypervolume": summary.hypervolume, **chosen, **extra})
+        print_json({"front": members, "hypervolume": summary.hypervolume, **chosen, "unknown": unknown, **extra})
         return
     console = make_console()
     console.print(front_table(record, summary))
-    if bend is not None:
+    if bend:
         console.say(f"knee: trial {bend.trial.number} ({bend.trial.method}): gives up little, gains much")
-    elif len(summary.front) > 2:
-        console.say("no knee: every step along the front costs at least as much as it brings")
+    elif summary.front:
+        console.say(f"the front has no knee: {bend}")
     if picked is not None:
         console.say(f"picked: trial {picked.trial.number} ({picked.trial.method})")
     for title, rows in extra.items():
-        nothing = "every trial is complete" if title == "unfinished" else "too few completed trials to say"
-        console.say(f"\n{title}" if rows else f"\n{title}: {nothing}")
-        _print_rows(rows)
+        known = [row for row in rows if row.get("unknown") is None]
+        nothing = ": no trial has failed or was stopped" if title == "unfinished" and not rows else ""
+        console.say(f"\n{title}{nothing}")
+        _print_rows([{name: value for name, value in row.items() if name != "unknown"} for row in known])
+        for row in rows:
+            if row not in known:
+                what = row["objective"] if title == "importance" else f"{row['first']} and {row['second']}"
+                console.say(f"{what}: not known, because {row['unknown']['text']}")
 
 
 @click.command()
@@ -232,8 +244,11 @@ def compare(
             (plot_attainment if repeats else plot_fronts)(records, place)
     if as_json:
         print_json(rows)
-    else:
-        _print_rows(rows)
+        return
+    _print_rows([{name: value for name, value in row.items() if name != "unknown"} for row in rows])
+    for row in rows:
+        if row["unknown"] is not None:
+            echo(f"{row['name']} has no front: {row['unknown']['text']}")
 
 
 @click.command()
@@ -256,13 +271,13 @@ def export(name: str, path: Path, results: Path) -> None:
     echo(str(path))
 
 
-def _importance(record: SweepRecord, evaluator: Evaluator, method: str | None) -> list[dict[str, Any]]:
+def _check_method(record: SweepRecord, method: str | None) -> None:
+    """That some trial is of a method; whether they are enough is said with the importances."""
     from gaptune.errors import did_you_mean
-    from gaptune.results.importance import families, importances
 
-    if method is not None and method not in (known := families(record)):
-        raise UserError(f"no method {method!r} with 8 completed candidates or more{did_you_mean(method, known)}")
-    return [asdict(one) for one in importances(record, evaluator, method)]
+    known = {trial.method for trial in record.trials.values()}
+    if method is not None and method not in known:
+        raise UserError(f"{record.name!r} has no trial with method {method!r}{did_you_mean(method, known)}")
 
 
 def _member(member: Candidate) -> dict[str, Any]:

@@ -14,13 +14,13 @@ import yaml
 
 from gaptune.ledger import State, SweepRecord, TrialRecord
 from gaptune.pages import run_links
-from gaptune.results import Candidate, Summary, summarize
-from gaptune.results.correlation import Correlation, correlations
+from gaptune.results import Candidate, summarize
+from gaptune.results.correlation import correlations
 from gaptune.results.ends import unfinished
+from gaptune.results.headline import headline
 from gaptune.results.history import Step, history
 from gaptune.results.importance import importances
 from gaptune.results.looks import look
-from gaptune.results.picks import knee
 from gaptune.scores import find_score
 
 _CURVES = ("geometry/gap", "temperature/tau")
@@ -85,51 +85,6 @@ def content(record: SweepRecord, folder: Path, *, mlflow_url: str, price: float 
         "again": _again(record),
     }
     return dict(_plain(told))
-
-
-def headline(record: SweepRecord, summary: Summary, found: Sequence[Correlation]) -> list[str]:
-    """A sweep's outcome in a few sentences.
-
-    Args:
-        record: The sweep.
-        summary: Its front.
-        found: Correlations; those of retrieval are told.
-    """
-    complete = record.count(State.COMPLETE)
-    if not summary.front:
-        return [f"No set of knobs is on the front yet: {complete} of {len(record.trials)} trials are complete."]
-    sentences = [
-        f"{len(summary.front)} of {len(record.suggestions())} sets of knobs are on the front"
-        + (
-            f"; it dominates {100 * summary.hypervolume:.1f} % of the box between reference and ideal point."
-            if math.isfinite(summary.hypervolume)
-            else "."
-        )
-    ]
-    for index, objective in enumerate(record.objectives):
-        sign = 1 if objective["maximize"] else -1
-        best = max(summary.front, key=lambda member: sign * member.values[index])
-        sentences.append(f"Best in {objective['metric']}: {_named(record, best)}.")
-    bend = knee(record, summary.front)
-    if bend is not None:
-        sentences.append(f"The knee, which gives up little and gains much: {_named(record, bend)}.")
-    elif len(summary.front) > 2:
-        sentences.append("There is no knee: every step along the front costs at least as much as it brings.")
-    return [*sentences, *(_in_words(one) for one in found if one.first.startswith("retrieval/"))]
-
-
-def _in_words(found: Correlation) -> str:
-    figures = f"ρ {found.rho:.2f}, {found.low:.2f} to {found.high:.2f}"
-    if found.low <= 0 <= found.high:
-        return f"Whether {found.first} goes with {found.second}, these trials do not tell ({figures})."
-    return f"More {found.first} goes with {'more' if found.rho > 0 else 'less'} {found.second} ({figures})."
-
-
-def _named(record: SweepRecord, member: Candidate) -> str:
-    values = ", ".join(
-        f"{objective['metric']} {value:.3g}" for objective, value in zip(record.objectives, member.values, strict=True)
-    )
-    return f"trial {member.trial.number} ({member.trial.method}) with {values}"
 
 
 def _about(metric: str) -> dict[str, str]:

@@ -14,10 +14,11 @@ from support import Stage
 
 from gaptune.ledger import FILE_NAME, State, load
 from gaptune.pages import RUNS_FILE
-from gaptune.report import headline, write_report
+from gaptune.report import write_report
 from gaptune.report.content import content
 from gaptune.results import summarize
 from gaptune.results.correlation import correlations
+from gaptune.results.headline import headline
 from gaptune.shipped import recorded
 
 URL = "http://127.0.0.1:5000"
@@ -50,10 +51,12 @@ def test_rows_scores_and_front_are_the_ledgers(folder):
 def test_it_says_in_words_who_is_best_and_where_the_knee_is(folder):
     record = load(folder)
     sentences = headline(record, summarize(record), correlations(record))
-    assert "3 of 16 sets of knobs are on the front; it dominates 35.5 %" in sentences[0]
-    assert any(sentence.startswith("Best in retrieval/mean_r1: trial 12 (TS cosine)") for sentence in sentences)
+    assert "3 of 16 complete candidates are Pareto-optimal (hypervolume 0.355)" in sentences[0]
+    assert any(sentence.startswith("Best retrieval/mean_r1: trial 12 (TS cosine)") for sentence in sentences)
     assert any(sentence.startswith("The knee") and "trial 13 (FLT)" in sentence for sentence in sentences)
-    assert any(sentence.startswith("Whether retrieval/mean_r1 goes with geometry/gap") for sentence in sentences)
+    assert any(
+        sentence.startswith("No clear correlation of retrieval/mean_r1 and geometry/gap") for sentence in sentences
+    )
 
 
 def test_a_knee_and_a_correlation_that_shows_are_told(tmp_path):
@@ -65,9 +68,7 @@ def test_a_knee_and_a_correlation_that_shows_are_told(tmp_path):
             scores = {"retrieval/mean_r1": recall, "geometry/gap": gap, "temperature/tau": 0.07}
             stage.conductor.reported(trial.number, epoch, epoch, scores)
     sentences = headline(stage.record, summarize(stage.record), correlations(stage.record))
-    assert any(
-        sentence.startswith("The knee, which gives up little") and "trial 1" in sentence for sentence in sentences
-    )
+    assert any(sentence.startswith("The knee gives up little") and "trial 1" in sentence for sentence in sentences)
     assert any(sentence.startswith("More retrieval/mean_r1 goes with more geometry/gap") for sentence in sentences)
 
 
@@ -102,9 +103,8 @@ def test_a_sweep_without_a_complete_trial_is_told_too(tmp_path):
     events = (recorded() / FILE_NAME).read_bytes().splitlines(keepends=True)[:4]
     (tmp_path / FILE_NAME).write_bytes(b"".join(events))
     told = told_of(tmp_path)
-    assert told["headline"] == [
-        f"No set of knobs is on the front yet: 0 of {len(load(tmp_path).trials)} trials are complete."
-    ]
+    (sentence,) = told["headline"]
+    assert sentence.startswith("There is no front: no candidate is complete (trials: ")
     write_report(load(tmp_path), tmp_path, tmp_path / "r.html", mlflow_url=URL)
 
 
