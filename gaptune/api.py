@@ -52,14 +52,32 @@ class Sweep:
         return self.record.name
 
     @property
-    def hypervolume(self) -> float:
+    def hypervolume(self) -> float | None:
         """Share of the box between reference and ideal point that the front dominates, 0 to 1.
 
-        NaN in a view with an objective that has no such points in the sweep's YAML.
+        None where it is not known: there is no front (``why_no_front`` says why), or an objective of a view has no such
+        points in the sweep's YAML.
         """
         from gaptune.results import summarize
 
         return summarize(self.record).hypervolume
+
+    @property
+    def why_no_front(self) -> str | None:
+        """Why no trial is on a front: none is complete, or which constraints rule out how many; None where one is."""
+        from gaptune.results import summarize
+
+        summary = summarize(self.record)
+        return None if summary.front else str(summary.unknown)
+
+    @property
+    def knee(self) -> int | None:
+        """The number of the trial at the knee of the front; None where the front has no knee."""
+        from gaptune.results import summarize
+        from gaptune.results.picks import knee
+
+        bend = knee(self.record, summarize(self.record).front)
+        return bend.trial.number if bend else None
 
     def view(self, objectives: Sequence[str] | str = (), constraints: Sequence[str] | str = ()) -> Sweep:
         """The same trials with other objectives or further constraints.
@@ -117,9 +135,10 @@ class Sweep:
         from gaptune.results.export import candidate_frame
         from gaptune.results.picks import knee, pick
 
-        members = summarize(self.record).front
+        summary = summarize(self.record)
+        members = summary.front
         if not members:
-            raise UserError(f"no trial of {self.name!r} is on a front yet")
+            raise UserError(f"{self.name!r} has no front: {summary.unknown}")
         chosen = pick(self.record, members, preference) if preference else knee(self.record, members) or members[0]
         row: pd.Series[Any] = candidate_frame(self.record, [chosen]).iloc[0]
         return row

@@ -91,7 +91,7 @@ def test_front_and_best_are_those_of_the_summary():
     nobody = sweep.view(constraints=["retrieval/mean_r1>=0.9"])
     assert nobody.front().empty
     assert "method" in nobody.front()
-    with pytest.raises(UserError, match="is on a front yet"):
+    with pytest.raises(UserError, match="rules out 16; nearest is trial 12"):
         nobody.best()
 
 

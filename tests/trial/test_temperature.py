@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gaptune.config import Constraint, Temperature
-from gaptune.results.front import keeps
+from gaptune.results.feasible import keeps
 from gaptune.trial.temperature import LogitScale, beta_of, nu_of, scheduled_tau
 
 PARAMETERIZATIONS = {
