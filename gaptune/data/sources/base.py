@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gaptune.data.images import UnreadableError
+from gaptune.data.store import storable as storable
 from gaptune.errors import UserError
 
 Pixels = npt.NDArray[np.uint8]
-
-IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".gif", ".tif", ".tiff")
-"""Endings of image files."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +26,14 @@ class Sample:
 
     Attributes:
         id: A name for the image.
-        image: A file, the bytes of one, or pixels (uint8, shape (height, width, 3)).
+        image: A file, the bytes of one, pixels (uint8, shape (height, width, 3)), or why there is none.
         captions: Texts; blank ones are left out. Without any, a labelled image has its class as its caption, and one
             without a label is left out.
         label: Index into the source's classes.
     """
 
     id: str
-    image: Path | bytes | Pixels
+    image: Path | bytes | Pixels | UnreadableError
     captions: tuple[str, ...] = ()
     label: int | None = None
 
@@ -70,6 +69,10 @@ class Source(ABC):
     @abstractmethod
     def count(self, split: str) -> int | None:
         """How many samples a split has; None when that is not known before they are read."""
+
+    def left_out(self, split: str) -> Mapping[str, int]:
+        """How many files of a split are no samples, by the reason; known once its samples have been read."""
+        return {}
 
     @abstractmethod
     def files(self) -> Iterable[Path]:
@@ -116,11 +119,6 @@ def check_utf8(beginning: bytes, file: Path) -> None:
     """
     if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)) or b"\0" in beginning[:64]:
         raise UserError("is not in UTF-8 (it looks like UTF-16 or is no text): save it as UTF-8", file=file)
-
-
-def storable(text: str) -> str:
-    """A text as UTF-8 can hold it: JSON can escape half a surrogate pair."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def existing(place: str | Path, what: str) -> Path:

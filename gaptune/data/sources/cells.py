@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from gaptune.data.images import UnreadableError, inside
 from gaptune.data.sources.base import storable
 from gaptune.data.sources.captions import is_missing
 from gaptune.data.sources.parquet import ParquetFile, fields_of, is_bytes, is_text, items_of
@@ -24,13 +25,14 @@ _DATA_URL = re.compile(r"data:image/[-+.\w]+;base64,")
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
 
-def image_of(value: object, folder: Path) -> tuple[Path | bytes, str]:
-    """What an image is read from, and its path, if it has one. Nothing counts as a missing image.
+def image_of(value: object, folder: Path, *, outside: bool = False) -> tuple[Path | bytes | UnreadableError, str]:
+    """What an image is read from, or why it is not, and its path, if it has one.
 
     Args:
         value: A path, an image in base64, the bytes of one, Hugging Face's struct of ``bytes`` and ``path``, or
             nothing.
         folder: What the path is relative to.
+        outside: Whether images may lie outside the folder.
 
     Raises:
         UserError: It is something else. The message lacks the place.
@@ -38,16 +40,18 @@ def image_of(value: object, folder: Path) -> tuple[Path | bytes, str]:
     if isinstance(value, Mapping):
         if value.get("bytes") is not None:
             path = value.get("path")
-            return image_of(value["bytes"], folder)[0], storable(path) if isinstance(path, str) else ""
+            return image_of(value["bytes"], folder, outside=outside)[0], storable(path) if isinstance(path, str) else ""
         value = value.get("path")
     if isinstance(value, bytes):
         return value, ""
     if isinstance(value, str):
         if (content := _decoded(value)) is not None:
             return content, ""
-        return (folder / value, storable(value)) if value.strip() else (b"", "")
+        if value.strip():
+            return inside(folder, value, outside=outside), storable(value)
+        return UnreadableError("missing", "the cell is empty"), ""
     if is_missing(value):
-        return b"", ""
+        return UnreadableError("missing", "the cell is empty"), ""
     raise UserError(f"{type(value).__name__} ({brief(value, 40)}) is no image: expected a path")
 
 

@@ -90,13 +90,17 @@ class Table(Source):
         form: ``csv``, ``jsonl`` or ``parquet``.
         files: Files by split, in their order.
         columns: What the columns are called.
+        outside: Whether images may lie outside the folder of the table that names them.
 
     Raises:
         UserError: A file cannot be read, a column is missing or of another type, or a row has no split.
     """
 
-    def __init__(self, form: str, files: Mapping[str, Sequence[Path]], columns: Columns) -> None:
+    def __init__(
+        self, form: str, files: Mapping[str, Sequence[Path]], columns: Columns, *, outside: bool = False
+    ) -> None:
         self.kind = form
+        self._outside = outside
         self._files = files
         tables = [(split, _opened(form, file, columns)) for split, parts in files.items() for file in parts]
         self._columns = columns = _present([table for _, table in tables], columns)
@@ -130,18 +134,18 @@ class Table(Source):
         return cls.of(form, [place], Columns(captions=captions, **{name: values[-1] for name, values in given.items()}))
 
     @classmethod
-    def of(cls, form: str, places: Sequence[str], columns: Columns) -> Table:
+    def of(cls, form: str, places: Sequence[str], columns: Columns, *, outside: bool = False) -> Table:
         """From places such as ``FILE``, ``SPLIT=FILE`` or a pattern."""
         found = found_files(places, *FORMATS[form])
         if columns.split is None:
-            return cls(form, by_split(found), columns)
+            return cls(form, by_split(found), columns, outside=outside)
         if any(given for _, given in found):
             raise UserError(f"both SPLIT=FILE and the column {columns.split!r} say the split; give one of them")
         try:
             files = by_split(found)
         except UserError:  # what the names say is unclear, and so the column alone counts
             files = {"train": [file for file, _ in found]}
-        return cls(form, files, columns)
+        return cls(form, files, columns, outside=outside)
 
     def samples(self, split: str) -> Iterator[Sample]:
         """Rows in the order of the files."""
@@ -151,7 +155,10 @@ class Table(Source):
             folder = part.table.file.parent
             for number, values in self._rows(part, split):
                 cell = _Cell(part.table, number, values)
-                image, path = cell.read(columns.image, lambda value: image_of(value, folder))  # noqa: B023
+                image, path = cell.read(
+                    columns.image,
+                    lambda value: image_of(value, folder, outside=self._outside),  # noqa: B023
+                )
                 name = cell.read(columns.id, name_of) if columns.id else ""
                 captions = tuple(text for each in columns.captions for text in cell.read(each, caption_texts))
                 label = cell.read(columns.label, self._index) if columns.label else None
