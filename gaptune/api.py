@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,14 +52,32 @@ class Sweep:
         return self.record.name
 
     @property
-    def hypervolume(self) -> float:
+    def hypervolume(self) -> float | None:
         """Share of the box between reference and ideal point that the front dominates, 0 to 1.
 
-        NaN in a view with an objective that has no such points in the sweep's YAML.
+        None where it is not known: there is no front (``why_no_front`` says why), or an objective of a view has no such
+        points in the sweep's YAML.
         """
         from gaptune.results import summarize
 
         return summarize(self.record).hypervolume
+
+    @property
+    def why_no_front(self) -> str | None:
+        """Why no trial is on a front: none is complete, or which constraints rule out how many; None where one is."""
+        from gaptune.results import summarize
+
+        summary = summarize(self.record)
+        return None if summary.front else str(summary.unknown)
+
+    @property
+    def knee(self) -> int | None:
+        """The number of the trial at the knee of the front; None where the front has no knee."""
+        from gaptune.results import summarize
+        from gaptune.results.picks import knee
+
+        bend = knee(self.record, summarize(self.record).front)
+        return bend.trial.number if bend else None
 
     def view(self, objectives: Sequence[str] | str = (), constraints: Sequence[str] | str = ()) -> Sweep:
         """The same trials with other objectives or further constraints.
@@ -116,9 +135,10 @@ class Sweep:
         from gaptune.results.export import candidate_frame
         from gaptune.results.picks import knee, pick
 
-        members = summarize(self.record).front
+        summary = summarize(self.record)
+        members = summary.front
         if not members:
-            raise UserError(f"no trial of {self.name!r} is on a front yet")
+            raise UserError(f"{self.name!r} has no front: {summary.unknown}")
         chosen = pick(self.record, members, preference) if preference else knee(self.record, members) or members[0]
         row: pd.Series[Any] = candidate_frame(self.record, [chosen]).iloc[0]
         return row
@@ -218,7 +238,7 @@ def train(
         NonFinite: The training diverged.
     """
     from gaptune.config import load_sweep_config
-    from gaptune.data import open_training
+    from gaptune.engine.preflight import check_trial
     from gaptune.methods import expand_method
     from gaptune.trial import train as train_trial
 
@@ -227,7 +247,10 @@ def train(
     folder = None if checkpoints is None else local_path(checkpoints)
     if folder is not None:
         check_folder(folder, "checkpoints")
-    reports = train_trial(config, open_training(config.data), checkpoints=folder)
+    store, sizes = check_trial(config)
+    for remark in sizes.remarks:
+        warnings.warn(remark, stacklevel=2)
+    reports = train_trial(config, store, checkpoints=folder)
     return reports if folder is None else _alone(folder, reports)
 
 

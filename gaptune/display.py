@@ -139,10 +139,9 @@ class Display:
         if self._best[0] != done:  # worked out anew only when a trial has ended
             summary = summarize(record)
             best = ", ".join(f"{one.trial.number} ({one.trial.method})" for one in summary.front)
-            self._best = (
-                done,
-                Text(f"front: {best or 'empty so far'}; hypervolume {summary.hypervolume:.4f}", "dim"),
-            )
+            volume = "" if summary.hypervolume is None else f"; hypervolume {summary.hypervolume:.4f}"
+            said = f"front: {best}{volume}" if best else f"no front yet: {summary.unknown}"
+            self._best = (done, Text(said, "dim"))
         return self._best[1]
 
 

@@ -91,7 +91,7 @@ def test_front_and_best_are_those_of_the_summary():
     nobody = sweep.view(constraints=["retrieval/mean_r1>=0.9"])
     assert nobody.front().empty
     assert "method" in nobody.front()
-    with pytest.raises(UserError, match="is on a front yet"):
+    with pytest.raises(UserError, match="rules out 16; nearest is trial 12"):
         nobody.best()
 
 
@@ -118,6 +118,8 @@ def test_a_trial_is_trained_as_its_reports_are_asked_for(store, tmp_path):
     assert [report.epoch for report in gaptune.train(knobs, checkpoints=str(tmp_path / "c"))] == [1, 2]
     with pytest.raises(UserError, match=r"did you mean 'training\.epochs'"):
         gaptune.train({"training.epoch": 2})
+    with pytest.warns(UserWarning, match="the text tower has random weights and is never trained"):
+        gaptune.train(knobs | {"model.freeze": "text"})
 
 
 def test_a_sweep_is_run_and_gone_on_with(store, tmp_path):

@@ -203,7 +203,7 @@ def test_repeats_are_drawn_as_a_band_and_a_view_as_a_picture(results):
     for name in ("band.png", "view.png"):
         assert (results / name).read_bytes().startswith(b"\x89PNG")
     assert "give --picture FILE" in run(results, "compare", "s", "t", "--repeats", code=2)
-    assert "no method 'FTL'" in run(results, "front", "s", "--method", "FTL", code=2)
+    assert "no trial with method 'FTL'" in run(results, "front", "s", "--method", "FTL", code=2)
 
 
 def test_a_long_curve_keeps_its_shape_and_its_end():

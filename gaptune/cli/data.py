@@ -218,8 +218,11 @@ def features(store: str, name: str, image_size: int | None, pretrained: str | No
         def show(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
+        def say(remark: str) -> None:
+            bar.console.print(f"warning: {remark}", markup=False, highlight=False, soft_wrap=True)
+
         model = Model(name=name, image_size=image_size, pretrained=pretrained)
-        made = build_features(model, open_store(store), seed=seed, out=out, progress=show)
+        made = build_features(model, open_store(store), seed=seed, out=out, progress=show, say=say)
     _print(made)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -20,9 +19,8 @@ from gaptune.ledger import find_sweep
 from gaptune.streams import echo
 
 if TYPE_CHECKING:
-    from gaptune.ledger import SweepRecord, TrialRecord
+    from gaptune.ledger import SweepRecord
     from gaptune.results import Candidate
-    from gaptune.results.importance import Evaluator
 
 objective_option = click.option(
     "--objective",
@@ -124,7 +122,11 @@ def front(
     picked = None if preference is None else pick(record, summary.front, preference)
     extra: dict[str, list[dict[str, Any]]] = {}
     if importance or fanova or method:
-        extra["importance"] = _importance(record, "fanova" if fanova else "ped_anova", method)
+        from gaptune.results.importance import importances
+
+        _check_method(record, method)
+        found = importances(record, "fanova" if fanova else "ped_anova", method)
+        extra["importance"] = [asdict(one) for one in found]
     if correlation:
         from gaptune.results.correlation import correlations
 
@@ -139,22 +141,31 @@ def front(
         with written_whole(picture) as place:
             plot_front(record, summary, place)
     if as_json:
-        chosen = {"knee": bend and bend.trial.number, "picked": picked and picked.trial.number}
+        chosen = {"knee": bend.trial.number if bend else None, "picked": picked and picked.trial.number}
+        reasons = {"hypervolume": summary.unknown, "front": None if summary.front else summary.unknown}
+        unknown = {name: asdict(reason) for name, reason in reasons.items() if reason is not None}
+        if not bend:
+            unknown["knee"] = asdict(bend if summary.front or summary.unknown is None else summary.unknown)
         members = [_member(member) for member in summary.front]
-        print_json({"front": members, "hypervolume": summary.hypervolume, **chosen, **extra})
+        print_json({"front": members, "hypervolume": summary.hypervolume, **chosen, "unknown": unknown, **extra})
         return
     console = make_console()
     console.print(front_table(record, summary))
-    if bend is not None:
+    if bend:
         console.say(f"knee: trial {bend.trial.number} ({bend.trial.method}): gives up little, gains much")
-    elif len(summary.front) > 2:
-        console.say("no knee: every step along the front costs at least as much as it brings")
+    elif summary.front:
+        console.say(f"the front has no knee: {bend}")
     if picked is not None:
         console.say(f"picked: trial {picked.trial.number} ({picked.trial.method})")
     for title, rows in extra.items():
-        nothing = "every trial is complete" if title == "unfinished" else "too few completed trials to say"
-        console.say(f"\n{title}" if rows else f"\n{title}: {nothing}")
-        _print_rows(rows)
+        known = [row for row in rows if row.get("unknown") is None]
+        nothing = ": no trial has failed or was stopped" if title == "unfinished" and not rows else ""
+        console.say(f"\n{title}{nothing}")
+        _print_rows([{name: value for name, value in row.items() if name != "unknown"} for row in known])
+        for row in rows:
+            if row not in known:
+                what = row["objective"] if title == "importance" else f"{row['first']} and {row['second']}"
+                console.say(f"{what}: not known, because {row['unknown']['text']}")
 
 
 @click.command()
@@ -164,6 +175,7 @@ def front(
 @json_option
 def show(name: str, trial: int, results: Path, as_json: bool) -> None:
     """Show one TRIAL of the sweep NAME: knobs, curves, scores, and the command that runs it again."""
+    from gaptune.results.again import train_words
     from gaptune.results.read import read_sweep
 
     record = read_sweep(results, name)
@@ -178,7 +190,7 @@ def show(name: str, trial: int, results: Path, as_json: bool) -> None:
         "knobs": found.knobs,
         "seed": found.config["seed"],
         "checkpoint": _checkpoint(find_sweep(results, name), trial),
-        "again": _again(found),
+        "again": " ".join(train_words(found)),
     }
     if as_json:
         reports = [{"epoch": report.epoch, **report.metrics} for report in found.reports]
@@ -232,8 +244,11 @@ def compare(
             (plot_attainment if repeats else plot_fronts)(records, place)
     if as_json:
         print_json(rows)
-    else:
-        _print_rows(rows)
+        return
+    _print_rows([{name: value for name, value in row.items() if name != "unknown"} for row in rows])
+    for row in rows:
+        if row["unknown"] is not None:
+            echo(f"{row['name']} has no front: {row['unknown']['text']}")
 
 
 @click.command()
@@ -256,13 +271,13 @@ def export(name: str, path: Path, results: Path) -> None:
     echo(str(path))
 
 
-def _importance(record: SweepRecord, evaluator: Evaluator, method: str | None) -> list[dict[str, Any]]:
+def _check_method(record: SweepRecord, method: str | None) -> None:
+    """That some trial is of a method; whether they are enough is said with the importances."""
     from gaptune.errors import did_you_mean
-    from gaptune.results.importance import families, importances
 
-    if method is not None and method not in (known := families(record)):
-        raise UserError(f"no method {method!r} with 8 completed candidates or more{did_you_mean(method, known)}")
-    return [asdict(one) for one in importances(record, evaluator, method)]
+    known = {trial.method for trial in record.trials.values()}
+    if method is not None and method not in known:
+        raise UserError(f"{record.name!r} has no trial with method {method!r}{did_you_mean(method, known)}")
 
 
 def _member(member: Candidate) -> dict[str, Any]:
@@ -278,19 +293,6 @@ def _member(member: Candidate) -> dict[str, Any]:
 def _checkpoint(folder: Path, trial: int) -> str | None:
     kept = folder / "trials" / f"{trial:04d}"
     return str(kept) if newest_weights(path.name for path in kept.glob("*")) else None
-
-
-def _again(trial: TrialRecord) -> str:
-    """``gaptune train`` with everything in which the trial differs from the sweep that the command starts from."""
-    from gaptune.config import flatten, load_sweep_config
-    from gaptune.shipped import find
-
-    plain = flatten(load_sweep_config(find(Path("embedded.yaml"), "sweeps")).trial({}))
-    words = ["gaptune", "train"]
-    for name, value in trial.config.items():
-        if name in plain and value != plain[name] and name != "device":
-            words += ["--set", f"{name}={'null' if value is None else value}"]
-    return shlex.join(words)
 
 
 def _spark(values: list[float], bars: str = "▁▂▃▄▅▆▇█", width: int = 40) -> str:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from gaptune.data.images import UnreadableError, decode, read_file
+from gaptune.data.pixels import square
 from gaptune.data.sources import Pixels, Sample, Source
 from gaptune.data.store import Store, storable
 from gaptune.data.tokens import encode, tokenize
@@ -341,14 +342,10 @@ def _decode(
         key = int.from_bytes(hashlib.blake2b(content, digest_size=16).digest())
         if known is not None and known(key):
             return key, None
-        opened = Image.fromarray(image) if isinstance(image, np.ndarray) else decode(content, side)
-        return key, _square(opened, side)
+        opened = Image.fromarray(image) if isinstance(image, np.ndarray) else decode(content)
+        return key, square(opened, side)
     except UnreadableError as why:
         return key, why
-
-
-def _square(image: Image.Image, side: int) -> Pixels:
-    return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC))
 
 
 def _nothing_left(tallies: Mapping[str, Tally]) -> str:

@@ -135,12 +135,11 @@ def read_file(path: Path) -> bytes:
         os.close(descriptor)
 
 
-def decode(content: bytes, side: int) -> Image.Image:
+def decode(content: bytes) -> Image.Image:
     """An RGB image from the bytes of a file.
 
     Args:
         content: The file.
-        side: What its shorter side will be resized to: a JPEG that is much larger is decoded at a fraction of its size.
 
     Raises:
         UnreadableError: It is no image of a known format, damaged, cut short, or too large.
@@ -149,7 +148,6 @@ def decode(content: bytes, side: int) -> Image.Image:
         raise UnreadableError("empty")
     try:
         with Image.open(io.BytesIO(content), formats=list(FORMATS)) as opened:
-            opened.draft("RGB", (2 * side, 2 * side))
             if opened.width * opened.height <= _LARGE:
                 return to_rgb(opened)
             with _one_large:

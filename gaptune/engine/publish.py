@@ -14,10 +14,11 @@ from gaptune.display import Display
 from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord, in_use, load
 from gaptune.pages import RUNS_FILE
-from gaptune.report import REPORT_FILE, headline, write_report
+from gaptune.report import REPORT_FILE, write_report
 from gaptune.results import summarize
 from gaptune.results.correlation import correlations
 from gaptune.results.export import write_parquet
+from gaptune.results.headline import headline
 from gaptune.results.plot import plot_front
 from gaptune.tracking import (
     PATIENCE_S,
@@ -82,7 +83,9 @@ def _guarded(file: str, again: str, say: Callable[[str], None]) -> Iterator[None
 def _send_results(record: SweepRecord, folder: Path, mirror: Mirror, patience: float) -> None:
     """Puts the sweep's outcome on its MLflow run, or leaves it when that takes too long."""
     summary = summarize(record)
-    numbers = {"sweep/hypervolume": summary.hypervolume, "sweep/front": float(len(summary.front))}
+    numbers = {"sweep/front": float(len(summary.front))}
+    if summary.hypervolume is not None:
+        numbers["sweep/hypervolume"] = summary.hypervolume
     ranks = {trial.number: rank for rank, member in enumerate(summary.front, 1) for trial in member.trials}
     outcome = "\n".join(f"- {sentence}" for sentence in headline(record, summary, correlations(record)))
     note = f"{describe(record.header)}\n\n{outcome}"

@@ -11,8 +11,12 @@ from typing import Any
 
 from gaptune.ledger import SweepRecord
 from gaptune.report.content import content
+from gaptune.streams import printable
 
 REPORT_FILE = "report.html"
+
+_SCRIPTS = ("data", "filter", "charts", "scatters", "curves", "knobs", "search", "table", "details", "page")
+"""In the order in which the page runs them, as one script."""
 
 
 def write_report(record: SweepRecord, folder: Path, out: Path, *, mlflow_url: str, price: float | None = None) -> None:
@@ -31,11 +35,11 @@ def write_report(record: SweepRecord, folder: Path, out: Path, *, mlflow_url: st
     told = content(record, folder, mlflow_url=mlflow_url, price=price)
     here = files("gaptune.report")
     page = Template((here / "page.html").read_text(encoding="utf-8")).substitute(
-        title=html.escape(record.name),
+        title=html.escape(printable(record.name)),
         style=(here / "page.css").read_text(encoding="utf-8"),
         plotly=(files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8"),
         data=_script_safe(told),
-        script=(here / "page.js").read_text(encoding="utf-8"),
+        script="\n".join((here / "script" / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS),
     )
     partial = out.with_name(f".{out.name}.partial")
     partial.write_text(page, encoding="utf-8")
@@ -45,4 +49,4 @@ def write_report(record: SweepRecord, folder: Path, out: Path, *, mlflow_url: st
 def _script_safe(value: Any) -> str:
     """JSON that cannot end the script element that it stands in."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return text.replace("<", "\\u003c")

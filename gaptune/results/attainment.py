@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord
 from gaptune.pareto import attained, oriented
-from gaptune.results.front import candidates
+from gaptune.results.front import candidates, summarize
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,22 @@ def attainment(records: Sequence[SweepRecord], shares: Sequence[float] = (0.25, 
         A band for each share.
 
     Raises:
-        UserError: There are not two objectives, or fewer than two repeats.
+        UserError: There are not two objectives, fewer than two repeats, or a sweep without a front.
     """
     objectives = records[0].objectives
     if len(objectives) != 2:
         raise UserError(f"attainment needs two objectives, not {len(objectives)}; choose with --objective")
+    for record in records:
+        summary = summarize(record)
+        if not summary.front:
+            raise UserError(f"{record.name!r} has no front to draw: {summary.unknown}")
     maximize = [objective["maximize"] for objective in objectives]
     sets = [oriented(values, maximize) for values in _repeats(records)]
     if len(sets) < 2:
-        raise UserError("attainment needs repeats: several sweeps, or one with `search: {seeds: 2}` or more")
+        raise UserError(
+            f"attainment needs repeats, and {records[0].name!r} is one sweep with one seed: give several sweeps, or "
+            "one with `search: {seeds: 2}` or more"
+        )
     return [
         Band(share, len(sets), oriented(attained(sets, max(1, math.ceil(share * len(sets)))), maximize))
         for share in shares
@@ -60,11 +67,7 @@ def attainment(records: Sequence[SweepRecord], shares: Sequence[float] = (0.25, 
 
 def _repeats(records: Sequence[SweepRecord]) -> list[list[list[float]]]:
     if len(records) > 1:
-        repeats = [[one.values for one in candidates(record) if one.feasible] for record in records]
-        for record, values in zip(records, repeats, strict=True):
-            if not values:
-                raise UserError(f"{record.name!r} has no completed trial to draw")
-        return repeats
+        return [[one.values for one in candidates(record) if one.feasible] for record in records]
     (record,) = records
     found = [one.trials for one in candidates(record) if one.feasible]
     return [[record.values(trial) for trial in trials] for trials in zip(*found, strict=True)]

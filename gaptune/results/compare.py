@@ -19,6 +19,7 @@ from gaptune.results.attainment import attainment
 from gaptune.results.front import candidates, summarize
 from gaptune.results.looks import COLORS, MARKERS
 from gaptune.results.plot import axis_label
+from gaptune.results.unknown import Unknown
 
 Values = npt.NDArray[np.float64]
 
@@ -34,18 +35,24 @@ class Standing:
         data: What it was trained on.
         trials: Trials in all.
         epochs: Epochs that they were trained.
-        hypervolume: Share of the common box that its front dominates.
+        complete: Candidates that were trained to the end.
+        infeasible: Those of them that break a constraint.
+        hypervolume: Share of the common box that its front dominates; None where the sweep has no front.
         front: Members of its front.
         common: Members of its front that are on the front of all sweeps together.
+        unknown: Why it has no hypervolume.
     """
 
     name: str
     data: str
     trials: int
     epochs: int
-    hypervolume: float
+    complete: int
+    infeasible: int
+    hypervolume: float | None
     front: int
     common: int
+    unknown: Unknown | None = None
 
 
 def compare_sweeps(records: Sequence[SweepRecord]) -> list[Standing]:
@@ -65,20 +72,24 @@ def compare_sweeps(records: Sequence[SweepRecord]) -> list[Standing]:
                 f"{record.name!r} and {records[0].name!r} have different objectives; choose some with --objective"
             )
     maximize = [objective["maximize"] for objective in objectives]
-    points = [oriented([member.values for member in summarize(record).front], maximize) for record in records]
+    summaries = [summarize(record) for record in records]
+    points = [oriented([member.values for member in one.front], maximize) for one in summaries]
     together = front(np.vstack(points))
     low, high = _box(records)
     standings, start = [], 0
-    for record, own in zip(records, points, strict=True):
+    for record, summary, own in zip(records, summaries, points, strict=True):
         standings.append(
             Standing(
                 name=record.name,
                 data=record.header["data"]["name"],
                 trials=len(record.trials),
                 epochs=sum(trial.epoch for trial in record.trials.values()),
-                hypervolume=normalized_hypervolume(own, low, high),
+                complete=summary.complete,
+                infeasible=summary.infeasible,
+                hypervolume=normalized_hypervolume(own, low, high) if len(own) else None,
                 front=len(own),
                 common=int(together[start : start + len(own)].sum()),
+                unknown=None if len(own) else summary.unknown,
             )
         )
         start += len(own)

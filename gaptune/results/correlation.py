@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from gaptune.ledger import SweepRecord
 from gaptune.results.front import candidates
+from gaptune.results.unknown import Unknown, Why, too_few, varies
 
 Values = npt.NDArray[np.float64]
 QUESTIONS = (
@@ -34,24 +35,43 @@ class Correlation:
     Attributes:
         first: A metric.
         second: Another.
-        rho: From -1 to 1.
-        low: Lower end of the 95 % bootstrap interval.
-        high: Upper end.
+        rho: From -1 to 1; None where it is not known.
+        low: Lower end of the 95 % bootstrap interval; None with ``rho``.
+        high: Upper end; None with ``rho``.
         count: Candidates in which both were measured.
+        unknown: Why ρ is not known.
     """
 
     first: str
     second: str
-    rho: float
-    low: float
-    high: float
+    rho: float | None
+    low: float | None
+    high: float | None
     count: int
+    unknown: Unknown | None = None
+
+    @property
+    def direction(self) -> Literal["more", "less"] | None:
+        """Whether more of the first goes with more or less of the second; None where the trials do not tell."""
+        if self.rho is None or self.low is None or self.high is None or self.low <= 0 <= self.high:
+            return None
+        return "more" if self.rho > 0 else "less"
+
+    def sentence(self) -> str:
+        """What the candidates say of the two metrics."""
+        if self.rho is None or self.low is None or self.high is None:
+            return f"The correlation of {self.first} and {self.second} is not known: {self.unknown}."
+        figures = f"ρ = {rounded(self.rho)}, 95 % CI {rounded(self.low)} to {rounded(self.high)}"
+        if self.direction is None:
+            return f"No clear correlation of {self.first} and {self.second} ({figures})."
+        return f"More {self.first} goes with {self.direction} {self.second} ({figures})."
 
 
 def correlations(record: SweepRecord, pairs: Sequence[tuple[str, str]] = QUESTIONS, seed: int = 0) -> list[Correlation]:
-    """Rank correlations of pairs of metrics; pairs that fewer than 5 candidates measured are left out.
+    """Rank correlations of pairs of metrics.
 
-    The bootstrap draws candidates with replacement, the same ones for every pair, so that pairs can be compared.
+    The bootstrap draws candidates with replacement, the same ones for every pair, so that pairs can be compared. A draw
+    in which a metric is the same for all has no ρ: the interval takes it for the least and for the most that it can be.
 
     Args:
         record: The sweep.
@@ -59,13 +79,15 @@ def correlations(record: SweepRecord, pairs: Sequence[tuple[str, str]] = QUESTIO
         seed: Of the bootstrap.
 
     Returns:
-        An entry per pair; ρ and its interval are NaN where a metric is the same for all.
+        An entry per pair; ρ and its interval are not known where fewer than 5 candidates have both metrics, or where
+        one is the same for all.
     """
     complete = candidates(record)
     size = len(complete)
     values = {metric: np.array([one.mean(metric) for one in complete]) for pair in pairs for metric in pair}
     known = {pair: np.flatnonzero(np.isfinite(values[pair[0]] + values[pair[1]])) for pair in pairs}
-    judged = [pair for pair in pairs if len(known[pair]) >= _ENOUGH]
+    unknown = {pair: _unknown(pair, values, known[pair], size) for pair in pairs}
+    judged = [pair for pair in pairs if unknown[pair] is None]
     rng, rhos = np.random.default_rng(seed), np.empty((len(judged), _DRAWS))
     for start in range(0, _DRAWS if judged else 0, _CHUNK):
         drawn = rng.integers(size, size=(_CHUNK, size)) + size * np.arange(_CHUNK)[:, None]
@@ -78,14 +100,42 @@ def correlations(record: SweepRecord, pairs: Sequence[tuple[str, str]] = QUESTIO
                 if key not in ranked:
                     ranked[key] = _centered_ranks(times[:, rows], values[metric][rows])
             row[start : start + _CHUNK] = _rho(times[:, rows], *(ranked[key] for key in keys))
+    intervals = dict(zip(judged, rhos, strict=True))
     found = []
-    for (first, second), row in zip(judged, rhos, strict=True):
-        rows = known[first, second]
-        once = np.ones((1, len(rows)), dtype=np.int64)
-        (rho,) = _spearman(once, values[first][rows], values[second][rows])
-        low, high = (math.nan, math.nan) if np.isnan(row).all() else np.nanpercentile(row, [2.5, 97.5])
-        found.append(Correlation(first, second, float(rho), float(low), float(high), len(rows)))
+    for pair in pairs:
+        rows, why = known[pair], unknown[pair]
+        if why is not None:
+            found.append(Correlation(*pair, None, None, None, len(rows), why))
+            continue
+        (rho,) = _spearman(np.ones((1, len(rows)), dtype=np.int64), values[pair[0]][rows], values[pair[1]][rows])
+        low = np.percentile(np.nan_to_num(intervals[pair], nan=-1.0), 2.5)
+        high = np.percentile(np.nan_to_num(intervals[pair], nan=1.0), 97.5)
+        found.append(Correlation(*pair, float(rho), float(low), float(high), len(rows)))
     return found
+
+
+def _unknown(
+    pair: tuple[str, str], values: dict[str, Values], rows: npt.NDArray[np.intp], complete: int
+) -> Unknown | None:
+    missing = [metric for metric in dict.fromkeys(pair) if not np.isfinite(values[metric]).any()]
+    if complete == 0:
+        return too_few(0, _ENOUGH)
+    if missing:
+        return Unknown(Why.NOT_MEASURED, f"no complete candidate has {' or '.join(missing)}")
+    if len(rows) < _ENOUGH:
+        return too_few(len(rows), _ENOUGH, "complete with both metrics")
+    constant = [metric for metric in dict.fromkeys(pair) if not varies(values[metric][rows])]
+    if constant:
+        names = " and ".join(constant)
+        return Unknown(
+            Why.CONSTANT, f"{names} {'is' if len(constant) == 1 else 'are'} the same for all {len(rows)} candidates"
+        )
+    return None
+
+
+def rounded(value: float) -> str:
+    """Two digits behind the point, and no minus before zero."""
+    return f"{value:.2f}".replace("-0.00", "0.00")
 
 
 def _spearman(times: npt.NDArray[np.int64], x: Values, y: Values) -> Values:

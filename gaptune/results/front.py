@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from gaptune.ledger import State, SweepRecord, TrialRecord
 from gaptune.pareto import front, normalized_hypervolume, oriented
-from gaptune.scores import excess
+from gaptune.results.feasible import keeps, none_feasible
+from gaptune.results.unknown import Unknown, Why
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Candidate:
         trials: A trial for each seed.
         values: Mean of each objective over the seeds.
         errors: Standard error of each mean; 0 with a single seed, where nothing is known of it.
-        feasible: Whether the means keep the sweep's constraints.
+        feasible: Whether the means keep the sweep's constraints; ``gaptune.results.feasible.broken`` says which not.
     """
 
     trials: list[TrialRecord]
@@ -46,14 +46,19 @@ class Summary:
 
     Attributes:
         front: The feasible candidates that no other one beats in every objective, best first objective first.
-        hypervolume: Share of the box between reference and ideal point that the front dominates, 0 to 1.
+        hypervolume: Share of the box between reference and ideal point that the front dominates, 0 to 1; None where
+            it is not known.
+        unknown: Why there is no hypervolume, or no front.
         counts: Number of trials by state, in the order of ``State``, without zeros.
-        infeasible: Completed candidates that break a constraint.
+        complete: Completed candidates.
+        infeasible: Those of them that break a constraint.
     """
 
     front: list[Candidate]
-    hypervolume: float
+    hypervolume: float | None
+    unknown: Unknown | None
     counts: dict[State, int]
+    complete: int
     infeasible: int
 
 
@@ -106,15 +111,43 @@ def summarize(record: SweepRecord) -> Summary:
     members = np.flatnonzero(front(points))
     order = sorted(members, key=lambda row: (-points[row, 0], feasible[row].trial.number))
     counts = {state: record.count(state) for state in State}
+    unknown = _no_front(record, complete) if len(members) == 0 else no_box(record)
     return Summary(
         front=[feasible[row] for row in order],
-        hypervolume=normalized_hypervolume(points, corner[0], corner[1]),
+        hypervolume=None if unknown is not None else normalized_hypervolume(points, corner[0], corner[1]),
+        unknown=unknown,
         counts={state: count for state, count in counts.items() if count},
+        complete=len(complete),
         infeasible=len(complete) - len(feasible),
     )
 
 
-def keeps(value: float, constraint: Mapping[str, object]) -> bool:
-    """Whether a value lies within a constraint's bounds; NaN never does."""
-    low, high = (None if constraint[side] is None else float(str(constraint[side])) for side in ("min", "max"))
-    return excess(value, low, high) <= 0
+def no_box(record: SweepRecord) -> Unknown | None:
+    """Why a record has no hypervolume whatever its front: an objective of a view has no reference and ideal point."""
+    without = [o["metric"] for o in record.objectives if not math.isfinite(o["reference"] + o["ideal"])]
+    if not without:
+        return None
+    return Unknown(Why.NO_BOX, f"{' and '.join(without)}: no reference and ideal point in the sweep's YAML")
+
+
+def _no_front(record: SweepRecord, complete: list[Candidate]) -> Unknown:
+    if not complete:
+        return Unknown(Why.NONE_COMPLETE, f"no candidate is complete ({_counts(record)})")
+    measured = [one for one in complete if all(map(math.isfinite, one.values))]
+    if not measured:
+        missing = [
+            objective["metric"]
+            for index, objective in enumerate(record.objectives)
+            if not all(math.isfinite(one.values[index]) for one in complete)
+        ]
+        return Unknown(Why.NOT_MEASURED, f"no complete candidate has all objectives; missing: {', '.join(missing)}")
+    return none_feasible(record.constraints, measured, record.count(State.COMPLETE))
+
+
+def _counts(record: SweepRecord) -> str:
+    counts = {state: record.count(state) for state in State}
+    if record.seeds > 1 and counts[State.COMPLETE]:
+        return (
+            f"{counts[State.COMPLETE]} of {len(record.trials)} trials are, but no candidate on all {record.seeds} seeds"
+        )
+    return "trials: " + (", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none yet")

@@ -8,7 +8,7 @@ import numpy as np
 
 from gaptune.ledger import SweepRecord
 from gaptune.pareto import normalized_hypervolume, oriented
-from gaptune.results.front import candidates
+from gaptune.results.front import candidates, no_box
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,13 @@ class Step:
     Attributes:
         trials: Candidates completed so far.
         epochs: Epochs that all trials had been trained by then, stopped and failed ones too.
-        hypervolume: Of the box between reference and ideal point; NaN where an objective has none.
+        hypervolume: Of the box between reference and ideal point; None where an objective has none, and as long as no
+            candidate is within the constraints.
     """
 
     trials: int
     epochs: int
-    hypervolume: float
+    hypervolume: float | None
 
 
 def history(record: SweepRecord) -> list[Step]:
@@ -36,11 +37,11 @@ def history(record: SweepRecord) -> list[Step]:
     reported = np.sort([report.at for trial in record.trials.values() for report in trial.reports])
     steps: list[Step] = []
     best = np.empty((0, len(objectives)))
-    volume = normalized_hypervolume(best, corner[0], corner[1])
+    boxed, volume = no_box(record) is None, None
     for at, candidate in ended:
         point = oriented([candidate.values], maximize)
         if candidate.feasible and not np.isnan(point).any() and not (best >= point).all(axis=1).any():
             best = np.vstack([best[(best > point).any(axis=1)], point])
-            volume = normalized_hypervolume(best, corner[0], corner[1])
+            volume = normalized_hypervolume(best, corner[0], corner[1]) if boxed else None
         steps.append(Step(len(steps) + 1, int(np.searchsorted(reported, at, side="right")), volume))
     return steps

@@ -12,12 +12,14 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
-from gaptune.ledger import SweepRecord
+from gaptune.ledger import State, SweepRecord
 from gaptune.results.front import Candidate, candidates
+from gaptune.results.unknown import Unknown, Why, too_few, varies
 from gaptune.space import Space
 
 Evaluator = Literal["ped_anova", "fanova"]
-_ENOUGH = 8
+ENOUGH = 8
+"""Candidates below which nothing is said of knobs."""
 _MOST_FANOVA = 1000
 
 
@@ -27,15 +29,17 @@ class Importance:
 
     Attributes:
         objective: Metric.
-        knob: Dotted path.
-        share: From 0 to 1; the shares of an objective add up to 1.
+        knob: Dotted path; None where no share of the objective is known.
+        share: From 0 to 1; the shares of an objective add up to 1. None where they are not known.
         trials: Candidates in which the knob has a value, of those that were looked at.
+        unknown: Why no share of the objective is known.
     """
 
     objective: str
-    knob: str
-    share: float
+    knob: str | None
+    share: float | None
     trials: int
+    unknown: Unknown | None = None
 
 
 def importances(record: SweepRecord, evaluator: Evaluator = "ped_anova", method: str | None = None) -> list[Importance]:
@@ -49,23 +53,35 @@ def importances(record: SweepRecord, evaluator: Evaluator = "ped_anova", method:
         method: Only candidates of this method family (a trial's ``method``); None for all.
 
     Returns:
-        For each objective, the knobs from the most important on; empty with fewer than 8 candidates. An objective
-        without a knob to judge is left out.
+        For each objective, the knobs from the most important on; or one entry without a knob that says why no share is
+        known: fewer than 8 candidates, no knob that varied, the same score for all.
     """
     chosen = [one for one in candidates(record) if method is None or one.trial.method == method]
     chosen = [one for one in chosen if all(map(math.isfinite, one.values))]
     if evaluator == "fanova" and len(chosen) > _MOST_FANOVA:
         rows = np.random.default_rng(0).choice(len(chosen), _MOST_FANOVA, replace=False)
         chosen = [chosen[row] for row in sorted(rows)]
-    if len(chosen) < _ENOUGH:
-        return []
+    metrics = [objective["metric"] for objective in record.objectives]
+    if len(chosen) < ENOUGH:
+        complete = record.count(State.COMPLETE)
+        why = too_few(len(chosen), ENOUGH, "complete" if method is None else f"complete with method {method}")
+        if len(chosen) == 1 and method is None and complete >= ENOUGH:
+            why = Unknown(Why.NOTHING_VARIED, f"no knob varies: all {complete} complete trials have the same knobs")
+        return [Importance(metric, None, None, len(chosen), why) for metric in metrics]
     study = _study(record, chosen)
     tried: dict[str, Counter[Any]] = {}  # PED-ANOVA gives a share to a choice of which all have taken the same one
     for trial in study.get_trials(deepcopy=False):
         for knob, value in trial.params.items():
             tried.setdefault(knob, Counter())[value] += 1
+    if not any(len(values) > 1 for values in tried.values()):
+        why = Unknown(Why.NOTHING_VARIED, f"no knob varies among the {len(chosen)} candidates")
+        return [Importance(metric, None, None, len(chosen), why) for metric in metrics]
     found = []
     for index, objective in enumerate(record.objectives):
+        if not varies([one.values[index] for one in chosen]):
+            why = Unknown(Why.CONSTANT, f"{metrics[index]} is the same for all {len(chosen)} candidates")
+            found.append(Importance(metrics[index], None, None, len(chosen), why))
+            continue
         sign = -1.0 if objective["maximize"] else 1.0  # PED-ANOVA takes less for better; fANOVA does not mind
 
         def target(trial: FrozenTrial, index: int = index, sign: float = sign) -> float:
@@ -80,21 +96,32 @@ def importances(record: SweepRecord, evaluator: Evaluator = "ped_anova", method:
             )
             try:
                 shares = optuna.importance.get_param_importances(study, evaluator=judge, target=target)
-            except (ValueError, RuntimeError):  # no knob is in all of them, or the objective does not vary
-                continue
+            except (ValueError, RuntimeError):  # no knob is in all of them
+                shares = {}
         varied = {knob: share for knob, share in shares.items() if len(tried[knob]) > 1}
         total = sum(varied.values())
+        if not total > 0:
+            why = _no_share(bool(varied), evaluator)
+            found.append(Importance(metrics[index], None, None, len(chosen), why))
+            continue
         found += [
-            Importance(objective["metric"], knob, share / total if total else 0.0, sum(tried[knob].values()))
-            for knob, share in varied.items()
+            Importance(metrics[index], knob, share / total, sum(tried[knob].values())) for knob, share in varied.items()
         ]
     return found
+
+
+def _no_share(judged: bool, evaluator: Evaluator) -> Unknown:
+    if judged:
+        return Unknown(Why.NO_DIFFERENCE, "no knob tells better candidates from worse ones")
+    return Unknown(
+        Why.NOTHING_VARIED, "no knob that all candidates have varies" if evaluator == "fanova" else "no knob varies"
+    )
 
 
 def families(record: SweepRecord) -> list[str]:
     """The method families with enough completed candidates for ``importances(record, method=…)``, by name."""
     counts = Counter(one.trial.method for one in candidates(record))
-    return sorted(method for method, count in counts.items() if count >= _ENOUGH)
+    return sorted(method for method, count in counts.items() if count >= ENOUGH)
 
 
 def _study(record: SweepRecord, chosen: list[Candidate]) -> optuna.Study:

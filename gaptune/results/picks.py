@@ -6,33 +6,68 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord
 from gaptune.pareto import oriented
 from gaptune.results.front import Candidate
+from gaptune.results.unknown import Unknown, Why, counted, varies
 from gaptune.results.view import score_of
+
+Values = npt.NDArray[np.float64]
 
 _ALONE = re.compile(r"\s*(\S+)\s*")
 _WITHIN = re.compile(r"\s*(\S+)\s+within\s+(\d+(?:\.\d*)?)\s*%\s*,\s*then\s+(\S+)\s*")
 _ROUNDING = 1e-9
+_FEWEST = 3
+"""Members that a front with a knee has at least."""
 
 
-def knee(record: SweepRecord, members: Sequence[Candidate]) -> Candidate | None:
-    """The member with the largest sum of objectives: giving up little in one, it gains much in another.
+def knee(record: SweepRecord, members: Sequence[Candidate]) -> Candidate | Unknown:
+    """The member farthest beyond the line, or plane, through the ends of the front: it gives up little, gains much.
 
-    Objectives are scaled to the front's own range first, so that units do not matter; of two objectives it is the
-    member farthest beyond the line through the ends of the front (Das 1999). None where no member lies beyond it: a
-    front of fewer than three, or one that bends inwards.
+    Objectives are scaled to the front's own range first, so that units do not matter; one that does not vary is left
+    out. An end is a member that is best in an objective, and is never the knee. Through two ends goes a line, through
+    three a plane (Das 1999); of ends that are equal in an objective, the one with the largest sum of the others.
+
+    Args:
+        record: Gives the objectives.
+        members: Of the front.
+
+    Returns:
+        The knee, or why there is none: fewer than three members, all equal, one member best in two objectives (then
+        the ends span no plane), or no member beyond it, as where the front bends inwards.
     """
-    if len(members) < 3:
-        return None
     maximize = [objective["maximize"] for objective in record.objectives]
     points = oriented([member.values for member in members], maximize)
+    points = points[:, [varies(column) for column in points.T]]
+    if len(members) > 1 and points.shape[1] == 0:
+        return Unknown(Why.ALL_EQUAL, f"its {len(members)} members are equal in all objectives")
+    if len(members) < _FEWEST:
+        return Unknown(Why.TOO_FEW, f"it has {counted(len(members), 'member', 'members')}, and a knee takes {_FEWEST}")
     low, high = points.min(axis=0), points.max(axis=0)
-    scaled = (points - low) / np.where(high > low, high - low, 1.0)
-    total = scaled.sum(axis=1)
-    return members[int(total.argmax())] if total.max() > 1 + _ROUNDING else None  # the ends themselves add up to 1
+    unit = (points - low) / (high - low)
+    plane = "line" if unit.shape[1] == 2 else "plane"
+    top = unit > 1 - _ROUNDING
+    ends = [int(np.where(best, unit.sum(axis=1), -np.inf).argmax()) for best in top.T]
+    normal = _normal(unit[ends])
+    if normal is None:
+        return Unknown(Why.NO_ENDS, f"its ends span no {plane}: a member is best in several objectives, or nearly so")
+    beyond = np.where(top.any(axis=1), -np.inf, unit @ normal - 1.0)
+    if beyond.max() <= _ROUNDING:
+        return Unknown(Why.NO_BEND, f"no member lies beyond the {plane} through its ends")
+    return members[int(beyond.argmax())]
+
+
+def _normal(ends: Values) -> Values | None:
+    """The vector n with n·end = 1 for each end; None where none has a positive part in every objective."""
+    try:
+        normal = np.asarray(np.linalg.solve(ends, np.ones(len(ends))), dtype=np.float64)
+    except np.linalg.LinAlgError:
+        return None
+    faces = np.isfinite(normal).all() and (normal > _ROUNDING).all() and np.allclose(ends @ normal, 1.0)
+    return normal if faces else None
 
 
 def pick(record: SweepRecord, members: Sequence[Candidate], preference: str) -> Candidate:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ def plot_front(record: SweepRecord, summary: Summary, path: Path) -> None:
     figure = Figure(figsize=(6.4 * len(pairs), 5.0), layout="constrained")
     for axes, (first, second) in zip(figure.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True):
         _panel(axes, record, complete, summary, first, second)
-    volume = "" if math.isnan(summary.hypervolume) else f", hypervolume {summary.hypervolume:.4f}"
+    volume = "" if summary.hypervolume is None else f", hypervolume {summary.hypervolume:.4f}"
     figure.suptitle(f"{record.name}: {len(summary.front)} of {len(complete)} on the front{volume}", parse_math=False)
     figure.savefig(path, dpi=150)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from gaptune.ledger import SweepRecord
 from gaptune.pareto import layers, oriented
 from gaptune.results.front import Candidate, candidates
+from gaptune.results.unknown import Unknown, Why
 from gaptune.rungs import cohort, rung_epoch, rung_shares
 
 ENOUGH = 5
@@ -28,18 +29,20 @@ class RungRanking:
         cohort: Those that were compared with each other; see ``gaptune.rungs.cohort``.
         count: Completed candidates that passed it.
         kendall: Kendall's τ-b between their non-domination ranks at the rung and at the end: 1 the same order, 0 no
-            relation, -1 the reverse. NaN when either has one rank only.
+            relation, -1 the reverse. None where it is not known.
+        unknown: Why not: too few candidates, or all of one rank.
     """
 
     share: float
     cohort: str
     count: int
-    kendall: float
+    kendall: float | None
+    unknown: Unknown | None = None
 
     @property
     def blind(self) -> bool:
         """Whether stopping here was no better than by chance, as far as those that went on can tell."""
-        return self.count >= ENOUGH and self.kendall <= BLIND
+        return self.kendall is not None and self.kendall <= BLIND
 
 
 def rank_rungs(record: SweepRecord) -> list[RungRanking]:
@@ -69,11 +72,15 @@ def rank_rungs(record: SweepRecord) -> list[RungRanking]:
                 name = cohort(config, candidate.trial.config, epoch / epochs)
                 cohorts.setdefault(name, []).append(candidate)
         for name, members in sorted(cohorts.items()):
-            found.append(RungRanking(share, name, len(members), _agreement(record, members, share)))
+            agreement = _agreement(record, members, share)
+            known, why = (None, agreement) if isinstance(agreement, Unknown) else (agreement, None)
+            found.append(RungRanking(share, name, len(members), known, why))
     return found
 
 
-def _agreement(record: SweepRecord, compared: Iterable[Candidate], share: float) -> float:
+def _agreement(record: SweepRecord, compared: Sequence[Candidate], share: float) -> float | Unknown:
+    if len(compared) < ENOUGH:
+        return Unknown(Why.TOO_FEW, f"{len(compared)} trained to the end, too few to say how well it ranked")
     from scipy.stats import kendalltau  # half a second, which a table without rungs need not wait for
 
     early, late = [], []
@@ -85,7 +92,7 @@ def _agreement(record: SweepRecord, compared: Iterable[Candidate], share: float)
     maximize = [objective["maximize"] for objective in record.objectives]
     ranks = layers(oriented(early, maximize)), layers(oriented(late, maximize))
     if min(len(np.unique(rank)) for rank in ranks) < 2:
-        return math.nan
+        return Unknown(Why.CONSTANT, f"all {len(compared)} trained to the end are of one rank there, or at the end")
     return float(kendalltau(*ranks).statistic)
 
 

@@ -10,12 +10,14 @@ import numpy.typing as npt
 
 from gaptune.ledger import SweepRecord
 from gaptune.pareto import front, oriented
-from gaptune.results.front import Candidate, keeps
+from gaptune.results.feasible import keeps
+from gaptune.results.front import Candidate
+from gaptune.results.unknown import Unknown, Why, too_few
 
 
 def front_shares(
     record: SweepRecord, compared: Sequence[Candidate], draws: int = 2000, seed: int = 0
-) -> npt.NDArray[np.float64]:
+) -> npt.NDArray[np.float64] | Unknown:
     """The share of bootstrap draws in which each candidate is on the front.
 
     A draw takes as many seeds as there are, with replacement, and the same ones for every candidate: the seeds are
@@ -23,19 +25,23 @@ def front_shares(
 
     Args:
         record: Gives objectives and constraints.
-        compared: Candidates with the same number of seeds, two or more, in the same order.
+        compared: Candidates with the same number of seeds, in the same order.
         draws: How many.
         seed: Of the draws.
 
     Returns:
-        Shape (number of candidates,), each in [0, 1].
+        Shape (number of candidates,), each in [0, 1]; or why they are not known: no candidates, or a single seed.
 
     Raises:
-        ValueError: Candidates differ in their number of seeds, or have one.
+        ValueError: Candidates differ in their number of seeds.
     """
     counts = {len(candidate.trials) for candidate in compared}
-    if len(counts) != 1 or min(counts) < 2:
-        raise ValueError(f"needs candidates of one number of seeds, two or more; got {sorted(counts)}")
+    if not counts:
+        return too_few(0, 1)
+    if len(counts) > 1:
+        raise ValueError(f"needs candidates of one number of seeds; got {sorted(counts)}")
+    if counts == {1}:
+        return Unknown(Why.ONE_SEED, "each candidate has a single seed, and it takes two")
     seeds = counts.pop()
     maximize = [objective["maximize"] for objective in record.objectives]
     values = np.array([[record.values(trial) for trial in candidate.trials] for candidate in compared], dtype=float)

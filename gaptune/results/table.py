@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -14,8 +13,10 @@ from rich.text import Text
 
 from gaptune.ledger import State, SweepRecord
 from gaptune.results.front import Candidate, Summary, candidates, summarize
-from gaptune.results.ranking import ENOUGH, rank_rungs
+from gaptune.results.headline import constrained
+from gaptune.results.ranking import rank_rungs
 from gaptune.results.stability import front_shares
+from gaptune.results.unknown import Unknown, counted
 
 _ALWAYS = ("geometry/gap", "temperature/tau")
 
@@ -79,6 +80,7 @@ def progress(record: SweepRecord) -> dict[str, Any]:
         ],
         "front": [member.trial.number for member in summary.front],
         "hypervolume": summary.hypervolume,
+        "unknown": {} if summary.unknown is None else {"hypervolume": asdict(summary.unknown)},
         "updated_at": record.updated_at,
     }
 
@@ -94,7 +96,7 @@ def end_report(record: SweepRecord) -> RenderableType:
 def front_table(record: SweepRecord, summary: Summary) -> RenderableType:
     """The front as a table, with the hypervolume and the counts below it."""
     if not summary.front:
-        nothing = f"No trial of {record.name} has been completed: there is no front."
+        nothing = f"{record.name} has no front: {summary.unknown}"
         return Group(Text(nothing), _footer(record, summary))
     rows = [candidate_row(record, candidate) for candidate in summary.front]
     return Group(_table(record, f"Pareto front of {record.name}", rows), _footer(record, summary))
@@ -106,6 +108,8 @@ def confirmed_table(record: SweepRecord) -> RenderableType:
     if not found:
         return front_table(record, summarize(record))
     shares = front_shares(record, found)
+    if isinstance(shares, Unknown):
+        return Group(front_table(record, summarize(record)), Text(f"share on the front not known: {shares}"))
     best = sorted(range(len(found)), key=lambda index: -shares[index])
     rows = [{"on front": f"{shares[index]:.0%}", **candidate_row(record, found[index])} for index in best]
     seeds = len(found[0].trials)
@@ -120,8 +124,8 @@ def stopping_text(record: SweepRecord) -> RenderableType:
     lines = [f"early stopping: {spent} of {full} epochs trained"]
     for rung in rank_rungs(record):
         where = f"rung {rung.share:.0%}{f' ({rung.cohort})' if rung.cohort else ''}"
-        if rung.count < ENOUGH:
-            lines.append(f"{where}: {rung.count} trained to the end, too few to say how well it ranked")
+        if rung.kendall is None:
+            lines.append(f"{where}: {rung.unknown}")
             continue
         lines.append(f"{where}: Kendall's τ {short(rung.kendall)} with the end, of {rung.count} trained to the end")
         if rung.blind:
@@ -179,11 +183,16 @@ def _leaf(name: str) -> str:
 
 
 def _footer(record: SweepRecord, summary: Summary) -> Text:
-    corners = "; ".join(f"{o['metric']} {o['reference']:g} … {o['ideal']:g}" for o in record.objectives)
-    counts = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
-    if summary.infeasible:
-        counts += f"; {summary.infeasible} complete but outside the constraints"
-    volume = f"hypervolume {summary.hypervolume:.4f} of the box reference … ideal ({corners})"
-    if math.isnan(summary.hypervolume):  # a view with objectives for which the sweep's YAML has no such box
-        volume = "no hypervolume: an objective has no reference and ideal point in the sweep's YAML"
-    return Text(f"{volume}\ntrials: {counts}")
+    lines = []
+    if summary.hypervolume is not None:
+        corners = "; ".join(f"{o['metric']} {o['reference']:g} … {o['ideal']:g}" for o in record.objectives)
+        lines.append(f"hypervolume {summary.hypervolume:.4f} of the box reference … ideal ({corners})")
+    elif summary.front:
+        lines.append(f"no hypervolume: {summary.unknown}")
+    if record.constraints and summary.complete:
+        lines.append(constrained(record, summary))
+    counts = {state: f"{count} {state}" for state, count in summary.counts.items()}
+    if summary.counts.get(State.COMPLETE, summary.complete) != summary.complete:  # seeds, or the same knobs again
+        counts[State.COMPLETE] += f" ({counted(summary.complete, 'candidate', 'candidates')})"
+    lines.append("trials: " + (", ".join(counts.values()) or "none yet"))
+    return Text("\n".join(lines))

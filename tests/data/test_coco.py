@@ -67,15 +67,7 @@ def test_the_shorter_side_is_resized_as_a_plain_bicubic_resize_does(files):
     files.add("train", "x.png", image, ["x"])
     stored = build_coco(**files.arguments()).split("train").gather(np.array([6]))[0]
     plain = image.resize((24, 16), Image.Resampling.BICUBIC).crop((4, 0, 20, 16))
-    assert np.abs(stored.astype(int) - np.asarray(plain, dtype=int)).max() <= 2
-
-
-def test_a_large_jpeg_that_is_decoded_at_a_fraction_looks_the_same(files):
-    image = picture(4, width=1024, height=768)
-    files.add("train", "x.jpg", image, ["x"])
-    stored = build_coco(**files.arguments()).split("train").gather(np.array([6]))[0]
-    plain = image.resize((21, 16), Image.Resampling.BICUBIC).crop((2, 0, 18, 16))
-    assert np.abs(stored.astype(int) - np.asarray(plain, dtype=int)).mean() < 4
+    assert np.array_equal(stored, np.asarray(plain))
 
 
 @pytest.mark.parametrize(

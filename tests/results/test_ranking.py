@@ -1,12 +1,11 @@
 """How well rungs ranked: Kendall's τ between the order at a rung and the order at the end."""
 
-import math
-
 import pytest
 from scipy.stats import kendalltau
 from support import Stage, sweep_config
 
 from gaptune.results.ranking import rank_rungs
+from gaptune.results.unknown import Why
 
 
 def stage(tmp_path, *, epochs=6, rule="none", seeds=1, **stopping):
@@ -65,7 +64,8 @@ def test_one_rank_only_says_nothing(tmp_path):
     for _ in range(5):
         train(sweep, 0.5, 0.5)
     found = rank_rungs(sweep.record)
-    assert all(math.isnan(rung.kendall) and not rung.blind for rung in found)
+    assert all(rung.kendall is None and not rung.blind for rung in found)
+    assert {rung.unknown.why for rung in found} == {Why.CONSTANT}
 
 
 def test_trials_whose_tau_has_far_to_go_are_looked_at_apart(tmp_path):
@@ -76,7 +76,7 @@ def test_trials_whose_tau_has_far_to_go_are_looked_at_apart(tmp_path):
         "temperature.tau_end": 0.2,
         "temperature.share": 1.0,
     }
-    for value in (0.1, 0.2, 0.3):
+    for value in (0.1, 0.2, 0.3, 0.4, 0.5):
         train(sweep, value, value)
         train(sweep, 1 - value, value, moving)
     found = {(round(rung.share, 2), rung.cohort): rung.kendall for rung in rank_rungs(sweep.record)}

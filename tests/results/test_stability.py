@@ -8,6 +8,7 @@ from support import Stage, sweep_config
 
 from gaptune.results import candidates
 from gaptune.results.stability import front_shares
+from gaptune.results.unknown import Why
 
 
 def confirmed(tmp_path, points, constraints=()):
@@ -46,5 +47,5 @@ def test_a_constraint_is_kept_by_the_means_of_each_draw(tmp_path):
 
 def test_one_seed_says_nothing(tmp_path):
     record, found = confirmed(tmp_path, [[(0.5, 1.0)], [(0.4, 1.1)]])
-    with pytest.raises(ValueError, match="two or more"):
-        front_shares(record, found)
+    assert front_shares(record, found).why is Why.ONE_SEED
+    assert front_shares(record, []).why is Why.NONE_COMPLETE

@@ -60,8 +60,8 @@ def test_a_sweep_without_completed_trials_says_so(tmp_path):
     stage = Stage(tmp_path)
     summary = summarize(stage.record)
     assert summary.front == []
-    assert summary.hypervolume == 0.0
-    assert "there is no front" in text_of(front_table(stage.record, summary))
+    assert summary.hypervolume is None
+    assert "has no front: no candidate is complete (trials: none yet)" in text_of(front_table(stage.record, summary))
 
 
 def test_the_table_shows_objectives_gap_tau_knobs_and_method(stage):

@@ -1,7 +1,5 @@
 """A finished sweep looked at in other ways: objectives, picks, history, correlations, comparison."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,6 +21,7 @@ from gaptune.results.ends import unfinished
 from gaptune.results.history import history
 from gaptune.results.importance import families, importances
 from gaptune.results.picks import knee, pick
+from gaptune.results.unknown import Why
 from gaptune.results.view import view
 
 
@@ -49,7 +48,7 @@ def numbers(members):
 def test_a_front_for_other_objectives_is_that_of_the_same_trials(record):
     other = view(record, ["uniformity/w2", "geometry/gap"])
     assert numbers(summarize(other).front) == [3]
-    assert math.isnan(summarize(other).hypervolume)  # nobody said from where to where uniformity counts
+    assert summarize(other).hypervolume is None  # nobody said from where to where uniformity counts
     assert numbers(summarize(record).front) == [0, 1, 2, 3]
 
 
@@ -89,7 +88,7 @@ def test_what_cannot_be_is_said(record, objectives, constraints, message):
 
 def test_the_knee_is_where_little_is_given_up(record):
     assert knee(record, summarize(record).front).trial.number == 2
-    assert knee(record, summarize(record).front[:2]) is None
+    assert knee(record, summarize(record).front[:2]).why is Why.TOO_FEW
 
 
 OBJECTIVES = SweepRecord(
@@ -113,17 +112,27 @@ def members_with(values):
 
 def test_a_front_that_bends_inwards_has_no_knee():
     inwards, outwards = [(0.9, 1.0), (0.5, 0.8), (0.4, 0.2)], [(0.9, 1.0), (0.8, 0.4), (0.4, 0.2)]
-    assert knee(OBJECTIVES, members_with(inwards)) is None
+    assert knee(OBJECTIVES, members_with(inwards)).why is Why.NO_BEND
     assert knee(OBJECTIVES, members_with(outwards)).values == [0.8, 0.4]
+
+
+def front_of(values):
+    """Those of some scores that no other one dominates."""
+    return [
+        (recall, gap)
+        for recall, gap in values
+        if not any(r >= recall and g <= gap and (r, g) != (recall, gap) for r, g in values)
+    ]
 
 
 @given(SCORES)
 def test_no_member_beats_the_knee_in_the_sum_of_scaled_objectives(values):
+    values = front_of([(round(recall, 3), round(gap, 3)) for recall, gap in values])
     bend = knee(OBJECTIVES, members_with(values))
     points = np.array(values) * [1, -1]
     scaled = (points - points.min(0)) / np.where(np.ptp(points, axis=0) > 0, np.ptp(points, axis=0), 1)
-    if bend is None:
-        assert scaled.sum(1).max() <= 1 + 1e-6
+    if not bend:
+        assert len(values) < 3 or scaled.sum(1).max() <= 1 + 1e-6
         return
     found = scaled[values.index(tuple(bend.values))].sum()
     assert found == pytest.approx(scaled.sum(1).max())
@@ -131,11 +140,11 @@ def test_no_member_beats_the_knee_in_the_sum_of_scaled_objectives(values):
 
 @given(SCORES, st.floats(0.01, 100), st.floats(0.01, 100))
 def test_the_knee_does_not_depend_on_units(values, first, second):
-    values = [(round(recall, 2), round(gap, 2)) for recall, gap in values]
+    values = front_of([(round(recall, 2), round(gap, 2)) for recall, gap in values])
     bend = knee(OBJECTIVES, members_with(values))
     again = knee(OBJECTIVES, members_with([(recall * first, gap * second) for recall, gap in values]))
-    if bend is None or again is None:
-        assert bend is again
+    if not bend or not again:
+        assert bend == again
         return
     points = np.array([bend.values, [again.values[0] / first, again.values[1] / second]])
     span = np.ptp(np.array(values), axis=0)
@@ -184,7 +193,9 @@ def test_correlations_are_spearmans_and_their_interval_contains_them():
     means = np.array(rows).reshape(2, -1, 3).mean(axis=2)
     assert found.rho == pytest.approx(spearmanr(*means).statistic)
     assert found.low <= found.rho <= found.high
-    assert correlations(record, [("retrieval/mean_r1", "train/loss")]) == []
+    (missing,) = correlations(record, [("retrieval/mean_r1", "train/loss")])
+    assert (missing.rho, missing.low, missing.high) == (None, None, None)
+    assert missing.unknown.why is Why.NOT_MEASURED
     (constant,) = correlations(record, [("retrieval/mean_r1", "retrieval/mean_r1")])
     assert (constant.rho, constant.low, constant.high) == pytest.approx((1, 1, 1))
 
@@ -244,7 +255,7 @@ def test_importance_within_a_family_leaves_out_what_does_not_vary_there(tmp_path
     found = importances(stage.record, method="FLT")
     count = sum(trial.method == "FLT" for trial in stage.record.trials.values())
     assert {(one.knob, one.share, one.trials) for one in found} == {("temperature.tau_start", 1.0, count)}
-    assert importances(stage.record, method="no such family") == []
+    assert [one.unknown.why for one in importances(stage.record, method="no such family")] == [Why.NOT_MEASURED] * 2
 
 
 def test_a_view_with_other_objectives_is_compared_in_the_box_that_its_trials_span(tmp_path, record):

@@ -1,0 +1,64 @@
+"""A sweep's outcome in a few sentences: on the report's page and in MLflow's description alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gaptune.ledger import SweepRecord
+from gaptune.results.correlation import Correlation
+from gaptune.results.feasible import said
+from gaptune.results.front import Candidate, Summary
+from gaptune.results.picks import knee
+from gaptune.results.unknown import Unknown, Why, counted
+
+
+def headline(record: SweepRecord, summary: Summary, found: Sequence[Correlation]) -> list[str]:
+    """A sweep's outcome in a few sentences, as plain text.
+
+    Args:
+        record: The sweep.
+        summary: Its front.
+        found: Correlations; those of retrieval are told, where they were measured.
+    """
+    if not summary.front:
+        return [f"There is no front: {summary.unknown}."]
+    members = len(summary.front)
+    volume = "" if summary.hypervolume is None else f" (hypervolume {summary.hypervolume:.3f})"
+    pareto = "is Pareto-optimal" if members == 1 else "are Pareto-optimal"
+    sentences = [
+        f"{members} of {counted(summary.complete, 'complete candidate', 'complete candidates')} {pareto}{volume}."
+    ]
+    if summary.hypervolume is None:
+        sentences.append(f"The hypervolume is not known: {summary.unknown}.")
+    if record.constraints:
+        sentences.append(constrained(record, summary))
+    for index, objective in enumerate(record.objectives):
+        sign = 1 if objective["maximize"] else -1
+        best = max(summary.front, key=lambda member: sign * member.values[index])
+        sentences.append(f"Best {objective['metric']}: {_named(record, best)}.")
+    bend = knee(record, summary.front)
+    if isinstance(bend, Unknown):
+        sentences.append(f"The front has no knee: {bend}.")
+    else:
+        sentences.append(f"The knee gives up little and gains much: {_named(record, bend)}.")
+    told = [one for one in found if one.first.startswith("retrieval/")]
+    return [
+        *sentences,
+        *(one.sentence() for one in told if one.unknown is None or one.unknown.why is not Why.NOT_MEASURED),
+    ]
+
+
+def constrained(record: SweepRecord, summary: Summary) -> str:
+    """How many candidates the constraints rule out, in a sentence; of a sweep with constraints."""
+    rules = " and ".join(map(said, record.constraints))
+    one = len(record.constraints) == 1
+    out = counted(summary.infeasible, "complete candidate breaks", "complete candidates break")
+    who = out if summary.infeasible else "no complete candidate breaks"
+    return f"{'Constraint' if one else 'Constraints'} {rules}: {who} {'it' if one else 'them'}."
+
+
+def _named(record: SweepRecord, member: Candidate) -> str:
+    values = ", ".join(
+        f"{objective['metric']} {value:.3g}" for objective, value in zip(record.objectives, member.values, strict=True)
+    )
+    return f"trial {member.trial.number} ({member.trial.method}) with {values}"
