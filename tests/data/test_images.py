@@ -27,12 +27,12 @@ def encoded(image, form, **options):
 
 
 def pixels(content):
-    return np.asarray(decode(content, 40)).astype(int)
+    return np.asarray(decode(content)).astype(int)
 
 
 def reason(content):
     with pytest.raises(UnreadableError) as caught:
-        decode(content, 32)
+        decode(content)
     return str(caught.value)
 
 
