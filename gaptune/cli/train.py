@@ -49,7 +49,7 @@ def train(
     import torch
 
     from gaptune.config import load_sweep_config
-    from gaptune.engine.preflight import check_trial
+    from gaptune.engine.preflight import check_trial, of_training
     from gaptune.engine.signals import stopping
     from gaptune.methods import expand_method
     from gaptune.shipped import find
@@ -62,6 +62,8 @@ def train(
         knobs["method"] = method
     config = load_sweep_config(find(sweep_file or Path("embedded.yaml"), "sweeps")).trial(expand_method(knobs))
     store, _ = check_trial(config)
+    for note in of_training([config.training.batch_size], store):
+        echo(f"note: {note}", err=True)
     torch.set_num_threads(threads)
     shown = (
         "train/loss",
