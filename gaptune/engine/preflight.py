@@ -22,6 +22,7 @@ from gaptune.data.tasks import PROBED, lacking, lacking_of_source, own_probes
 from gaptune.engine.cluster import check_place, is_running
 from gaptune.engine.machine import available_cores
 from gaptune.errors import UserError
+from gaptune.exact import exact
 from gaptune.idle import idle_knobs
 from gaptune.methods import expand_method
 from gaptune.models import PRESETS, check_model, preset_weights
@@ -331,14 +332,15 @@ def of_training(batches: Iterable[int], store: Store, *, least: float = 0.0) -> 
         return
     for name, count in store.left_out.items():
         if count:
-            yield f"{count:,} train images of {name} are in val of {store.path} and are not trained on"
-    whole = sum(weight for _, weight in store.shares.values())
+            named = "1 train image" if count == 1 else f"{count:,} train images"
+            yield f"{named} of {name} {'is' if count == 1 else 'are'} in val of {store.path}: not trained on"
+    whole = sum(exact(weight) for _, weight in store.shares.values())
     for batch in sorted(set(batches)):
         for name, (mine, weight) in store.shares.items():
-            if (taken := batch * weight / whole) > mine + 1:
+            if (taken := batch * exact(weight) / whole) > mine:
                 yield (
-                    f"a batch of {batch} takes {taken:.1f} images of {name}, which has {mine}: the same image comes "
-                    "several times in a batch; lower its weight or training.batch_size"
+                    f"a batch of {batch} takes {float(taken):.1f} images of {name}, which has {mine}: the same image "
+                    "comes several times in a batch; lower its weight or training.batch_size"
                 )
 
 

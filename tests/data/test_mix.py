@@ -69,9 +69,20 @@ def test_a_person_is_told_what_is_left_out(tmp_path):
     told = list(of_training([4], mixed(tmp_path)))
     assert told == [
         "each epoch leaves out 2 of 22 images (the last partial batch)",
-        f"2 train images of {tmp_path / 'b'} are in val of {tmp_path / 'a'} and are not trained on",
+        f"2 train images of {tmp_path / 'b'} are in val of {tmp_path / 'a'}: not trained on",
     ]
     assert list(of_training([22], write(tmp_path / "c", range(22)))) == []
+
+
+@pytest.mark.parametrize(("weight", "told"), [(0.1, False), (0.3, False), (0.31, True), (1, True)])
+def test_a_batch_that_takes_more_of_a_store_than_it_has_is_told_of_and_no_other(tmp_path, weight, told):
+    """0.3 of 10 are the 3 that it has, to the last digit."""
+    write(tmp_path / "a", range(27), val=[100])
+    write(tmp_path / "b", [50, 51, 52])
+    mix = {str(tmp_path / "a"): 0.7, str(tmp_path / "b"): weight}
+    notes = list(of_training([10], open_training(Data(mix=mix))))
+    assert notes == ([notes[0]] if told else [])
+    assert all("which has 3: the same image comes several times in a batch" in note for note in notes)
 
 
 def test_val_is_that_of_the_store_which_is_named(tmp_path):
