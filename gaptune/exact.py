@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from functools import cache
+from functools import lru_cache
 
 
-@cache
+@lru_cache(1024)
 def exact(number: float) -> Fraction:
     """A simple fraction that a float stands for: 3/10 for 0.3, 1/9 for 0.1111111111111111.
 

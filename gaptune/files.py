@@ -38,7 +38,7 @@ def check_folder(folder: Path, what: str) -> None:
         UserError: It cannot be made, or not be written to.
     """
     try:
-        there = next(one for one in (folder, *folder.parents) if one.exists())
+        there = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
         with tempfile.TemporaryDirectory(prefix=".gaptune-", dir=there) as trial:
             (Path(trial) / folder.relative_to(there)).mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as fault:  # ValueError: a NUL in it

@@ -300,6 +300,18 @@ def test_train_prints_an_epoch_a_line_and_goes_on_from_its_checkpoints(gaptune, 
     assert again.splitlines()[1:] == lines[2:]  # only the last report, from the checkpoint
 
 
+def test_a_training_and_a_dry_run_say_what_each_epoch_leaves_out(gaptune, tmp_path, small_store):
+    """In full, however long the line is."""
+    space, sweep = write_yaml(tmp_path, small_store)
+    sweep.write_text(sweep.read_text().replace("batch_size: 64", "batch_size: 65"))
+    said = "each epoch leaves out 62 of 192 images (the last partial batch); training.batch_size=64 leaves out 0"
+    _, out, _ = gaptune("sweep", space, "--on", sweep, "--dry-run")
+    assert f"warning    {said}" in out.splitlines()
+    assert f"steps of 65 pairs; {said.partition('; ')[0]}" in out
+    _, _, err = gaptune("train", "--on", sweep, "--set", "training.epochs=1")
+    assert err.splitlines() == [f"note: {said}"]
+
+
 def test_a_training_that_diverges_says_so_with_exit_code_1(gaptune, tmp_path, store):
     _, sweep = write_yaml(tmp_path, store)
     code, _, err = gaptune("train", "--on", sweep, "--set", "optimizer.lr=1e30", "--set", "optimizer.warmup=0")

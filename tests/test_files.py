@@ -25,13 +25,14 @@ def test_a_folder_that_can_be_written_to_is_left_as_it_was(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("folder", ["/proc/none", "/dev/null/x", "file/x", "n" * 300, "a\0b"])
+@pytest.mark.parametrize("folder", ["/proc/none", "/dev/null/x", "file/x", "link", "link/x", "n" * 300, "a\0b"])
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch, folder):
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
+    Path("link").symlink_to("/nowhere/x")
     with pytest.raises(UserError, match="--results: cannot write to"):
         check_folder(Path(folder), "--results")
-    assert list(Path().iterdir()) == [Path("file")]
+    assert sorted(Path().iterdir()) == [Path("file"), Path("link")]
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def sweep(
     if dry_run:
         from gaptune.engine.preview import describe_plan
 
-        console.print(describe_plan(plan))
+        console.print(describe_plan(plan), crop=False)  # its lines hold paths and hashes
         return
     console.say(f"sweep {name}: {plan.budget} trials of {space.name} in {plan.folder}")
     record = run_plan(plan, console, results, tracking_uri, address)

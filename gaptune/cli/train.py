@@ -49,7 +49,7 @@ def train(
     import torch
 
     from gaptune.config import load_sweep_config
-    from gaptune.engine.preflight import check_trial
+    from gaptune.engine.preflight import check_trial, of_training
     from gaptune.engine.signals import stopping
     from gaptune.methods import expand_method
     from gaptune.shipped import find
@@ -64,6 +64,8 @@ def train(
     store, sizes = check_trial(config)
     for remark in sizes.remarks:
         echo(f"warning: {remark}", err=True)
+    for note in of_training([config.training.batch_size], store):
+        echo(f"note: {note}", err=True)
     torch.set_num_threads(threads)
     shown = (
         "train/loss",

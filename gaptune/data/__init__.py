@@ -16,7 +16,7 @@ from gaptune.remote import is_url
 if TYPE_CHECKING:
     from gaptune.data.sources import Source
 
-__all__ = ["Split", "Store", "StoreMeta", "StoreWriter", "look_up", "open_store", "open_training"]
+__all__ = ["Mixture", "Split", "Store", "StoreMeta", "StoreWriter", "look_up", "open_store", "open_training"]
 
 IMAGE_SIZE, CONTEXT_LENGTH = 224, 77
 """Of stores that are built on first use, unless others are asked for."""

@@ -11,8 +11,51 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gaptune.data.keys import Keys, image_keys
 from gaptune.data.store import Split, SplitMeta, Store, StoreMeta
 from gaptune.errors import UserError
+
+Rows = npt.NDArray[np.int64]
+
+
+class PartialSplit(Split):
+    """Some images of a split, under new row numbers.
+
+    Args:
+        split: The split.
+        rows: Which of its images, in order.
+    """
+
+    def __init__(self, split: Split, rows: Rows) -> None:
+        self._split = split
+        self._rows = rows
+        counts = np.diff(split.offsets)
+        chosen = np.zeros(len(split), dtype=bool)
+        chosen[rows] = True
+        self.tokens = split.tokens[np.repeat(chosen, counts)]
+        self.offsets = np.concatenate([[0], np.cumsum(counts[rows], dtype=np.int64)])
+        self.labels = None if split.labels is None else split.labels[rows]
+        self.shape = split.shape
+        self.image_bytes = split.image_bytes
+        self.large = split.large
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._rows)
+
+    def gather(self, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
+        """Copies images out of the map; see ``Split.gather``."""
+        return self._split.gather(self._rows[rows])
+
+    @property
+    def ids(self) -> list[str]:
+        """One id per image."""
+        ids = self._split.ids
+        return [ids[row] for row in self._rows]
+
+    def captions(self, row: int) -> list[str]:
+        """The captions of an image."""
+        return self._split.captions(int(self._rows[row]))
 
 
 class MixedSplit(Split):
@@ -21,11 +64,13 @@ class MixedSplit(Split):
     Attributes:
         parts: The splits.
         weights: How much of an epoch is drawn from each, relative to the others.
+        same: int64, shape (images,): of each image the first that has the same pixels; None where all differ.
     """
 
-    def __init__(self, parts: Sequence[Split], weights: Sequence[float]) -> None:
+    def __init__(self, parts: Sequence[Split], weights: Sequence[float], same: Rows | None = None) -> None:
         self.parts = tuple(parts)
         self.weights = tuple(weights)
+        self.same = same
         self.starts = np.cumsum([0, *map(len, parts)])
         self.tokens = np.concatenate([part.tokens for part in parts])
         counts = np.concatenate([np.diff(part.offsets) for part in parts])
@@ -65,13 +110,20 @@ class MixedSplit(Split):
 class Mixture(Store):
     """A store whose ``train`` is drawn from several stores, and whose other splits are those of one.
 
+    Training images that are in the ``val`` of that one are left out, as ``build`` does within a store.
+
     Args:
         home: The store of all splits but ``train``.
         parts: The stores that are mixed, by what people call them.
         weights: How much of an epoch comes from each, by the same names.
 
+    Attributes:
+        left_out: How many images of each store are left out, by the same names.
+        shares: The images of each store that are trained on, and its weight, by the same names.
+
     Raises:
-        UserError: A store has no ``train``, or images of another size or captions of another length than ``home``.
+        UserError: A store has no ``train`` beside what is in ``val``, or images of another size or captions of another
+            length than ``home``.
     """
 
     def __init__(self, home: Store, parts: Mapping[str, Store], weights: Mapping[str, float]) -> None:
@@ -91,7 +143,15 @@ class Mixture(Store):
         self._home = home
         self._parts = parts
         self._weights = weights
-        super().__init__(home.path, _meta(home, parts, weights))
+        val = _keys(home, "val") if "val" in home else np.empty(0, dtype=np.uint64)
+        kept = {name: np.isin(_keys(store, "train"), val, invert=True) for name, store in parts.items()}
+        self.left_out = {name: int((~mine).sum()) for name, mine in kept.items()}
+        self.shares = {name: (int(mine.sum()), weights[name]) for name, mine in kept.items()}
+        for name, (images, _) in self.shares.items():
+            if not images:
+                raise UserError(f"{name} cannot be mixed in: all its train images are in val of {home.path}")
+        self._kept = {name: np.flatnonzero(mine) for name, mine in kept.items() if self.left_out[name]}
+        super().__init__(home.path, _meta(home, parts, weights, self._kept))
 
     def split(self, name: str) -> Split:
         """Opens a split.
@@ -101,7 +161,14 @@ class Mixture(Store):
         """
         if name != "train":
             return self._home.split(name)
-        return MixedSplit([store.split("train") for store in self._parts.values()], list(self._weights.values()))
+        parts, keys = [], []
+        for part, store in self._parts.items():
+            split, mine = store.split("train"), _keys(store, "train")
+            if part in self._kept:
+                split, mine = PartialSplit(split, self._kept[part]), mine[self._kept[part]]
+            parts.append(split)
+            keys.append(mine)
+        return MixedSplit(parts, list(self._weights.values()), _same(np.concatenate(keys)))
 
     def verify(self) -> None:
         """Verifies each of its stores."""
@@ -109,15 +176,31 @@ class Mixture(Store):
             store.verify()
 
 
-def _meta(home: Store, parts: Mapping[str, Store], weights: Mapping[str, float]) -> StoreMeta:
+def _keys(store: Store, split: str) -> Keys:
+    return image_keys(store.split(split), store.meta.splits[split].sha256)
+
+
+def _same(keys: Keys) -> Rows | None:
+    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    return None if len(first) == len(keys) else first[which]
+
+
+def _meta(home: Store, parts: Mapping[str, Store], weights: Mapping[str, float], kept: Mapping[str, Rows]) -> StoreMeta:
     metas = [store.meta for store in parts.values()]
-    trains = [meta.splits["train"] for meta in metas]
-    parts_hashes = [[store.meta.content_hash, float(weights[name])] for name, store in parts.items()]
+    images, captions = 0, 0
+    for name, store in parts.items():
+        whole = store.meta.splits["train"]
+        images += len(kept[name]) if name in kept else whole.images
+        captions += int(np.diff(store.split("train").offsets)[kept[name]].sum()) if name in kept else whole.captions
+    parts_hashes = [
+        [store.meta.content_hash, float(weights[name]), *([len(kept[name])] if name in kept else [])]
+        for name, store in parts.items()
+    ]
     content_hash = hashlib.sha256(json.dumps([home.meta.content_hash, parts_hashes]).encode()).hexdigest()
     train = SplitMeta(
-        images=sum(split.images for split in trains),
-        captions=sum(split.captions for split in trains),
-        bytes=sum(split.bytes for split in trains),
+        images=images,
+        captions=captions,
+        bytes=sum(meta.splits["train"].bytes for meta in metas),
         sha256=content_hash,
     )
     return StoreMeta(

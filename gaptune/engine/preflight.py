@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ import numpy as np
 
 from gaptune.config import SweepConfig, TrialConfig, flatten
 from gaptune.config.sweep import MOST_TRIALS
-from gaptune.data import Store, look_up, open_training
+from gaptune.data import Mixture, Store, look_up, open_training
 from gaptune.data.tasks import PROBED, lacking, lacking_of_source, own_probes
 from gaptune.engine.cluster import check_place, is_running
 from gaptune.engine.machine import available_cores
 from gaptune.errors import UserError
+from gaptune.exact import exact
 from gaptune.idle import idle_knobs
 from gaptune.methods import expand_method
 from gaptune.models import PRESETS, check_model, preset_weights
@@ -36,6 +37,7 @@ FEW_IMAGES = 100
 _MOST_STEPS = 10**9  # of a training: months on any device
 _LONGEST_INSIDE = 256  # bytes of a path inside a sweep's folder
 _DRAWS = 50
+_MUCH = 0.1  # share of the images of an epoch that is worth another batch size
 _STATE = 3 * 4  # bytes of a weight in a checkpoint: itself and AdamW's two moments in float32
 _KEPT = 2  # checkpoints of a trial under way
 
@@ -115,6 +117,7 @@ def preflight(space: Space, sweep: SweepConfig, folder: Path, *, address: str | 
         *idle_knobs(space, flatten(sweep.trial({}))),
         *_of_search(space, sweep, reach),
         *_of_validation(sweep, store),
+        *of_training(reach("training.batch_size"), store, least=_MUCH),
     ]
     if side_by_side is not None and not sweep.storage and free < sizes.checkpoints * side_by_side:
         needed = sizes.checkpoints * side_by_side
@@ -306,6 +309,45 @@ def _of_search(space: Space, sweep: SweepConfig, reach: _Reach) -> Iterator[str]
     stopping, epochs = sweep.early_stopping, max(reach("training.epochs"))
     if stopping.rule != "none" and not any(rung_epoch(at, epochs) < epochs for at in rung_shares(stopping)):
         yield f"early stopping has nothing to stop: a training of {epochs} epochs has no rung before its end"
+
+
+def of_training(batches: Iterable[int], store: Store, *, least: float = 0.0) -> Iterator[str]:
+    """What a person should know of the pairs that a training sees.
+
+    Args:
+        batches: The sizes that its batches may have.
+        store: Its data.
+        least: Share of the images from which on it is said that an epoch leaves them out.
+
+    Yields:
+        A sentence each: images that no epoch or not each epoch uses, images that come twice in a batch.
+    """
+    images = store.meta.splits["train"].images
+    for batch in sorted(set(batches)):
+        if (out := left_over(images, batch)) and images % batch >= least * images:
+            better = images // -(-images // batch)
+            helps = images % batch >= _MUCH * images and better > 1
+            yield f"{out}; training.batch_size={better} leaves out {images % better:,}" if helps else out
+    if not isinstance(store, Mixture):
+        return
+    for name, count in store.left_out.items():
+        if count:
+            named = "1 train image" if count == 1 else f"{count:,} train images"
+            yield f"{named} of {name} {'is' if count == 1 else 'are'} in val of {store.path}: not trained on"
+    whole = sum(exact(weight) for _, weight in store.shares.values())
+    for batch in sorted(set(batches)):
+        for name, (mine, weight) in store.shares.items():
+            if (taken := batch * exact(weight) / whole) > mine:
+                yield (
+                    f"a batch of {batch} takes {float(taken):.1f} images of {name}, which has {mine}: the same image "
+                    "comes several times in a batch; lower its weight or training.batch_size"
+                )
+
+
+def left_over(images: int, batch: int) -> str:
+    """What an epoch leaves out, in words; nothing where it uses all images."""
+    left = images % batch
+    return f"each epoch leaves out {left:,} of {images:,} images (the last partial batch)" if left else ""
 
 
 def _of_validation(sweep: SweepConfig, store: Store) -> Iterator[str]:

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gaptune.engine.preflight import megabytes
+from gaptune.engine.preflight import left_over, megabytes
 from gaptune.engine.study import make_sampler
 from gaptune.engine.sweep import Plan
 from gaptune.results.table import short
@@ -73,12 +73,14 @@ def _trainings(plan: Plan) -> str:
     """How many trainings there are, and how long: those of the sweep's own values, where the space varies them."""
     training, seeds = plan.sweep.training, plan.sweep.search.seeds
     trials = f"{plan.budget} x {seeds} seeds = {plan.budget * seeds}" if seeds > 1 else f"{plan.budget}"
-    steps = plan.header["data"]["splits"]["train"] // training.batch_size
+    images = plan.header["data"]["splits"]["train"]
+    steps, out = images // training.batch_size, left_over(images, training.batch_size)
     varied = [name for name in ("training.epochs", "training.batch_size") if name in plan.space.varied()]
     return (
         f"{trials} trainings of {training.epochs} epochs of {steps:,} steps of {training.batch_size} pairs"
         + (f" (the space varies {' and '.join(varied)})" if varied else "")
         + (" at most: some are stopped early" if plan.sweep.early_stopping.rule != "none" else "")
+        + (f"; {out}" if out else "")
     )
 
 

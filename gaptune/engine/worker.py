@@ -7,6 +7,7 @@ of its own across trials but the opened data store; a trial that is started agai
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
 import platform
@@ -155,7 +156,8 @@ class Copies:
         _remove_abandoned(cache, self._host)
         # A home may be shared: process ids say nothing on other machines, and in containers little.
         self.folder = cache / f"{self._host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._there: dict[str, tuple[int, int]] = {}  # what the storage has of the files here
+        self._there: dict[str, str] = {}  # the content, as a digest, that the storage has of each file
+        self._known: dict[Path, tuple[tuple[int, int, int], str]] = {}  # digests of files that have not been touched
 
     def pull(self) -> Path:
         """Copies the trial's checkpoints here; returns the folder.
@@ -167,15 +169,19 @@ class Copies:
         for name in self._place.names():
             with suppress(FileNotFoundError):  # the driver has just removed what is not needed any more
                 if self._place.get(name, self.folder / name):
-                    self._there[name] = _version(self.folder / name)
+                    self._there[name] = self._digest(self.folder / name)
         return self.folder
 
     def push(self) -> None:
-        """Makes the storage hold the checkpoints that are here; when it cannot, after the next epoch."""
-        here = {path.name: _version(path) for path in self.folder.glob("*.*") if path.suffix != ".partial"}
+        """Makes the storage hold the checkpoints that are here; when it cannot, after the next epoch.
+
+        A copy is there already if its content is that of the file here, and the storage has it in full.
+        """
+        here = {path.name: self._digest(path) for path in self.folder.glob("*.*") if path.suffix != ".partial"}
         try:
+            sizes = self._place.tree()
             for name in sorted(here):  # an optimizer comes before its weights, which say that a checkpoint is there
-                if here[name] != self._there.get(name):
+                if here[name] != self._there.get(name) or (self.folder / name).stat().st_size != sizes.get(name):
                     self._place.put(self.folder / name, name)
                     self._there[name] = here[name]
             for name in self._there.keys() - here.keys():
@@ -188,12 +194,16 @@ class Copies:
     def remove(self) -> None:
         """Removes the copies here."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        self._there = {}
+        self._there, self._known = {}, {}
 
-
-def _version(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_mtime_ns, found.st_size
+    def _digest(self, path: Path) -> str:
+        found = path.stat()
+        state = found.st_ino, found.st_mtime_ns, found.st_size
+        known = self._known.get(path)
+        if known is None or known[0] != state:
+            with path.open("rb") as file:
+                known = self._known[path] = state, hashlib.file_digest(file, "sha256").hexdigest()
+        return known[1]
 
 
 def _remove_abandoned(cache: Path, host: str) -> None:

@@ -94,12 +94,17 @@ class Checkpoints:
         Raises:
             UserError: A newer gaptune wrote it.
         """
+        damaged: list[Path] = []
+        found = None
         for path in self._weights().values():
             found = _read_state(path)
             if found is not None:
-                return found.state
-            log.warning("checkpoint %s is damaged; the one before is used", path)
-        return None
+                break
+            damaged.append(path)
+        then = "no other is whole" if found is None else f"epoch {found.state['report']['epoch']} is used"
+        for path in damaged:
+            log.warning("checkpoint %s is damaged; %s", path, then)
+        return found and found.state
 
     def resume(self, identity: str, epochs: int) -> dict[str, Any] | None:
         """The newest checkpoint from which a training can go on; None if there is none.

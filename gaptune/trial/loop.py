@@ -127,14 +127,14 @@ class _Trial:
     def epoch(self, epoch: int) -> Report:
         """Trains an epoch (counted from 0) and evaluates."""
         started = time.perf_counter()
-        order = epoch_order(self._data, self._stream("order", epoch))
+        order = epoch_order(self._data, self._stream("order", epoch), self._batch)
         which = torch.rand(len(self._data), generator=self._stream("caption", epoch)).numpy()
         losses, swapped = 0.0, 0
         with global_seed(self._stream("dropout", epoch).initial_seed(), self._device):
             for index in range(self._per_epoch):
                 step = epoch * self._per_epoch + index
-                rows = order[index * self._batch : (index + 1) * self._batch]
-                loss, was_swapped = self._step(step, rows, which[rows])
+                drawn = slice(index * self._batch, (index + 1) * self._batch)
+                loss, was_swapped = self._step(step, order[drawn], which[drawn])
                 losses += loss
                 swapped += was_swapped
                 self._progress()

@@ -59,6 +59,37 @@ def test_a_damaged_checkpoint_that_is_written_again_replaces_the_one_in_the_stor
     assert (far / "epoch-0001.pt.damaged").read_bytes() == b"bad"
 
 
+def test_a_copy_is_known_by_its_content_not_by_its_name_size_and_time(far):
+    mine = copies(far)
+    file = mine.pull() / "epoch-0001.pt"
+    times = file.stat()
+    (file.parent / "new").write_bytes(b"two")
+    (file.parent / "new").replace(file)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    mine.push()
+    assert (far / "epoch-0001.pt").read_bytes() == b"two"
+
+
+def test_what_has_only_been_touched_is_not_copied_again(far):
+    mine = copies(far)
+    here = mine.pull()
+    before = (far / "epoch-0001.pt").stat()
+    os.utime(here / "epoch-0001.pt")
+    mine.push()
+    assert (far / "epoch-0001.pt").stat().st_ino == before.st_ino
+
+
+@pytest.mark.parametrize("content", [None, b"", b"o", b"one and more"])
+def test_a_copy_that_is_gone_or_cut_short_is_replaced_by_the_good_one_here(far, content):
+    mine = copies(far)
+    mine.pull()
+    (far / "epoch-0001.pt").unlink()
+    if content is not None:
+        (far / "epoch-0001.pt").write_bytes(content)
+    mine.push()
+    assert (far / "epoch-0001.pt").read_bytes() == b"one"
+
+
 def test_what_the_driver_removed_in_the_meantime_is_no_fault(far):
     mine = copies(far)
     here = mine.pull()

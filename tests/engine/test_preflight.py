@@ -235,6 +235,24 @@ WARNED = {
         {},
         "early stopping has nothing to stop",
     ),
+    "a batch that leaves out much": (
+        "data: {store: FEW}\ntraining: {epochs: 2, batch_size: 33}\n",
+        {},
+        {},
+        r"each epoch leaves out 31 of 64 images \(the last partial batch\); training.batch_size=32 leaves out 0$",
+    ),
+    "one of the batches leaves out much": (
+        "data: {store: FEW}\n",
+        {"training.batch_size": {"choice": [16, 23]}},
+        {},
+        r"each epoch leaves out 18 of 64 images .*; training.batch_size=21 leaves out 1$",
+    ),
+    "a batch that takes more of a store than it has": (
+        "data: {mix: {FEW: 1, TWO: 1}}\n",
+        {},
+        {},
+        r"a batch of 16 takes 8\.0 images of .*two, which has 2: the same image comes several times in a batch",
+    ),
     "some draws impossible": (
         "temperature: {tau_min: 0.05}\n",
         {"temperature.schedule": "learnt", "temperature.tau_init": {"uniform": [0.01, 0.1]}},

@@ -258,10 +258,19 @@ def test_a_damaged_checkpoint_is_set_aside_with_a_warning(kept, damage, which, c
 def test_a_damaged_checkpoint_is_passed_over_by_who_only_reads(kept, damage, caplog):
     damage(kept.folder / "epoch-0002.pt")
     assert kept.load()["report"]["epoch"] == 1
-    assert "epoch-0002.pt is damaged" in caplog.text
+    assert "epoch-0002.pt is damaged; epoch 1 is used" in caplog.text
     assert names(kept) == [*pair(1), *pair(2)]
     with pytest.raises(UserError, match=r"epoch-0002.pt is no whole checkpoint"):
         read_checkpoint(kept.folder / "epoch-0002.pt")
+
+
+@each_damage
+def test_who_only_reads_damaged_ones_is_told_that_there_is_no_other(kept, damage, caplog):
+    damage(kept.folder / "epoch-0002.pt")
+    flip_a_byte(kept.folder / "epoch-0001.pt")
+    with pytest.raises(UserError, match="holds no whole checkpoint"):
+        read_checkpoint(kept.folder)
+    assert caplog.text.count("is damaged; no other is whole") == len(caplog.records) == 2
 
 
 def test_weights_whose_optimizer_is_of_another_save_are_not_resumed(kept):

@@ -102,7 +102,7 @@ def test_a_training_learns_to_find_its_captions(store, short):
     assert reports[-1].metrics["retrieval/mean_r10"] > 0.25  # chance: 0.16 for a text, more for an image
 
 
-GOLDEN = [4.2486, 3.7144, 3.4271, 3.3226, 3.267]
+GOLDEN = [4.2085, 3.5687, 3.4625, 3.309, 3.29]
 """Losses of a fixed training. A change that is meant to alter them records them anew (`-k golden` prints both)."""
 
 
