@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -237,7 +238,7 @@ def train(
         NonFinite: The training diverged.
     """
     from gaptune.config import load_sweep_config
-    from gaptune.data import open_training
+    from gaptune.engine.preflight import check_trial
     from gaptune.methods import expand_method
     from gaptune.trial import train as train_trial
 
@@ -246,7 +247,10 @@ def train(
     folder = None if checkpoints is None else local_path(checkpoints)
     if folder is not None:
         check_folder(folder, "checkpoints")
-    reports = train_trial(config, open_training(config.data), checkpoints=folder)
+    store, sizes = check_trial(config)
+    for remark in sizes.remarks:
+        warnings.warn(remark, stacklevel=2)
+    reports = train_trial(config, store, checkpoints=folder)
     return reports if folder is None else _alone(folder, reports)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,8 +27,9 @@ def check_model_name(name: str) -> None:
 def register_model(exported: Path, *, name: str, uri: str, run: str, tags: Mapping[str, str]) -> str:
     """Logs an exported model to a run and registers it.
 
-    The model takes a table with a column ``text``, a column ``image`` (a PNG or JPEG file in base64), or both, and
-    returns ``text_embedding`` and ``image_embedding``, of length 1. It is stored as code and weights, without pickle.
+    The model takes a table with a column ``text``, a column ``image`` (files such as PNG or JPEG in base64, or data
+    URLs of them), or both, and returns ``text_embedding`` and ``image_embedding``, of length 1. Images are preprocessed
+    as ``preprocess_cfg`` of the export says. It is stored as code and weights, without pickle.
 
     Args:
         exported: A folder that ``export_model`` made.
@@ -81,6 +84,7 @@ def _log(exported: Path, name: str, run: str, uri: str) -> str:
                     [ColSpec(Array("double"), f"{name}_embedding", required=False) for name in ("text", "image")]
                 ),
             ),
+            input_example=_example(),
             pip_requirements=["open_clip_torch", "torch", "pandas", "pillow"],
             registered_model_name=name,
         )
@@ -88,3 +92,13 @@ def _log(exported: Path, name: str, run: str, uri: str) -> str:
         mlflow.end_run()
         client.set_terminated(run, end_time=ended)  # when the trial ended, not now
     return str(info.registered_model_version)
+
+
+def _example() -> Any:
+    """A table of one row that the model takes, kept with it."""
+    import pandas as pd
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(file, "PNG")
+    return pd.DataFrame({"text": ["a red square"], "image": [base64.b64encode(file.getvalue()).decode()]})

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from gaptune.exact import exact
+
 if TYPE_CHECKING:
     from gaptune.config import EarlyStopping
 
@@ -13,16 +15,16 @@ if TYPE_CHECKING:
 def rung_shares(config: EarlyStopping) -> list[float]:
     """The shares of training at which trials are compared: first, first·η, first·η², … below 1."""
     shares = []
-    share = config.first
-    while share < 1.0 - 1e-9:
-        shares.append(share)
-        share *= config.eta
+    share = exact(config.first)
+    while float(share) < 1.0:
+        shares.append(float(share))
+        share *= exact(config.eta)
     return shares
 
 
 def rung_epoch(share: float, epochs: int) -> int:
     """The first epoch at or past a share of training (at least 1)."""
-    return max(1, math.ceil(share * epochs - 1e-9))
+    return max(1, math.ceil(exact(share) * epochs))
 
 
 def cohort(config: EarlyStopping, knobs: Mapping[str, object], share: float) -> str:

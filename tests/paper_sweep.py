@@ -33,7 +33,8 @@ def as_in_the_paper(knobs, seed):
     for way in ("i2t", "t2i", "mean"):
         scores[f"retrieval/{way}_r1"] = recall + common
     scores |= {"zeroshot/accuracy": recall / 2 + common, "probe/accuracy": recall / 3 + common}
-    return {name: value + 1e-4 * noise for name, value in scores.items()}
+    found = {name: value + 1e-4 * noise for name, value in scores.items()}
+    return found | {"train/swapped": config.swap.probability if config.swap.kind != "none" else 0.0}
 
 
 def sweep_record(scores, *, seeds=3, leave_out=()):
@@ -52,7 +53,7 @@ def sweep_record(scores, *, seeds=3, leave_out=()):
                 | about
                 | {"method": knobs["method"]}
             )
-            record.apply({"event": "report", "epoch": 2, "step": 2, "metrics": scores(knobs, seed)} | about)
+            record.apply({"event": "report", "epoch": 2, "step": 2000, "metrics": scores(knobs, seed)} | about)
             ended = "FAIL" if knobs["method"] in leave_out else "COMPLETE"
             record.apply({"event": "end", "state": ended, "reason": "non-finite" if leave_out else None} | about)
     return record

@@ -118,6 +118,8 @@ def test_a_trial_is_trained_as_its_reports_are_asked_for(store, tmp_path):
     assert [report.epoch for report in gaptune.train(knobs, checkpoints=str(tmp_path / "c"))] == [1, 2]
     with pytest.raises(UserError, match=r"did you mean 'training\.epochs'"):
         gaptune.train({"training.epoch": 2})
+    with pytest.warns(UserWarning, match="the text tower has random weights and is never trained"):
+        gaptune.train(knobs | {"model.freeze": "text"})
 
 
 def test_a_sweep_is_run_and_gone_on_with(store, tmp_path):

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gaptune.cli.options import LocalPath, json_option, print_json, print_pairs
+from gaptune.cli.options import LocalPath, NewFile, json_option, print_json, print_pairs, print_rows
 from gaptune.cli.sweeps import make_console
 from gaptune.errors import UserError
 from gaptune.files import check_folder
+from gaptune.streams import echo
 
 if TYPE_CHECKING:
+    from gaptune.data import Store
     from gaptune.data.sources import Source
 
 
@@ -25,6 +27,13 @@ def data() -> None:
 @data.group()
 def build() -> None:
     """Turn images and captions into a store that trials memory-map."""
+
+
+_outside_option = click.option(
+    "--allow-outside",
+    is_flag=True,
+    help="Read images that lie outside the folder that their paths are relative to.",
+)
 
 
 def _store_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -75,17 +84,22 @@ def _store_options(command: Callable[..., None]) -> Callable[..., None]:
     help="COCO captions JSON of a split, e.g. train=captions_train.json.",
 )
 @click.option("--images", required=True, multiple=True, metavar="SPLIT=FOLDER", help="Folder of a split's images.")
+@_outside_option
 @_store_options
-def coco(annotations: tuple[str, ...], images: tuple[str, ...], **options: Any) -> None:
+def coco(annotations: tuple[str, ...], images: tuple[str, ...], allow_outside: bool, **options: Any) -> None:
     """From COCO captions files, such as
 
     \b
-    gaptune data build coco --annotations train=a.json --annotations val=b.json
-        --images train=DIR --images val=DIR --out STORE
+    gaptune data build coco --out STORE \\
+      --annotations train=a.json --annotations val=b.json \\
+      --images train=DIR --images val=DIR
+
+    Each split has its own --annotations and --images.
     """  # noqa: D301, D415 (click looks for the character itself)
     from gaptune.data.sources import Coco
 
-    _build(Coco(_by_split(annotations, "--annotations"), _by_split(images, "--images")), options)
+    tables, folders = _by_split(annotations, "--annotations"), _by_split(images, "--images")
+    _build(Coco(tables, folders, outside=allow_outside), options)
 
 
 @build.command()
@@ -125,6 +139,7 @@ def _table_options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--id", help="Column of names; default: the path, or the number of the row."),
             click.option("--split", help="Column that says the split."),
             click.option("--label", help="Column of class names, or of indices into classnames.txt."),
+            _outside_option,
         ]
     ):
         command = option(command)
@@ -137,6 +152,14 @@ def _table_options(command: Callable[..., None]) -> Callable[..., None]:
 def csv(**options: Any) -> None:
     """From CSV files with a header, separated by commas or tabs; paths are relative to the file."""
     _build_table("csv", options)
+
+
+@build.command()
+@_table_options
+@_store_options
+def jsonl(**options: Any) -> None:
+    """From JSON Lines files, an object a line; paths are relative to the file."""
+    _build_table("jsonl", options)
 
 
 @build.command()
@@ -186,7 +209,6 @@ def features(store: str, name: str, image_size: int | None, pretrained: str | No
 
     from gaptune.config import Model
     from gaptune.data import open_store
-    from gaptune.data.info import describe
     from gaptune.trial.features import build_features
 
     check_folder(out.parent, "--out")
@@ -196,21 +218,23 @@ def features(store: str, name: str, image_size: int | None, pretrained: str | No
         def show(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
+        def say(remark: str) -> None:
+            bar.console.print(f"warning: {remark}", markup=False, highlight=False, soft_wrap=True)
+
         model = Model(name=name, image_size=image_size, pretrained=pretrained)
-        made = build_features(model, open_store(store), seed=seed, out=out, progress=show)
-    print_pairs(describe(made))
+        made = build_features(model, open_store(store), seed=seed, out=out, progress=show, say=say)
+    _print(made)
 
 
 @data.command()
 @click.argument("store", metavar="STORE")
-@click.option("--verify", is_flag=True, help="Read everything and compare its hash.")
+@click.option("--verify", is_flag=True, help="Read everything, and compare it with its hash and with store.json.")
 @json_option
 def info(store: str, verify: bool, as_json: bool) -> None:
     """Say what is in a STORE (a folder, `scenes`, or a kind and a place such as imagefolder:PATH)."""
     from dataclasses import asdict
 
     from gaptune.data import open_store
-    from gaptune.data.info import describe
 
     opened = open_store(store)
     if verify:
@@ -218,34 +242,71 @@ def info(store: str, verify: bool, as_json: bool) -> None:
     if as_json:
         print_json({"folder": str(opened.path), **asdict(opened.meta)})
     else:
-        print_pairs(describe(opened))
+        _print(opened)
+
+
+@data.command()
+@click.argument("store", metavar="STORE")
+@click.option("--split", help="The split to look at; default: train, or the first.")
+@click.option("--count", default=24, show_default=True, type=click.IntRange(1, 1000), help="How many pairs.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the draw.")
+@click.option(
+    "--out",
+    default="look.html",
+    show_default=True,
+    type=NewFile(".html", ".png"),
+    help="The page to write: .html, or .png.",
+)
+def look(store: str, split: str | None, count: int, seed: int, out: Path) -> None:
+    """Write a page of random pairs of STORE as they are stored: pictures, captions, labels, names."""
+    from gaptune.data import open_store
+    from gaptune.data.look import random_pairs, write_page
+
+    opened = open_store(store)
+    split = split or next(iter(opened.meta.splits))
+    pairs = random_pairs(opened, split, count=count, seed=seed)
+    images = opened.meta.splits[split].images
+    write_page(out, f"{opened.meta.name}: {len(pairs)} of {images:,} {split} images", pairs)
+    echo(str(out))
 
 
 def _build_table(form: str, options: dict[str, Any]) -> None:
     from gaptune.data.sources import Columns, Table
 
     columns = Columns(**{name: options.pop(name) for name in ("image", "captions", "id", "split", "label")})
-    _build(Table.of(form, options.pop("files"), columns), options)
+    source = Table.of(form, options.pop("files"), columns, outside=options.pop("allow_outside"))
+    _build(source, options)
 
 
 def _build(source: Source, options: dict[str, Any]) -> None:
     from rich.progress import Progress
 
     from gaptune.data.build import build
-    from gaptune.data.info import describe
 
     check_folder(options["out"].parent, "--out")
     with Progress(console=make_console(stderr=True)) as bar:
         task = bar.add_task("images", total=None)
         store = build(source, **options, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    _print(store)
+
+
+def _print(store: Store) -> None:
+    from gaptune.data.info import describe, splits_table
+
+    print_rows(splits_table(store))
+    echo("")
     print_pairs(describe(store))
 
 
 def _by_split(texts: tuple[str, ...], option: str) -> dict[str, Path]:
+    from gaptune.data.sources.splits import canonical
+
     found: dict[str, Path] = {}
     for text in texts:
         split, equals, path = text.partition("=")
         if not equals or not split or not path:
             raise UserError(f"{option} {text!r}: expected SPLIT=PATH, such as train=captions_train.json")
-        found[split] = Path(path)
+        if canonical(split) in found:
+            raise UserError(f"{option} is given twice for {canonical(split)}")
+        found[canonical(split)] = Path(path)
     return found

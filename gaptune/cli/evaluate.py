@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast, get_args
 
@@ -9,7 +10,7 @@ import click
 
 from gaptune.cli.options import LocalPath, json_option, print_json
 from gaptune.errors import UserError, did_you_mean
-from gaptune.scores import Task
+from gaptune.scores import Task, measures_of
 from gaptune.streams import echo
 
 
@@ -33,14 +34,14 @@ from gaptune.streams import echo
 def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, threads: int, as_json: bool) -> None:
     """Evaluate a trial's CHECKPOINT (a file, or a folder's newest) on other data.
 
-    Each score comes with its 95 % bootstrap interval over the test examples.
+    Each score comes with its 95 % bootstrap interval over the test images, and the split and number that it is of.
     """
     wanted = None if tasks is None else _tasks(tasks)
 
     import torch
 
     from gaptune.data import open_store
-    from gaptune.data.tasks import allowed_tasks
+    from gaptune.data.tasks import allowed_tasks, fitted_on, tested_on
     from gaptune.metrics import bootstrap_interval
     from gaptune.trial import NonFinite
     from gaptune.trial.checkpoint import read_checkpoint
@@ -57,14 +58,30 @@ def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, t
         values = Suite(store, chosen, torch.device(pick_device(device)), precision)(model)
     except NonFinite as fault:
         raise UserError(f"{checkpoint} is of no use: {fault}") from None
-    scores = {name: (float(each.mean()), *bootstrap_interval(each), len(each)) for name, each in values.items()}
+    scores: dict[str, dict[str, float | int | str]] = {}
+    for task in chosen:
+        test, train = tested_on(store, task), fitted_on(store, task)
+        for name in measures_of((task,)):
+            low, high = bootstrap_interval(values[name])
+            scores[name] = {"score": values[name].mean(), "low": low, "high": high, "split": test}
+            scores[name] |= {"n": len(values[name]), "images": store.meta.splits[test].images}
+            if train is not None:
+                scores[name] |= {"fitted_split": train, "fitted_images": store.meta.splits[train].images}
     if as_json:
-        named = {name: dict(zip(("score", "low", "high", "n"), row, strict=True)) for name, row in scores.items()}
-        print_json({"checkpoint": str(checkpoint), "data": reference, "scores": named})
+        print_json({"checkpoint": str(checkpoint), "data": reference, "scores": scores})
         return
-    echo(f"{'':<22}{'score':>7}  {'95 % interval':<18}examples")
-    for name, (score, low, high, n) in scores.items():
-        echo(f"{name:<22}{score:7.4f}  {low:.4f} to {high:.4f}  {n:>8}")
+    echo(f"{'':<22}{'score':>7}  {'95 % interval':<18}on")
+    for name, row in scores.items():
+        echo(f"{name:<22}{row['score']:7.4f}  {row['low']:.4f} to {row['high']:.4f}  {_what(name, row)}")
+
+
+def _what(name: str, row: Mapping[str, object]) -> str:
+    """What a score is of, in words."""
+    n, images = row["n"], f"{row['images']} images"
+    counted = {"pairs": f"{n} pairs", "t2i": f"{n} captions of {images}"}
+    what = next((words for part, words in counted.items() if part in name.split("_")), images)
+    fitted = f", fitted on {row['fitted_images']} images of {row['fitted_split']}" if "fitted_split" in row else ""
+    return f"{row['split']}: {what}{fitted}"
 
 
 def _tasks(text: str) -> tuple[Task, ...]:

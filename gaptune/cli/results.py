@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +19,7 @@ from gaptune.ledger import find_sweep
 from gaptune.streams import echo
 
 if TYPE_CHECKING:
-    from gaptune.ledger import SweepRecord, TrialRecord
+    from gaptune.ledger import SweepRecord
     from gaptune.results import Candidate
 
 objective_option = click.option(
@@ -178,6 +177,7 @@ def front(
 @json_option
 def show(name: str, trial: int, results: Path, as_json: bool) -> None:
     """Show one TRIAL of the sweep NAME: knobs, curves, scores, and the command that runs it again."""
+    from gaptune.results.again import train_words
     from gaptune.results.read import read_sweep
 
     record = read_sweep(results, name)
@@ -193,7 +193,7 @@ def show(name: str, trial: int, results: Path, as_json: bool) -> None:
         "knobs": found.knobs,
         "seed": found.config["seed"],
         "checkpoint": _checkpoint(find_sweep(results, name), trial),
-        "again": _again(found),
+        "again": " ".join(train_words(found)),
     }
     if as_json:
         reports = [{"epoch": report.epoch, **report.metrics} for report in found.reports]
@@ -308,19 +308,6 @@ def _member(member: Candidate) -> dict[str, Any]:
 def _checkpoint(folder: Path, trial: int) -> str | None:
     kept = folder / "trials" / f"{trial:04d}"
     return str(kept) if newest_weights(path.name for path in kept.glob("*")) else None
-
-
-def _again(trial: TrialRecord) -> str:
-    """``gaptune train`` with everything in which the trial differs from the sweep that the command starts from."""
-    from gaptune.config import flatten, load_sweep_config
-    from gaptune.shipped import find
-
-    plain = flatten(load_sweep_config(find(Path("embedded.yaml"), "sweeps")).trial({}))
-    words = ["gaptune", "train"]
-    for name, value in trial.config.items():
-        if name in plain and value != plain[name] and name != "device":
-            words += ["--set", f"{name}={'null' if value is None else value}"]
-    return shlex.join(words)
 
 
 def _spark(values: list[float], bars: str = "▁▂▃▄▅▆▇█", width: int = 40) -> str:

@@ -61,7 +61,9 @@ def train(
     if method is not None:
         knobs["method"] = method
     config = load_sweep_config(find(sweep_file or Path("embedded.yaml"), "sweeps")).trial(expand_method(knobs))
-    store, _ = check_trial(config)
+    store, sizes = check_trial(config)
+    for remark in sizes.remarks:
+        echo(f"warning: {remark}", err=True)
     torch.set_num_threads(threads)
     shown = (
         "train/loss",

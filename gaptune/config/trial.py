@@ -56,12 +56,12 @@ class Model(Schema):
 
     Attributes:
         name: A preset of gaptune (``scenes-tiny``, ``photos-small``) or any open_clip model name (``RN50``).
-        image_size: Side of the model's input in pixels; None for the model's own.
+        image_size: Side of the model's input in pixels; None for that of its weights, else the model's own.
         vocabulary: ``full`` for all 49,408 rows of CLIP's tokenizer, ``compact`` for those that the data's
             training captions use (a small table trains faster on a CPU), ``auto`` for compact in presets of
             gaptune and full in open_clip's models.
         pretrained: Weights to start from: a tag of open_clip (``laion2b_s34b_b79k``), or a path to a checkpoint of a
-            trial, to a folder that ``gaptune model export`` made, or to a file that open_clip reads. None for random.
+            trial, to a folder with ``open_clip_config.json``, or to a bare file of tensors. None for random.
         freeze: The tower that is not trained, ``image`` (LiT) or ``text``.
     """
 
@@ -101,7 +101,8 @@ class Temperature(Schema):
             ``constant`` stays at ``tau_start``.
         parameterization: β as a function of the learnt scalar ν: ``exp`` β = e^ν, ``exp_scaled``
             β = e^(ν/scale), ``softplus`` β = log(1 + e^ν).
-        scale: The s of ``exp_scaled``.
+        scale: The s of ``exp_scaled``. AdamW ignores the scale of a gradient, so that this is ``exp`` with ν's learning
+            rate divided by s.
         tau_init: τ at the first step when learnt.
         lr: Highest learning rate of ν; None for the common one. In a short training τ needs a larger one to move.
         lr_multiplier: Multiplies it (0.1 is the paper's SLRT).
@@ -170,7 +171,7 @@ class Optimizer(Schema):
         eps: Added to the denominator.
         weight_decay: For matrices and kernels; norms, biases and the temperature have none.
         warmup: Share of the steps in which the learning rate rises linearly.
-        clip_norm: Largest norm of the gradient; None for no clipping.
+        clip_norm: Largest norm of the gradient, that of ν included; None for no clipping.
     """
 
     lr: Positive = 1e-3
@@ -197,7 +198,7 @@ class Training(Schema):
 
 
 class Augment(Schema):
-    """Random resized crop and flip of the training images, on the trial's device.
+    """Random resized crop (torchvision's, bicubic) and flip of the training images, on the trial's device.
 
     Attributes:
         crop_min: Smallest share of the image's area that a crop keeps; 1 switches cropping off.

@@ -9,7 +9,8 @@ from gaptune.config import Data
 from gaptune.data.fetch import fetch_store
 from gaptune.data.mix import Mixture
 from gaptune.data.scenes import open_scenes
-from gaptune.data.store import Split, Store, StoreMeta, StoreWriter, read_store
+from gaptune.data.store import Split, Store, StoreMeta, read_store
+from gaptune.data.writer import StoreWriter
 from gaptune.remote import is_url
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 from gaptune.data.store import Store
 from gaptune.data.tokens import END
 
-_NAMED = 5  # skipped images that are named
+_NAMED = 3  # images that are named for each reason
 
 
 def describe(store: Store) -> list[tuple[str, str]]:
@@ -29,7 +29,7 @@ def describe(store: Store) -> list[tuple[str, str]]:
             else ("image size", f"{meta.image_size} x {meta.image_size} pixels")
         ),
         ("context length", f"{meta.context_length} tokens"),
-        *((f"split {name}", _split(store, name)) for name in meta.splits),
+        *((f"{name} captions", _lengths(store, name)) for name in meta.splits),
         ("vocabulary", f"{len(meta.vocabulary):,} tokens"),
         ("classes", ", ".join(meta.classes) or "none"),
         *_losses(store),
@@ -39,14 +39,33 @@ def describe(store: Store) -> list[tuple[str, str]]:
     ]
 
 
-def _split(store: Store, name: str) -> str:
+def splits_table(store: Store) -> list[tuple[str, ...]]:
+    """Rows of a table for ``gaptune data info``, a header first: what each split holds, and what was left out of it.
+
+    Raises:
+        UserError: The file of a split cannot be read.
+    """
+    source = store.meta.source
+    merged, left_out = source.get("merged", {}), source.get("left_out", {})
+    rows: list[tuple[str, ...]] = [("split", "images", "captions", "labelled", "merged", "left out")]
+    for name in dict.fromkeys([*store.meta.splits, *left_out]):
+        sizes = (0, 0, 0)
+        if name in store:
+            split = store.split(name)
+            sizes = len(split), len(split.tokens), len(split.some_labels)
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.get(name, {}).items())
+        counts = (*sizes, merged[name]) if name in merged else sizes
+        rows.append((name, *(f"{count:,}" for count in counts), *["-"] * (4 - len(counts)), reasons or "-"))
+    return rows
+
+
+def _lengths(store: Store, name: str) -> str:
     split = store.split(name)
+    said = f"{len(split.tokens) / len(split):.2f} per image"
+    if store.meta.features:
+        return said
     lengths = np.argmax(split.tokens == END, axis=1) + 1  # start and end included
-    captions = len(split.tokens)
-    return (
-        f"{len(split):,} images, {captions:,} captions ({captions / len(split):.2f} per image), "
-        f"tokens per caption: mean {lengths.mean():.1f}, max {lengths.max()}"
-    )
+    return f"{said}, tokens: mean {lengths.mean():.1f}, max {lengths.max()}"
 
 
 def _losses(store: Store) -> Iterator[tuple[str, str]]:
@@ -59,14 +78,13 @@ def _losses(store: Store) -> Iterator[tuple[str, str]]:
             "truncated",
             f"{source['truncated']:,} captions ({share}) longer than {store.meta.context_length} tokens",
         )
-    if "broken" in source:
-        named = [*source["skipped"][:_NAMED], *(["..."] if source["broken"] > _NAMED else [])]
-        yield "skipped", f"{source['broken']:,} broken or missing images {', '.join(named)}".rstrip()
-    if "repeated" in source:
-        dropped = ", ".join(f"{number:,} of {split}" for split, number in source["repeated"].items())
-        yield "repeated", f"{dropped} dropped, the same image came before or is in val" if dropped else "no images"
-    if "without_captions" in source:
-        yield "no captions", f"{source['without_captions']:,} images"
+    for split, by_reason in source.get("unread", {}).items():
+        for reason, names in by_reason.items():
+            count = source["left_out"][split][reason]
+            yield f"{split} left out", f"{count:,} {reason}: {', '.join(names[:_NAMED])}{', …' * (count > _NAMED)}"
+    for split, count in source.get("other_label", {}).items():
+        if count:
+            yield f"{split} labels", f"{count:,} merged images had another label than the one that was kept"
     if "without_image" in source:
         yield "no image", f"{source['without_image']:,} captions"
 

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gaptune.data.cache import cache_folder
-from gaptune.data.store import META, Store, StoreWriter, read_store
+from gaptune.data.store import META, Store, read_store
 from gaptune.data.tokens import tokenize
+from gaptune.data.writer import StoreWriter
 from gaptune.errors import UserError
 
 VERSION = 1

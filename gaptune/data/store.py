@@ -9,30 +9,37 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-import os
-import shutil
-import uuid
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError, did_you_mean
 
 META = "store.json"
 FORMAT = 1
-_ROWS = 1024  # images per record batch: gathers touch few batches, builds hold few images
 
 LARGE = 2**30
 """Bytes of images above which a split is read in blocks, and its pages are let go of."""
 
 WINDOW = LARGE // 4
 """Bytes of images of a large split that are in memory at a time."""
+
+
+_ESCAPED = re.compile("[\udc80-\udcff]")  # how Python holds a byte of a name that is not UTF-8
+
+
+def storable(text: str) -> str:
+    """A text as UTF-8 can hold it: bytes of a name that is not UTF-8 are read as Latin-1, halves of surrogates lost."""
+    if text.isascii():
+        return text
+    return _ESCAPED.sub(lambda byte: chr(ord(byte[0]) - 0xDC00), text).encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,8 @@ class Split:
     Attributes:
         tokens: uint16, shape (captions, context_length): all captions in the order of the images.
         offsets: int64, shape (images + 1,): captions of image i are rows ``offsets[i]:offsets[i + 1]``.
-        labels: int64, shape (images,), or None without labels.
+        labels: int64, shape (images,), or None where an image has none.
+        some_labels: int64, shape (n,): those of the images that have one, in their order.
         shape: Of an image: (side, side, 3).
         image_bytes: Of an image.
         large: Whether its images are more than ``LARGE`` bytes. Of a large split a small multiple of ``WINDOW`` bytes
@@ -93,6 +101,14 @@ class Split:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         table = pa.ipc.open_file(pa.py_buffer(self._map)).read_all()
         self.shape = (2 * meta.features,) if meta.features else (meta.image_size, meta.image_size, 3)
+        self.image_bytes = int(np.prod(self.shape))
+        tokens = table.schema.field("tokens").type.value_type
+        for what, found, expected in (
+            ("images", table.schema.field("image").type.byte_width, self.image_bytes),
+            ("token rows", tokens.byte_width, 2 * meta.context_length),
+        ):
+            if found != expected:
+                raise ValueError(f"its {what} have {found} bytes, but {META} means {expected}")
         self._images = [_bytes_view(chunk) for chunk in table["image"].chunks]  # zero-copy
         self._starts = np.cumsum([0, *(len(view) for view in self._images)])
         self._ids = table["id"]
@@ -102,9 +118,9 @@ class Split:
         self.tokens: npt.NDArray[np.uint16] = _joined(parts).view(np.uint16)
         counts = [np.diff(chunk.offsets.to_numpy()) for chunk in table["tokens"].chunks]
         self.offsets: npt.NDArray[np.int64] = np.cumsum(np.concatenate([[0], *counts]), dtype=np.int64)
-        labels = table["label"]
-        self.labels: npt.NDArray[np.int64] | None = None if labels.null_count else labels.to_numpy().astype(np.int64)
-        self.image_bytes = int(np.prod(self.shape))
+        self._labels = labels = table["label"]
+        self.some_labels: npt.NDArray[np.int64] = labels.drop_null().to_numpy().astype(np.int64)
+        self.labels: npt.NDArray[np.int64] | None = None if labels.null_count else self.some_labels
         self.large = len(self) * self.image_bytes > LARGE
         self._touched = 0
         self._let_go()
@@ -142,6 +158,11 @@ class Split:
     def ids(self) -> list[str]:
         """One id per image."""
         return list(self._ids.to_pylist())
+
+    def label(self, row: int) -> int | None:
+        """The label of an image, if it has one."""
+        value = self._labels[row].as_py()
+        return None if value is None else int(value)
 
     def captions(self, row: int) -> list[str]:
         """The captions of an image."""
@@ -193,18 +214,24 @@ class Store:
             raise UserError(f"corrupt store: {path}: {str(fault).splitlines()[0]}") from None
 
     def verify(self) -> None:
-        """Reads everything and compares it with what was written.
+        """Reads everything, and compares it with what was written and with what ``store.json`` says of it.
 
         Raises:
-            UserError: A file has changed.
+            UserError: A file has changed, or ``store.json`` does not say what the files hold.
         """
         meta = self.meta
-        if _content_hash(meta.splits, meta.classes, meta.prompts) != meta.content_hash:
+        if content_hash_of(meta.splits, meta.classes, meta.prompts) != meta.content_hash:
             raise UserError(f"corrupt store: {self.path / META} has changed since it was built")
         for name, split in meta.splits.items():
             file = self.path / f"{name}.arrow"
-            if _sha256(file) != split.sha256:
+            if sha256_of(file) != split.sha256:
                 raise UserError(f"corrupt store: {file} has changed since it was built")
+        try:
+            for name in meta.splits:
+                _check_split(name, self.split(name), meta)
+            _check_vocabulary(self)
+        except ValueError as fault:
+            raise UserError(f"corrupt store: {self.path / META}: {fault}") from None
 
 
 def read_store(path: Path) -> Store:
@@ -236,7 +263,7 @@ def read_store(path: Path) -> Store:
         size = file.stat().st_size if file.exists() else -1
         if size != split.bytes:
             raise UserError(f"corrupt store: {file} has {max(size, 0)} bytes, expected {split.bytes}")
-    _refuse_empty(path, meta.splits)
+    refuse_empty(path, meta.splits)
     return Store(path, meta)
 
 
@@ -267,167 +294,47 @@ def _check_meta(meta: StoreMeta) -> None:
         raise ValueError(f"source is {meta.source!r}")
 
 
-class StoreWriter:
-    """Builds a store; use it as a context manager, and call ``finish`` at the end.
-
-    Leaving the context without ``finish`` (an exception, Ctrl-C) removes what was written.
-
-    Args:
-        out: The store's folder; it must not exist.
-        image_size: Side of the images.
-        context_length: Token ids per caption.
-        features: Width of the features that stand in place of images and tokens; 0 for images and tokens.
+def _check_split(name: str, split: Split, meta: StoreMeta) -> None:
+    """Compares a split with what ``store.json`` says of it; widths are compared when it is opened.
 
     Raises:
-        UserError: ``out`` exists.
+        ValueError: They differ.
     """
+    said = meta.splits[name]
+    for what, found, expected in (("images", len(split), said.images), ("captions", len(split.tokens), said.captions)):
+        if found != expected:
+            raise ValueError(f"splits.{name}.{what} is {expected}, but there are {found}")
+    labels = split.some_labels
+    if meta.classes and len(labels) and not 0 <= labels.min() <= labels.max() < len(meta.classes):
+        classes = len(meta.classes)
+        raise ValueError(f"{name} has labels from {labels.min()} to {labels.max()}, but there are {classes} classes")
 
-    def __init__(self, out: Path, image_size: int, context_length: int, *, features: int = 0) -> None:
-        if out.exists():
-            raise UserError(f"{out} exists; remove it or give another --out")
-        self._out = out
-        self._partial = out.with_name(f"{out.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}")
-        self._image_size = image_size
-        self._context_length = context_length
-        self._features = features
-        self._schema = pa.schema(
-            {
-                "id": pa.string(),
-                "image": pa.binary(2 * features or image_size * image_size * 3),
-                "tokens": pa.list_(pa.binary(2 * context_length)),
-                "captions": pa.list_(pa.string()),
-                "label": pa.int32(),
-            }
+
+def _check_vocabulary(store: Store) -> None:
+    """Compares the vocabulary with the tokens of training captions and prompts.
+
+    Raises:
+        ValueError: They differ.
+    """
+    meta = store.meta
+    used = {0}
+    if "train" in store and not meta.features:
+        used.update(np.unique(store.split("train").tokens).tolist())
+    texts = [prompt.format(name) for name in meta.classes for prompt in meta.prompts]
+    if texts:
+        used.update(np.unique(tokenize(texts, meta.context_length)).tolist())
+    if wrong := sorted((used - {0}) ^ set(meta.vocabulary)):
+        raise ValueError(
+            f"vocabulary is not that of its captions and prompts: {len(wrong)} tokens differ, such as {wrong[0]}"
         )
-        self._counts: dict[str, list[int]] = {}
-        self._files: dict[str, Any] = {}
-        self._rows: dict[str, list[tuple[Any, ...]]] = {}
-        self._vocabulary: set[int] = set()
-
-    def __enter__(self) -> StoreWriter:
-        """Makes the folder in which it is built.
-
-        Raises:
-            UserError: The folder cannot be made.
-        """
-        shutil.rmtree(self._partial, ignore_errors=True)
-        try:
-            self._partial.mkdir(parents=True)
-        except OSError as fault:
-            raise UserError(f"cannot write {self._out}: {fault}") from None
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Removes what is unfinished.
-
-        Raises:
-            UserError: The disk is full, or writing failed in another way.
-        """
-        try:
-            for file in self._files.values():
-                file.close()
-        except OSError as failed:  # closing writes a footer, for which a full disk has no room either
-            fault = fault or failed
-        shutil.rmtree(self._partial, ignore_errors=True)
-        if isinstance(fault, OSError):
-            raise UserError(f"cannot write {self._out}: {str(fault).splitlines()[0]}") from None
-
-    def add(
-        self,
-        split: str,
-        image: npt.NDArray[np.uint8],
-        captions: Sequence[str],
-        tokens: npt.NDArray[np.uint16],
-        *,
-        id: str,
-        label: int | None = None,
-    ) -> None:
-        """Adds an image with its captions.
-
-        Args:
-            split: Name of the split.
-            image: uint8, shape (side, side, 3).
-            captions: One text or more.
-            tokens: uint16, shape (len(captions), context_length).
-            id: A name for the image.
-            label: Its class, if it has one.
-        """
-        if split not in self._files:
-            self._files[split] = pa.ipc.new_file(str(self._partial / f"{split}.arrow"), self._schema)
-            self._counts[split], self._rows[split] = [0, 0], []
-        if split == "train" and not self._features:
-            self._vocabulary.update(np.unique(tokens).tolist())
-        row = (id, image.tobytes(), [ids.tobytes() for ids in tokens], list(captions), label)
-        self._rows[split].append(row)
-        self._counts[split][0] += 1
-        self._counts[split][1] += len(captions)
-        if len(self._rows[split]) == _ROWS:
-            self._flush(split)
-
-    def finish(
-        self,
-        *,
-        name: str,
-        source: Mapping[str, Any],
-        classes: Sequence[str] = (),
-        prompts: Sequence[str] = (),
-        prompt_tokens: npt.NDArray[np.uint16] | None = None,
-    ) -> Store:
-        """Closes the files, writes ``store.json`` and gives the folder its name.
-
-        Args:
-            name: What people call it.
-            source: How it was made.
-            classes: Names of the classes.
-            prompts: Templates for zero-shot classification.
-            prompt_tokens: Tokens that classes and prompts need beside those of the captions.
-
-        Raises:
-            UserError: It has no images, or another process has built the same folder meanwhile.
-        """
-        splits = {}
-        for split in sorted(self._files, key=lambda split: split != "train"):
-            self._flush(split)
-            self._files.pop(split).close()  # closing twice would write a second footer
-            path = self._partial / f"{split}.arrow"
-            images, captions = self._counts[split]
-            splits[split] = SplitMeta(images, captions, bytes=path.stat().st_size, sha256=_sha256(path))
-        _refuse_empty(self._out, splits)
-        if prompt_tokens is not None:
-            self._vocabulary.update(np.unique(prompt_tokens).tolist())
-        meta = StoreMeta(
-            name=name,
-            image_size=self._image_size,
-            context_length=self._context_length,
-            content_hash=_content_hash(splits, classes, prompts),
-            splits=splits,
-            vocabulary=tuple(sorted(self._vocabulary - {0})),  # 0 pads
-            classes=tuple(classes),
-            prompts=tuple(prompts),
-            source=dict(source),
-            features=self._features,
-        )
-        with (self._partial / META).open("w", encoding="utf-8") as file:
-            json.dump({"format": FORMAT, **asdict(meta)}, file, indent=1, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            self._partial.rename(self._out)
-        except OSError:
-            raise UserError(f"{self._out} was made by another process meanwhile") from None
-        return read_store(self._out)
-
-    def _flush(self, split: str) -> None:
-        rows, self._rows[split] = self._rows[split], []
-        if rows:
-            columns = zip(zip(*rows, strict=True), self._schema.types, strict=True)
-            arrays = [pa.array(values, type_) for values, type_ in columns]
-            self._files[split].write_batch(pa.record_batch(arrays, schema=self._schema))
 
 
-def _refuse_empty(path: Path, splits: Mapping[str, SplitMeta]) -> None:
+def refuse_empty(path: Path, splits: Mapping[str, SplitMeta]) -> None:
+    """Refuses a store without images.
+
+    Raises:
+        UserError: It has no split, or one without images.
+    """
     if not splits:
         raise UserError(f"empty data: {path} has no images")
     for name, split in splits.items():
@@ -446,12 +353,14 @@ def _joined(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """A file's SHA-256 in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _content_hash(splits: Mapping[str, SplitMeta], classes: Sequence[str], prompts: Sequence[str]) -> str:
+def content_hash_of(splits: Mapping[str, SplitMeta], classes: Sequence[str], prompts: Sequence[str]) -> str:
+    """SHA-256 in hex over everything a training sees."""
     content = {
         "splits": {name: split.sha256 for name, split in splits.items()},
         "classes": list(classes),

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 TASKS: tuple[Task, ...] = get_args(Task)
 
 FITTED = ("probe_train", "train")
-"""The splits that a probe or a k-NN is fitted on: the first that has labels."""
+"""The splits that a probe or a k-NN is fitted on: the first that there is."""
 
 TESTED = ("probe_test", "test", "val")
-"""The splits that classification is tested on: the first that has labels."""
+"""The splits that classification is tested on: the first that there is."""
 
 CAPTIONED = ("test", "val")
-"""The splits for retrieval: the first whose captions are not mere labels."""
+"""The splits for retrieval: the first that there is."""
 
 PAIRED = ("pairs", *CAPTIONED)
-"""The splits for pairs: ``pairs``, which may have labels too, or the first whose captions are not mere labels."""
+"""The splits for pairs: the first that there is."""
 
 
 PROBED = ("probe_train", "probe_test")
@@ -60,23 +60,23 @@ def allowed_tasks(store: Store) -> tuple[Task, ...]:
 def lacking(store: Store, task: Task) -> str:
     """What a store lacks for a task; empty if nothing."""
     if task == "retrieval":
-        return "" if captioned(store) else f"no images with captions of their own in {' or '.join(CAPTIONED)}"
+        return "" if captioned(store) else _no_captions(store, CAPTIONED)
     if task == "pairs":
         split = paired(store)
         if split is None:
-            return f"no images with captions of their own in {', '.join(PAIRED)}"
+            return _no_captions(store, PAIRED)
         if len(split) % 2 or len(split.tokens) != len(split):
             return f"{len(split)} images with {len(split.tokens)} captions, not pairs with a caption each"
         return ""
     if few := _few_classes(store.meta.classes):
         return few
     if labelled(store, TESTED) is None:
-        return f"no labelled images in {', '.join(TESTED)}"
+        return _no_labels(store, TESTED)
     if task == "zeroshot":
         return ""
     fitted = labelled(store, FITTED)
     if fitted is None:
-        return f"no labelled images in {', '.join(FITTED)}"
+        return _no_labels(store, FITTED)
     assert fitted.labels is not None
     return one_class(fitted.labels, choosing=task == "probe")
 
@@ -115,23 +115,65 @@ def held_out(n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     return order[:share], order[share:]
 
 
+def tested_on(store: Store, task: Task) -> str:
+    """The split that a task is tested on: the first that the store has of those for the task, and never another.
+
+    Raises:
+        UserError: The store has none of them.
+    """
+    names = {"retrieval": CAPTIONED, "pairs": PAIRED}.get(task, TESTED)
+    return _present(store, names)
+
+
+def fitted_on(store: Store, task: Task) -> str | None:
+    """The split that a task's classifier is fitted on; None where nothing is fitted.
+
+    Raises:
+        UserError: The store has none for it.
+    """
+    return _present(store, FITTED) if task in ("probe", "knn") else None
+
+
 def labelled(store: Store, names: tuple[str, ...]) -> Split | None:
-    """The first of some splits in which every image has a label."""
-    return next((split for split in _splits(store, names) if split.labels is not None), None)
+    """The first of some splits that a store has; None where it has none of them, or an image of it has no label."""
+    name = _first(store, names)
+    split = store.split(name) if name else None
+    return None if split is None or split.labels is None else split
 
 
 def captioned(store: Store) -> Split | None:
-    """The split for retrieval."""
-    return next((split for split in _splits(store, CAPTIONED) if split.labels is None), None)
+    """The split for retrieval; None where there is none, or its captions are mere labels."""
+    name = _first(store, CAPTIONED)
+    split = store.split(name) if name else None
+    return None if split is None or split.labels is not None else split
 
 
 def paired(store: Store) -> Split | None:
-    """The split for pairs."""
+    """The split for pairs: ``pairs``, whose images may have labels too, or that for retrieval."""
     return store.split("pairs") if "pairs" in store else captioned(store)
 
 
-def _splits(store: Store, names: tuple[str, ...]) -> list[Split]:
-    return [store.split(name) for name in names if name in store]
+def _present(store: Store, names: tuple[str, ...]) -> str:
+    name = _first(store, names)
+    if name is None:
+        raise UserError(f"{store.path} has no split {' or '.join(names)}")
+    return name
+
+
+def _first(store: Store, names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if name in store), None)
+
+
+def _no_captions(store: Store, names: tuple[str, ...]) -> str:
+    name = _first(store, names)
+    if name is None:
+        return f"no images with captions of their own in {', '.join(names)}"
+    return f"labels in place of captions in {name}"
+
+
+def _no_labels(store: Store, names: tuple[str, ...]) -> str:
+    name = _first(store, names)
+    return f"no labelled images in {', '.join(names)}" if name is None else f"images without a label in {name}"
 
 
 def _few_classes(classes: tuple[str, ...]) -> str:

@@ -12,12 +12,26 @@ START, END = 49406, 49407
 """Ids of the start and end token; the end token is the highest id, which is how the text tower finds it."""
 
 
-def encode(text: str) -> list[int]:
-    """Ids of a text without start, end and padding."""
+_LONG = 200  # characters of a word that is not worth remembering, and may take long
+_SPARE = 32  # ids behind a cut that must be there, so that those before it are the same without the cut
+
+
+def encode(text: str, most: int | None = None) -> list[int]:
+    """Ids of a text without start, end and padding.
+
+    Args:
+        text: The text.
+        most: How many ids are wanted; what comes behind them is not encoded, however long it is.
+    """
     # Word by word is the same only where cleaning (ftfy, HTML entities) cannot look across words.
-    if text.isascii() and text.isprintable() and "&" not in text:
-        return [token for word in text.split() for token in _word(word)]
-    return list(_tokenizer().encode(text))
+    if not (text.isascii() and text.isprintable() and "&" not in text):
+        return _ids(_tokenizer().clean_fn(text), most)
+    ids: list[int] = []
+    for word in text.split():
+        if most is not None and len(ids) >= most:
+            break
+        ids += _word(word) if len(word) <= _LONG else _ids(word.lower(), None if most is None else most - len(ids))
+    return ids[:most]
 
 
 def tokenize(texts: Sequence[str], context_length: int) -> npt.NDArray[np.uint16]:
@@ -33,7 +47,7 @@ def tokenize(texts: Sequence[str], context_length: int) -> npt.NDArray[np.uint16
     """
     rows = np.zeros((len(texts), context_length), dtype=np.uint16)
     for row, text in zip(rows, texts, strict=True):
-        ids = [START, *encode(text)[: context_length - 2], END]
+        ids = [START, *encode(text, context_length - 2), END]
         row[: len(ids)] = ids
     return rows
 
@@ -57,3 +71,26 @@ def _tokenizer():  # type: ignore[no-untyped-def]  # open_clip is untyped
 @cache
 def _word(word: str) -> tuple[int, ...]:
     return tuple(_tokenizer().encode(word))
+
+
+def _ids(text: str, most: int | None) -> list[int]:
+    """Ids of a cleaned text, as ``SimpleTokenizer.encode`` gives them, but no more than are wanted."""
+    tokenizer = _tokenizer()
+    ids: list[int] = []
+    for found in tokenizer.pat.finditer(text):
+        if most is not None and len(ids) >= most:
+            break
+        coded = "".join(tokenizer.byte_encoder[byte] for byte in found.group().encode())
+        ids += _begun(coded, None if most is None else most - len(ids))
+    return ids[:most]
+
+
+def _begun(coded: str, most: int | None) -> list[int]:
+    """Ids of a word, of which only a beginning is merged: the time grows with the square of the length."""
+    tokenizer = _tokenizer()
+    length = len(coded) if most is None else 3 * (most + _SPARE)
+    while True:
+        ids = [tokenizer.encoder[part] for part in tokenizer.bpe(coded[:length]).split(" ")]
+        if length >= len(coded) or (most is not None and len(ids) >= most + _SPARE):
+            return ids
+        length *= 2

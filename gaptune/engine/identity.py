@@ -14,7 +14,7 @@ from gaptune.space import Space
 _NOT_COMPARED = ("resources", "search", "data", "device", "storage", "checkpoints")
 _OF_SEARCH = ("sampler", "seed", "seeds", "startup_trials")
 _POINT = "space.points"
-_WEIGHTS = "model.pretrained (content)"
+_WEIGHTS, _PLACE = "model.pretrained (content)", "model.pretrained"
 _SHOWN = 5
 
 
@@ -43,6 +43,8 @@ def check_same(there: Event, asked: Event, folder: Path, *, more_points: bool = 
     old, new = _what_matters(there), _what_matters(asked)
     if "weights" not in there:  # an older gaptune did not say
         new.pop(_WEIGHTS, None)
+    if _WEIGHTS in old and _WEIGHTS in new:  # where they lie does not matter then
+        old.pop(_PLACE), new.pop(_PLACE)
     names = [name for name in sorted({*old, *new}) if name in old or not (more_points and name.startswith(_POINT))]
     changed = [
         f"{name}: {_short(old.get(name))} → {_short(new.get(name))}" for name in names if old.get(name) != new.get(name)

@@ -48,11 +48,13 @@ class Sizes:
         weights: How many weights it has.
         image_size: Side of its images.
         context_length: Its tokens per caption.
+        remarks: What a person should know of the weights that it starts from, a sentence each.
     """
 
     weights: int
     image_size: int
     context_length: int
+    remarks: tuple[str, ...] = ()
 
     @property
     def checkpoints(self) -> int:
@@ -109,6 +111,7 @@ def preflight(space: Space, sweep: SweepConfig, folder: Path, *, address: str | 
         side_by_side = min(fitting, _trials(space, sweep) * sweep.search.seeds)
     warnings = [
         *draws,
+        *sizes.remarks,
         *idle_knobs(space, flatten(sweep.trial({}))),
         *_of_search(space, sweep, reach),
         *_of_validation(sweep, store),
@@ -271,14 +274,11 @@ def _sizes(config: TrialConfig, store: Store) -> Sizes:
     import torch
 
     from gaptune.trial.features import make_model
-    from gaptune.trial.pretrained import check_pretrained, load_pretrained
 
-    check_pretrained(model)
     with torch.device("meta"):
-        clip = make_model(model, meta, pretrained=False)
-        load_pretrained(clip, model)
+        clip = make_model(model, meta)
     weights = sum(parameter.numel() for parameter in clip.parameters())
-    return Sizes(weights, clip.image_size, clip.context_length)
+    return Sizes(weights, clip.image_size, clip.context_length, tuple(clip.remarks))
 
 
 def _check_data(sweep: SweepConfig, store: Store, reach: _Reach) -> None:

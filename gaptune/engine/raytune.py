@@ -260,6 +260,7 @@ def run_trials(conductor: Conductor, sweep: SweepConfig, folder: Path, checkpoin
                 **({"sampler": trial.notes} if trial.notes else {}),
             },
             "data": sweep.data.model_dump(),
+            "weights": conductor.record.header.get("weights"),
             "checkpoints": f"{checkpoints}/{trial.number:04d}",
             "threads": resources.cpu,
             "gpu": resources.gpu,

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gaptune.config import EarlyStopping
+from gaptune.exact import exact
 from gaptune.pareto import last_rank
 from gaptune.rungs import rung_epoch, rung_shares
 
@@ -81,12 +82,13 @@ class Stopper:
         if len(arrived) < self._seeds:
             return None
         rung = self._rungs.setdefault((bracket, level, cohort), Rung(self._shares[level]))
-        rung.numbers.append(suggestion)
-        rung.points.append(tuple(float(value) for value in np.mean(arrived, axis=0)))
-        if math.isnan(sum(rung.points[-1])):
+        point = tuple(float(value) for value in np.mean(arrived, axis=0))
+        if math.isnan(sum(point)):  # nobody is compared with it, so it does not count among the n
             return f"rung {rung.share:.0%}: an objective is missing or not a number"
+        rung.numbers.append(suggestion)
+        rung.points.append(point)
         n = len(rung.points)
-        keep = max(1, math.floor(n / self._config.eta))
+        keep = max(1, math.floor(n / exact(self._config.eta)))
         rank = self._rank(rung)
         if rank < keep:
             return None

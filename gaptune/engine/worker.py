@@ -43,12 +43,13 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
     """Runs the trial that its config describes, one epoch per ``step``.
 
     The config holds ``number``, ``config`` (a TrialConfig as a mapping), ``event`` (the trial's line of the ledger),
-    ``data`` (a Data as a mapping), ``checkpoints`` (a folder that outlives the worker, or a URL), ``threads``, ``gpu``,
-    ``folder`` (to which relative paths are relative), ``progress`` (where to write that it moves), ``system_metrics``
-    (whether it reports what it uses of the machine), and ``over`` when the trial has already been given up. A result
-    holds ``epoch``, ``step`` and ``scores``; or, when the trial cannot go on and trying again would not help, the
-    reason under ``gaptune_fault``; or, when no trial can go on here, that under ``gaptune_halt``. Any other exception
-    is left to Ray, which may try the trial again.
+    ``data`` (a Data as a mapping), ``weights`` (the hash of those that the sweep starts from, if it starts from any),
+    ``checkpoints`` (a folder that outlives the worker, or a URL), ``threads``, ``gpu``, ``folder`` (to which relative
+    paths are relative), ``progress`` (where to write that it moves), ``system_metrics`` (whether it reports what it
+    uses of the machine), and ``over`` when the trial has already been given up. A result holds ``epoch``, ``step`` and
+    ``scores``; or, when the trial cannot go on and trying again would not help, the reason under ``gaptune_fault``; or,
+    when no trial can go on here, that under ``gaptune_halt``. Any other exception is left to Ray, which may try the
+    trial again.
     """
 
     _reports: Iterator[Report] | None = None
@@ -99,6 +100,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         from gaptune.config import Data, TrialConfig
         from gaptune.data import open_training
         from gaptune.trial import train
+        from gaptune.trial.pretrained import weights_hash
 
         torch.set_num_threads(task["threads"])
         if 0 < task["gpu"] < 1 and torch.cuda.is_available():  # neighbours on a card cannot starve each other
@@ -113,6 +115,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             self._meter = Meter(gpu=task["gpu"] > 0 and torch.cuda.is_available())
         data = open_training(Data.model_validate(task["data"]))
         config = TrialConfig.model_validate(task["config"])
+        if task.get("weights") and weights_hash(config.model) != task["weights"]:
+            raise UserError(f"{config.model.pretrained} no longer holds the weights that the sweep began with")
         self._file = TrialFile(folder, task["event"])
         return train(config, data, checkpoints=folder, progress=Beat(task["progress"]))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gaptune.metrics.bootstrap import bootstrap_interval
+from gaptune.metrics.bootstrap import Outcomes, bootstrap_interval
 from gaptune.metrics.classify import (
     class_embeddings,
     knn_accuracy,
@@ -20,6 +20,7 @@ from gaptune.metrics.retrieval import recall_hits, recalls
 from gaptune.metrics.uniformity import w2, wang_isola
 
 __all__ = [
+    "Outcomes",
     "alignment",
     "bootstrap_interval",
     "class_embeddings",

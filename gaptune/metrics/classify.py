@@ -1,11 +1,13 @@
 """Classification with frozen features: zero-shot by class prompts, linear probes, and nearest neighbors.
 
 The plain names (``zero_shot``, ``linear_probe``) are what every trial reports after an epoch. Those below them are for
-benchmarks: they return a value per image, whose mean is the score, so that an interval can be had too.
+benchmarks: they return a value per image, so that an interval can be had too.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 import warnings
 from typing import Any
 
@@ -14,11 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaptune.data.tasks import held_out
+from gaptune.metrics.bootstrap import Outcomes
+from gaptune.metrics.ties import rounding
+
+_log = logging.getLogger(__name__)
 
 _PROBE_C = 100.0
 """Inverse regularization of the probe: features of length 1 need weights far from 0 to tell classes apart."""
 _CS = tuple(10.0**power for power in range(-1, 5))
-_KNN_BLOCK = 1024
+_STEPS = 10_000
+"""Of L-BFGS, far more than it takes: of CLIP features a fit takes tens to a thousand."""
+_KNN_BLOCK = 256
 
 
 def class_embeddings(texts: Tensor, classes: int) -> Tensor:
@@ -40,7 +48,9 @@ def class_embeddings(texts: Tensor, classes: int) -> Tensor:
 
 
 def zero_shot(images: Tensor, class_texts: Tensor, labels: Tensor) -> float:
-    """Share of images whose nearest class embedding is their label's; a tie with another class counts as wrong.
+    """Share of images whose nearest class embedding is their label's.
+
+    A tie with another class, to within rounding, is wrong.
 
     Args:
         images: Shape (n, d), L2-normalized.
@@ -54,7 +64,9 @@ def zero_shot(images: Tensor, class_texts: Tensor, labels: Tensor) -> float:
 
 
 def linear_probe(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> float:
-    """Test accuracy of a multinomial logistic regression on frozen image features (scikit-learn, L-BFGS).
+    """Test accuracy of a multinomial logistic regression on frozen image features (scikit-learn, L-BFGS, C = 100).
+
+    The fit goes on until scikit-learn calls it converged; a warning is logged if it never does.
 
     Args:
         train_x: Shape (n, d), L2-normalized.
@@ -65,15 +77,14 @@ def linear_probe(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tenso
     Raises:
         ValueError: The shapes do not match, or there is a single class.
     """
-    model = _logistic_regression(C=_PROBE_C, max_iter=200)
-    _fit(model, train_x.float().cpu().numpy(), train_y.cpu().numpy())
+    model = _fitted(_PROBE_C, train_x.float().cpu().numpy(), train_y.cpu().numpy())
     return float(model.score(test_x.float().cpu().numpy(), test_y.cpu().numpy()))
 
 
-def zero_shot_topk(images: Tensor, class_texts: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def zero_shot_topk(images: Tensor, class_texts: Tensor, labels: Tensor) -> dict[str, Outcomes]:
     """Zero-shot scores as clip_benchmark's ``acc1``, ``acc5`` and ``mean_per_class_recall``, image by image.
 
-    A tie with another class counts as wrong (there it is decided by the order of the classes).
+    A tie with another class, to within rounding, is wrong (there it is decided by the order of the classes).
 
     Args:
         images: Shape (n, d), L2-normalized.
@@ -82,8 +93,7 @@ def zero_shot_topk(images: Tensor, class_texts: Tensor, labels: Tensor) -> dict[
 
     Returns:
         ``zeroshot_top1``, ``zeroshot_top5`` (all right where there are five classes or fewer) and
-        ``zeroshot_mean_recall``: each of shape (n,), float64 on the CPU, with the score as its mean. For the mean
-        recall an image that is right counts n / (classes present · images of its class).
+        ``zeroshot_mean_recall`` (over the classes that have images).
 
     Raises:
         ValueError: The shapes do not match.
@@ -91,19 +101,19 @@ def zero_shot_topk(images: Tensor, class_texts: Tensor, labels: Tensor) -> dict[
     ahead = _rivals_ahead(images, class_texts, labels).cpu()
     labels = labels.cpu()
     right = (ahead == 0).double()
-    count = torch.bincount(labels, minlength=len(class_texts)).double()
     return {
-        "zeroshot_top1": right,
-        "zeroshot_top5": (ahead < 5).double(),
-        "zeroshot_mean_recall": right * len(labels) / (count.count_nonzero() * count[labels]),
+        "zeroshot_top1": Outcomes(right),
+        "zeroshot_top5": Outcomes((ahead < 5).double()),
+        "zeroshot_mean_recall": Outcomes(right, classes=labels),
     }
 
 
 def probe_with_selection(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> Tensor:
     """A linear probe whose regularization is chosen on a held-out fifth of the training features.
 
-    As in Radford et al. 2021, appendix A.3: logistic regression by at most 1000 steps of L-BFGS, the C with the best
-    held-out accuracy (of equals the smallest), then fitted again on everything. C is one of 0.1, 1, …, 10,000.
+    As in Radford et al. 2021, appendix A.3: logistic regression by L-BFGS, the C with the best held-out accuracy (of
+    equals the smallest), then fitted again on everything. C is one of 0.1, 1, …, 10,000. Each fit starts from nothing
+    and goes on until scikit-learn calls it converged; a warning is logged if it never does.
 
     Args:
         train_x: Shape (n, d), L2-normalized.
@@ -121,13 +131,9 @@ def probe_with_selection(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_
     if len(x) != len(y):
         raise ValueError(f"inconsistent numbers of samples: {len(x)} and {len(y)}")
     chosen_by, rest = held_out(len(y))
-    model = _logistic_regression(max_iter=1000, warm_start=True)  # from each C to the next, which is near
-    accuracy = {}
-    for c in _CS:
-        _fit(model.set_params(C=c), x[rest], y[rest])
-        accuracy[c] = model.score(x[chosen_by], y[chosen_by])
-    final = _logistic_regression(C=max(_CS, key=lambda c: accuracy[c]), max_iter=1000)
-    _fit(final, x, y)
+    # Never from the solution for another C: there the gradient is within the tolerance, and a large C never tried.
+    accuracy = {c: _fitted(c, x[rest], y[rest]).score(x[chosen_by], y[chosen_by]) for c in _CS}
+    final = _fitted(max(_CS, key=lambda c: accuracy[c]), x, y)
     guess = final.predict(test_x.float().cpu().numpy())
     return torch.from_numpy(guess == test_y.cpu().numpy()).double()
 
@@ -136,6 +142,9 @@ def knn_accuracy(
     train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor, *, k: int = 20, temperature: float = 0.07
 ) -> Tensor:
     """K nearest neighbors by cosine, each with a vote of exp(cosine / temperature) (Wu et al. 2018, section 3.4).
+
+    All that tie with the k-th, to within rounding, vote (as with ``use.all`` of R's ``class::knn``): the order of the
+    training images decides nothing. A tie of votes counts as wrong.
 
     Args:
         train_x: Shape (n, d), L2-normalized.
@@ -146,7 +155,7 @@ def knn_accuracy(
         temperature: Of the votes.
 
     Returns:
-        Shape (m,), float64 on the CPU: 1 where the class with most votes is the label.
+        Shape (m,), float64 on the CPU: 1 where the label has more votes than any other class.
 
     Raises:
         ValueError: The shapes do not match.
@@ -155,13 +164,20 @@ def knn_accuracy(
         shapes = [tuple(part.shape) for part in (train_x, train_y, test_x, test_y)]
         raise ValueError(f"expected train (n, d), (n,) and test (m, d), (m,), got {shapes}")
     classes = int(torch.cat([train_y, test_y]).max()) + 1
+    tie = rounding(train_x)
     right = []
     for start in range(0, len(test_x), _KNN_BLOCK):
         images, labels = test_x[start : start + _KNN_BLOCK], test_y[start : start + _KNN_BLOCK]
-        cosine, neighbors = (images @ train_x.T).topk(min(k, len(train_x)), dim=1)
-        votes = torch.zeros(len(images), classes, dtype=cosine.dtype, device=cosine.device)
-        votes.scatter_add_(1, train_y[neighbors], ((cosine - 1) / temperature).exp())  # -1: exp stays finite
-        right.append(votes.argmax(1) == labels)
+        cosine = images @ train_x.T
+        least = cosine.topk(min(k, len(train_x)), dim=1).values[:, -1:] - tie
+        row, neighbor = (cosine >= least).nonzero(as_tuple=True)
+        weight = ((cosine[row, neighbor].double() - 1) / temperature).exp()  # -1: exp stays finite
+        votes = torch.zeros(len(images), classes, dtype=weight.dtype, device=weight.device)
+        votes.index_put_((row, train_y[neighbor]), weight, accumulate=True)
+        own = votes.gather(1, labels[:, None])
+        rivals = votes.scatter(1, labels[:, None], 0.0).max(dim=1, keepdim=True).values
+        # Cosines that tie differ by `tie`, and so votes by this factor.
+        right.append((own > rivals * math.exp(2 * tie / temperature))[:, 0])
     return torch.cat(right).double().cpu()
 
 
@@ -171,18 +187,18 @@ def _rivals_ahead(images: Tensor, class_texts: Tensor, labels: Tensor) -> Tensor
         shapes = tuple(images.shape), tuple(class_texts.shape), tuple(labels.shape)
         raise ValueError(f"expected images (n, d), class_texts (c, d) and labels (n,), got {shapes}")
     cosine = images @ class_texts.T
-    return (cosine >= cosine.gather(1, labels[:, None])).sum(1) - 1
+    return (cosine >= cosine.gather(1, labels[:, None]) - rounding(images)).sum(1) - 1
 
 
-def _logistic_regression(**settings: Any) -> Any:
+def _fitted(c: float, x: Any, y: Any) -> Any:
+    """scikit-learn's logistic regression, fitted from nothing."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(**settings)
-
-
-def _fit(model: Any, x: Any, y: Any) -> None:
-    from sklearn.exceptions import ConvergenceWarning
-
+    model = LogisticRegression(C=c, max_iter=_STEPS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # its number of steps is part of a probe's definition
+        warnings.simplefilter("ignore", ConvergenceWarning)  # said below, by its C
         model.fit(x, y)
+    if int(model.n_iter_.max()) >= _STEPS:
+        _log.warning("a linear probe (C = %g) has not converged in %d steps; its accuracy may be too low", c, _STEPS)
+    return model

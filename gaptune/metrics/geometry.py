@@ -6,10 +6,10 @@ other.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
+
+from gaptune.metrics.ties import rounding
 
 _BLOCK = 4096
 
@@ -45,8 +45,8 @@ def margin_and_mismatched(x: Tensor, y: Tensor) -> tuple[float, float]:
 
     Returns:
         The cross-modal margin (cosine of the match minus the best other cosine, mean over pairs and both directions,
-        in [-2, 2]), and the share of points, over both directions, whose best match is another one. A tie counts as
-        mismatched.
+        in [-2, 2]), and the share of points, over both directions, whose best match is another one. A tie, to within
+        rounding, has margin 0 and counts as mismatched.
 
     Raises:
         ValueError: The shapes do not match, or there is a single pair, which has no other.
@@ -56,13 +56,14 @@ def margin_and_mismatched(x: Tensor, y: Tensor) -> tuple[float, float]:
         raise ValueError("a margin needs at least two pairs")
     margins, mismatched = 0.0, 0
     for one, other in ((x, y), (y, x)):
-        # Blocks of even size: a last block of a single row would be summed up otherwise, which would decide ties.
-        for rows in torch.arange(len(one), device=one.device).tensor_split(math.ceil(len(one) / _BLOCK)):
+        for rows in torch.split(torch.arange(len(one), device=one.device), _BLOCK):
             cosine, own = one[rows] @ other.T, rows[:, None]
             match = cosine.gather(1, own)
             best_other = cosine.scatter_(1, own, -float("inf")).max(dim=1, keepdim=True).values
-            margins += float((match - best_other).double().sum())
-            mismatched += int((best_other >= match).sum())
+            ahead = (match - best_other).double()
+            ahead[ahead.abs() <= rounding(x)] = 0.0
+            margins += float(ahead.sum())
+            mismatched += int((ahead <= 0).sum())
     return margins / (2 * len(x)), mismatched / (2 * len(x))
 
 

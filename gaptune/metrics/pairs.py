@@ -5,13 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gaptune.metrics.ties import rounding
+
 
 def pair_accuracy(images: Tensor, texts: Tensor) -> Tensor:
     """Which pairs are told apart, as MMVP-VLM counts them (Tong et al. 2024, arXiv 2401.06209).
 
     Rows 2k and 2k + 1 are the images and the captions of pair k. A pair is right when each of its two captions is
     nearer to its own image than to the other one. This is what the benchmark's published code counts: captions choose
-    among images; that images choose their captions too is not asked for. A tie counts as wrong.
+    among images; that images choose their captions too is not asked for. A tie, to within rounding, counts as wrong.
 
     Args:
         images: Shape (2 · pairs, d), L2-normalized.
@@ -29,4 +31,5 @@ def pair_accuracy(images: Tensor, texts: Tensor) -> Tensor:
     x, y = images.reshape(-1, 2, images.shape[1]), texts.reshape(-1, 2, texts.shape[1])
     cosine = torch.einsum("pcd,pid->pci", y, x)  # of each pair: caption c with image i
     first, second = cosine[:, 0], cosine[:, 1]
-    return ((first[:, 0] > first[:, 1]) & (second[:, 1] > second[:, 0])).double().cpu()
+    tie = rounding(images)
+    return ((first[:, 0] - first[:, 1] > tie) & (second[:, 1] - second[:, 0] > tie)).double().cpu()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
+
+from gaptune.metrics.bootstrap import Outcomes
+from gaptune.metrics.ties import rounding
 
 _BLOCK = 256
 _KS = (1, 5, 10)
@@ -41,16 +42,19 @@ def recalls(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, float]:
     return scores
 
 
-def recall_hits(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, Tensor]:
+def recall_hits(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, Outcomes]:
     """The recalls of both directions query by query: arguments and errors are those of ``recalls``.
 
     Returns:
-        ``retrieval_i2t_r1`` … ``retrieval_t2i_r10``, each of shape (n,) or (m,), float64 on the CPU, with the recall
-        as its mean.
+        ``retrieval_i2t_r1`` … ``retrieval_t2i_r10``: n images, or m captions with the image of each.
     """
     texts_ahead, images_ahead = _rivals_ahead(images, texts, owner)
-    ways = {"i2t": texts_ahead.cpu(), "t2i": images_ahead.cpu()}
-    return {f"retrieval_{way}_r{k}": (ahead < k).double() for way, ahead in ways.items() for k in _KS}
+    ways = {"i2t": (texts_ahead.cpu(), None), "t2i": (images_ahead.cpu(), owner.cpu())}
+    return {
+        f"retrieval_{way}_r{k}": Outcomes((ahead < k).double(), images=image)
+        for way, (ahead, image) in ways.items()
+        for k in _KS
+    }
 
 
 def _rivals_ahead(images: Tensor, texts: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,18 +66,16 @@ def _rivals_ahead(images: Tensor, texts: Tensor, owner: Tensor) -> tuple[Tensor,
     every = torch.arange(len(images), device=owner.device)
     if not bool(torch.isin(every, owner).all() and torch.isin(owner, every).all()):
         raise ValueError("an image has no text, or a text no image")
-    # A matrix product may sum up equal rows in different orders (which, depends on the processor), so equal features
-    # get cosines that are equal only to within rounding: less than sqrt(d) last places apart, each sum being at most 1.
-    rounding = math.sqrt(images.shape[1]) * torch.finfo(images.dtype).eps
+    tie = rounding(images)
     texts_ahead, images_ahead = [], []
     for rows in _blocks(images):
         cosine = images[rows] @ texts.T
         mine = owner[None, :] == rows[:, None]
         best_own = cosine.masked_fill(~mine, -float("inf")).max(dim=1, keepdim=True).values
-        texts_ahead.append(((cosine >= best_own - rounding) & ~mine).sum(1))
+        texts_ahead.append(((cosine >= best_own - tie) & ~mine).sum(1))
     for rows in _blocks(texts):
         cosine = texts[rows] @ images.T
-        images_ahead.append((cosine >= cosine.gather(1, owner[rows, None]) - rounding).sum(1) - 1)
+        images_ahead.append((cosine >= cosine.gather(1, owner[rows, None]) - tie).sum(1) - 1)
     return torch.cat(texts_ahead), torch.cat(images_ahead)
 
 

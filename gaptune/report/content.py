@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import math
+import shlex
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import numpy as np
-import numpy.typing as npt
 import yaml
 
 from gaptune.ledger import State, SweepRecord, TrialRecord
 from gaptune.pages import run_links
+from gaptune.report.features import projection
 from gaptune.results import Candidate, summarize
+from gaptune.results.again import train_words
 from gaptune.results.correlation import correlations
 from gaptune.results.ends import unfinished
+from gaptune.results.feasible import broken, said
 from gaptune.results.headline import headline
 from gaptune.results.history import Step, history
 from gaptune.results.importance import importances
 from gaptune.results.looks import look
+from gaptune.results.picks import knee
+from gaptune.results.unknown import Why
 from gaptune.scores import find_score
+from gaptune.streams import printable
 
-_CURVES = ("geometry/gap", "temperature/tau")
-_MOST_CURVES = 24
+_MOST_CURVE_NUMBERS = 40_000
+"""Of curves in a page: all metrics of about 70 trials of 20 epochs, in 300 kB."""
 _MOST_PCA = 8
 _MOST_STEPS = 500
+
+Group = list[TrialRecord]
 
 
 def content(record: SweepRecord, folder: Path, *, mlflow_url: str, price: float | None) -> dict[str, Any]:
@@ -41,50 +50,60 @@ def content(record: SweepRecord, folder: Path, *, mlflow_url: str, price: float 
         price: Of a GPU-hour, or of a core-hour without GPUs.
 
     Returns:
-        What JSON can hold; numbers that are not finite are None.
+        What JSON can hold; numbers that are not finite are None, and control characters in texts are escaped.
     """
-    summary, found = summarize(record), correlations(record)
+    summary, found, shares = summarize(record), correlations(record), importances(record)
     groups = list(record.suggestions().values())
     on_front = [member.trial.number for member in summary.front]
-    firsts = [group[0] for group in groups]
     metrics = list(dict.fromkeys(metric for trial in record.trials.values() for metric in trial.last))
-    varied = list(record.header["varied"])
     told = {
         "name": record.name,
         "headline": headline(record, summary, found),
         "objectives": [{"metric": o["metric"], "maximize": o["maximize"]} for o in record.objectives],
+        "constraints": [said(one) for one in record.constraints],
         "metrics": {metric: _about(metric) for metric in metrics},
-        "rows": {
-            "trial": [trial.number for trial in firsts],
-            "method": [trial.method for trial in firsts],
-            "state": [str(State.together(trial.state for trial in group)) for group in groups],
-            "reason": [next((trial.reason for trial in group if trial.reason), None) for group in groups],
-            "epochs": [sum(trial.epoch for trial in group) for group in groups],
-            "minutes": [sum(map(_seconds, group)) / 60 for group in groups],
-        },
-        "looks": {method: asdict(look(method)) for method in sorted({trial.method for trial in firsts})},
-        "scores": {metric: [_mean(group, metric) for group in groups] for metric in metrics},
-        "knobs": {knob: [trial.knobs.get(knob) for trial in firsts] for knob in varied if knob != "method"},
-        "log": [knob for knob, how in record.header["space"]["knobs"].items() if "log_uniform" in _rule(how)],
+        "rows": _rows(record, groups),
+        "looks": {method: asdict(look(method)) for method in sorted({group[0].method for group in groups})},
+        **_scores(record, groups, metrics),
+        **_knobs(record, groups),
         "front": on_front,
-        "seeds": record.header["sweep"]["search"]["seeds"],
-        "curves": {
-            trial.number: {
-                "epoch": [report.epoch for report in trial.reports],
-                **{metric: [report.metrics.get(metric) for report in trial.reports] for metric in _CURVES},
-            }
-            for trial in _worth_a_curve(firsts, on_front)
-        },
-        "importance": [asdict(one) for one in importances(record)],
-        "correlations": [asdict(one) for one in found],
+        "picks": _picks(record, summary.front),
+        "seeds": record.seeds,
+        "curves": _curves(groups, on_front),
+        "importance": [asdict(one) for one in shares],
+        "no_importance": {metric: str(reason) for metric, reason in shares.unknown.items()},
+        "correlations": [
+            asdict(one) for one in found if one.unknown is None or one.unknown.why is not Why.NOT_MEASURED
+        ],
+        "unknown": None if summary.unknown is None else str(summary.unknown),
         "history": [asdict(step) for step in _thinned(history(record))],
         "unfinished": [{**asdict(one), "state": str(one.state)} for one in unfinished(record)],
-        "pca": {member.trial.number: drawn for member in summary.front[:_MOST_PCA] if (drawn := _pca(folder, member))},
-        "links": run_links(folder, mlflow_url),
+        "pca": _projections(folder, summary.front),
+        "mlflow": _mlflow(folder, mlflow_url),
+        "train": _train(record),
+        "show": shlex.join(["gaptune", "show", record.name]),
+        "confirm": shlex.join(["gaptune", "confirm", record.name]),
         "cost": _cost(record, price),
         "again": _again(record),
     }
     return dict(_plain(told))
+
+
+def _rows(record: SweepRecord, groups: Sequence[Group]) -> dict[str, Any]:
+    states = [State.together(trial.state for trial in group) for group in groups]
+    return {
+        "trial": [group[0].number for group in groups],
+        "trials": [[trial.number for trial in group] for group in groups],
+        "method": [group[0].method for group in groups],
+        "state": [str(state) for state in states],
+        "reason": [next((trial.reason for trial in group if trial.reason), None) for group in groups],
+        "broken": [
+            broken(record.constraints, Candidate(group, [], [], feasible=True)) if state is State.COMPLETE else None
+            for group, state in zip(groups, states, strict=True)
+        ],
+        "epochs": [sum(trial.epoch for trial in group) for group in groups],
+        "minutes": [sum(map(_seconds, group)) / 60 for group in groups],
+    }
 
 
 def _about(metric: str) -> dict[str, str]:
@@ -94,29 +113,86 @@ def _about(metric: str) -> dict[str, str]:
     return {"unit": score.unit, "direction": score.direction, "meaning": score.meaning}
 
 
-def _mean(group: Sequence[TrialRecord], metric: str) -> float | None:
-    values = [trial.last[metric] for trial in group if metric in trial.last]
-    return sum(values) / len(values) if values else None
+def _scores(record: SweepRecord, groups: Sequence[Group], metrics: Sequence[str]) -> dict[str, Any]:
+    """Means of the seeds that have reported, and the standard errors of those means."""
+    values = {
+        metric: [[trial.last.get(metric) for trial in group if trial.reports] for group in groups] for metric in metrics
+    }
+    told = {"scores": {metric: [_mean(each) for each in of] for metric, of in values.items()}}
+    errors = {metric: [_error(each) for each in of] for metric, of in values.items()} if record.seeds > 1 else {}
+    return {**told, "errors": errors}
 
 
-def _seconds(trial: TrialRecord) -> float:
-    """Seconds that a trial trained and evaluated; not its waiting, nor what a killed worker lost."""
-    return sum(r.metrics.get("time/train_s", 0.0) + r.metrics.get("time/eval_s", 0.0) for r in trial.reports)
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None where a seed lacks the metric, as in the tables: the others' mean would be of another set of seeds."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
-def _rule(how: Any) -> dict[str, Any]:
-    return how if isinstance(how, dict) else {}
+def _error(values: Sequence[float | None]) -> float | None:
+    if _mean(values) is None or len(values) < 2:
+        return None
+    return statistics.stdev(value for value in values if value is not None) / math.sqrt(len(values))
 
 
-def _worth_a_curve(firsts: Sequence[TrialRecord], on_front: Sequence[int]) -> list[TrialRecord]:
-    """The front's trials, then the first of each method."""
-    chosen = [trial for trial in firsts if trial.number in set(on_front)]
-    seen = {trial.method for trial in chosen}
-    for trial in firsts:
-        if trial.method not in seen and trial.state is State.COMPLETE:
-            seen.add(trial.method)
-            chosen.append(trial)
-    return chosen[:_MOST_CURVES]
+def _knobs(record: SweepRecord, groups: Sequence[Group]) -> dict[str, Any]:
+    """Values of the knobs that varied; apart from them, the rows in which a knob does not apply."""
+    varied = [knob for knob in record.header["varied"] if knob != "method"]
+    rules = {knob: how if isinstance(how, dict) else {} for knob, how in record.header["space"]["knobs"].items()}
+    rules = {knob: rules.get(knob, {}) for knob in varied}
+    return {
+        "knobs": {knob: [group[0].knobs.get(knob) for group in groups] for knob in varied},
+        "off": {knob: [row for row, group in enumerate(groups) if knob not in group[0].knobs] for knob in varied},
+        "choices": {knob: rule["choice"] for knob, rule in rules.items() if "choice" in rule},
+        "log": [knob for knob, rule in rules.items() if "log_uniform" in rule or rule.get("log")],
+    }
+
+
+def _picks(record: SweepRecord, front: Sequence[Candidate]) -> dict[str, Any]:
+    """The members of the front that are best in an objective, unless all are alike in it, and the knee."""
+    best: dict[str, list[int]] = {}
+    for index, objective in enumerate(record.objectives if front else ()):
+        values = [member.values[index] for member in front]
+        top = max(values) if objective["maximize"] else min(values)
+        members = [member.trial.number for member, value in zip(front, values, strict=True) if value == top]
+        best[objective["metric"]] = members if len(members) < len(front) or len(front) == 1 else []
+    bend = knee(record, front)
+    return {"best": best, "knee": bend.trial.number if isinstance(bend, Candidate) else None}
+
+
+def _curves(groups: Sequence[Group], on_front: Sequence[int]) -> dict[int, Any]:
+    """Every metric over training: of all trials, or of as many as there is room for.
+
+    The front comes first, then the first of each method, then the others, evenly over the sweep.
+    """
+    reported = [group for group in groups if any(trial.reports for trial in group)]
+    members, seen = set(on_front), set[str]()
+    first: list[Group] = []
+    others: list[Group] = []
+    for group in sorted(reported, key=lambda group: group[0].number not in members):
+        (first if group[0].number in members or group[0].method not in seen else others).append(group)
+        seen.add(group[0].method)
+    room = max(1, _MOST_CURVE_NUMBERS - sum(map(_numbers, first)))
+    every = max(1, math.ceil(sum(map(_numbers, others)) / room))
+    left, curves = _MOST_CURVE_NUMBERS, {}
+    for group in first + others[::every]:
+        if left > 0:
+            left -= _numbers(group)
+            curves.update({trial.number: _curve(trial) for trial in group if trial.reports})
+    return curves
+
+
+def _numbers(group: Group) -> int:
+    """How many numbers the curves of a row have."""
+    return sum(len(report.metrics) for trial in group for report in trial.reports)
+
+
+def _curve(trial: TrialRecord) -> dict[str, Any]:
+    metrics = dict.fromkeys(metric for report in trial.reports for metric in report.metrics)
+    return {
+        "epoch": [report.epoch for report in trial.reports],
+        "metrics": {metric: [report.metrics.get(metric) for report in trial.reports] for metric in metrics},
+    }
 
 
 def _thinned(steps: list[Step]) -> list[Step]:
@@ -124,24 +200,33 @@ def _thinned(steps: list[Step]) -> list[Step]:
     return steps[::-1][::every][::-1]
 
 
-def _pca(folder: Path, member: Candidate) -> dict[str, Any] | None:
-    """A member's sample of features on their first two principal components; None where it has no usable one."""
-    path = folder / "trials" / f"{member.trial.number:04d}" / "sample.npz"
-    if not path.exists():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as sample:
-            both: npt.NDArray[np.float64] = np.concatenate([sample["images"], sample["texts"]]).astype(np.float64)
-        centered = both - both.mean(axis=0)
-        left, scale, _ = np.linalg.svd(centered, full_matrices=False)
-        images, texts = np.split(left[:, :2] * scale[:2], 2)
-    except Exception:  # a damaged file can raise almost anything, and a report does without the picture
-        return None
+def _projections(folder: Path, front: Sequence[Candidate]) -> dict[int, Any]:
+    samples = {member.trial.number: projection(folder, member.trial) for member in front[:_MOST_PCA]}
+    return {number: drawn for number, drawn in samples.items() if drawn is not None}
+
+
+def _mlflow(folder: Path, url: str) -> dict[str, Any]:
+    """Links to MLflow's pages. A server on the reader's own machine answers only while it is started there."""
+    host = urlsplit(url).hostname or ""
+    local = host in ("localhost", "::1") or host.startswith("127.")
+    port = urlsplit(url).port or 5000
+    needs = "gaptune ui" if port == 5000 else f"gaptune ui --port {port}"
+    return {"links": run_links(folder, url), "server": host, "needs": needs if local else None}
+
+
+def _train(record: SweepRecord) -> dict[str, Any]:
+    """The commands that train the trials again: the words of all, and of each the places of its own."""
+    commands = {number: train_words(trial) for number, trial in record.trials.items()}
+    words = {word: place for place, word in enumerate(dict.fromkeys(w for words in commands.values() for w in words))}
     return {
-        "images": images.tolist(),
-        "texts": texts.tolist(),
-        "explained": (scale[:2] ** 2 / (scale**2).sum()).tolist(),
+        "words": list(words),
+        "own": {number: [words[word] for word in command] for number, command in commands.items()},
     }
+
+
+def _seconds(trial: TrialRecord) -> float:
+    """Seconds that a trial trained and evaluated; not its waiting, nor what a killed worker lost."""
+    return sum(r.metrics.get("time/train_s", 0.0) + r.metrics.get("time/eval_s", 0.0) for r in trial.reports)
 
 
 def _cost(record: SweepRecord, price: float | None) -> dict[str, Any]:
@@ -180,11 +265,13 @@ def _again(record: SweepRecord) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold, floats with five digits."""
+    """What JSON can hold: floats with five digits, texts without control characters."""
     if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {printable(str(key)): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
+    if isinstance(value, str):
+        return printable(value)
     if isinstance(value, float):
         return float(f"{value:.5g}") if math.isfinite(value) else None
     return value

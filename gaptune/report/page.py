@@ -14,6 +14,9 @@ from gaptune.report.content import content
 
 REPORT_FILE = "report.html"
 
+_SCRIPTS = ("data", "filter", "charts", "scatters", "curves", "knobs", "search", "table", "details", "page")
+"""In the order in which the page runs them, as one script."""
+
 
 def write_report(record: SweepRecord, folder: Path, out: Path, *, mlflow_url: str, price: float | None = None) -> None:
     """Writes the report of a sweep, finished or not.
@@ -35,7 +38,7 @@ def write_report(record: SweepRecord, folder: Path, out: Path, *, mlflow_url: st
         style=(here / "page.css").read_text(encoding="utf-8"),
         plotly=(files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8"),
         data=_script_safe(told),
-        script=(here / "page.js").read_text(encoding="utf-8"),
+        script="\n".join((here / "script" / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS),
     )
     partial = out.with_name(f".{out.name}.partial")
     partial.write_text(page, encoding="utf-8")
@@ -45,4 +48,4 @@ def write_report(record: SweepRecord, folder: Path, out: Path, *, mlflow_url: st
 def _script_safe(value: Any) -> str:
     """JSON that cannot end the script element that it stands in."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return text.replace("<", "\\u003c")

@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from gaptune.ledger import State, SweepRecord
+from gaptune.results.claim_tests import LEVEL
 from gaptune.results.front import Candidate
-from gaptune.results.paper import LEVEL, claims, columns, named_rows
+from gaptune.results.paper import Claim, claims, columns, named_rows
 from gaptune.results.published import PUBLISHED
 
 _HEADINGS = ("gap", "−W2", "zero-shot %", "linear probe %", "image retrieval %", "text retrieval %")
@@ -24,6 +25,7 @@ _TABLES: dict[str, Callable[[str], bool]] = {
     "Fixed temperature": lambda name: name.startswith("FLT"),
     "Share of steps with a swap": lambda name: name == "Baseline" or name.startswith(("HS", "SS")),
 }
+_CLAIM_HEADINGS = ("verdict", "claim", "figures", "p", "Holm")
 _STYLES = {"holds": "green", "does not hold": "red", "not shown": "yellow", "not run": "dim"}
 
 
@@ -51,10 +53,15 @@ def paper_report(record: SweepRecord) -> RenderableType:
             table.add_row(*row)
         parts.append(table)
     verdicts = Table(title="The paper's claims in this run", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("verdict", "claim", "figures"):
+    for heading in _CLAIM_HEADINGS:
         verdicts.add_column(heading, overflow="fold")
+    family = ""
     for claim in claims(record):
-        verdicts.add_row(Text(claim.verdict, style=_STYLES[claim.verdict]), claim.text, claim.evidence)
+        if family and claim.family != family:
+            verdicts.add_section()
+        family = claim.family
+        verdict, *cells = _claim_row(claim)
+        verdicts.add_row(Text(verdict, style=_STYLES[claim.verdict]), *cells)
     return Group(*parts, verdicts, Text(_footnote(record)))
 
 
@@ -66,9 +73,19 @@ def paper_markdown(record: SweepRecord) -> str:
     """
     parts = [f"# {record.name}: the paper's tables and claims", f"`{record.header['command']}`"]
     parts += [f"## {grid.title}\n\n" + _markdown(grid.headings, grid.rows) for grid in _grids(record)]
-    rows = [(claim.verdict, claim.text, claim.evidence) for claim in claims(record)]
-    parts += ["## Claims\n\n" + _markdown(("verdict", "claim", "figures"), rows), _footnote(record)]
+    rows = [_claim_row(claim) for claim in claims(record)]
+    parts += ["## Claims\n\n" + _markdown(_CLAIM_HEADINGS, rows), _footnote(record)]
     return "\n\n".join(parts) + "\n"
+
+
+def _claim_row(claim: Claim) -> tuple[str, ...]:
+    return claim.verdict, claim.text, claim.evidence, _p(claim.p), _p(claim.corrected)
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "·"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _grids(record: SweepRecord) -> list[_Grid]:
@@ -115,8 +132,9 @@ def _footnote(record: SweepRecord) -> str:
     seeds = record.header["sweep"]["search"]["seeds"]
     retrieval = columns(record).image_retrieval.rpartition("_r")[2]
     lines = [
-        f"Mean ± standard error of {seeds} paired seeds; recall@{retrieval}. Verdicts: one-sided paired tests over the "
-        f"seeds at {LEVEL:g}, not corrected for their number.",
+        f"Mean ± standard error of {seeds} paired seeds; recall@{retrieval}. p: one-sided tests over the paired seeds. "
+        "Holm: p corrected for the number of claims of its family (smaller gap, better retrieval, fixed temperature, "
+        f"uniformity, collapse); a claim holds where it is below {LEVEL:g}.",
     ]
     failed = [trial for trial in record.trials.values() if trial.state is State.FAIL]
     lines += [f"failed: {trial.method}, trial {trial.number}: {trial.reason}" for trial in failed]

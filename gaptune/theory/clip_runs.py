@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -176,11 +177,11 @@ class _Run:
 
     @property
     def beta(self) -> float:
-        return float(self.scale(0.0).detach())
+        return float(self.scale(Fraction(0)).detach())
 
     def step(self, pairs: _Pairs, rows: npt.NDArray[np.int64], scale: LogitScale) -> None:
         index = torch.from_numpy(rows)
-        loss = clip_loss(*self._features(pairs.images[index], pairs.tokens[index]), scale(0.0))
+        loss = clip_loss(*self._features(pairs.images[index], pairs.tokens[index]), scale(Fraction(0)))
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._optimizer.step()

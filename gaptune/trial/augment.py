@@ -1,25 +1,46 @@
-"""Random resized crop and flip, for a whole batch on its device."""
+"""Random resized crop and flip, for a whole batch on its device, and the resize without them."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gaptune.config import Augment
+from gaptune.data.pixels import INTERPOLATION
 from gaptune.trial.streams import generator
+
+_TRIES = 10  # torchvision's
+_LOG_RATIO = math.log(4 / 3)
+_AT_ONCE = 16  # images whose products stay in a CPU's cache; new memory for all of a batch costs more than they do
+
+
+class Boxes(NamedTuple):
+    """What is cut out of each image, and whether it is mirrored; each of shape (n,).
+
+    Attributes:
+        top: First row.
+        left: First column.
+        height: Rows.
+        width: Columns.
+        mirrored: Whether left and right are swapped.
+    """
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    mirrored: Tensor
 
 
 def augment(images: Tensor, knobs: Augment, side: int, seed: int, step: int) -> Tensor:
     """Crops, resizes and mirrors images.
 
-    A crop keeps a share of the area drawn from [crop_min, 1], at an aspect ratio drawn log-uniformly from [3/4, 4/3],
-    as torchvision's ``RandomResizedCrop`` does; one that would not fit keeps its area and is as long as the image.
-
     Args:
-        images: Float, shape (n, 3, height, width).
+        images: Float, shape (n, 3, stored side, stored side).
         knobs: What to do.
         side: Side of the square result.
         seed: Of the trial.
@@ -30,24 +51,107 @@ def augment(images: Tensor, knobs: Augment, side: int, seed: int, step: int) -> 
     """
     if knobs.crop_min == 1.0 and not knobs.flip:
         return resize(images, side)
-    n = len(images)
-    area, aspect, x, y, mirror = torch.rand(5, n, generator=generator(seed, "augment", step))
-    area = knobs.crop_min + (1.0 - knobs.crop_min) * area
-    ratio = torch.exp((2.0 * aspect - 1.0) * math.log(4 / 3)).clamp(area, 1.0 / area)  # so that neither side is above 1
-    width, height = (area * ratio).sqrt(), (area / ratio).sqrt()
-    sign = torch.where(mirror < 0.5, -1.0, 1.0) if knobs.flip else torch.ones(n)
-    # Rows of an affine map from the result's coordinates, -1 to 1, to the image's.
-    boxes = torch.zeros(n, 2, 3)
-    boxes[:, 0, 0], boxes[:, 0, 2] = width * sign, (2.0 * x - 1.0) * (1.0 - width)
-    boxes[:, 1, 1], boxes[:, 1, 2] = height, (2.0 * y - 1.0) * (1.0 - height)
-    with torch.autocast(images.device.type, enabled=False):  # coordinates in bf16 would be off by pixels
-        grid = F.affine_grid(boxes.to(images.device), list(images.shape), align_corners=False)
-    crops = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    return resize(crops, side)  # a step of its own, because grid_sample has no antialiasing
+    return crop(images, draw_boxes(len(images), images.shape[-1], knobs, seed, step), side)
 
 
 def resize(images: Tensor, side: int) -> Tensor:
-    """Images of shape (n, 3, height, width) as squares, bilinear with antialiasing; untouched if they fit."""
+    """Square images, shape (n, 3, height, width), at another size: bicubic, antialiased; untouched if they fit."""
     if images.shape[-2:] == (side, side):
         return images
-    return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+    return F.interpolate(images, size=(side, side), mode=INTERPOLATION, antialias=True, align_corners=False)
+
+
+def draw_boxes(n: int, stored: int, knobs: Augment, seed: int, step: int) -> Boxes:
+    """Draws crops as torchvision's ``RandomResizedCrop`` does.
+
+    Area uniform in [crop_min, 1], aspect ratio log-uniform in [3/4, 4/3], sides rounded, position uniform. Of ten
+    tries the first that fits into the image is taken; where none does, the whole image is.
+
+    Args:
+        n: How many.
+        stored: Side of the square images in pixels.
+        knobs: What to do.
+        seed: Of the trial.
+        step: Decides, with the seed, what is drawn.
+    """
+    stream = generator(seed, "augment", step)
+    area, ratio = torch.rand(2, _TRIES, n, dtype=torch.float64, generator=stream)
+    y, x, mirror = torch.rand(3, n, dtype=torch.float64, generator=stream)
+    whole = torch.full((n,), stored)
+    if knobs.crop_min == 1.0:
+        height, width = whole, whole
+    else:
+        area = stored**2 * (knobs.crop_min + (1.0 - knobs.crop_min) * area)
+        ratio = torch.exp((2.0 * ratio - 1.0) * _LOG_RATIO)
+        height, width = (area / ratio).sqrt().round().long(), (area * ratio).sqrt().round().long()
+        fits = (height > 0) & (width > 0) & (height <= stored) & (width <= stored)
+        first = fits.byte().argmax(0, keepdim=True)
+        found = fits.any(0)
+        height, width = (torch.where(found, each.gather(0, first)[0], whole) for each in (height, width))
+    top, left = (y * (stored - height + 1)).long(), (x * (stored - width + 1)).long()
+    return Boxes(top, left, height, width, (mirror < 0.5) & torch.tensor(knobs.flip))
+
+
+def crop(images: Tensor, boxes: Boxes, side: int) -> Tensor:
+    """Cuts a box out of each image and resizes it: torchvision's ``resized_crop``, bicubic with antialiasing.
+
+    Resizing is linear and treats rows and columns apart, so that it is a product with a matrix from the left and one
+    with another from the right: the whole batch takes two batched products.
+
+    Args:
+        images: Float, shape (n, 3, stored side, stored side).
+        boxes: On the CPU; within the images.
+        side: Side of the square result.
+
+    Returns:
+        Shape (n, 3, side, side). As in torchvision, values at sharp edges can overshoot those of the image.
+    """
+    n, colors, stored, _ = images.shape
+    forth = torch.arange(side).expand(n, side)
+    back = torch.where(boxes.mirrored[:, None], forth.flip(1), forth)
+    starts, lengths = torch.stack([boxes.top, boxes.left]), torch.stack([boxes.height, boxes.width])
+    at, weights = (each.to(images.device) for each in _taps(starts, lengths, stored, torch.stack([forth, back])))
+    result = images.new_empty(n, side, side, colors)  # colors beside columns, as images are stored
+    step = n if images.device.type == "cuda" else _AT_ONCE
+    with torch.autocast(images.device.type, enabled=False):  # products in bf16 would blur colors
+        for few in (slice(start, start + step) for start in range(0, n, step)):
+            matrices = images.new_zeros(2, len(images[few]), side, stored)
+            rows, columns = matrices.scatter_(3, at[:, few], weights[:, few])
+            half = torch.bmm(rows, images[few].permute(0, 2, 3, 1).reshape(-1, stored, stored * colors))
+            half = half.view(-1, side, stored, colors).transpose(2, 3).reshape(-1, side * colors, stored)
+            whole = torch.bmm(half, columns.transpose(1, 2))
+            result[few] = whole.view(-1, side, colors, side).transpose(2, 3)
+    return result.permute(0, 3, 1, 2)
+
+
+def _taps(start: Tensor, length: Tensor, stored: int, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Which pixels of a line pixels of a resized part of it are made of, and how much each counts.
+
+    Args:
+        start: First pixel of the part, shape (2, n): of rows and of columns.
+        length: Its pixels, shape (2, n).
+        stored: Pixels of the line.
+        places: Which pixels of the resized part, in the order that is wanted, shape (2, n, side).
+
+    Returns:
+        Two of shape (2, n, side, taps): pixels of the line, no two equal, and weights, whose sum over taps is 1.
+    """
+    start, length = start[..., None], length[..., None]
+    scale = length / places.shape[-1]
+    center = scale * (places + 0.5)  # from the part's start, in single precision, as torch has it
+    stretch = scale.clamp(min=1.0)  # a part that is made smaller is seen through a wider filter
+    taps = min(math.ceil(4.0 * float(stretch.max())), stored)
+    first = (start + (center - 2.0 * stretch + 0.5).long().clamp(min=0)).clamp(max=stored - taps)
+    place = (first - start)[..., None] + torch.arange(taps, dtype=torch.float32)
+    weights = _cubic((place - center[..., None]).add_(0.5).div_(stretch[..., None]))
+    weights *= (place >= 0) & (place < length[..., None])  # what lies beyond the part is not seen
+    weights /= weights.sum(-1, keepdim=True)
+    return first[..., None] + torch.arange(taps), weights
+
+
+def _cubic(x: Tensor) -> Tensor:
+    """Keys' cubic filter with a = -1/2, which torch and Pillow use for antialiased bicubic resizing."""
+    x = x.abs().clamp_(max=2.0)  # where it ends
+    near = (1.5 * x).sub_(2.5).mul_(x).mul_(x).add_(1.0)
+    far = (-0.5 * x).add_(2.5).mul_(x).sub_(4.0).mul_(x).add_(2.0)
+    return torch.where(x < 1.0, near, far)

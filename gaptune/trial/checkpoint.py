@@ -28,10 +28,15 @@ from gaptune.checkpoint_files import (
 )
 from gaptune.errors import UserError
 
+FORMAT = 2
+"""Of the checkpoints that are written. Those before 2 hold neither this number nor what belongs to the weights."""
+
 _KEEP = 2
 _KEYS = {"config", "data", "report", "model", "scale"}
 _REPORT_KEYS = {"epoch", "step", "metrics"}
 _OPTIMIZER = "optimizer"
+_KNOWN = {*_KEYS, _OPTIMIZER, "architecture", "format"}
+_ZIP_END, _BEHIND = b"PK\x05\x06", 22 + 32  # where a torch file ends, and the bytes from there: record and seal
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +69,8 @@ class Checkpoints:
         written: list[tuple[Path, Path]] = []
         try:
             written.append((partial(weights), weights))
-            seal = _write(written[-1][0], {name: value for name, value in state.items() if name != _OPTIMIZER})
+            weights_only = {name: value for name, value in state.items() if name != _OPTIMIZER}
+            seal = _write(written[-1][0], {"format": FORMAT, **weights_only})
             if _OPTIMIZER in state:
                 written.append((partial(optimizer), optimizer))
                 _write(written[-1][0], {"weights": seal.hex(), _OPTIMIZER: state[_OPTIMIZER]})
@@ -84,6 +90,9 @@ class Checkpoints:
         """The newest checkpoint whose weights are whole, without its optimizer; None if there is none.
 
         A damaged one is named in the log and passed over.
+
+        Raises:
+            UserError: A newer gaptune wrote it.
         """
         for path in self._weights().values():
             found = _read_state(path)
@@ -102,7 +111,7 @@ class Checkpoints:
             epochs: Of the whole training. Nothing follows a checkpoint after the last one: it needs no optimizer.
 
         Raises:
-            UserError: The checkpoints are of another training.
+            UserError: The checkpoints are of another training, or a newer gaptune wrote them.
         """
         damaged: list[Path] = []
         state = None
@@ -177,7 +186,7 @@ def read_checkpoint(place: Path) -> dict[str, Any]:
     """The weights and what is known of them in a checkpoint, or in the newest whole one of a folder.
 
     Raises:
-        UserError: There is none, or it is damaged.
+        UserError: There is none, it is damaged, or a newer gaptune wrote it.
     """
     if not place.exists():
         raise UserError(f"there is no checkpoint {place}")
@@ -192,6 +201,17 @@ def read_checkpoint(place: Path) -> dict[str, Any]:
     if state is None:
         raise UserError(f"{place} {'holds no whole checkpoint' if place.is_dir() else 'is no whole checkpoint'}")
     return state
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is, or by its name should be, a checkpoint of a trial, whatever it is called now."""
+    if path.suffix == ".pt" and path.name.startswith("epoch-"):
+        return True
+    with path.open("rb") as file:
+        if file.seek(0, 2) < _BEHIND:
+            return False
+        file.seek(-_BEHIND, 2)
+        return file.read(len(_ZIP_END)) == _ZIP_END and read_sealed(path) is not None
 
 
 def optimizer_bytes(path: Path) -> int:
@@ -211,9 +231,12 @@ def optimizer_bytes(path: Path) -> int:
 def without_optimizer(path: Path) -> None:
     """Replaces a checkpoint of gaptune 0.1.0, which has its optimizer in the same file, by one without, in one step.
 
-    One that is damaged, or has none, stays as it is.
+    One that is damaged, is newer than this gaptune, or has none, stays as it is.
     """
-    found = _read_state(path)
+    try:
+        found = _read_state(path)
+    except UserError:
+        return
     if found is None or found.state.pop(_OPTIMIZER, None) is None:
         return
     half = partial(path)
@@ -237,13 +260,34 @@ class _Found(NamedTuple):
 
 
 def _read_state(path: Path) -> _Found | None:
-    """What is in a file of weights; None if it is damaged."""
+    """What is in a file of weights; None if it is damaged.
+
+    Raises:
+        UserError: A newer gaptune wrote it.
+    """
     found = _read(path)
-    if found is None or not found.state.keys() >= _KEYS:
+    if found is None:
+        return None
+    _check_format(found.state, path)
+    if not found.state.keys() >= _KEYS:
         return None
     report = found.state["report"]
     is_report = isinstance(report, dict) and report.keys() == _REPORT_KEYS and isinstance(report["epoch"], int)
     return found if is_report else None
+
+
+def _check_format(state: dict[str, Any], path: Path) -> None:
+    """Refuses what a newer gaptune wrote: by its number, or by what this one does not know."""
+    number = state.get("format", 1)
+    if type(number) is not int or number > FORMAT:
+        raise UserError(
+            f"{path} was written by a newer gaptune (format {number}; this one reads up to {FORMAT}); update gaptune"
+        )
+    unknown = sorted(map(str, state.keys() - _KNOWN))
+    if unknown and state.keys() >= _KEYS:
+        raise UserError(
+            f"{path} was written by another gaptune: this one does not know {', '.join(unknown)}; update gaptune"
+        )
 
 
 def _read(path: Path) -> _Found | None:

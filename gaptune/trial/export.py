@@ -12,9 +12,10 @@ import torch
 
 from gaptune.config import TrialConfig
 from gaptune.data import Store
+from gaptune.data.pixels import INTERPOLATION, RESIZE_MODE
 from gaptune.errors import UserError
-from gaptune.models import CLIP_VOCABULARY, HEADS, PRESETS
-from gaptune.trial.model import Clip
+from gaptune.models import HEADS
+from gaptune.trial.features import make_model
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "open_clip_config.json", "open_clip_model.safetensors", "README.md"
 
@@ -45,22 +46,23 @@ def export_model(
         raise UserError("two linear heads on stored features are no model of open_clip: there are no towers to export")
     if out.exists():
         raise UserError(f"{out} exists; remove it or give another --out")
-    model = Clip(config.model, store.meta)
     try:
+        model = make_model(config.model, store.meta, state=state)
         model.tower.load_state_dict(state["model"])
-    except (RuntimeError, KeyError, TypeError, AttributeError) as fault:
+    except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as fault:
         why = " ".join(str(fault).split())[:200]
         raise UserError(f"the checkpoint does not hold the model of its trial: {why}") from None
+    assert model.architecture is not None  # only heads have none
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in model.tower.state_dict().items()}
     weights["token_embedding.weight"] = weights["token_embedding.weight"][model.token_rows].contiguous()
     weights["logit_scale"] = torch.tensor(math.log(beta))
     content = {
-        "model_cfg": _model_config(config, model),
+        "model_cfg": model.architecture.to_dict()["model_cfg"],
         "preprocess_cfg": {
             "mean": list(model.mean),
             "std": list(model.std),
-            "interpolation": "bilinear",
-            "resize_mode": "shortest",
+            "interpolation": INTERPOLATION,
+            "resize_mode": RESIZE_MODE,
         },
     }
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -71,17 +73,3 @@ def export_model(
         (partial / CONFIG_FILE).write_text(json.dumps(content, indent=2), encoding="utf-8")
         (partial / CARD_FILE).write_text(card, encoding="utf-8")
         partial.rename(out)
-
-
-def _model_config(config: TrialConfig, model: Clip) -> dict[str, Any]:
-    name = config.model.name
-    if name in PRESETS:
-        given = PRESETS[name]
-        text = {**given["text_cfg"], "context_length": model.context_length}
-    else:
-        import open_clip
-
-        given = open_clip.get_model_config(name)
-        text = dict(given["text_cfg"])
-    text["vocab_size"] = CLIP_VOCABULARY
-    return {**given, "vision_cfg": {**given["vision_cfg"], "image_size": model.image_size}, "text_cfg": text}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +15,14 @@ from torch import Tensor, nn
 from gaptune.config import Model
 from gaptune.data import Store, StoreMeta, StoreWriter
 from gaptune.errors import UserError
-from gaptune.models import HEADS
+from gaptune.models import HEADS, check_model
+from gaptune.trial.architecture import architecture_of_state
 from gaptune.trial.augment import resize
 from gaptune.trial.model import Clip
-from gaptune.trial.pretrained import check_pretrained, load_pretrained
+from gaptune.trial.pretrained import architecture_for, check_pretrained, load_pretrained, read_weights, remarks
 from gaptune.trial.streams import global_seed
+
+log = logging.getLogger(__name__)
 
 _BATCH = 128
 _WIDTH = 128  # of the embeddings that the heads learn
@@ -40,6 +45,7 @@ class LinearHeads(Clip):
         if not data.features:
             raise UserError(f"{HEADS} trains on features; make a store of them: gaptune data features {data.name} …")
         self.tower = _Heads(data.features)
+        self.name, self.architecture = HEADS, None
         self.image_size, self.context_length = 1, data.context_length
 
     def pixels(self, images: Tensor) -> Tensor:
@@ -66,31 +72,51 @@ class _Heads(nn.Module):
         return self.text(features)  # type: ignore[no-any-return]
 
 
-def make_model(model: Model, data: StoreMeta, *, pretrained: bool = True) -> Clip:
+def make_model(model: Model, data: StoreMeta, *, state: dict[str, Any] | None = None) -> Clip:
     """The model that a configuration names, for the data of a store.
+
+    With torch's default device "meta" only names and shapes of weights are held against it.
 
     Args:
         model: Which.
         data: What the store says of itself.
-        pretrained: Whether it starts from the weights that it names; not where others are loaded right after.
+        state: A checkpoint of this model, whose weights are loaded right after; None to start from the weights that
+            the configuration names.
 
     Raises:
         UserError: They do not fit.
+        ValueError: The checkpoint does not hold what it should.
     """
-    if pretrained:
+    if state is None:
         check_pretrained(model)
     if model.name == HEADS:
         return LinearHeads(data)
     if data.features:
         raise UserError(f"{data.name} is a store of features, on which only model {HEADS} trains, not {model.name}")
-    clip = Clip(model, data)
-    if pretrained:
-        load_pretrained(clip, model)
+    if state is not None:
+        check_model(model)
+        return Clip(model, data, architecture_of_state(state, model))
+    shapes_only = torch.get_default_device().type == "meta"
+    weights = read_weights(model, shapes_only=shapes_only)
+    clip = Clip(model, data, architecture_for(model, weights, data))
+    clip.remarks = remarks(model, weights, data)
+    if weights is not None:
+        load_pretrained(clip, weights, data)
+        if not (shapes_only or weights.of_tag):
+            clip.weights_hash = weights.content_hash(model.name)
     return clip
 
 
 @torch.no_grad()
-def build_features(model: Model, store: Store, *, seed: int, out: Path, progress: Callable[[int, int], None]) -> Store:
+def build_features(
+    model: Model,
+    store: Store,
+    *,
+    seed: int,
+    out: Path,
+    progress: Callable[[int, int], None],
+    say: Callable[[str], None] = log.warning,
+) -> Store:
     """Runs frozen towers over every image and caption of a store once, and keeps what comes out.
 
     Features are the towers' embeddings of length 1, in float16. The store's hash covers them, and so the weights.
@@ -101,6 +127,7 @@ def build_features(model: Model, store: Store, *, seed: int, out: Path, progress
         seed: Of the weights where they are random.
         out: The store to make.
         progress: Called with the number of images done and their total.
+        say: Called with each remark on the weights.
 
     Raises:
         UserError: ``out`` exists, or the model does not fit the data.
@@ -109,6 +136,8 @@ def build_features(model: Model, store: Store, *, seed: int, out: Path, progress
         raise UserError(f"{store.path} holds features already")
     with global_seed(seed, torch.device("cpu")):
         clip = make_model(model, store.meta).eval()
+    for remark in clip.remarks:
+        say(remark)
     width = int(clip.text_features(torch.zeros(1, store.meta.context_length, dtype=torch.int64)).shape[1])
     total = sum(split.images for split in store.meta.splits.values())
     done = 0

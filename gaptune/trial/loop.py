@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gaptune.config import Model, TrialConfig
+from gaptune.config import TrialConfig
 from gaptune.data import Split, Store, StoreMeta, open_store
 from gaptune.errors import UserError
+from gaptune.trial.architecture import model_of_state
 from gaptune.trial.augment import augment
 from gaptune.trial.checkpoint import Checkpoints, save_sample
 from gaptune.trial.evaluate import Evaluator, Progress, silent
 from gaptune.trial.features import make_model
 from gaptune.trial.loss import NonFinite, clip_loss
 from gaptune.trial.model import Clip
-from gaptune.trial.optim import lr_factor, make_optimizer, set_lr
+from gaptune.trial.optim import clip_gradients, lr_factor, make_optimizer, set_lr
 from gaptune.trial.order import epoch_order
 from gaptune.trial.streams import generator, global_seed
 from gaptune.trial.suite import Suite
@@ -120,7 +122,7 @@ class _Trial:
             (each, Suite(data, each.tasks, self._device, config.training.precision, progress)) for each, data in further
         ]
         self._store = store
-        self.identity = _identity(config, store, [data for _, data in further])
+        self.identity = _identity(config, store, [data for _, data in further], model.weights_hash)
 
     def epoch(self, epoch: int) -> Report:
         """Trains an epoch (counted from 0) and evaluates."""
@@ -136,6 +138,7 @@ class _Trial:
                 losses += loss
                 swapped += was_swapped
                 self._progress()
+        self._check_weights(epoch)
         trained = time.perf_counter()
         scores = self._evaluate(self.model)
         for evaluation, suite in self._suites:
@@ -143,11 +146,11 @@ class _Trial:
                 values = suite(self.model)
                 scores |= {f"{evaluation.name}/{name}": float(each.mean()) for name, each in values.items()}
         step = (epoch + 1) * self._per_epoch
-        beta = float(self.scale(step / self._steps).detach())
+        tau = self.scale.tau(Fraction(step, self._steps))
         metrics = {
             **scores,
-            "temperature/tau": 1.0 / beta if beta else math.inf,
-            "temperature/beta": beta,
+            "temperature/tau": tau,
+            "temperature/beta": 1.0 / tau,
             "train/loss": losses / self._per_epoch,
             "train/lr": self._config.optimizer.lr * self._lr_factor(step - 1),
             "train/swapped": swapped / self._per_epoch,
@@ -171,19 +174,25 @@ class _Trial:
         swapping = swaps_at(knobs.swap, knobs.seed, step, self._steps)
         if swapping:
             x, y = swap(x, y, knobs.swap, knobs.seed, step)
-        loss = clip_loss(x, y, self.scale(step / self._steps))
+        loss = clip_loss(x, y, self.scale(Fraction(step, self._steps)))
         value = float(loss.detach())
         if not math.isfinite(value):
             raise NonFinite(f"loss {value} at step {step}")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        if knobs.optimizer.clip_norm is not None:
-            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), knobs.optimizer.clip_norm)
-            if not math.isfinite(norm):  # clipping by it makes every gradient 0
-                raise NonFinite(f"the gradient's norm is {float(norm)} at step {step}")
+        norm = clip_gradients(self.optimizer, knobs.optimizer.clip_norm)
+        if not math.isfinite(norm):  # clipping by it makes every gradient 0, and so does dividing by its square
+            raise NonFinite(f"the gradient's norm is {norm} at step {step}")
         self.optimizer.step()
         self.scale.clamp()
         return value, swapping
+
+    def _check_weights(self, epoch: int) -> None:
+        """Looks at all weights: a row of the embedding that no batch reads any more shows in no loss."""
+        weights = {**dict(self.model.tower.named_parameters()), "nu": self.scale.nu}
+        bad = [name for name, weight in weights.items() if not weight.isfinite().all()]
+        if bad:
+            raise NonFinite(f"weights after epoch {epoch + 1}: {', '.join(bad[:3])}{', …' if len(bad) > 3 else ''}")
 
     def _pairs(self, rows: np.ndarray[Any, Any], which: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor]:
         """Images of some rows, each with the caption that ``which``, in [0, 1), picks among its own."""
@@ -214,6 +223,7 @@ class _Trial:
             "config": self.identity,
             "data": {name: getattr(self._store.meta, name) for name in _REMEMBERED},
             "report": asdict(report),
+            "architecture": self.model.architecture and self.model.architecture.to_dict(),
             "model": self.model.tower.state_dict(),
             "scale": self.scale.state_dict(),
         }
@@ -240,9 +250,8 @@ def trained_model(state: dict[str, Any], device: str = "auto") -> tuple[Clip, st
         UserError: Its content does not fit together; or there is no such device.
     """
     try:
-        config = json.loads(state["config"])
-        given, data = Model.model_validate(config["model"]), StoreMeta(**state["data"], splits={})
-        model, precision = make_model(given, data, pretrained=False), config["training"]["precision"]
+        given, data = model_of_state(state), StoreMeta(**state["data"], splits={})
+        model, precision = make_model(given, data, state=state), json.loads(state["config"])["training"]["precision"]
         model.tower.load_state_dict(state["model"])
     except _MISFIT as fault:
         raise UserError(f"the checkpoint does not hold the model that it names: {_one_line(fault)}") from None
@@ -266,8 +275,10 @@ def pick_device(wanted: str) -> str:
     return wanted
 
 
-def _identity(config: TrialConfig, store: Store, further: list[Store]) -> str:
-    """What must be the same for a checkpoint to fit: everything but where it runs and where the data lie."""
+def _identity(config: TrialConfig, store: Store, further: list[Store], weights: str | None) -> str:
+    """What must be the same for a checkpoint to fit: everything but where it runs and where data and weights lie."""
     knobs = config.model_dump(exclude={"device": True, "data": True, "evaluate": {"__all__": {"data"}}})
+    if weights is not None:
+        knobs["model"]["pretrained"] = f"sha256:{weights}"
     hashes = {"data": store.meta.content_hash, "further": [data.meta.content_hash for data in further]}
     return json.dumps({**knobs, **hashes}, sort_keys=True)

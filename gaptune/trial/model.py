@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -14,8 +15,7 @@ from gaptune.config import Model
 from gaptune.data import StoreMeta
 from gaptune.errors import UserError
 from gaptune.models import CLIP_VOCABULARY, PRESETS, check_model
-
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's own
+from gaptune.trial.architecture import Architecture, architecture_named, other_tokenizer
 
 
 class Clip(nn.Module):
@@ -24,13 +24,18 @@ class Clip(nn.Module):
     Args:
         model: Which.
         data: What the store says of images, tokens and vocabulary.
+        architecture: What is built, where weights say it; None for what the model's name says.
 
     Attributes:
+        name: Of the model.
+        architecture: What was built, with its image size and context; None for what is no model of open_clip.
+        weights_hash: Of the weights that it started from; None for random ones and those of a tag.
+        remarks: What a person should know of its start, a sentence each.
         tower: open_clip's model. Its own logit scale is frozen and not used: the trial has a temperature of its own.
         image_size: Side of the images that it takes.
         context_length: Tokens that it takes.
         token_rows: Row of the token embedding for each of CLIP's token ids, shape (49408,).
-        mean: Of the pixels that it was trained on, by color, from 0 to 1.
+        mean: Of the pixels that it takes, by color, from 0 to 1.
         std: Their standard deviation.
 
     Raises:
@@ -39,15 +44,22 @@ class Clip(nn.Module):
     """
 
     token_rows: Tensor
+    architecture: Architecture | None
+    weights_hash: str | None = None
+    remarks: Sequence[str] = ()
     _frozen: Sequence[nn.Module] = ()
     _mean: Tensor
     _std: Tensor
 
-    def __init__(self, model: Model, data: StoreMeta) -> None:
+    def __init__(self, model: Model, data: StoreMeta, architecture: Architecture | None = None) -> None:
         super().__init__()
         check_model(model)
+        self.name = model.name
+        built = (architecture or architecture_named(model.name)).sized(image_size=model.image_size)
+        if model.name in PRESETS:
+            built = built.sized(context_length=data.context_length)
         compact = model.vocabulary == "compact" or (model.vocabulary == "auto" and model.name in PRESETS)
-        self.tower = _build(model, data, rows=len(data.vocabulary) + 1 if compact else CLIP_VOCABULARY)
+        self.tower = _build(model, built, rows=len(data.vocabulary) + 1 if compact else CLIP_VOCABULARY)
         self.tower.logit_scale.requires_grad_(False)
         self.image_size = _side(self.tower)
         self.context_length = int(getattr(self.tower, "context_length", data.context_length))
@@ -58,7 +70,9 @@ class Clip(nn.Module):
             )
         rows = token_rows(data.vocabulary) if compact else torch.arange(CLIP_VOCABULARY)
         self.register_buffer("token_rows", rows, persistent=False)
-        self.mean, self.std = _normalization(model)
+        self.mean, self.std = built.mean, built.std
+        # However its first weights saw images, it is trained on what stores hold of them.
+        self.architecture = replace(built.sized(context_length=self.context_length), resize_mode="shortest")
         self.register_buffer("_mean", torch.tensor(self.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
         if model.freeze is not None:
@@ -113,53 +127,42 @@ def token_rows(vocabulary: Sequence[int]) -> Tensor:
     return rows
 
 
-def _normalization(model: Model) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the pixels: CLIP's own, unless published weights were trained with others."""
-    if model.pretrained is None or model.name in PRESETS:
-        return MEAN, STD
-    import open_clip.pretrained
-
-    known = open_clip.pretrained.get_pretrained_cfg(model.name, model.pretrained)
-    return tuple(known.get("mean") or MEAN), tuple(known.get("std") or STD)
-
-
-def _build(model: Model, data: StoreMeta, rows: int) -> Any:
+def _build(model: Model, architecture: Architecture, rows: int) -> Any:
+    if other_tokenizer(architecture.config):
+        raise UserError(f"{model.name} reads another tokenizer's tokens; stores hold CLIP's")
+    config = architecture.config | {"text_cfg": {**architecture.config["text_cfg"], "vocab_size": rows}}
+    size, own = (each["vision_cfg"].get("image_size") for each in (config, architecture_named(model.name).config))
     try:
-        tower = _preset(model, data, rows) if model.name in PRESETS else _named(model, rows)
-        if model.image_size is not None:  # not every architecture takes every size, and it shows only when run
+        tower = _preset(config) if model.name in PRESETS else _named(model.name, config, None if size == own else size)
+        if size != own:  # not every architecture takes every size, and it shows only when run
             with torch.no_grad():
-                tower.eval().encode_image(torch.zeros(1, 3, model.image_size, model.image_size))
+                tower.eval().encode_image(torch.zeros(1, 3, size, size))
             tower.train()
     except (RuntimeError, TypeError, OSError, ImportError) as fault:
-        size = f" for images of {model.image_size} pixels" if model.image_size is not None else ""
-        raise UserError(f"{model.name} cannot be built{size}: {str(fault).splitlines()[0]}") from None
+        of_size = f" for images of {size} pixels" if size != own else ""
+        raise UserError(f"{model.name} cannot be built{of_size}: {str(fault).splitlines()[0]}") from None
     return tower
 
 
-def _preset(model: Model, data: StoreMeta, rows: int) -> Any:
+def _preset(config: dict[str, Any]) -> Any:
     from open_clip.model import CLIP
 
-    preset = PRESETS[model.name]
-    vision = {**preset["vision_cfg"], "image_size": model.image_size or preset["vision_cfg"]["image_size"]}
-    text = {**preset["text_cfg"], "context_length": data.context_length, "vocab_size": rows}
-    return CLIP(preset["embed_dim"], vision, text)
+    return CLIP(**{key: value for key, value in config.items() if key != "custom_text"})
 
 
-def _named(model: Model, rows: int) -> Any:
+def _named(name: str, config: dict[str, Any], image_size: int | None) -> Any:
     import open_clip
 
-    text = open_clip.get_model_config(model.name)["text_cfg"]
-    if "hf_tokenizer_name" in text or "hf_model_name" in text:
-        raise UserError(f"{model.name} reads another tokenizer's tokens; stores hold CLIP's")
+    vision = {**config["vision_cfg"], "timm_model_pretrained": False}
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # open_clip warns of random weights, which are meant
     try:
         return open_clip.create_model(
-            model.name,
+            name,
             pretrained=None,
             device=torch.get_default_device(),  # "meta" where only its shapes are wanted
-            force_image_size=model.image_size,
-            text_cfg={**text, "vocab_size": rows},
+            force_image_size=image_size,
+            **({key: value for key, value in config.items() if key != "custom_text"} | {"vision_cfg": vision}),
         )
     finally:
         logging.disable(before)

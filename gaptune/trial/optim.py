@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import nn
 from torch.optim import AdamW
 
 from gaptune.config import TrialConfig
+from gaptune.exact import exact
+
+_LARGEST = math.sqrt(torch.finfo(torch.float32).max)
 
 
 def make_optimizer(model: nn.Module, nu: nn.Parameter, config: TrialConfig) -> AdamW:
@@ -46,10 +50,28 @@ def lr_factor(step: int, steps: int, warmup: float) -> float:
         steps: Steps in all.
         warmup: Share of the steps that is warm-up.
     """
-    warm = round(warmup * steps)
+    warm = round(exact(warmup) * steps)
     if step < warm:
         return (step + 1) / warm
     return 0.5 * (1.0 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def clip_gradients(optimizer: AdamW, most: float | None) -> float:
+    """Scales all gradients of an optimizer down together where their norm is larger than allowed.
+
+    Args:
+        optimizer: Its gradients, that of ν included, are scaled.
+        most: The largest norm; None leaves them as they are.
+
+    Returns:
+        The norm before; infinite also where AdamW's second moment would be, the square of what is left in float32.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    norm = torch.nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+    if most is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
+    before = float(norm)
+    return before if min(before, most or math.inf) < _LARGEST else before * math.inf
 
 
 def set_lr(optimizer: AdamW, factor: float) -> None:

@@ -13,7 +13,7 @@ from gaptune.data import Split, Store
 from gaptune.data.tasks import FITTED, TESTED, captioned, labelled, lacking, paired
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
-from gaptune.metrics import knn_accuracy, pair_accuracy, probe_with_selection, recall_hits, zero_shot_topk
+from gaptune.metrics import Outcomes, knn_accuracy, pair_accuracy, probe_with_selection, recall_hits, zero_shot_topk
 from gaptune.scores import Task
 from gaptune.trial.evaluate import Features, Progress, evaluating, silent
 from gaptune.trial.model import Clip
@@ -24,9 +24,9 @@ _log = logging.getLogger(__name__)
 class Suite:
     """Scores a model by some tasks on a store.
 
-    Classification is tested on ``probe_test``, ``test`` or ``val`` (the first that has labels) and fitted on
-    ``probe_train`` or ``train``; retrieval takes ``test`` or ``val`` (the first whose captions are not mere labels),
-    and so do pairs where there is no split ``pairs``. Rows 2k and 2k + 1 are the images of a pair, with a caption each.
+    Classification is tested on ``probe_test``, ``test`` or ``val``, fitted on ``probe_train`` or ``train``; retrieval
+    takes ``test`` or ``val``, and so do pairs where there is no split ``pairs``: the first that the store has, and no
+    other where it does not fit. Rows 2k and 2k + 1 are the images of a pair, with a caption each.
 
     Args:
         store: The data.
@@ -57,8 +57,8 @@ class Suite:
         self._progress = progress
         self._warned = False
 
-    def __call__(self, model: Clip) -> dict[str, Tensor]:
-        """What each example counts, by the names of ``gaptune.scores.MEASURES``; the mean is the score.
+    def __call__(self, model: Clip) -> dict[str, Outcomes]:
+        """What each example counts, by the names of ``gaptune.scores.MEASURES``.
 
         Raises:
             NonFinite: A feature is not finite.
@@ -67,7 +67,7 @@ class Suite:
             self._warn_of_unknown_classes(model)
         with evaluating(model):
             features = Features(model, self._device, self._precision, self._progress)
-            values: dict[str, Tensor] = {}
+            values: dict[str, Outcomes] = {}
             if {"zeroshot", "probe", "knn"} & set(self._tasks):
                 values |= self._classification(features)
             if "retrieval" in self._tasks:
@@ -75,25 +75,25 @@ class Suite:
             if "pairs" in self._tasks:
                 split = paired(self._store)
                 assert split is not None  # checked at the start
-                values["pairs_accuracy"] = pair_accuracy(features.images(split), features.texts(split.tokens))
+                values["pairs_accuracy"] = Outcomes(pair_accuracy(features.images(split), features.texts(split.tokens)))
         return values
 
-    def _classification(self, features: Features) -> dict[str, Tensor]:
+    def _classification(self, features: Features) -> dict[str, Outcomes]:
         test, labels = self._labelled(TESTED)
         images = features.images(test)
-        values: dict[str, Tensor] = {}
+        values: dict[str, Outcomes] = {}
         if "zeroshot" in self._tasks:
             values |= zero_shot_topk(images, features.classes(self._store.meta), labels)
         if {"probe", "knn"} & set(self._tasks):
             train, train_labels = self._labelled(FITTED)
             known = features.images(train), train_labels
             if "probe" in self._tasks:
-                values["probe_top1"] = probe_with_selection(*known, images, labels)
+                values["probe_top1"] = Outcomes(probe_with_selection(*known, images, labels))
             if "knn" in self._tasks:
-                values["knn_top1"] = knn_accuracy(*known, images, labels)
+                values["knn_top1"] = Outcomes(knn_accuracy(*known, images, labels))
         return values
 
-    def _retrieval(self, features: Features) -> dict[str, Tensor]:
+    def _retrieval(self, features: Features) -> dict[str, Outcomes]:
         split = captioned(self._store)
         assert split is not None  # checked at the start
         owner = torch.from_numpy(np.repeat(np.arange(len(split)), np.diff(split.offsets)))

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaptune.config import Swap
+from gaptune.exact import exact
 from gaptune.trial.streams import generator
 
 
@@ -19,7 +20,7 @@ def swaps_at(knobs: Swap, seed: int, step: int, steps: int) -> bool:
         step: Counted from 0.
         steps: Steps in all.
     """
-    if knobs.kind == "none" or not knobs.start <= step / steps < knobs.end:
+    if knobs.kind == "none" or not exact(knobs.start) * steps <= step < exact(knobs.end) * steps:
         return False
     return float(torch.rand((), generator=generator(seed, "swap?", step))) < knobs.probability
 

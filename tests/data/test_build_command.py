@@ -55,8 +55,9 @@ def test_every_kind_is_built_and_described(kind, tmp_path, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert not ended.value.code, err
     assert f"made by         {kind.__name__} from " in out
-    first = {"imagefolder": "train", "cifar10": "train", "pairs": "pairs"}.get(kind.__name__, "val")
-    assert f"split {first} " in out
+    first = "pairs" if kind is pairs else "train"
+    assert out.splitlines()[0].split() == ["split", "images", "captions", "labelled", "merged", "left", "out"]
+    assert out.splitlines()[1].split()[0] == first
 
 
 def test_a_wrong_column_is_one_line_and_exit_code_2(tmp_path):

@@ -13,7 +13,7 @@ from coco_files import picture
 
 from gaptune.data import open_store
 from gaptune.data.build import build
-from gaptune.data.info import describe
+from gaptune.data.info import describe, splits_table
 from gaptune.data.sources import Columns, Table, WebDataset, find_source
 from gaptune.errors import UserError
 
@@ -135,7 +135,7 @@ def test_a_bad_shard_is_one_clear_line_and_leaves_nothing(spoil, message, tmp_pa
 def test_a_label_beyond_the_classes_is_named(tmp_path):
     write_shard(tmp_path / "a.tar", [{"__key__": "x", "png": encoded(1), "cls": "2"}])
     (tmp_path / "classnames.txt").write_text("cat\ndog\n")
-    with pytest.raises(UserError, match=r"x\.cls is b'2', not an index into 2 classes"):
+    with pytest.raises(UserError, match=r"x\.cls: label 2 is not an index into the 2 classes"):
         made(WebDataset.at(str(tmp_path / "a.tar")), tmp_path)
 
 
@@ -315,7 +315,7 @@ def test_a_twentieth_becomes_val_unless_there_is_one(tmp_path):
         made(WebDataset.at(*places), tmp_path, out=tmp_path / "both", val_share=0.1)
 
 
-def test_images_that_come_again_are_dropped_and_counted(tmp_path):
+def test_images_that_come_again_are_merged_or_left_out_and_counted(tmp_path):
     train = samples([0, 1, 2, 3, 4])
     train += [row | {"__key__": f"again{n}"} for n, row in enumerate(samples([1, 1, 2]))]  # within train
     train += [row | {"__key__": "of val"} for row in samples([10])]
@@ -325,9 +325,13 @@ def test_images_that_come_again_are_dropped_and_counted(tmp_path):
     store = made(WebDataset.at(f"train={tmp_path / 'train.tar'}", f"val={tmp_path / 'val.tar'}"), tmp_path)
     assert ids(store) == [f"{n:05d}" for n in range(5)]
     assert ids(store, "val") == ["00010", "00011"]
-    assert store.meta.source["repeated"] == {"val": 1, "train": 4}
-    told = dict(describe(store))
-    assert told["repeated"] == "1 of val, 4 of train dropped, the same image came before or is in val"
+    assert store.meta.source["merged"] == {"val": 1, "train": 3}
+    assert store.meta.source["left_out"] == {"val": {}, "train": {"in val": 1}}
+    assert splits_table(store) == [
+        ("split", "images", "captions", "labelled", "merged", "left out"),
+        ("train", "5", "10", "0", "3", "1 in val"),
+        ("val", "2", "4", "0", "1", "-"),
+    ]
 
 
 def test_captions_longer_than_the_context_are_told_with_their_share(tmp_path):
@@ -342,7 +346,8 @@ def test_samples_without_an_image_count_as_broken_and_those_without_a_caption_ap
     rows = [*samples(range(4)), {"__key__": "blind", "txt": "x"}, {"__key__": "mute", "png": encoded(9), "txt": " "}]
     write_shard(tmp_path / "a.tar", rows)
     source = made(WebDataset.at(str(tmp_path / "a.tar")), tmp_path, val_share=0).meta.source
-    assert (source["skipped"], source["without_captions"]) == (["train/blind"], 1)
+    assert source["left_out"]["train"] == {"no image": 1, "no caption": 1}
+    assert source["unread"]["train"] == {"no image": ["blind (its members: txt)"]}
 
 
 def flickr8k_both_ways(flickr8k, folder, most):

@@ -7,7 +7,7 @@ from coco_files import CocoFiles, build_coco, picture
 
 from gaptune.cli import cli
 from gaptune.data import StoreWriter, open_store
-from gaptune.data.info import describe
+from gaptune.data.info import describe, splits_table
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 
@@ -28,11 +28,15 @@ def test_a_coco_store_is_described_with_what_was_lost(files):
     assert told["image size"] == "16 x 16 pixels"
     assert told["context length"] == "12 tokens"
     # start + "train picture 0" + end are 5, "another caption" 4, the long one fills the context
-    assert told["split train"] == ("7 images, 13 captions (1.86 per image), tokens per caption: mean 5.1, max 12")
-    assert told["split val"].startswith("3 images, 6 captions (2.00 per image)")
+    assert told["train captions"] == "1.86 per image, tokens: mean 5.1, max 12"
+    assert told["val captions"].startswith("2.00 per image")
+    assert splits_table(store) == [
+        ("split", "images", "captions", "labelled", "merged", "left out"),
+        ("train", "7", "13", "0", "0", "1 no caption, 1 missing"),
+        ("val", "3", "6", "0", "0", "-"),
+    ]
     assert told["truncated"] == "1 captions (5.26%) longer than 12 tokens"
-    assert told["skipped"] == "1 broken or missing images train/gone.jpg"
-    assert told["no captions"] == "1 images"
+    assert told["train left out"] == f"1 missing: gone.jpg (not in {files.folder / 'train'})"
     assert told["no image"] == "0 captions"
     assert told["vocabulary"] == f"{len(store.meta.vocabulary):,} tokens"
     assert told["classes"] == "none"
@@ -52,18 +56,21 @@ def test_only_a_few_of_many_skipped_images_are_named(files):
     for index in range(8):
         files.add("train", f"gone{index}.jpg", None, ["x"])
     told = dict(describe(build_coco(**files.arguments(max_broken=0.9))))
-    assert told["skipped"].startswith("8 broken or missing images train/gone0.jpg, ")
-    assert told["skipped"].endswith(", train/gone4.jpg, ...")
+    assert told["train left out"].startswith("8 missing: gone0.jpg (not in ")
+    assert told["train left out"].count("gone") == 3
+    assert told["train left out"].endswith(", …")
 
 
 def test_the_scenes_are_described():
     store = open_store("scenes")
     told = dict(describe(store))
-    assert told["split train"].startswith("5,000 images, 25,000 captions (5.00 per image)")
-    assert set(told) >= {"split val", "split probe_train", "split probe_test"}
+    assert told["train captions"].startswith("5.00 per image")
+    assert splits_table(store)[1] == ("train", "5,000", "25,000", "0", "-", "-")
+    assert [row[0] for row in splits_table(store)[2:]] == ["val", "probe_train", "probe_test"]
+    store.verify()
     assert told["classes"].startswith("circle, square, ")
     assert told["made by"] == "scenes"
-    assert not {"truncated", "skipped"} & set(told)
+    assert not {"truncated", "train left out"} & set(told)
     on_disk = sum(file.stat().st_size for file in store.path.iterdir())
     assert told["on disk"] == f"{on_disk / 1e6:.1f} MB"
 

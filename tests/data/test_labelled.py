@@ -77,7 +77,7 @@ def test_a_benchmark_keeps_images_that_it_repeats(tmp_path):
     shutil.copy(folder / "test" / "dog" / "0.png", folder / "train" / "dog" / "9.png")
     meta = built(f"imagefolder:{folder}").meta
     assert {name: split.images for name, split in meta.splits.items()} == {"train": 7, "test": 7}
-    assert meta.source["repeated"] == {}
+    assert meta.source["merged"] == {"train": 0, "test": 0}
 
 
 def test_a_benchmark_can_be_trained_on_when_val_is_asked_for(tmp_path):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gaptune.data import Store, StoreWriter, open_store
 from gaptune.data.store import META
+from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 
 SIDE, CONTEXT = 4, 6
@@ -272,6 +273,80 @@ def test_verify_finds_any_flipped_bit(where, bit, tmp_path_factory):
         open_store(store.path).verify()
 
 
+def named_store(tmp_path):
+    classes, prompts = [f"animal {n}" for n in range(10)], ["a {}"]
+    tokens = tokenize([f"a {name}" for name in classes], CONTEXT)
+    return write(tmp_path / "store", classes=classes, prompts=prompts, prompt_tokens=tokens)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda meta: meta["vocabulary"].pop(3), "vocabulary is not that of its captions and prompts: 1 tokens differ"),
+        (lambda meta: meta.update(vocabulary=sorted({*meta["vocabulary"], 17})), "vocabulary is not"),
+        (lambda meta: meta.update(vocabulary=[]), "vocabulary is not"),
+        (lambda meta: meta.update(context_length=CONTEXT - 1), "token rows have 12 bytes, but store.json means 10"),
+        (lambda meta: meta.update(context_length=2 * CONTEXT), "token rows have 12 bytes, but store.json means 24"),
+        (lambda meta: meta.update(image_size=SIDE - 1), "images have .* bytes, but store.json means"),
+        (lambda meta: meta["splits"]["val"].update(images=4), "splits.val.images is 4, but there are 5"),
+        (lambda meta: meta["splits"]["train"].update(captions=8), "splits.train.captions is 8, but there are 9"),
+    ],
+)
+def test_verify_compares_meta_with_the_content(change, message, tmp_path):
+    store = named_store(tmp_path)
+    (store.path / META).write_text(edited(store.path / META, change), encoding="utf-8")
+    with pytest.raises(UserError, match=rf"corrupt store: .*{message}"):
+        open_store(store.path).verify()
+
+
+def test_a_store_of_another_size_than_it_says_is_not_trained_on(tmp_path):
+    store = named_store(tmp_path)
+    change = edited(store.path / META, lambda meta: meta.update(image_size=SIDE + 1))
+    (store.path / META).write_text(change, encoding="utf-8")
+    with pytest.raises(UserError, match=r"corrupt store: .*images have"):
+        open_store(store.path).split("train")
+
+
+def test_verify_finds_labels_beyond_the_classes(tmp_path):
+    with pytest.raises(UserError, match="has labels from 3 to 8, but there are 2 classes"):
+        write(tmp_path / "store", classes=["cat", "dog"]).verify()
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "after it was written"])
+def test_captions_that_come_later_are_those_of_the_first_image(late, tmp_path):
+    def add(writer, row, texts):
+        image = np.full((SIDE, SIDE, 3), row, dtype=np.uint8)
+        return writer.add("train", image, texts, tokenize(texts, CONTEXT), id=f"{row}")
+
+    def extend(writer):
+        more = tokenize(["one more", "first"], CONTEXT)
+        writer.extend("train", 3, ["one more", "first"], more, label=7)
+        writer.extend("train", 1, ["one more", "a third"], tokenize(["one more", "a third"], CONTEXT))
+        writer.extend("train", 3, ["one more"], more[:1], label=8)
+
+    with StoreWriter(tmp_path / "store", SIDE, CONTEXT) as writer:
+        for row in range(N):
+            assert add(writer, row % 256, ["first"] * (1 + row % 2)) == row
+            if row == 5 and not late:
+                extend(writer)
+        if late:
+            extend(writer)
+        store = writer.finish(name="x", source={})
+    store.verify()
+    split = store.split("train")
+    assert [split.captions(row) for row in (0, 1, 3)] == [
+        ["first"],
+        ["first", "first", "one more", "a third"],
+        ["first", "first", "one more"],
+    ]
+    assert np.array_equal(split.tokens[split.offsets[3] + 2], tokenize(["one more"], CONTEXT)[0])
+    assert (split.label(3), split.label(4)) == (7, None)
+    assert len(split) == N
+    assert store.meta.splits["train"].captions == N + N // 2 + 3
+    assert np.array_equal(split.gather(np.array([3, N - 1]))[:, 0, 0, 0], [3, (N - 1) % 256])
+    assert left_in(store.path) == ["store.json", "train.arrow"]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -282,7 +357,7 @@ def test_verify_finds_any_flipped_bit(where, bit, tmp_path_factory):
     ids=["classes", "prompts", "hash"],
 )
 def test_verify_finds_changed_meta(change, tmp_path):
-    store = write(tmp_path / "store", classes=["cat", "dog"], prompts=["a {}"])
+    store = named_store(tmp_path)
     store.verify()
     (store.path / META).write_text(edited(store.path / META, change), encoding="utf-8")
     with pytest.raises(UserError, match=r"corrupt store: .*store.json has changed"):

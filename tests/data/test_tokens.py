@@ -1,3 +1,7 @@
+import random
+import string
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -115,3 +119,33 @@ def test_shortened_tokens_are_those_of_the_shorter_context(texts, long, short):
     tokens = tokenize(texts, long)
     assert shorten(tokens, short).tolist() == tokenize(texts, min(long, short)).tolist()
     assert tokens.tolist() == tokenize(texts, long).tolist()
+
+
+def _random_word(seed):
+    draw = random.Random(seed)
+    if seed % 3 == 0:
+        return draw.choice(["the", "inter", "nation", "haha", "x", "!?", "\u00e9a", "\U0001f600"]) * draw.randint(
+            100, 400
+        )
+    letters = draw.choice(["ab", "aeiou", "etaoin", string.ascii_letters])
+    return "".join(draw.choices(letters, k=draw.randint(300, 1200)))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_long_word_is_cut_to_what_it_would_be_whole(seed):
+    word = _random_word(seed)
+    whole = SimpleTokenizer().encode(word)
+    for most in (1, 10, 75):
+        assert encode(word, most) == whole[:most]
+        assert encode(f"a {word} b", most) == SimpleTokenizer().encode(f"a {word} b")[:most]
+
+
+@pytest.mark.parametrize("start", ["", "\u00e9 "])
+def test_one_word_of_50000_letters_takes_milliseconds(start):
+    """The square of its length would be half a minute."""
+    encode("warm up", 75)
+    word = start + "".join(random.Random(1).choices(string.ascii_letters, k=50_000))
+    before = time.process_time()
+    row = tokenize([word], 77)[0]
+    assert time.process_time() - before < 1
+    assert (row[0], row[-1]) == (START, END)

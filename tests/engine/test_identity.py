@@ -67,6 +67,24 @@ def test_how_many_and_where_do_not_count(tmp_path, same):
     check_same(told(), same, tmp_path / "s")
 
 
+def test_the_same_weights_may_lie_elsewhere_and_a_tag_is_known_by_its_name(tmp_path):
+    def of(place, weights):
+        return told(model={"name": "RN50", "pretrained": place}) | {"weights": weights}
+
+    check_same(of("here/w.pt", "a"), of("there/w.safetensors", "a"), tmp_path / "s")
+    for there, asked in (
+        (of("here/w.pt", "a"), of("here/w.pt", "b")),
+        (of("here/w.pt", "a"), of("yfcc15m", None)),
+        (of("openai", None), of("yfcc15m", None)),
+    ):
+        with pytest.raises(UserError, match=r"a different sweep named 's' exists \(model\.pretrained"):
+            check_same(there, asked, tmp_path / "s")
+    older = {name: value for name, value in of("here/w.pt", "a").items() if name != "weights"}
+    check_same(older, of("here/w.pt", "a"), tmp_path / "s")
+    with pytest.raises(UserError, match=r"model\.pretrained: .*here.* → .*there"):
+        check_same(older, of("there/w.pt", "a"), tmp_path / "s")
+
+
 def test_the_order_of_a_grid_does_not_count(tmp_path):
     grid = {"points": [], "grid": True}
     check_same(told(grid), told(grid | {"knobs": dict(reversed(KNOBS.items()))}), tmp_path / "s")

@@ -29,6 +29,9 @@ def decisions(config, values, *, epochs=9, epoch=1):
         ({"first": 1 / 9, "eta": 3.0}, [1 / 9, 1 / 3]),
         ({"first": 0.25, "eta": 2.0}, [0.25, 0.5]),
         ({"first": 0.5, "eta": 4.0}, [0.5]),
+        ({"first": 0.1, "eta": 10.0}, [0.1]),
+        ({"first": 1 / 49, "eta": 7.0}, [1 / 49, 1 / 7]),
+        ({"first": 1e-3, "eta": 10.0}, [0.001, 0.01, 0.1]),
     ],
 )
 def test_rungs_are_shares_of_training_below_the_whole(config, shares):
@@ -36,7 +39,17 @@ def test_rungs_are_shares_of_training_below_the_whole(config, shares):
 
 
 @pytest.mark.parametrize(
-    ("share", "epochs", "epoch"), [(1 / 9, 9, 1), (1 / 3, 9, 3), (1 / 9, 6, 1), (1 / 3, 6, 2), (1 / 3, 100, 34)]
+    ("share", "epochs", "epoch"),
+    [
+        (1 / 9, 9, 1),
+        (1 / 3, 9, 3),
+        (1 / 9, 6, 1),
+        (1 / 3, 6, 2),
+        (1 / 3, 100, 34),
+        (5 / 6, 6, 5),
+        (0.29, 100, 29),
+        (0.07, 100, 7),
+    ],
 )
 def test_a_rung_is_the_first_epoch_at_or_past_its_share(share, epochs, epoch):
     assert rung_epoch(share, epochs) == epoch
@@ -74,6 +87,12 @@ def test_a_missing_objective_is_stopped_with_the_reason_even_when_it_is_the_firs
     stopper = Stopper(HALVING)
     assert "missing or not a number" in stopper.decide(0, 0, 1, 9, (1.0, math.nan))
     assert stopper.decide(1, 1, 1, 9, (0.0, 0.0)) is None  # a NaN beats nobody
+
+
+def test_a_missing_objective_does_not_count_among_those_of_a_rung():
+    values = [(float(value), float(value)) for value in (6, 5, 4, 3, 2, 1)]
+    holes = [(math.nan, 1.0)] * 4
+    assert decisions(HALVING, [*holes, *values])[4:] == decisions(HALVING, values)
 
 
 def test_a_trial_at_its_full_budget_is_never_stopped():

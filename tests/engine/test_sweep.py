@@ -237,6 +237,10 @@ def test_a_worker_reports_epochs_and_tells_out_of_memory_apart(tmp_path, small_s
     worker.reset_config(task | {"data": {"store": "nowhere"}})
     assert "nowhere" in worker.step()[FAULT]  # trying again would not help
 
+    started_from = config | {"model": {"name": "scenes-tiny", "pretrained": str(tmp_path / "c")}}
+    worker.reset_config(task | {"config": started_from, "checkpoints": str(tmp_path / "d"), "weights": "a"})
+    assert "no longer holds the weights that the sweep began with" in worker.step()[FAULT]
+
     worker.reset_config(task | {"system_metrics": True})
     used = {name: value for name, value in worker.step()["scores"].items() if name.startswith("system/")}
     assert set(used) == {"system/cpu_percent", "system/memory_mb"}

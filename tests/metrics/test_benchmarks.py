@@ -16,11 +16,14 @@ from sphere import unit
 
 from gaptune.config import Model
 from gaptune.data import open_store
+from gaptune.data.tasks import held_out
 from gaptune.data.tokens import tokenize
 from gaptune.metrics import (
     bootstrap_interval,
     class_embeddings,
+    classify,
     knn_accuracy,
+    linear_probe,
     pair_accuracy,
     probe_with_selection,
     recall_hits,
@@ -28,6 +31,10 @@ from gaptune.metrics import (
 )
 from gaptune.trial.augment import resize
 from gaptune.trial.model import Clip
+
+
+def rng(seed):
+    return torch.Generator().manual_seed(seed)
 
 
 def drawn(n, classes, seed):
@@ -49,7 +56,7 @@ def test_zero_shot_scores_agree_with_a_loop(n, classes, d, seed):
         "zeroshot_mean_recall": np.mean([np.mean(right) for right in by_class.values()]),
     }
     scores = zero_shot_topk(images, texts, labels)
-    assert {name: float(values.mean()) for name, values in scores.items()} == pytest.approx(expected)
+    assert {name: outcomes.mean() for name, outcomes in scores.items()} == pytest.approx(expected)
 
 
 @given(st.integers(1, 30), st.integers(1, 9), st.integers(1, 25), st.integers(0, 999))
@@ -104,6 +111,61 @@ def test_the_probe_chooses_weak_regularization_in_a_narrow_cone_and_strong_one_u
     wrong = torch.where(torch.arange(200) % 3 == 0, drawn(200, 4, 2), labels)
     chosen = float(probe_with_selection(x[:100], wrong[:100], x[100:], labels[100:]).mean())
     assert chosen > LogisticRegression(C=1e4, max_iter=1000).fit(x[:100], wrong[:100]).score(x[100:], labels[100:])
+
+
+def in_a_cone(n, seed):
+    """Features of six overlapping classes in a narrow cone, as those of a young CLIP, with their labels."""
+    labels = drawn(n, 6, seed)
+    scattered = torch.eye(24, dtype=torch.float64)[labels] + 2.5 * unit(n, 24, seed)
+    return F.normalize(scattered + 4 * unit(1, 24, 99), dim=1).float(), labels
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_probe_is_scikit_learns_from_nothing_at_every_c(seed, monkeypatch):
+    x, y = in_a_cone(400, seed)
+    test_x, test_y = in_a_cone(200, seed + 10)
+    chosen_by, rest = held_out(len(y))
+
+    def cold(c, x, y):
+        model = LogisticRegression(C=c, max_iter=100_000).fit(x.numpy(), y.numpy())
+        assert model.n_iter_[0] < 100_000
+        return model
+
+    expected = {c: cold(c, x[rest], y[rest]) for c in classify._CS}
+    ours, fit = {}, classify._fitted
+
+    def noted(c, features, labels):
+        model = fit(c, features, labels)
+        ours.setdefault(c, model)  # the first fit of each C; the last is on everything
+        return model
+
+    monkeypatch.setattr(classify, "_fitted", noted)
+    right = probe_with_selection(x, y, test_x, test_y)
+    for c, model in expected.items():
+        assert ours[c].score(x[chosen_by], y[chosen_by]) == model.score(x[chosen_by], y[chosen_by])
+        np.testing.assert_array_equal(ours[c].coef_, model.coef_)
+    best = max(classify._CS, key=lambda c: expected[c].score(x[chosen_by], y[chosen_by]))
+    assert right.tolist() == (cold(best, x, y).predict(test_x) == test_y.numpy()).astype(float).tolist()
+    assert len({model.score(x[chosen_by], y[chosen_by]) for model in expected.values()}) > 3
+
+
+def test_a_probe_that_does_not_converge_says_so(monkeypatch, caplog):
+    x, y = in_a_cone(200, 0)
+    linear_probe(x, y, x, y)
+    assert caplog.text == ""
+    monkeypatch.setattr(classify, "_STEPS", 20)
+    linear_probe(x, y, x, y)
+    assert "C = 100) has not converged in 20 steps" in caplog.text
+
+
+def test_the_probe_of_each_epoch_converges():
+    # Many directions of unlike scale in a cone, as those of a trained network.
+    labels, scale = drawn(3300, 10, 0), torch.logspace(0, -2, 64)
+    spread = scale * (0.3 * torch.eye(10, 64)[labels] + 0.5 * torch.randn(3300, 64, generator=rng(1)))
+    (x, test_x), (y, test_y) = F.normalize(spread + 0.25, dim=1).split((3000, 300)), labels.split((3000, 300))
+    expected = LogisticRegression(C=100.0, max_iter=100_000).fit(x.numpy(), y.numpy())
+    assert expected.n_iter_[0] > 200
+    assert linear_probe(x, y, test_x, test_y) == expected.score(test_x.numpy(), test_y.numpy())
 
 
 @given(st.integers(1, 60), st.integers(0, 999))
@@ -177,7 +239,7 @@ def test_zero_shot_scores_are_those_of_clip_benchmark(cifar10_store):
     prompts = [template.format(name) for name in meta.classes for template in meta.prompts]
     classes = class_embeddings(model.encode_text(tokenizer(prompts)), len(meta.classes))
     scores = zero_shot_topk(torch.cat([model.encode_image(part) for part in images.split(256)]), classes, labels)
-    ours = {name: float(values.mean()) for name, values in scores.items()}
+    ours = {name: outcomes.mean() for name, outcomes in scores.items()}
     assert 0 < acc1 < acc5 < 1
     assert ours["zeroshot_top1"] == pytest.approx(acc1, abs=1e-4)
     assert ours["zeroshot_top5"] == pytest.approx(acc5, abs=1e-4)

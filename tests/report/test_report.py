@@ -10,13 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from made_sweep import KNOBS, made, scores
+from made_sweep import trial as made_trial
 from support import Stage
 
 from gaptune.ledger import FILE_NAME, State, load
 from gaptune.pages import RUNS_FILE
 from gaptune.report import write_report
 from gaptune.report.content import content
-from gaptune.results import summarize
+from gaptune.results import candidates, summarize
 from gaptune.results.correlation import correlations
 from gaptune.results.headline import headline
 from gaptune.shipped import recorded
@@ -108,6 +112,93 @@ def test_a_sweep_without_a_complete_trial_is_told_too(tmp_path):
     write_report(load(tmp_path), tmp_path, tmp_path / "r.html", mlflow_url=URL)
 
 
+def test_scores_of_several_seeds_have_the_errors_of_the_tables(tmp_path):
+    noise = (-0.02, 0.0, 0.03)
+    made(
+        tmp_path / "s",
+        [made_trial(0.1 + k / 50 + n, 1.2 - k / 20, 0.02 * (k + 1)) for k in range(4) for n in noise],
+        seeds=3,
+    )
+    told, found = told_of(tmp_path / "s"), candidates(load(tmp_path / "s"))
+    for index, objective in enumerate(told["objectives"]):
+        metric = objective["metric"]
+        assert told["scores"][metric] == pytest.approx([one.values[index] for one in found], rel=1e-4)
+        assert told["errors"][metric] == pytest.approx([one.errors[index] for one in found], rel=1e-4, abs=1e-12)
+
+
+def test_a_metric_that_a_seed_lacks_has_no_mean(tmp_path):
+    trials = [made_trial(0.2, 1.0), made_trial(0.4, 0.8)]
+    del trials[1]["reports"][0]["geometry/gap"]
+    made(tmp_path / "s", trials, seeds=2)
+    told = told_of(tmp_path / "s")
+    assert told["scores"]["geometry/gap"] == [None]
+    assert told["scores"]["retrieval/mean_r1"] == pytest.approx([0.3])
+
+
+def test_a_knob_that_does_not_apply_is_no_null(tmp_path):
+    knobs = {"training.clip_norm": {"choice": [None, 1.0], "when": {}}, "temperature.share": KNOBS["temperature.share"]}
+    values = [{"training.clip_norm": None}, {"training.clip_norm": 1.0, "temperature.share": 0.5}]
+    made(tmp_path / "s", [{"reports": [scores(0.2, 1.0)], "knobs": each} for each in values], knobs=knobs)
+    told = told_of(tmp_path / "s")
+    assert told["off"] == {"training.clip_norm": [], "temperature.share": [0]}
+    assert told["knobs"]["training.clip_norm"] == [None, 1.0]
+    assert told["choices"] == {"training.clip_norm": [None, 1.0]}
+
+
+def test_each_row_says_which_constraints_it_breaks(tmp_path):
+    bounds = [
+        {"metric": "geometry/gap", "min": 0.2, "max": None},
+        {"metric": "uniformity/w2", "min": None, "max": -0.6},
+    ]
+    trials = [made_trial(*each) for each in ((0.1, 1.0, 0.01), (0.1, 0.1, 0.02), (0.5, 0.1, 0.03))]
+    trials.append({"state": "FAIL", "reason": "x"})
+    made(tmp_path / "s", trials, constraints=bounds)
+    first, second = "geometry/gap >= 0.2", "uniformity/w2 <= -0.6"
+    assert told_of(tmp_path / "s")["rows"]["broken"] == [[], [first], [first, second], None]
+
+
+def test_all_curves_are_told_as_long_as_there_is_room_and_the_front_always(tmp_path, folder):
+    assert set(told_of(folder)["curves"]) == {str(number) for number in load(folder).trials}
+    (tmp_path / FILE_NAME).write_bytes(many(1000))
+    told = told_of(tmp_path)
+    numbers = sum(len(values) for curve in told["curves"].values() for values in curve["metrics"].values())
+    assert {str(number) for number in told["front"]} <= set(told["curves"])
+    assert 50 < len(told["curves"]) < 1000
+    assert numbers < 45_000
+
+
+@pytest.mark.parametrize("local", ["http://127.0.0.1:5000", "http://localhost:5001"])
+def test_a_link_to_mlflow_says_what_it_needs_where_that_is_a_server_of_the_reader(folder, local):
+    told = content(load(folder), folder, mlflow_url=local, price=None)["mlflow"]
+    assert told["needs"].startswith("gaptune ui")
+    assert told["links"]["3"].startswith(local)
+    told = content(load(folder), folder, mlflow_url="https://mlflow.example.org", price=None)["mlflow"]
+    assert (told["needs"], told["server"]) == (None, "mlflow.example.org")
+
+
+numbers = st.one_of(st.just(0.25), st.floats(-2, 2), st.none())
+rows = st.tuples(
+    numbers, numbers, st.sampled_from([0.05, 0.1]), st.sampled_from(["COMPLETE", "COMPLETE", "FAIL", "PRUNED"])
+)
+
+
+@given(st.lists(rows, max_size=10), st.sampled_from([None, 0.0, 5.0]), st.sampled_from([1, 2]))
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_sweep_makes_the_page_tell_what_is_not_known(tmp_path, trials, bound, seeds):
+    constraints = [] if bound is None else [{"metric": "geometry/gap", "min": bound, "max": None}]
+    all_of = [made_trial(a or 0.0, b or 0.0, tau, state=state, reason="x") for a, b, tau, state in trials]
+    for one, (a, b, _, _) in zip(all_of, trials, strict=True):
+        lacking = [metric for metric, value in (("retrieval/mean_r1", a), ("geometry/gap", b)) if value is None]
+        one["reports"] = [{metric: value for metric, value in one["reports"][0].items() if metric not in lacking}]
+    record = made(tmp_path / "s", all_of, constraints=constraints, seeds=seeds)
+    told = content(record, tmp_path / "s", mlflow_url=URL, price=None)
+    text = json.dumps(told, allow_nan=False)
+    assert not re.search(r"\b(nan|inf)\b", text)
+    assert "-0.00" not in " ".join(told["headline"])
+    for one in told["correlations"]:
+        assert (one["rho"] is None) == (one["unknown"] is not None)
+
+
 def test_a_text_of_the_sweep_cannot_end_the_script_that_holds_it(folder):
     record = load(folder)
     record.header["command"] = "gaptune sweep </script><script>alert(1)</script>"
@@ -151,7 +242,7 @@ def opened(browser, path, width=1280, scheme="light"):
     return page
 
 
-CHARTS = ["front", "u-gap", "u-tau", "curve-gap", "curve-tau", "parallel", "importance"]
+CHARTS = ["front", "u-gap", "u-tau", "curve-gap", "curve-tau", "parallel", "slice", "importance"]
 CHARTS += ["history-trials", "history-epochs", "pca"]
 
 
@@ -168,25 +259,7 @@ def test_every_section_is_drawn_without_a_word_of_complaint(browser, folder, wid
     page.close()
 
 
-def test_hover_shows_a_trial_and_a_click_opens_its_mlflow_page(browser, folder):
-    write_report(load(folder), folder, folder / "r.html", mlflow_url=URL)
-    page = opened(browser, folder / "r.html")
-    page.evaluate("window.open = (link) => { window.asked = link; return {}; }")
-    point = page.locator("#front .scatterlayer .points path").first
-    point.scroll_into_view_if_needed()
-    box = point.bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.wait_for_selector("#front .hoverlayer text")
-    hovered = page.locator("#front .hoverlayer").text_content()
-    trial = int(re.search(r"trial (\d+)", hovered)[1])
-    page.mouse.down()
-    page.mouse.up()
-    page.wait_for_function("window.asked")
-    assert page.evaluate("window.asked") == f"{URL}/#/experiments/7/runs/run{trial}?workflowType=machine_learning"
-    page.close()
-
-
-def test_where_pages_may_not_be_opened_a_click_finds_the_trial_in_the_table(browser, folder):
+def test_a_click_opens_the_details_where_the_page_may_do_little_as_in_mlflow(browser, folder):
     write_report(load(folder), folder, folder / "r.html", mlflow_url=URL)
     (folder / "frame.html").write_text(
         '<iframe sandbox="allow-scripts" src="r.html" width="1200" height="900"></iframe>'
@@ -199,8 +272,7 @@ def test_where_pages_may_not_be_opened_a_click_finds_the_trial_in_the_table(brow
     point.hover(force=True)
     trial = int(re.search(r"trial (\d+)", frame.locator("#front .hoverlayer").text_content())[1])
     point.click(force=True)
-    assert frame.locator("#filter").input_value() == f"trial={trial}"
-    assert frame.locator("#trials tbody tr").count() == 1
+    assert frame.locator("#details-title").text_content().startswith(f"Trial {trial}: ")
     page.close()
 
 

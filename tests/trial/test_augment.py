@@ -1,16 +1,30 @@
 """Random crops and flips."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+from torchvision.transforms import InterpolationMode, RandomResizedCrop
+from torchvision.transforms.v2 import functional
 
 from gaptune.config import Augment
-from gaptune.trial.augment import augment, resize
+from gaptune.data.pixels import square
+from gaptune.trial.augment import Boxes, augment, crop, draw_boxes, resize
 
 
 def images(n=6, side=16, seed=0):
     return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def cropped_by_torchvision(batch, boxes, side):
+    return torch.stack(
+        [
+            functional.resized_crop(image, *box[:4], [side, side], InterpolationMode.BICUBIC, antialias=True)
+            for image, *box in zip(batch, *(each.tolist() for each in boxes), strict=True)
+        ]
+    )
 
 
 def test_switched_off_it_is_the_identity():
@@ -49,13 +63,99 @@ def test_what_is_drawn_depends_on_seed_and_step_alone(knobs):
     assert not torch.equal(first, augment(batch, knobs, 16, seed=2, step=7))
 
 
-@given(crop_min=st.floats(0.05, 1.0), flip=st.booleans(), side=st.integers(4, 20), step=st.integers(0, 999))
-def test_the_result_has_the_models_size_and_stays_within_the_images_range(crop_min, flip, side, step):
-    batch = images()
-    result = augment(batch, Augment(crop_min=crop_min, flip=flip), side, seed=0, step=step)
-    assert result.shape == (6, 3, side, side)
-    for before, after in zip(batch, result, strict=True):
-        assert before.min() - 1e-5 <= after.min() <= after.max() <= before.max() + 1e-5
+@given(crop_min=st.floats(0.05, 1.0), flip=st.booleans(), side=st.integers(4, 40), step=st.integers(0, 999))
+def test_the_result_is_that_of_torchvision_for_the_boxes_that_were_drawn(crop_min, flip, side, step):
+    batch, knobs = images(), Augment(crop_min=crop_min, flip=flip)
+    boxes = draw_boxes(len(batch), 16, knobs, seed=0, step=step)
+    expected = cropped_by_torchvision(batch, boxes, side)
+    expected[boxes.mirrored] = expected[boxes.mirrored].flip(3)
+    torch.testing.assert_close(augment(batch, knobs, side, seed=0, step=step), expected, atol=1e-5, rtol=0)
+
+
+@given(data=st.data(), side=st.integers(1, 90), stored=st.integers(1, 90))
+def test_any_box_is_resized_as_torchvision_does(data, side, stored):
+    n, corners = 3, []
+    batch = images(n, stored, seed=side)
+    for _ in range(2):
+        sizes = data.draw(st.lists(st.integers(1, stored), min_size=n, max_size=n))
+        corners.append(([data.draw(st.integers(0, stored - size)) for size in sizes], sizes))
+    (top, rows), (left, columns) = corners
+    boxes = Boxes(*map(torch.tensor, (top, left, rows, columns, [False, True, False])))
+    expected = cropped_by_torchvision(batch, boxes, side)
+    expected[1] = expected[1].flip(2)
+    torch.testing.assert_close(crop(batch, boxes, side), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("side", [224, 160])
+@pytest.mark.parametrize("stored", [224, 256])
+def test_photographs_of_the_usual_sizes_too(stored, side):
+    batch, knobs = images(3, stored), Augment(crop_min=0.08, flip=False)
+    boxes = draw_boxes(3, stored, knobs, seed=0, step=0)
+    result = augment(batch, knobs, side, seed=0, step=0)
+    torch.testing.assert_close(result, cropped_by_torchvision(batch, boxes, side), atol=1e-5, rtol=0)
+
+
+def test_a_batch_that_is_no_multiple_of_what_is_done_at_once():
+    batch, knobs = images(37), Augment(crop_min=0.3)
+    boxes = draw_boxes(37, 16, knobs, seed=0, step=0)
+    torch.testing.assert_close(crop(batch, boxes, 12), cropped_by_torchvision(batch, boxes, 12), atol=1e-5, rtol=0)
+
+
+def test_the_order_of_colors_in_memory_does_not_matter():
+    planar, knobs = images(), Augment(crop_min=0.3, flip=True)
+    beside = planar.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(augment(planar, knobs, 8, seed=0, step=0), augment(beside, knobs, 8, seed=0, step=0))
+
+
+@given(before=st.integers(1, 80), after=st.integers(1, 80))
+def test_resizing_is_that_of_torchvision_too(before, after):
+    batch = images(2, before)
+    expected = functional.resize(batch, [after, after], InterpolationMode.BICUBIC, antialias=True)
+    torch.testing.assert_close(resize(batch, after), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("stored", "crop_min"), [(64, 0.6), (32, 0.08), (16, 0.9), (64, 0.99)])
+def test_boxes_are_distributed_as_torchvisions(stored, crop_min):
+    n = 20_000
+    boxes = draw_boxes(n, stored, Augment(crop_min=crop_min), seed=0, step=0)
+    image = torch.zeros(3, stored, stored)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        theirs = [RandomResizedCrop.get_params(image, [crop_min, 1.0], [3 / 4, 4 / 3]) for _ in range(n)]
+    their = dict(zip(("top", "left", "height", "width"), torch.tensor(theirs).T, strict=True))
+    ours = boxes._asdict()
+    for name in their:  # Kolmogorov and Smirnov's distance; 0.0195 is passed once in 1,000 where nothing differs
+        counts = [torch.bincount(each[name], minlength=stored + 1).cumsum(0) / n for each in (ours, their)]
+        assert float((counts[0] - counts[1]).abs().max()) < 0.0195, name
+    area, ratio = boxes.height * boxes.width / stored**2, boxes.width / boxes.height
+    same = their["height"] * their["width"] / stored**2, their["width"] / their["height"]
+    for ours_, theirs_ in zip((area, ratio), same, strict=True):
+        assert float(ours_.mean()) == pytest.approx(float(theirs_.mean()), abs=0.01)
+        assert float(ours_.std()) == pytest.approx(float(theirs_.std()), abs=0.01)
+    spans = [float(((each["height"] == stored) | (each["width"] == stored)).float().mean()) for each in (ours, their)]
+    assert spans[0] == pytest.approx(spans[1], abs=0.02)
+
+
+def test_where_no_try_fits_the_whole_image_is_taken():
+    boxes = draw_boxes(2000, 64, Augment(crop_min=0.9999), seed=0, step=0)
+    whole = (boxes.height == 64) & (boxes.width == 64)
+    assert float(whole.float().mean()) > 0.5
+    assert not boxes.top[whole].any()
+    assert not boxes.left[whole].any()
+
+
+def energy(pixels):
+    """Mean squared difference of neighbours."""
+    return float((pixels.diff(dim=2) ** 2).mean() + (pixels.diff(dim=3) ** 2).mean())
+
+
+def test_training_and_evaluation_images_are_equally_sharp_where_the_store_is_larger_than_the_input():
+    rng = np.random.default_rng(0)
+    drawn = [np.kron(rng.integers(0, 256, (12, 16, 3)), np.ones((20, 20, 1))).astype(np.uint8) for _ in range(32)]
+    stored = torch.from_numpy(np.stack([square(Image.fromarray(each), 72) for each in drawn]))
+    batch = stored.permute(0, 3, 1, 2) / 255
+    train, evaluation = augment(batch, Augment(crop_min=0.6), 64, 0, 0), resize(batch, 64)
+    assert 0.9 < energy(train) / energy(evaluation) < 1.1
 
 
 def ramps(n, side=64):
@@ -72,18 +172,18 @@ def test_crops_have_the_area_and_aspect_that_they_should():
     width = (middle[:, 0, :, -1] - middle[:, 0, :, 0]).mean(1) / (side // 2 - 1) * side / 2
     height = (middle[:, 1, -1, :] - middle[:, 1, 0, :]).mean(1) / (side // 2 - 1) * side / 2
     area, ratio = width * height, width / height
-    assert 0.39 <= area.min() < 0.45
+    assert 0.38 <= area.min() < 0.45  # sides are whole pixels
     assert 0.95 < area.max() <= 1.001
-    assert 3 / 4 - 0.01 <= ratio.min() < 0.8
-    assert 1.25 < ratio.max() <= 4 / 3 + 0.01
+    assert 3 / 4 - 0.03 <= ratio.min() < 0.8
+    assert 1.25 < ratio.max() <= 4 / 3 + 0.03
 
 
 def test_crops_lie_within_the_image_and_reach_its_borders():
-    result = augment(ramps(500), Augment(crop_min=0.2), 64, seed=0, step=0)
-    assert float(result.abs().max()) <= 1.0
-    assert result[:, 0].min() < -0.95
-    assert result[:, 0].max() > 0.95
-    assert float(result[:, :2].mean((0, 2, 3)).abs().max()) < 0.05  # no side is preferred
+    boxes = draw_boxes(500, 64, Augment(crop_min=0.2), seed=0, step=0)
+    for start, length in ((boxes.top, boxes.height), (boxes.left, boxes.width)):
+        assert start.min() == 0
+        assert (start + length).max() == 64
+        assert float((start + length / 2).mean()) == pytest.approx(32, abs=2)  # no side is preferred
 
 
 def test_half_precision_around_it_does_not_blur_where_a_crop_is():

@@ -135,5 +135,14 @@ def test_with_nothing_but_warm_up_the_last_step_has_the_highest_rate():
     assert [lr_factor(step, 4, 1.0) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
 
 
+@pytest.mark.parametrize(
+    ("warmup", "steps", "warm"), [(0.29, 100, 29), (0.575, 100, 58), (0.07, 100, 7), (0.145, 1000, 145)]
+)
+def test_the_warm_up_has_the_steps_of_its_share(warmup, steps, warm):
+    factors = [lr_factor(step, steps, warmup) for step in range(steps)]
+    assert factors.index(1.0) == warm - 1
+    assert factors[0] == 1 / warm
+
+
 def test_a_training_of_one_step_learns():
     assert lr_factor(0, 1, 0.1) == 1.0

@@ -6,13 +6,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from built_stores import built, captioned_store, labelled_store, mmvp, plain_pairs
 from labelled_files import write_image_folder
 
 from gaptune.cli import cli
 from gaptune.config import Evaluation
-from gaptune.data import StoreWriter, open_store
+from gaptune.data import open_store
 from gaptune.data.tasks import TASKS, allowed_tasks
-from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 from gaptune.metrics import pair_accuracy, recalls
 from gaptune.scores import MEASURES, find_score, measures_of
@@ -49,16 +49,6 @@ def short_module():
 @pytest.fixture(scope="module")
 def model(trained):
     return trained_model(read_checkpoint(trained[1]), "cpu")[0]
-
-
-def pair_store(folder, images=6, captions=1):
-    rng = np.random.default_rng(0)
-    with StoreWriter(folder, 32, 16) as writer:
-        for row in range(images):
-            texts = [f"a red circle {row} {index}" for index in range(captions)]
-            pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-            writer.add("test", pixels, texts, tokenize(texts, 16), id=str(row))
-        return writer.finish(name="pairs", source={})
 
 
 def test_scores_come_after_each_epoch_or_at_the_end(trained):
@@ -104,29 +94,29 @@ def test_a_checkpoint_is_enough_to_have_the_model_back(trained, store, model):
 
 
 def test_every_measure_comes_from_its_task(store, model, tmp_path):
-    pairs = pair_store(tmp_path / "pairs")
+    pairs = built(tmp_path / "pairs", "pairs", plain_pairs(tmp_path / "files"))
     for task in TASKS:
         values = Suite(pairs if task == "pairs" else store, (task,), CPU)(model)
         assert set(values) == set(measures_of((task,)))
-        assert all(each.ndim == 1 and len(each) for each in values.values())
+        assert all(len(each) and 0 <= each.mean() <= 1 for each in values.values())
     assert {name for task in TASKS for name in measures_of((task,))} == set(MEASURES)
 
 
 @torch.no_grad()
 def test_pairs_and_retrieval_of_a_store_are_those_of_its_features(model, tmp_path):
-    store = pair_store(tmp_path / "pairs")
+    store = captioned_store(tmp_path / "data")
     split = store.split("test")
     model.eval()
     x = model.image_features(model.pixels(torch.from_numpy(split.gather(np.arange(6)))))
     y = model.text_features(torch.from_numpy(split.tokens.astype(np.int64)))
     values = Suite(store, ("pairs", "retrieval"), CPU)(model)
-    assert values["pairs_accuracy"].tolist() == pair_accuracy(x, y).tolist()
-    assert float(values["retrieval_i2t_r1"].mean()) == recalls(x, y, torch.arange(6))["retrieval/i2t_r1"]
+    assert values["pairs_accuracy"].right.tolist() == pair_accuracy(x, y).tolist()
+    assert values["retrieval_i2t_r1"].mean() == recalls(x, y, torch.arange(6))["retrieval/i2t_r1"]
 
 
 def test_a_store_allows_what_it_has(store, tmp_path):
     assert allowed_tasks(store) == ("zeroshot", "probe", "knn", "retrieval")
-    assert allowed_tasks(pair_store(tmp_path / "pairs")) == ("retrieval",)
+    assert allowed_tasks(captioned_store(tmp_path / "captioned")) == ("retrieval",)
     labelled = open_store(f"imagefolder:{write_image_folder(tmp_path / 'both')}", image_size=32, context_length=16)
     assert allowed_tasks(labelled) == ("zeroshot", "probe", "knn")  # its captions are its labels
     folder = write_image_folder(tmp_path / "test", splits=("test",))
@@ -139,43 +129,41 @@ def test_a_store_allows_what_it_has(store, tmp_path):
 )
 def test_a_task_that_the_data_do_not_allow_is_refused(images, captions, task, message, tmp_path):
     with pytest.raises(UserError, match=message):
-        Suite(pair_store(tmp_path / "data", images, captions), (task,), CPU)
+        Suite(captioned_store(tmp_path / "data", images, captions), (task,), CPU)
 
 
-@pytest.mark.parametrize("labels", [[0, 0, 1, 1], [None] * 4])
-def test_a_split_of_pairs_is_evaluated_by_pairs_with_labels_or_without(model, tmp_path, labels):
-    with StoreWriter(tmp_path / "pairs", 32, 16) as writer:
-        for row, label in enumerate(labels):
-            pixels = np.full((32, 32, 3), 60 * row, dtype=np.uint8)
-            writer.add("pairs", pixels, ["a red circle"], tokenize(["a red circle"], 16), id=str(row), label=label)
-        store = writer.finish(name="pairs", source={})
-    assert len(Suite(store, ("pairs",), CPU)(model)["pairs_accuracy"]) == 2
+@pytest.mark.parametrize(
+    "write",
+    [
+        plain_pairs,
+        lambda folder: plain_pairs(folder, ("color", "shape")),
+        lambda folder: plain_pairs(folder, "x"),
+        mmvp,
+    ],
+    ids=["plain", "two categories", "one category", "MMVP-VLM"],
+)
+def test_pairs_are_evaluated_as_built_by_the_command_or_by_their_place(trained, tmp_path, write):
+    files = write(tmp_path / "files")
+    store = built(tmp_path / "store", "pairs", files)
+    for reference in (store.path, f"pairs:{files}"):
+        result = evaluated(trained[1], "--data", reference, "--tasks", "pairs", "--json")
+        assert result.exit_code == 0, result.output
+        (row,) = json.loads(result.stdout)["scores"].values()
+        assert (row["split"], row["n"], row["images"]) == ("pairs", len(store.split("pairs")) // 2, 2 * row["n"])
 
 
 @pytest.mark.parametrize(
     ("labels", "tasks"),
     [
-        ([0] * 8, {"probe": "a single class", "knn": "a single class"}),
-        ([0, 1], {"probe": "of one class without the fifth"}),
-        ([0] * 4 + [1] * 4, {}),
+        (["circle"] * 8, {"probe": "a single class", "knn": "a single class"}),
+        (["circle", "square"], {"probe": "of one class without the fifth"}),
+        (["circle"] * 4 + ["square"] * 4, {}),
     ],
 )
 def test_labels_to_learn_from_are_of_two_classes_also_without_the_fifth_that_is_held_out(
     model, tmp_path, labels, tasks
 ):
-    with StoreWriter(tmp_path / "few", 32, 16) as writer:
-        for split in ("train", "test"):
-            for row, label in enumerate(labels if split == "train" else [0, 1]):
-                pixels = np.full((32, 32, 3), 20 * row, dtype=np.uint8)
-                writer.add(split, pixels, ["a circle"], tokenize(["a circle"], 16), id=f"{split}{row}", label=label)
-        names = ["circle", "square"]
-        store = writer.finish(
-            name="few",
-            source={},
-            classes=names,
-            prompts=("a {}",),
-            prompt_tokens=tokenize([f"a {n}" for n in names], 16),
-        )
+    store = labelled_store(tmp_path, {"train": labels, "test": ["circle", "square"]})
     for task in ("zeroshot", "probe", "knn"):
         if task in tasks:
             with pytest.raises(UserError, match=tasks[task]):
@@ -184,8 +172,22 @@ def test_labels_to_learn_from_are_of_two_classes_also_without_the_fifth_that_is_
             Suite(store, (task,), CPU)(model)
 
 
+def test_an_evaluation_never_moves_to_another_split(model, tmp_path):
+    both = ["circle", "square"] * 4
+    store = labelled_store(tmp_path / "test", {"train": both, "val": both, "test": [*both, None]})
+    with pytest.raises(UserError, match="images without a label in test"):
+        Suite(store, ("zeroshot",), CPU)
+    store = labelled_store(tmp_path / "train", {"train": [*both, None], "test": both})
+    Suite(store, ("zeroshot",), CPU)(model)
+    with pytest.raises(UserError, match="images without a label in train"):
+        Suite(store, ("knn",), CPU)
+    store = labelled_store(tmp_path / "labels", {"train": both, "test": both})
+    with pytest.raises(UserError, match="labels in place of captions in test"):
+        Suite(store, ("retrieval",), CPU)
+
+
 def test_a_training_on_data_that_do_not_allow_a_task_does_not_start(store, short_module, tmp_path):
-    pairs = Evaluation(name="p", data=str(pair_store(tmp_path / "pairs").path), tasks=("knn",))
+    pairs = Evaluation(name="p", data=str(captioned_store(tmp_path / "data").path), tasks=("knn",))
     with pytest.raises(UserError, match="cannot be evaluated by knn"):
         next(train(short_module.model_copy(update={"evaluate": (pairs,)}), store))
 
@@ -207,7 +209,22 @@ def test_eval_prints_each_score_with_its_interval(trained, store):
     assert scores["zeroshot_top1"]["n"] == 20
     assert all(row["low"] <= row["score"] <= row["high"] for row in scores.values())
     table = evaluated(trained[1] / "epoch-0002.pt", "--data", store.path, "--tasks", "knn").stdout
-    assert [line.split()[0] for line in table.splitlines()[1:]] == ["knn_top1"]
+    (line,) = table.splitlines()[1:]
+    assert line.split()[0] == "knn_top1"
+    fitted = len(store.split("probe_train"))
+    assert line.endswith(f"probe_test: 20 images, fitted on {fitted} images of probe_train")
+    assert scores["knn_top1"] | {"split": "probe_test", "fitted_split": "probe_train"} == scores["knn_top1"]
+    assert scores["knn_top1"]["fitted_images"] == fitted
+    assert "fitted_split" not in scores["zeroshot_top1"]
+    assert scores["retrieval_t2i_r1"]["split"] == "val"
+
+
+def test_eval_counts_captions_of_images(trained, tmp_path):
+    store = captioned_store(tmp_path / "data", images=6, captions=3)
+    table = evaluated(trained[1], "--data", store.path).stdout
+    lines = {line.split()[0]: line for line in table.splitlines()[1:]}
+    assert lines["retrieval_i2t_r1"].endswith("test: 6 images")
+    assert lines["retrieval_t2i_r1"].endswith("test: 18 captions of 6 images")
 
 
 def test_eval_takes_data_of_another_size_and_says_which_classes_the_model_cannot_know(trained, tmp_path, caplog):

@@ -92,6 +92,14 @@ def test_a_swap_happens_within_its_window_only():
     assert [step for step in range(100) if swaps_at(knobs, 0, step, 100)] == list(range(25, 75))
 
 
+@pytest.mark.parametrize(("start", "end"), [(0.29, 0.57), (0.07, 0.14), (0.0, 0.55), (0.58, 1.0)])
+def test_a_window_starts_and_ends_at_the_very_step_of_its_share(start, end):
+    knobs = Swap(kind="hard", probability=1.0, start=start, end=end)
+    for steps in (100, 700):
+        first, last = round(start * 100) * steps // 100, round(end * 100) * steps // 100
+        assert [step for step in range(steps) if swaps_at(knobs, 0, step, steps)] == list(range(first, last))
+
+
 def test_no_swap_without_a_kind():
     assert not any(swaps_at(Swap(kind="none", probability=1.0), 0, step, 50) for step in range(50))
 

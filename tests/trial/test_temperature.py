@@ -1,6 +1,7 @@
 """The temperature: parameterizations, bounds and schedules."""
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -52,9 +53,9 @@ def test_nu_is_the_inverse_of_beta(name, beta):
 def test_a_learnt_temperature_starts_at_tau_init_and_has_a_gradient(name, tau):
     knobs = PARAMETERIZATIONS[name][0].model_copy(update={"tau_init": tau})
     scale = LogitScale(knobs)
-    for progress in (0.0, 0.5, 1.0):
+    for progress in (Fraction(0), Fraction(1, 2), Fraction(1)):
         assert scale(progress).item() == pytest.approx(1 / tau, rel=1e-5)
-    scale(0.0).backward()
+    scale(Fraction(0)).backward()
     assert scale.nu.grad > 0
 
 
@@ -64,7 +65,7 @@ def test_the_clamp_keeps_clips_bound_of_beta_100(name):
     with torch.no_grad():
         scale.nu.fill_(1_000.0)
     scale.clamp()
-    assert scale(0.0).item() == pytest.approx(100.0, rel=1e-5)
+    assert scale(Fraction(0)).item() == pytest.approx(100.0, rel=1e-5)
     with torch.no_grad():
         scale.nu.fill_(-5.0)
     scale.clamp()
@@ -81,7 +82,7 @@ def test_the_clamp_can_be_switched_off_and_bound_from_above():
     with torch.no_grad():
         above.nu.fill_(-6.0)
     above.clamp()
-    assert 1 / above(0.0).item() == pytest.approx(0.5, rel=1e-5)
+    assert 1 / above(Fraction(0)).item() == pytest.approx(0.5, rel=1e-5)
 
 
 def test_what_is_within_its_bounds_is_not_moved_by_the_clamp():
@@ -100,34 +101,63 @@ MOVING = {"tau_start": 0.01, "tau_end": 0.05, "share": 0.8}
 )
 def test_a_schedule_goes_from_its_start_to_its_end_and_stays_there(schedule, middle):
     knobs = Temperature(schedule=schedule, **MOVING)
-    assert scheduled_tau(knobs, 0.0) == pytest.approx(0.01)
-    assert scheduled_tau(knobs, 0.4) == pytest.approx(middle)
-    for progress in (0.8, 0.9, 1.0):
+    assert scheduled_tau(knobs, Fraction(0, 1)) == pytest.approx(0.01)
+    assert scheduled_tau(knobs, Fraction(2, 5)) == pytest.approx(middle)
+    for progress in (Fraction(4, 5), Fraction(9, 10), Fraction(1)):
         assert scheduled_tau(knobs, progress) == pytest.approx(0.05)
 
 
 def test_a_cosine_is_slow_at_both_ends():
     knobs = Temperature(schedule="cosine", **MOVING)
-    assert scheduled_tau(knobs, 0.2) == pytest.approx(0.01 + 0.04 * (1 - math.cos(math.pi / 4)) / 2)
+    assert scheduled_tau(knobs, Fraction(1, 5)) == pytest.approx(0.01 + 0.04 * (1 - math.cos(math.pi / 4)) / 2)
 
 
 def test_a_step_schedule_has_as_many_equally_long_levels_as_asked():
     knobs = Temperature(schedule="step", tau_start=0.01, tau_end=0.05, steps=5)
-    taus = [round(scheduled_tau(knobs, step / 100), 9) for step in range(100)]
+    taus = [round(scheduled_tau(knobs, Fraction(step, 100)), 9) for step in range(100)]
     assert sorted(set(taus)) == [0.01, 0.02, 0.03, 0.04, 0.05]
     assert [taus.count(level) for level in sorted(set(taus))] == [20] * 5
 
 
+@given(
+    steps=st.integers(1, 2000),
+    levels=st.integers(2, 40),
+    hundredths=st.integers(1, 100),
+    ends=st.tuples(st.integers(1, 1000), st.integers(1, 1000)),
+)
+def test_a_step_schedule_is_at_the_level_that_whole_numbers_say(steps, levels, hundredths, ends):
+    start, end = (each / 1000 for each in ends)
+    knobs = Temperature(schedule="step", tau_start=start, tau_end=end, steps=levels, share=hundredths / 100)
+    for step in {0, steps // 3, steps // 2, steps * hundredths // 100, steps}:
+        level = min(step * 100 * levels // (steps * hundredths), levels - 1)
+        exact = Fraction(ends[0], 1000) + Fraction(ends[1] - ends[0], 1000) * Fraction(level, levels - 1)
+        assert scheduled_tau(knobs, Fraction(step, steps)) == pytest.approx(float(exact), rel=1e-12)
+        if level in (0, levels - 1):
+            assert scheduled_tau(knobs, Fraction(step, steps)) == (end if level else start)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "exponential", "step"])
+@given(
+    ends=st.tuples(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6)), steps=st.integers(1, 500), share=st.floats(0.01, 1.0)
+)
+def test_a_schedule_has_its_very_ends_at_its_ends(schedule, ends, steps, share):
+    knobs = Temperature(schedule=schedule, tau_start=ends[0], tau_end=ends[1], share=share)
+    assert LogitScale(knobs).tau(Fraction(0)) == ends[0]
+    assert LogitScale(knobs).tau(Fraction(steps, steps)) == ends[1]
+
+
 def test_a_constant_temperature_stays_at_its_start():
     knobs = Temperature(schedule="constant", **MOVING)
-    assert {scheduled_tau(knobs, progress) for progress in (0.0, 0.4, 0.8, 1.0)} == {0.01}
+    assert {
+        scheduled_tau(knobs, progress) for progress in (Fraction(0), Fraction(2, 5), Fraction(4, 5), Fraction(1))
+    } == {0.01}
 
 
 @given(
     schedule=st.sampled_from(["linear", "cosine", "exponential", "step"]),
     ends=st.tuples(st.floats(0.01, 1.0), st.floats(0.01, 1.0)),
     share=st.floats(0.05, 1.0),
-    when=st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)),
+    when=st.tuples(st.fractions(0, 1), st.fractions(0, 1)),
 )
 def test_a_schedule_moves_one_way_and_stays_between_its_ends(schedule, ends, share, when):
     knobs = Temperature(schedule=schedule, tau_start=ends[0], tau_end=ends[1], share=share)
@@ -138,11 +168,11 @@ def test_a_schedule_moves_one_way_and_stays_between_its_ends(schedule, ends, sha
 
 def test_a_scheduled_logit_scale_is_one_over_tau_and_has_nothing_to_learn():
     scale = LogitScale(Temperature(schedule="linear", **MOVING))
-    assert scale(0.4).item() == pytest.approx(1 / 0.03)
-    assert not scale(0.4).requires_grad
+    assert scale(Fraction(2, 5)).item() == pytest.approx(1 / 0.03)
+    assert not scale(Fraction(2, 5)).requires_grad
     assert not scale.nu.requires_grad
     scale.clamp()
-    assert scale(1.0).item() == pytest.approx(1 / 0.05)
+    assert scale(Fraction(1)).item() == pytest.approx(1 / 0.05)
 
 
 TAUS = st.floats(math.log(1e-6), math.log(1e6)).map(lambda power: min(max(math.exp(power), 1e-6), 1e6))
@@ -159,7 +189,9 @@ def test_a_temperature_at_a_constraints_bound_keeps_it_and_one_beyond_does_not(t
     bounds = {"tau_min": None, "tau_max": None} | {f"tau_{side}": tau}
     fixed = LogitScale(Temperature(tau_start=tau, tau_init=tau, **bounds, **kind))
     fixed.clamp()
-    reported = 1.0 / float(fixed(1.0).detach())
+    reported = fixed.tau(Fraction(1))
+    assert reported == tau
+    assert 1.0 / float(fixed(Fraction(1)).detach()) == pytest.approx(tau, rel=2e-6)
     constraint = Constraint(metric="temperature/tau", **{side: tau})
     for value, kept in (
         (reported, True),

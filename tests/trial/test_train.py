@@ -3,9 +3,11 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from gaptune.config import Model
 from gaptune.data import StoreWriter
 from gaptune.errors import UserError
 from gaptune.methods import METHODS
@@ -356,7 +358,57 @@ def test_a_single_validation_image_is_refused(store, short, tmp_path):
         next(train(short(), excerpt(store, tmp_path / "single", train=32, val=1)))
 
 
-def test_a_gradient_whose_norm_is_not_finite_stops_a_training_that_clips_by_it(store, short, monkeypatch):
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda parameters, most: torch.tensor(torch.inf))
+def hooked(config, store, weight, change):
+    """A training in which each gradient of a weight is changed."""
+    trial = _Trial(config, store)
+    dict(trial.model.tower.named_parameters(), nu=trial.scale.nu)[weight].register_hook(change)
+    return trial
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+@pytest.mark.parametrize("weight", ["text_projection", "nu"])
+@pytest.mark.parametrize("factor", [math.inf, math.nan])
+def test_a_gradient_that_is_not_finite_stops_a_training_before_the_update(clip_norm, weight, factor, store, short):
+    trial = hooked(short({"optimizer.clip_norm": clip_norm}), store, weight, lambda gradient: gradient * factor)
+    before = [each.detach().clone() for each in trial.model.parameters()]
+    with pytest.raises(NonFinite, match=r"the gradient's norm is (inf|nan) at step 0"):
+        trial.epoch(0)
+    assert equal(before, [each.detach() for each in trial.model.parameters()])
+
+
+def test_a_gradient_whose_square_is_not_finite_stops_a_training(store, short):
+    """AdamW's second moment would be infinite, and no weight would ever move again."""
+    trial = hooked(short(), store, "text_projection", lambda gradient: torch.full_like(gradient, 1e20))
     with pytest.raises(NonFinite, match="the gradient's norm is inf at step 0"):
-        next(train(short({"optimizer.clip_norm": 1.0}), store))
+        trial.epoch(0)
+
+
+def test_clipping_is_over_the_temperature_too(store, short):
+    trial = hooked(short({"optimizer.clip_norm": 1.0}), store, "nu", lambda gradient: gradient * 0 + 1e6)
+    trial._step(0, np.arange(32), np.zeros(32))
+    gradients = [each.grad for group in trial.optimizer.param_groups for each in group["params"]]
+    assert math.sqrt(sum(float(each.square().sum()) for each in gradients)) == pytest.approx(1.0, rel=1e-3)
+    assert float(trial.scale.nu.grad) == pytest.approx(1.0, rel=1e-3)
+
+
+def test_a_weight_that_no_batch_reads_is_looked_at_as_well(store, short):
+    config = short()
+    trial = _Trial(config.model_copy(update={"model": Model(vocabulary="full")}), store)
+    unread = next(token for token in range(1, 49_408) if token not in store.meta.vocabulary)
+    with torch.no_grad():
+        trial.model.tower.token_embedding.weight[unread] = math.inf
+    with pytest.raises(NonFinite, match=r"weights after epoch 1: token_embedding\.weight$"):
+        trial.epoch(0)
+
+
+@pytest.mark.parametrize("given", [0.07, 0.0123456789])
+def test_a_fixed_temperature_is_reported_as_it_was_given(given, store, short):
+    config = short({"temperature.schedule": "constant", "temperature.tau_start": given, "training.epochs": 1})
+    (report,) = train(config, store)
+    assert report.metrics["temperature/tau"] == given
+    assert report.metrics["temperature/beta"] == 1.0 / given
+
+
+def test_a_learnt_temperature_at_its_bound_is_reported_as_the_bound(store, short):
+    config = short({"temperature.tau_max": 0.07, "temperature.lr": 1.0})
+    assert 0.07 in [report.metrics["temperature/tau"] for report in train(config, store)]

@@ -26,7 +26,7 @@ __all__ = [
     "find_source",
 ]
 
-KINDS = ("cifar10", "coco", "csv", "imagefolder", "pairs", "parquet", "webdataset")
+KINDS = ("cifar10", "coco", "csv", "imagefolder", "jsonl", "pairs", "parquet", "webdataset")
 """What stands before the colon of a name such as ``imagefolder:PATH``."""
 
 
@@ -51,7 +51,7 @@ def _find(kind: str, place: str) -> Source:
             return Coco.at(place)
         case "imagefolder":
             return ImageFolder.at(place)
-        case "csv" | "parquet":
+        case "csv" | "jsonl" | "parquet":
             return Table.at(kind, place)
         case "pairs":
             return Pairs.at(place)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gaptune.data.images import UnreadableError
+from gaptune.data.store import storable as storable
 from gaptune.errors import UserError
 
 Pixels = npt.NDArray[np.uint8]
-
-IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".gif", ".tif", ".tiff")
-"""Endings of image files."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Sample:
 
     Attributes:
         id: A name for the image.
-        image: A file, the bytes of one, or pixels (uint8, shape (height, width, 3)).
+        image: A file, the bytes of one, pixels (uint8, shape (height, width, 3)), or why there is none.
         captions: Texts; blank ones are left out. Without any, a labelled image has its class as its caption, and one
             without a label is left out.
         label: Index into the source's classes.
     """
 
     id: str
-    image: Path | bytes | Pixels
+    image: Path | bytes | Pixels | UnreadableError
     captions: tuple[str, ...] = ()
     label: int | None = None
 
@@ -70,6 +70,10 @@ class Source(ABC):
     def count(self, split: str) -> int | None:
         """How many samples a split has; None when that is not known before they are read."""
 
+    def left_out(self, split: str) -> Mapping[str, int]:
+        """How many files of a split are no samples, by the reason; known once its samples have been read."""
+        return {}
+
     @abstractmethod
     def files(self) -> Iterable[Path]:
         """All files whose change would change the store."""
@@ -90,9 +94,31 @@ def check_split_name(name: str) -> str:
     return name
 
 
-def storable(text: str) -> str:
-    """A text as UTF-8 can hold it: JSON can escape half a surrogate pair."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+def read_text(file: Path) -> str:
+    """A file's text in UTF-8, without a byte-order mark.
+
+    Raises:
+        UserError: It cannot be read, or is not in UTF-8.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as fault:
+        raise UserError(f"cannot be read: {fault.strerror}", file=file) from None
+    check_utf8(content, file)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        raise UserError("is not in UTF-8", file=file, line=content.count(b"\n", 0, fault.start) + 1) from None
+
+
+def check_utf8(beginning: bytes, file: Path) -> None:
+    """Refuses UTF-16 and UTF-32 by their mark, or by their zero bytes.
+
+    Raises:
+        UserError: It is one of them.
+    """
+    if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)) or b"\0" in beginning[:64]:
+        raise UserError("is not in UTF-8 (it looks like UTF-16 or is no text): save it as UTF-8", file=file)
 
 
 def existing(place: str | Path, what: str) -> Path:

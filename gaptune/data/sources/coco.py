@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gaptune.data.sources.base import Sample, Source, check_split_name, existing, storable
-from gaptune.errors import UserError
+from gaptune.data.images import inside
+from gaptune.data.sources.base import Sample, Source, check_split_name, existing, read_text
+from gaptune.data.sources.captions import caption_texts
+from gaptune.data.sources.splits import canonical
+from gaptune.errors import UserError, brief
 
 
 @dataclass(frozen=True)
@@ -18,11 +22,13 @@ class _Annotations:
 
     Attributes:
         captions: Captions by file name, in the order of the file.
-        without_image: Captions of images that the file does not list.
+        without_image: How many captions are of images that the file does not list.
+        listed_again: How many images it lists that it has listed before.
     """
 
     captions: dict[str, list[str]]
     without_image: int
+    listed_again: int
 
 
 class Coco(Source):
@@ -31,6 +37,7 @@ class Coco(Source):
     Args:
         annotations: Captions file by split.
         images: Folder of the images by split.
+        outside: Whether images may lie outside that folder.
 
     Raises:
         UserError: A file or folder is missing or not what it should be.
@@ -38,7 +45,8 @@ class Coco(Source):
 
     kind = "coco"
 
-    def __init__(self, annotations: Mapping[str, Path], images: Mapping[str, Path]) -> None:
+    def __init__(self, annotations: Mapping[str, Path], images: Mapping[str, Path], *, outside: bool = False) -> None:
+        self._outside = outside
         self._files = _checked(annotations, images)
         self._images = images
         self._contents = {split: _read(file) for split, file in annotations.items()}
@@ -49,7 +57,7 @@ class Coco(Source):
         """The source that ``coco:FOLDER`` means.
 
         ``FOLDER/annotations/captions_train2017.json`` with the images in ``FOLDER/train2017`` is ``train``, and so
-        with other splits; the year may be lacking.
+        with other splits; the year may be lacking, and ``validation`` and the like are ``val``.
 
         Raises:
             UserError: No captions file has a folder of images beside it, or two are of the same split.
@@ -59,7 +67,7 @@ class Coco(Source):
         images: dict[str, Path] = {}
         for file in sorted((folder / "annotations").glob("captions_*.json")):
             name = file.stem.removeprefix("captions_")
-            split = name.rstrip("0123456789")
+            split = canonical(name.rstrip("0123456789"))
             if (folder / name).is_dir():
                 if split in annotations:
                     raise UserError(f"{folder} has two sets of {split}: use `gaptune data build coco` to say which")
@@ -71,11 +79,16 @@ class Coco(Source):
     def samples(self, split: str) -> Iterator[Sample]:
         """Images in the order of the file, with all their captions."""
         for name, captions in self._contents[split].captions.items():
-            yield Sample(name, self._images[split] / name, tuple(captions))
+            yield Sample(name, inside(self._images[split], name, outside=self._outside), tuple(captions))
 
     def count(self, split: str) -> int:
         """How many of a split's images have captions."""
         return sum(1 for captions in self._contents[split].captions.values() if captions)
+
+    def left_out(self, split: str) -> Mapping[str, int]:
+        """Images that the file lists again."""
+        again = self._contents[split].listed_again
+        return {"listed again": again} if again else {}
 
     def files(self) -> Iterable[Path]:
         """The captions files and all images that they name."""
@@ -104,37 +117,61 @@ def _checked(annotations: Mapping[str, Path], images: Mapping[str, Path]) -> Map
 
 def _read(file: Path) -> _Annotations:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_text(file))
     except json.JSONDecodeError as fault:
         raise UserError(f"not JSON: {fault.msg}", file=file, line=fault.lineno) from None
-    except UnicodeDecodeError:
-        raise UserError("not JSON: not in UTF-8", file=file) from None
-    except OSError as fault:
-        raise UserError(f"cannot be read: {fault.strerror}", file=file) from None
-    listed = _records(content, "images", {"id": (int, str), "file_name": str}, file)
-    names = {image: storable(name) for image, name in listed}
-    if len(names) != len(content["images"]) or len(set(names.values())) != len(names):
-        raise UserError("two of its images have the same id or file_name", file=file)
+    except RecursionError:
+        raise UserError("not a COCO captions file: lists in lists without end", file=file) from None
+    names: dict[int | str, str] = {}
+    listed_again = 0
+    for image, name in _records(content, "images", {"id": _id, "file_name": _name}, file):
+        if names.setdefault(image, name) != name:
+            raise UserError(f"two images have the id {image!r}: {names[image]!r} and {name!r}", file=file)
+    listed_again = len(content["images"]) - len(set(names.values()))
     captions: dict[str, list[str]] = {name: [] for name in names.values()}
-    without_image = 0
-    for image, caption in _records(content, "annotations", {"image_id": (int, str), "caption": str}, file):
-        if image not in names:
-            without_image += 1
-        elif caption.strip():
-            captions[names[image]].append(storable(caption))
+    without_image = []
+    for image, texts in _records(content, "annotations", {"image_id": _id, "caption": caption_texts}, file):
+        if image in names:
+            captions[names[image]] += texts
+        else:
+            without_image.append(image)
     if not any(captions.values()):
-        raise UserError("none of its images has a caption", file=file)
-    return _Annotations(captions, without_image)
+        hint = ""
+        if without_image and names:
+            ids = f"image_id {brief(without_image[0])}, id {brief(next(iter(names)))}"
+            hint = f": no image_id is the id of an image ({ids})"
+        raise UserError(f"none of its images has a caption{hint}", file=file)
+    return _Annotations(captions, len(without_image), listed_again)
+
+
+def _id(value: object) -> int | str:
+    """An id, which may be a number in one place and a text or a float in another."""
+    if isinstance(value, str):
+        return int(value) if re.fullmatch("-?(0|[1-9][0-9]{0,17})", value) else value
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == int(value):
+        return int(value)
+    raise ValueError
+
+
+def _name(value: object) -> str:
+    if isinstance(value, str) and value:
+        return value
+    raise ValueError
 
 
 def _records(
-    content: Any, key: str, types: dict[str, type | tuple[type, ...]], file: Path
+    content: Any, key: str, parsers: Mapping[str, Callable[[object], Any]], file: Path
 ) -> Iterator[tuple[Any, ...]]:
     """The named values of each record under a key."""
     if not isinstance(content, dict) or not isinstance(content.get(key), list):
         raise UserError(f"not a COCO captions file: it has no list {key!r}", file=file)
     for index, record in enumerate(content[key]):
-        for name, allowed in types.items():
-            if not isinstance(record, dict) or not isinstance(record.get(name), allowed):
-                raise UserError(f"not a COCO captions file: {key}[{index}] has no usable {name!r}", file=file)
-        yield tuple(record[name] for name in types)
+        values = []
+        for name, parse in parsers.items():
+            try:
+                values.append(parse(record[name]))
+            except (KeyError, TypeError, ValueError, OverflowError):
+                raise UserError(f"not a COCO captions file: {key}[{index}] has no usable {name!r}", file=file) from None
+            except UserError as fault:
+                raise UserError(f"{key}[{index}]: {fault.message}", file=file) from None
+        yield tuple(values)

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gaptune.data.sources.base import IMAGES, Sample, Source, existing
+from gaptune.data.images import ENDINGS
+from gaptune.data.sources.base import Sample, Source, existing, storable
 from gaptune.data.sources.labels import read_class_names, read_prompts
+from gaptune.data.sources.patterns import files_below, is_leftover
+from gaptune.data.sources.splits import folder_split
 from gaptune.errors import UserError
-
-SPLITS = ("train", "val", "test")
 
 
 class ImageFolder(Source):
     """``FOLDER/train/CLASS/*.jpg``, ``FOLDER/val/…``, ``FOLDER/test/…``; or ``FOLDER/CLASS/*.jpg``, which is ``test``.
 
-    Classes are the sorted names of the folders, with spaces for underscores, unless ``FOLDER/classnames.txt`` names
-    them in that order; prompts come from ``FOLDER/zeroshot_classification_templates.txt``, else open_clip's simple
-    ones.
+    The folders of splits may have their other names, such as ``validation``. Classes are the sorted names of the
+    folders, with spaces for underscores, unless ``FOLDER/classnames.txt`` names them in that order; prompts come from
+    ``FOLDER/zeroshot_classification_templates.txt``, else open_clip's simple ones. Hidden folders and what archives
+    leave behind are skipped; links to folders are entered. Files that are no images by their ending are counted.
 
     Args:
         folder: The folder.
 
     Raises:
-        UserError: It has no classes, or its splits have different ones.
+        UserError: It has no classes, its splits have different ones, or a folder of images belongs to no split.
     """
 
     kind = "imagefolder"
@@ -32,8 +35,8 @@ class ImageFolder(Source):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        roots = {name: folder / name for name in SPLITS if (folder / name).is_dir()} or {"test": folder}
-        by_split = {name: _folders(root) for name, root in roots.items()}
+        roots = _roots(folder)
+        by_split = {split: [each.name for each in _folders(root)] for split, root in roots.items()}
         names = sorted({name for folders in by_split.values() for name in folders})
         if not names:
             raise UserError(f"{folder} has no class folders (expected train/CLASS/*.jpg, test/…, or CLASS/*.jpg)")
@@ -44,18 +47,28 @@ class ImageFolder(Source):
         given = read_class_names(folder)
         if given is not None and len(given) != len(names):
             raise UserError(f"{folder} has {len(names)} class folders, but classnames.txt names {len(given)}")
-        self._images = {
-            split: [(file, label) for label, name in enumerate(names) for file in _images(roots[split] / name)]
-            for split in by_split
-        }
+        self._images: dict[str, list[tuple[Path, int]]] = {}
+        self._others: dict[str, Counter[str]] = {}
+        for split, root in roots.items():
+            files = [(file, label) for label, name in enumerate(names) for file in files_below(root / name)]
+            self._images[split] = [each for each in files if each[0].suffix.lower() in ENDINGS]
+            others = [file.suffix.lower() for file, _ in files if file.suffix.lower() not in ENDINGS]
+            self._others[split] = Counter(f"other file ({ending or 'no ending'})" for ending in others)
+            beside = [each for each in root.iterdir() if each.suffix.lower() in ENDINGS and not each.is_dir()]
+            if beside:
+                self._others[split]["outside the class folders"] = len(beside)
         self.splits = tuple(by_split)
-        self.classes = given or tuple(name.replace("_", " ") for name in names)
+        self.classes = given or tuple(storable(name).replace("_", " ") for name in names)
         self.prompts = read_prompts(folder)
 
     @classmethod
     def at(cls, place: str) -> ImageFolder:
         """The source that ``imagefolder:PLACE`` means."""
-        return cls(existing(place, "folder"))
+        folder = existing(place, "folder")
+        try:
+            return cls(folder)
+        except OSError as fault:
+            raise UserError(f"{fault.filename} cannot be read: {fault.strerror}") from None
 
     def samples(self, split: str) -> Iterator[Sample]:
         """Images by class, in the order of their names."""
@@ -65,6 +78,10 @@ class ImageFolder(Source):
     def count(self, split: str) -> int:
         """How many images a split has."""
         return len(self._images[split])
+
+    def left_out(self, split: str) -> Mapping[str, int]:
+        """Files that are no images by their ending, and images that lie beside the class folders."""
+        return self._others[split]
 
     def files(self) -> Iterable[Path]:
         """All images, and the texts beside them."""
@@ -76,9 +93,26 @@ class ImageFolder(Source):
         return {"folder": str(self._folder)}
 
 
-def _folders(root: Path) -> list[str]:
-    return [path.name for path in root.iterdir() if path.is_dir()]
+def _roots(folder: Path) -> dict[str, Path]:
+    """The folder of each split. A folder that is named like a split but has no folders is a class."""
+    folders = _folders(folder)
+    roots: dict[str, Path] = {}
+    for each in folders:
+        split = folder_split(each.name)
+        if split is None or not _folders(each):
+            continue
+        if split in roots:
+            raise UserError(f"{roots[split]} and {each} are both {split}: rename or move one of them")
+        roots[split] = each
+    for each in folders if roots else ():
+        if each not in roots.values() and any(file.suffix.lower() in ENDINGS for file in files_below(each)):
+            raise UserError(
+                f"{each} has images but belongs to no split, beside {', '.join(path.name for path in roots.values())}: "
+                "name its split (train, val, test), or move it"
+            )
+    order = ("train", "val", "test")
+    return {split: roots[split] for split in order if split in roots} or {"test": folder}
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES)
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not is_leftover(path.name))

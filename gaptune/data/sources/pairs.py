@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gaptune.data.images import inside
 from gaptune.data.sources.base import Sample, Source, existing
 from gaptune.errors import UserError
 
@@ -73,7 +74,7 @@ class Pairs(Source):
         numbers = {name: index for index, name in enumerate(self.classes)}
         for side in self._sides:
             label = numbers.get(side.category)
-            yield Sample(side.image, self._folder / side.image, (side.caption,), label)
+            yield Sample(side.image, inside(self._folder, side.image, hint=""), (side.caption,), label)
 
     def count(self, split: str) -> int:
         """How many images there are."""

@@ -1,25 +1,37 @@
-"""CSV and Parquet files with a row for each image."""
+"""CSV, JSON Lines and Parquet files with a row for each image, or for each caption of one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.dataset as ds
-
-from gaptune.data.sources.base import Sample, Source, check_split_name
-from gaptune.data.sources.labels import read_class_names, read_prompts
-from gaptune.data.sources.patterns import files_by_split, split_name
+from gaptune.data.sources.base import Sample, Source
+from gaptune.data.sources.captions import caption_texts
+from gaptune.data.sources.cells import check_types, image_of, name_of
+from gaptune.data.sources.labels import (
+    CLASS_NAMES,
+    TEMPLATES,
+    Classes,
+    Label,
+    normal_label,
+    read_class_names,
+    read_prompts,
+)
+from gaptune.data.sources.parquet import ParquetFile
+from gaptune.data.sources.patterns import found_files
+from gaptune.data.sources.rows import CsvFile, JsonlFile, Row, check_columns
+from gaptune.data.sources.splits import by_split, folder_split, split_in_column
 from gaptune.errors import UserError, did_you_mean
 
-FORMATS = {"csv": ".csv", "parquet": ".parquet"}
-_AT_ONCE = 256  # rows read at a time: they may hold images
+FORMATS = {"csv": (".csv", ".tsv"), "jsonl": (".jsonl", ".ndjson"), "parquet": (".parquet",)}
+"""Endings of each form's files in a folder."""
+
+_NAMED = 5  # rows in an error
+_NO_CLASS = -1  # what Hugging Face's ClassLabel has where labels are not published
 
 
 @dataclass(frozen=True)
@@ -27,11 +39,11 @@ class Columns:
     """What the columns of a table are called; the defaults are open_clip's.
 
     Attributes:
-        image: Paths, relative to the table's folder; or, in Parquet, the bytes of image files, or Hugging Face's
-            struct of both.
-        captions: Texts; in Parquet, lists of texts too.
+        image: Paths, relative to the folder of the table that names them; or images in base64; or, in Parquet, the
+            bytes of image files, or Hugging Face's struct of both.
+        captions: Texts, or lists of texts. They may be lacking where there are labels.
         id: A name for each image; None for its path, or its number.
-        split: The split of each image; None for the split of its file.
+        split: The split of each row; None for the split of its file.
         label: Class names, or indices into ``classnames.txt`` beside the table; None without labels.
     """
 
@@ -42,44 +54,68 @@ class Columns:
     label: str | None = None
 
     def names(self) -> list[str]:
-        """All of them that are asked for."""
-        return [name for name in (self.image, *self.captions, self.id, self.split, self.label) if name is not None]
+        """All of them that are asked for, each once."""
+        asked = (self.image, *self.captions, self.id, self.split, self.label)
+        return list(dict.fromkeys(name for name in asked if name is not None))
+
+
+_Parsed = TypeVar("_Parsed")
+_File = CsvFile | JsonlFile | ParquetFile
+
+
+@dataclass
+class _Part:
+    """A file of a table.
+
+    Attributes:
+        table: The file.
+        rows: How many rows of each split it has.
+        labels: Those that occur.
+        splits: Of a Parquet file whose column says the splits: of each row the index of its split in ``rows``, so that
+            images of other splits need not be read.
+    """
+
+    table: _File
+    rows: Counter[str]
+    labels: set[Label]
+    splits: bytes = b""
 
 
 class Table(Source):
-    """Rows of CSV or Parquet files.
+    """Rows of CSV, JSON Lines or Parquet files.
 
-    A CSV file is in UTF-8, has a header, and is separated by tabs if its header has one (open_clip's form), else by
-    commas.
+    All of it but Parquet's captions and images is checked when it is opened: columns, their types, splits, labels.
 
     Args:
-        form: ``csv`` or ``parquet``.
+        form: ``csv``, ``jsonl`` or ``parquet``.
         files: Files by split, in their order.
         columns: What the columns are called.
+        outside: Whether images may lie outside the folder of the table that names them.
 
     Raises:
-        UserError: A file cannot be read, or a column is missing.
+        UserError: A file cannot be read, a column is missing or of another type, or a row has no split.
     """
 
-    def __init__(self, form: str, files: Mapping[str, Sequence[Path]], columns: Columns) -> None:
+    def __init__(
+        self, form: str, files: Mapping[str, Sequence[Path]], columns: Columns, *, outside: bool = False
+    ) -> None:
         self.kind = form
-        self._columns = columns
+        self._outside = outside
         self._files = files
-        self._rows: dict[str, tuple[ds.Dataset, Any]] = {}  # with a filter
+        tables = [(split, _opened(form, file, columns)) for split, parts in files.items() for file in parts]
+        self._columns = columns = _present([table for _, table in tables], columns)
+        self._parts = [self._read_through(table, split) for split, table in tables]
+        self.splits = tuple(dict.fromkeys(split for part in self._parts for split in part.rows))
         for split, parts in files.items():
-            table = _opened(form, parts, columns)
-            if columns.split is None:
-                self._rows[split] = table, None
-                continue
-            for name in _distinct(table, columns.split):
-                where = ds.field(columns.split) == name
-                self._rows[check_split_name(split_name(str(name)))] = table, where
-        self.splits = tuple(self._rows)
+            if not any(part.rows for part in self._parts if part.table.file in parts):
+                raise UserError(f"has no rows, and so the split {split!r} is empty", file=parts[0])
+        self._beside: list[Path] = []
         if columns.label is not None:
-            folder = next(iter(files.values()))[0].parent
-            labels = {label for table, _ in self._rows.values() for label in _distinct(table, columns.label)}
-            self.classes = _classes(labels, folder)
-            self.prompts = read_prompts(folder)
+            self._beside = _beside([table.file for _, table in tables])
+            self._classes = _classes(self._parts, columns.label, self._beside)
+            self.classes = self._classes.names
+            templates = [file.parent for file in self._beside if file.name == TEMPLATES]
+            self.prompts = read_prompts(templates[0] if templates else tables[0][1].file.parent)
 
     @classmethod
     def at(cls, form: str, place: str) -> Table:
@@ -88,7 +124,7 @@ class Table(Source):
         Raises:
             UserError: What stands after the ``?`` names no column.
         """
-        place, _, query = place.partition("?")
+        place, _, query = (place, "", "") if Path(place).exists() else place.partition("?")
         given: dict[str, list[str]] = {}
         for name, value in parse_qsl(query, keep_blank_values=True):
             if name not in (known := ("image", "caption", "id", "split", "label")):
@@ -98,42 +134,55 @@ class Table(Source):
         return cls.of(form, [place], Columns(captions=captions, **{name: values[-1] for name, values in given.items()}))
 
     @classmethod
-    def of(cls, form: str, places: Sequence[str], columns: Columns) -> Table:
+    def of(cls, form: str, places: Sequence[str], columns: Columns, *, outside: bool = False) -> Table:
         """From places such as ``FILE``, ``SPLIT=FILE`` or a pattern."""
-        files = files_by_split(places, FORMATS[form])
-        if columns.split is not None and len(files) > 1:
-            raise UserError(f"both the files and the column {columns.split!r} say the split; give one of them")
-        return cls(form, files, columns)
+        found = found_files(places, *FORMATS[form])
+        if columns.split is None:
+            return cls(form, by_split(found), columns, outside=outside)
+        if any(given for _, given in found):
+            raise UserError(f"both SPLIT=FILE and the column {columns.split!r} say the split; give one of them")
+        try:
+            files = by_split(found)
+        except UserError:  # what the names say is unclear, and so the column alone counts
+            files = {"train": [file for file, _ in found]}
+        return cls(form, files, columns, outside=outside)
 
     def samples(self, split: str) -> Iterator[Sample]:
         """Rows in the order of the files."""
         columns = self._columns
-        folder = next(iter(self._files.values()))[0].parent
-        numbers = {name: index for index, name in enumerate(self.classes)}
-        for row, values in enumerate(self._read(split)):
-            image, path = _image(values[columns.image], folder)
-            label = None if columns.label is None else values[columns.label]
-            yield Sample(
-                id=str(values[columns.id]) if columns.id else path or f"{split}-{row:08d}",
-                image=image,
-                captions=tuple(text for name in columns.captions for text in _texts(values[name])),
-                label=label if label is None or isinstance(label, int) else numbers[label],
-            )
+        row = 0
+        for part in self._parts:
+            folder = part.table.file.parent
+            for number, values in self._rows(part, split):
+                cell = _Cell(part.table, number, values)
+                image, path = cell.read(
+                    columns.image,
+                    lambda value: image_of(value, folder, outside=self._outside),  # noqa: B023
+                )
+                name = cell.read(columns.id, name_of) if columns.id else ""
+                captions = tuple(text for each in columns.captions for text in cell.read(each, caption_texts))
+                label = cell.read(columns.label, self._index) if columns.label else None
+                yield Sample(name or path or f"{split}-{row:08d}", image, captions, label)
+                row += 1
 
-    def count(self, split: str) -> int | None:
-        """How many rows a split has; not known of a CSV file before it is read."""
-        table, where = self._rows[split]
-        return None if self.kind == "csv" else int(table.count_rows(filter=where))
+    def count(self, split: str) -> int:
+        """How many rows a split has."""
+        return sum(part.rows[split] for part in self._parts)
 
     def files(self) -> Iterable[Path]:
-        """The tables, and the images that they name."""
-        for parts in self._files.values():
-            yield from parts
-        folder = next(iter(self._files.values()))[0].parent
-        for table, where in self._rows.values():
-            if pa.types.is_string(table.schema.field(self._columns.image).type):
-                for batch in table.to_batches(columns=[self._columns.image], filter=where):
-                    yield from (folder / path for path in batch.column(0).to_pylist() if path)
+        """The tables, the texts beside them, and the images that they name."""
+        yield from (part.table.file for part in self._parts)
+        yield from self._beside
+        column = self._columns.image
+        for part in self._parts:
+            if isinstance(part.table, ParquetFile) and not part.table.holds_text(column):
+                continue
+            folder = part.table.file.parent
+            for number, values in part.table.rows([column]):
+                cell = _Cell(part.table, number, values)
+                image, _ = cell.read(column, lambda value: image_of(value, folder))  # noqa: B023
+                if isinstance(image, Path):
+                    yield image
 
     def origin(self) -> dict[str, Any]:
         """The files, and what their columns are called."""
@@ -143,68 +192,133 @@ class Table(Source):
             "columns": named | {"captions": list(self._columns.captions)},
         }
 
-    def _read(self, split: str) -> Iterator[dict[str, Any]]:
-        table, where = self._rows[split]
-        names = list(dict.fromkeys(self._columns.names()))
+    def _index(self, value: object) -> int | None:
+        return self._classes.index(normal_label(value))
+
+    def _rows(self, part: _Part, split: str) -> Iterator[tuple[int, Row]]:
+        names = self._columns.names()
+        if len(part.rows) == 1:
+            yield from part.table.rows(names) if split in part.rows else ()
+        elif isinstance(part.table, ParquetFile):
+            code = list(part.rows).index(split) if split in part.rows else -1
+            yield from part.table.rows(names, lambda number: part.splits[number - 1] == code)
+        else:
+            for number, values in part.table.rows(names):
+                if split_in_column(values[self._columns.split or ""]) == split:
+                    yield number, values
+
+    def _read_through(self, table: _File, split: str) -> _Part:
+        """Checks what can be checked before an hour of building."""
+        columns = self._columns
+        part = _Part(table, Counter(), set())
+        codes, without = bytearray(), list[int]()
+        folder = table.file.parent
+        for number, values in table.rows(_checked_now(table, columns)):
+            cell = _Cell(table, number, values)
+            name = cell.read(columns.split, split_in_column) if columns.split else split
+            if name is None:
+                without.append(number)
+                continue
+            if len(self._files) > 1 and name != split:
+                where = table.place(number)
+                raise UserError(f"{where}: {columns.split!r} says {name!r}, the file {split!r}", file=table.file)
+            part.rows[name] += 1
+            if columns.label:
+                part.labels.add(cell.read(columns.label, normal_label))
+            if isinstance(table, ParquetFile):
+                codes.append(list(part.rows).index(name))
+            else:
+                cell.read(columns.image, lambda value: image_of(value, folder))
+            for each in columns.captions:
+                if each in values:
+                    cell.read(each, caption_texts)
+        if without:
+            raise UserError(f"{_listed(table, without)} no split in the column {columns.split!r}", file=table.file)
+        part.splits = bytes(codes)
+        return part
+
+
+def _opened(form: str, file: Path, columns: Columns) -> _File:
+    match form:
+        case "csv":
+            return CsvFile(file, columns.image)
+        case "jsonl":
+            return JsonlFile(file)
+    return ParquetFile(file)
+
+
+def _present(tables: Sequence[_File], columns: Columns) -> Columns:
+    """The columns that there are: all that are asked for, but of labelled images the captions may be lacking."""
+    if columns.label is not None and columns.captions == Columns.captions:
+        lacking = [table for table in tables if columns.captions[0] not in table.names]
+        columns = replace(columns, captions=()) if len(lacking) == len(tables) else columns
+    for table in tables:
+        check_columns(table.file, table.names, columns.names())
+        if isinstance(table, ParquetFile):
+            check_types(table, columns)
+    return columns
+
+
+def _checked_now(table: _File, columns: Columns) -> list[str]:
+    """Columns that are read when a table is opened: of Parquet those that hold neither images nor texts."""
+    if not isinstance(table, ParquetFile):
+        return columns.names()
+    floats = [name for name in columns.captions if table.holds_floats(name)]
+    return [name for name in dict.fromkeys((columns.split, columns.label, *floats)) if name is not None]
+
+
+def _beside(tables: Iterable[Path]) -> list[Path]:
+    """Class names and templates beside the tables; above them, too, where the folder is that of a split."""
+    folders = dict.fromkeys(table.parent for table in tables)
+    above = dict.fromkeys(folder.parent for folder in folders if folder_split(folder.name))
+    files = [folder / name for folder in folders | above for name in (CLASS_NAMES, TEMPLATES)]
+    return [file for file in files if file.exists()]
+
+
+def _classes(parts: Sequence[_Part], column: str, beside: Sequence[Path]) -> Classes:
+    """The classes: those of ``classnames.txt``, else of the schema, else of the labels themselves."""
+    given: list[tuple[str, tuple[str, ...]]] = [
+        (str(file), read_class_names(file.parent) or ()) for file in beside if file.name == CLASS_NAMES
+    ]
+    tables = [part.table for part in parts if isinstance(part.table, ParquetFile)]
+    schemas = [(str(table.file), names) for table in tables if (names := table.class_names(column))]
+    given = given or schemas
+    for origin, names in given[1:]:
+        if names != given[0][1]:
+            raise UserError(f"{origin} has other class names than {given[0][0]}")
+    labels = {label for part in parts for label in part.labels}
+    if not given:
+        return Classes.of_labels(labels, f"the column {column!r}")
+    classes = Classes(given[0][1], given[0][0], _NO_CLASS if schemas else None)
+    for part in parts:
+        for label in part.labels:
+            try:
+                classes.index(label)
+            except UserError as fault:
+                raise UserError(f"the column {column!r}: {fault.message}", file=part.table.file) from None
+    return classes
+
+
+def _listed(table: _File, numbers: Sequence[int]) -> str:
+    if len(numbers) == 1:
+        return f"{table.place(numbers[0])} has"
+    kind, _, _ = table.place(0).partition(" ")
+    others = f" and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else ""
+    return f"{kind}s {', '.join(map(str, numbers[:_NAMED]))}{others} have"
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """Values of a row, which say their place where they are wrong."""
+
+    table: _File
+    number: int
+    values: Row
+
+    def read(self, column: str, parse: Callable[[object], _Parsed]) -> _Parsed:
+        """The value of a column as ``parse`` makes it."""
         try:
-            for batch in table.to_batches(columns=names, filter=where, batch_size=_AT_ONCE, batch_readahead=1):
-                yield from batch.to_pylist()
-        except (pa.ArrowException, OSError) as fault:
-            raise UserError(f"{table.files[0]}: {str(fault).splitlines()[0]}") from None
-
-
-def _opened(form: str, files: Sequence[Path], columns: Columns) -> ds.Dataset:
-    try:
-        table = ds.dataset([str(file) for file in files], format=_csv(files[0], columns) if form == "csv" else form)
-        names = table.schema.names
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as fault:
-        raise UserError(f"cannot be read as {form}: {str(fault).splitlines()[0]}", file=files[0]) from None
-    for name in columns.names():
-        if name not in names:
-            raise UserError(f"there is no column {name!r}{did_you_mean(name, names)}", file=files[0])
-    return table
-
-
-def _csv(file: Path, columns: Columns) -> ds.CsvFileFormat:
-    with file.open(encoding="utf-8") as lines:
-        separator = "\t" if "\t" in lines.readline() else ","
-    return ds.CsvFileFormat(
-        parse_options=pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
-        convert_options=pyarrow.csv.ConvertOptions(column_types={name: pa.string() for name in columns.names()}),
-    )
-
-
-def _distinct(table: ds.Dataset, column: str) -> list[Any]:
-    found: dict[Any, None] = {}
-    for batch in table.to_batches(columns=[column]):
-        found.update(dict.fromkeys(batch.column(0).unique().to_pylist()))
-    found.pop(None, None)
-    if not found:
-        raise UserError(f"the column {column!r} is empty", file=table.files[0])
-    return list(found)
-
-
-def _classes(labels: set[Any], folder: Path) -> tuple[str, ...]:
-    """Class names: those of ``classnames.txt`` for indices, else the sorted labels themselves."""
-    if not all(isinstance(label, int) for label in labels):
-        return tuple(sorted(str(label) for label in labels))
-    names = read_class_names(folder) or tuple(str(number) for number in range(max(labels) + 1))
-    if min(labels) < 0 or max(labels) >= len(names):
-        raise UserError(f"labels go from {min(labels)} to {max(labels)}, but there are {len(names)} classes")
-    return names
-
-
-def _image(value: Any, folder: Path) -> tuple[Path | bytes, str]:
-    """What an image is read from, and its path, if it has one. Nothing counts as a missing image."""
-    if isinstance(value, Mapping):  # Hugging Face's Image
-        content, path = value.get("bytes"), value.get("path") or ""
-        return (content, path) if content is not None else (folder / path, path)
-    if isinstance(value, bytes):
-        return value, ""
-    return (folder / value, value) if value else (b"", "")
-
-
-def _texts(value: Any) -> list[str]:
-    if value is None:
-        return []
-    return [str(text) for text in value] if isinstance(value, list | np.ndarray) else [str(value)]
+            return parse(self.values[column])
+        except UserError as fault:
+            where = f"{self.table.place(self.number)}: the column {column!r}: "
+            raise UserError(f"{where}{fault.message}", file=self.table.file) from None

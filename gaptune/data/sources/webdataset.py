@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import json
-import tarfile
+import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gaptune.data.images import ENDINGS, UnreadableError
 from gaptune.data.sources.base import Sample, Source, storable
-from gaptune.data.sources.labels import CLASS_NAMES, TEMPLATES, read_class_names, read_prompts
+from gaptune.data.sources.captions import caption_texts
+from gaptune.data.sources.labels import CLASS_NAMES, TEMPLATES, Classes, normal_label, read_class_names, read_prompts
 from gaptune.data.sources.patterns import files_by_split
+from gaptune.data.sources.tar import Member, members_of
 from gaptune.errors import UserError
 
-_IMAGES = ("jpg", "jpeg", "png", "webp")
+_IMAGES = tuple(ending.removeprefix(".") for ending in ENDINGS)
 _TYPE = "dataset_type.txt"  # clip_benchmark marks its sets for retrieval so
+_NAMED = 8  # endings in an error
+
+_log = logging.getLogger(__name__)
+
+_Members = dict[str, bytes | UnreadableError]
 
 
 class WebDataset(Source):
     """Shards by split.
 
-    Of each sample the image is its member ``jpg``, ``jpeg``, ``png`` or ``webp``. Its captions are the lines of
-    ``txt``; without one, ``caption`` or ``captions`` of ``json``. Its label is ``cls``, an index into
-    ``classnames.txt``, which lies beside the shards or one folder above, as does
-    ``zeroshot_classification_templates.txt``. With ``classnames.txt`` or ``dataset_type.txt`` it is one of
-    clip_benchmark's sets and kept as published.
+    Of each sample the image is its member with the ending of an image. Its captions are the lines of ``txt``, which
+    are one caption where ``caption`` of ``json`` is the same text; without ``txt``, ``caption`` or ``captions`` of
+    ``json``. Its label is ``cls``, an index into ``classnames.txt`` or one of its names. That file lies beside the
+    shards or one folder above, as does ``zeroshot_classification_templates.txt``. With ``classnames.txt`` or
+    ``dataset_type.txt`` it is one of clip_benchmark's sets and kept as published.
 
     Args:
         shards: Tar files by split, in their order.
@@ -43,23 +52,35 @@ class WebDataset(Source):
         self._beside = [folder / name for folder in folders for name in (CLASS_NAMES, TEMPLATES, _TYPE)]
         self._beside = [file for file in self._beside if file.exists()]
         self.as_published = any(file.name in (CLASS_NAMES, _TYPE) for file in self._beside)
-        labelled = [file.parent for file in self._beside if file.name == CLASS_NAMES]
+        labelled = [file for file in self._beside if file.name == CLASS_NAMES]
         if labelled:
-            self.classes = read_class_names(labelled[0]) or ()
-            self.prompts = read_prompts(labelled[0])
+            self._names = Classes(read_class_names(labelled[0].parent) or (), str(labelled[0]))
+            self.classes = self._names.names
+            self.prompts = read_prompts(labelled[0].parent)
 
     @classmethod
     def at(cls, *places: str) -> WebDataset:
         """The source that ``webdataset:GLOB`` means; a folder stands for its shards."""
-        return cls(files_by_split(places, ".tar"))
+        return cls(files_by_split(places, ".tar", ".tar.gz", ".tgz"))
 
     def samples(self, split: str) -> Iterator[Sample]:
         """Samples in the order of the shards."""
+        endings: Counter[str] = Counter()
+        images = texts = 0
         for shard in self._shards[split]:
             for key, members in _grouped(shard):
-                image = next((members[form] for form in _IMAGES if form in members), b"")  # b"" counts as missing
+                endings.update(list(members))
+                image: bytes | UnreadableError = UnreadableError("no image", f"its members: {', '.join(members)}")
+                image = next((members[form] for form in _IMAGES if form in members), image)
                 captions = _captions(shard, key, members)
-                yield Sample(key, image, captions, self._label(shard, key, members, captions))
+                label = self._label(shard, key, members, captions)
+                images += any(form in members for form in _IMAGES)
+                texts += bool(captions) or label is not None
+                yield Sample(key, image, captions, label)
+        for count, what in ((images, f"an image ({', '.join(_IMAGES)})"), (texts, "a caption (txt, json) or a label")):
+            if not count:
+                shards = _span(self._shards[split])
+                raise UserError(f"{shards}: no sample has {what}; the endings found are {_counted(endings)}")
 
     def count(self, split: str) -> None:
         """Not known before the shards are read."""
@@ -74,52 +95,96 @@ class WebDataset(Source):
         """The first and last shard of each split."""
         return {"files": {split: _span(shards) for split, shards in self._shards.items()}}
 
-    def _label(self, shard: Path, key: str, members: Mapping[str, bytes], captions: tuple[str, ...]) -> int | None:
+    def _label(self, shard: Path, key: str, members: _Members, captions: tuple[str, ...]) -> int | None:
         if "cls" not in members or (captions and not self.classes):
             return None
         if not self.classes:
             raise UserError(f"samples have labels, but there is no {CLASS_NAMES} beside them", file=shard)
-        text = members["cls"].strip()
-        if not text.isdigit() or int(text) >= len(self.classes):
-            raise UserError(f"{key}.cls is {text[:20]!r}, not an index into {len(self.classes)} classes", file=shard)
-        return int(text)
+        try:
+            return self._names.index(normal_label(_text(members["cls"])))
+        except UserError as fault:
+            raise UserError(f"{key}.cls: {fault.message}", file=shard) from None
 
 
-def _grouped(shard: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
+def _grouped(shard: Path) -> Iterator[tuple[str, _Members]]:
     """The samples of a shard: neighbours that share a name up to its first dot, with their members by ending."""
-    key, members = "", dict[str, bytes]()
-    try:
-        with tarfile.open(shard, "r|*") as tar:
-            for member in tar:
-                folder, slash, name = member.name.removeprefix("./").rpartition("/")
-                stem, dot, ending = name.partition(".")
-                if not member.isfile() or not stem or not dot:
-                    continue
-                if (at := folder + slash + stem) != key:
-                    if members:
-                        yield key, members
-                    key, members = at, {}
-                content = tar.extractfile(member)
-                members[ending.lower()] = content.read() if content else b""
-    except (tarfile.TarError, EOFError, OSError) as fault:
-        raise UserError(f"cannot be read as a tar file: {fault}", file=shard) from None
+    earlier: dict[str, frozenset[str]] = {}
+    known: dict[frozenset[str], frozenset[str]] = {}  # most samples have the same endings
+    again = ""
+    for key, members in _neighbours(shard):
+        endings = frozenset(members)
+        if key not in earlier:
+            earlier[key] = known.setdefault(endings, endings)
+        elif not endings & earlier[key]:
+            raise UserError(
+                f"{storable(key)}: {', '.join(sorted(endings))} does not follow {', '.join(sorted(earlier[key]))}: "
+                "the members of a sample must be neighbours (make the shard with `tar --sort=name`)",
+                file=shard,
+            )
+        else:
+            again = again or key
+        yield key, members
+    if again:
+        _log.warning("%s: several samples have one name, such as %s; all are read", shard, storable(again))
+
+
+def _neighbours(shard: Path) -> Iterator[tuple[str, _Members]]:
+    key, archive, members = "", 0, _Members()
+    for member in members_of(shard):
+        at, ending = _parts(member.name)
+        if not ending:
+            continue
+        if (at, member.archive) != (key, archive):
+            if members:
+                yield key, members
+            key, archive, members = at, member.archive, {}
+        if ending in members:
+            raise UserError(f"{storable(member.name)} comes twice: samples must differ in their names", file=shard)
+        members[ending] = _content(member)
     if members:
         yield key, members
 
 
-def _captions(shard: Path, key: str, members: Mapping[str, bytes]) -> tuple[str, ...]:
-    if "txt" in members:
-        return tuple(members["txt"].decode("utf-8", "replace").splitlines())
+def _parts(name: str) -> tuple[str, str]:
+    """A member's name up to the first dot of its last part, and its ending; no ending where it is of no sample."""
+    folder, slash, last = name.removeprefix("./").rpartition("/")
+    stem, _, ending = last.partition(".")
+    return (folder + slash + stem, ending.lower()) if stem and "__MACOSX" not in folder else ("", "")
+
+
+def _content(member: Member) -> bytes | UnreadableError:
+    try:
+        return member.read()
+    except UnreadableError as why:
+        return why
+
+
+def _text(content: bytes | UnreadableError) -> str:
+    return "" if isinstance(content, UnreadableError) else content.decode("utf-8-sig", "replace")
+
+
+def _captions(shard: Path, key: str, members: _Members) -> tuple[str, ...]:
+    text = _text(members["txt"]).strip() if "txt" in members else None
+    if text is not None and ("\n" not in text or "json" not in members):
+        return caption_texts(text.split("\n"))
     if "json" not in members:
         return ()
     try:
-        content = json.loads(members["json"])
-    except ValueError as fault:
-        raise UserError(f"{key}.json is not JSON: {fault}", file=shard) from None
-    found = (content.get("captions") or content.get("caption")) if isinstance(content, dict) else None
-    texts = [found] if isinstance(found, str) else found or []
-    return tuple(storable(text) for text in texts if isinstance(text, str))
+        content = json.loads(_text(members["json"]) or "{}")
+        found = (content.get("captions") or content.get("caption")) if isinstance(content, dict) else None
+        if text is not None and not (isinstance(found, str) and found.split() == text.split()):
+            return caption_texts(text.split("\n"))
+        return caption_texts(found)
+    except (ValueError, RecursionError) as fault:
+        raise UserError(f"{storable(key)}.json is not JSON: {fault}", file=shard) from None
+    except UserError as fault:
+        raise UserError(f"{storable(key)}.json: {fault.message}", file=shard) from None
 
 
 def _span(shards: Sequence[Path]) -> str:
     return str(shards[0]) if len(shards) == 1 else f"{shards[0]} to {shards[-1].name}"
+
+
+def _counted(endings: Counter[str]) -> str:
+    named = ", ".join(f"{storable(ending)} ({count})" for ending, count in endings.most_common(_NAMED))
+    return (named or "none") + (f" and {len(endings) - _NAMED} more" if len(endings) > _NAMED else "")
