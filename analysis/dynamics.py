@@ -36,6 +36,7 @@ def _(choice, gaptune, mo, results):
 def _(frame, mo, shown):
     from matplotlib.figure import Figure
 
+    from gaptune.foreign import for_picture
     from gaptune.results.looks import COLORS, MARKERS
 
     figure = Figure(figsize=(12, 3.8), layout="constrained")
@@ -48,9 +49,9 @@ def _(frame, mo, shown):
             index = shown.value.index(name)
             mean = curve.groupby("epoch")[metric].mean()
             marker, color = MARKERS[index % len(MARKERS)], COLORS[index % len(COLORS)]
-            axes.plot(mean.index, mean.values, marker=marker, color=color, label=name)
+            axes.plot(mean.index, mean.values, marker=marker, color=color, label=for_picture(name))
         axes.set_xlabel("epoch")
-        axes.set_ylabel(metric)
+        axes.set_ylabel(for_picture(metric))
         axes.grid(alpha=0.25)
     figure.axes[1].set_yscale("log")
     figure.axes[1].yaxis.set_major_formatter("{x:g}")

@@ -41,6 +41,7 @@ def _(constraints, mo, objectives, own, sweep):
     from pathlib import Path as _Path
 
     from gaptune.errors import UserError
+    from gaptune.foreign import for_markdown
     from gaptune.results import summarize
     from gaptune.results.plot import plot_front
 
@@ -60,7 +61,9 @@ def _(constraints, mo, objectives, own, sweep):
         picture = _Path(folder) / "front.png"
         plot_front(seen.record, summarize(seen.record), picture)
         image = mo.image(picture.read_bytes())
-    mo.vstack([complaint, mo.md(f"{len(table)} on the front of **{seen.name}**"), image, mo.ui.table(table)])
+    mo.vstack(
+        [complaint, mo.md(f"{len(table)} on the front of **{for_markdown(seen.name)}**"), image, mo.ui.table(table)]
+    )
     return (table,)
 
 

@@ -15,7 +15,7 @@ from gaptune.config import SweepConfig, flatten
 from gaptune.engine.conductor import Conductor
 from gaptune.engine.opening import open_ledger
 from gaptune.engine.study import Asker
-from gaptune.ledger import Ledger
+from gaptune.ledger import Ledger, load
 from gaptune.space import Space
 
 OBJECTIVES = [
@@ -97,6 +97,46 @@ class Stage:
             scores = {"retrieval/mean_r1": recall, "geometry/gap": gap} | (more or {})
             goes_on = self.conductor.reported(number, epoch, epoch * 10, scores)
         assert not goes_on
+
+
+MADE_SPACE = Space.from_dict(
+    {
+        "name": "made",
+        "knobs": {
+            "temperature.tau_start": {"log_uniform": [0.01, 0.3]},
+            "temperature.share": {"uniform": [0.3, 1.0]},
+        },
+    }
+)
+
+
+def made_sweep(folder, trials, **changes):
+    """A ledger written by hand, of sweeps that no training would give.
+
+    Args:
+        folder: Of the sweep, which is called like it.
+        trials: A mapping each: ``scores``, and what else is not usual of ``tau``, ``share``, ``state``, ``reason``,
+            ``method`` and ``suggestion``.
+        changes: Of the sweep's YAML.
+    """
+    head = header(sweep_config(**changes), MADE_SPACE) | {"name": folder.name}
+    lines = [head]
+    for number, one in enumerate(trials):
+        at, state = 10.0 * (number + 1), one.get("state", "COMPLETE")
+        knobs = {"temperature.tau_start": one.get("tau", 0.05), "temperature.share": one.get("share", 0.5)}
+        about = {"suggestion": one.get("suggestion", number), "knobs": knobs, "config": {**head["base"], **knobs}}
+        lines.append({"event": "trial", "at": at, "trial": number, "method": one.get("method", "FLT"), **about})
+        lines.append({"event": "start", "at": at + 1, "trial": number, "node": "here"})
+        if one.get("scores"):
+            report = {"epoch": 2, "step": 20, "metrics": {"temperature/tau": 0.05, **one["scores"]}}
+            lines.append({"event": "report", "at": at + 2, "trial": number, **report})
+        if state not in ("RUNNING", "WAITING"):
+            lines.append({"event": "end", "at": at + 3, "trial": number, "state": state, "reason": one.get("reason")})
+    ledger = Ledger(folder)
+    for line in lines:
+        ledger.append(line)
+    ledger.close()
+    return load(folder)
 
 
 SMALL = {"train": 192, "val": 64, "probe_train": 60, "probe_test": 40}

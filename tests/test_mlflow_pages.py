@@ -176,7 +176,7 @@ def test_the_sweeps_page_says_how_it_ended_and_shows_its_files(page, folder, rec
     to_the_runs(page)
     page.get_by_role("link", name=record.name, exact=True).click()
     says(page, record.header["command"])
-    outcome = page.get_by_text(f"{len(front)} of {len(record.trials)} sets of knobs are on the front")
+    outcome = page.get_by_text(f"of {summarize(record).complete} complete candidates are Pareto-optimal")
     playwright.expect(outcome).to_be_visible(timeout=PATIENCE_MS)
     page.get_by_role("tab", name="Artifacts").click()
     files = "() => [...document.querySelectorAll('[artifact-name]')].map((file) => file.getAttribute('artifact-name'))"

@@ -12,6 +12,7 @@ from gaptune.cli.options import LocalPath, SweepName, TrialNumber, results_optio
 from gaptune.cli.sweeps import check_trial
 from gaptune.errors import UserError
 from gaptune.files import check_folder
+from gaptune.foreign import for_markdown, markdown_code, markdown_row
 from gaptune.ledger import State, sweep_folder
 from gaptune.streams import echo
 
@@ -108,14 +109,20 @@ def _export(folder: Path, record: SweepRecord, trial: int, out: Path) -> Path:
 def _card(record: SweepRecord, trial: TrialRecord, scores: dict[str, Any], *, epoch: int) -> str:
     """The model card: what it is, how it was made, how good it is."""
     header = record.header
-    knobs = "\n".join(f"| `{name}` | {value} |" for name, value in trial.config.items())
-    measured = "\n".join(f"| {name} | {value:.4f} |" for name, value in scores.items() if not name.startswith("time/"))
+    knobs = "\n".join(
+        markdown_row(markdown_code(name), for_markdown(str(value))) for name, value in trial.config.items()
+    )
+    measured = "\n".join(
+        markdown_row(for_markdown(name), f"{value:.4f}")
+        for name, value in scores.items()
+        if not name.startswith("time/")
+    )
     versions = ", ".join(f"{name} {version}" for name, version in header["versions"].items())
     return f"""---
 library_name: open_clip
 tags: [clip, zero-shot-image-classification]
 ---
-# {record.name}, trial {trial.number}: {trial.method}
+# {for_markdown(record.name)}, trial {trial.number}: {for_markdown(trial.method)}
 
 A CLIP trained by gaptune for {epoch} of {trial.epochs} epochs; τ = {scores["temperature/tau"]:.4g}, which `logit_scale`
 holds as log(1/τ).
@@ -124,7 +131,8 @@ holds as log(1/τ).
     model, _, preprocess = open_clip.create_model_and_transforms("local-dir:FOLDER")
     tokenizer = open_clip.get_tokenizer("local-dir:FOLDER")
 
-Data: {header["data"]["name"]}, SHA-256 `{header["data"]["hash"]}`. Made with `{header["command"]}` ({versions}).
+Data: {for_markdown(header["data"]["name"])}, SHA-256 `{header["data"]["hash"]}`.
+Made with {markdown_code(header["command"])} ({versions}).
 
 | score | value |
 |---|---|

@@ -119,7 +119,13 @@ def front(
     record = view(read_sweep(results, name), objectives, constraints)
     summary = summarize(record)
     bend = knee(record, summary.front)
+    if preference is not None and not summary.front:
+        raise UserError(f"there is nothing to pick: {name!r} has no front: {summary.unknown}")
     picked = None if preference is None else pick(record, summary.front, preference)
+    reasons = {"hypervolume": summary.unknown, "front": None if summary.front else summary.unknown}
+    unknown: dict[str, Any] = {what: asdict(reason) for what, reason in reasons.items() if reason is not None}
+    if not bend:
+        unknown["knee"] = asdict(bend if summary.front or summary.unknown is None else summary.unknown)
     extra: dict[str, list[dict[str, Any]]] = {}
     if importance or fanova or method:
         from gaptune.results.importance import importances
@@ -127,6 +133,8 @@ def front(
         _check_method(record, method)
         found = importances(record, "fanova" if fanova else "ped_anova", method)
         extra["importance"] = [asdict(one) for one in found]
+        if found.unknown:
+            unknown["importance"] = {objective: asdict(reason) for objective, reason in found.unknown.items()}
     if correlation:
         from gaptune.results.correlation import correlations
 
@@ -142,10 +150,6 @@ def front(
             plot_front(record, summary, place)
     if as_json:
         chosen = {"knee": bend.trial.number if bend else None, "picked": picked and picked.trial.number}
-        reasons = {"hypervolume": summary.unknown, "front": None if summary.front else summary.unknown}
-        unknown = {name: asdict(reason) for name, reason in reasons.items() if reason is not None}
-        if not bend:
-            unknown["knee"] = asdict(bend if summary.front or summary.unknown is None else summary.unknown)
         members = [_member(member) for member in summary.front]
         print_json({"front": members, "hypervolume": summary.hypervolume, **chosen, "unknown": unknown, **extra})
         return
@@ -158,14 +162,12 @@ def front(
     if picked is not None:
         console.say(f"picked: trial {picked.trial.number} ({picked.trial.method})")
     for title, rows in extra.items():
-        known = [row for row in rows if row.get("unknown") is None]
         nothing = ": no trial has failed or was stopped" if title == "unfinished" and not rows else ""
         console.say(f"\n{title}{nothing}")
-        _print_rows([{name: value for name, value in row.items() if name != "unknown"} for row in known])
-        for row in rows:
-            if row not in known:
-                what = row["objective"] if title == "importance" else f"{row['first']} and {row['second']}"
-                console.say(f"{what}: not known, because {row['unknown']['text']}")
+        _print_known(rows)
+        missing = unknown.get("importance", {}) if title == "importance" else _pairs_without(rows)
+        for what, reason in missing.items():
+            console.say(f"{what}: not known, because {reason['text']}")
 
 
 @click.command()
@@ -185,6 +187,7 @@ def show(name: str, trial: int, results: Path, as_json: bool) -> None:
         "trial": trial,
         "method": found.method,
         "state": str(found.state),
+        "constraints": _constraints(record, trial),
         "reason": found.reason,
         "epochs": f"{found.epoch}/{found.epochs}",
         "knobs": found.knobs,
@@ -245,7 +248,7 @@ def compare(
     if as_json:
         print_json(rows)
         return
-    _print_rows([{name: value for name, value in row.items() if name != "unknown"} for row in rows])
+    _print_known([{**row, "unknown": None} for row in rows])
     for row in rows:
         if row["unknown"] is not None:
             echo(f"{row['name']} has no front: {row['unknown']['text']}")
@@ -269,6 +272,18 @@ def export(name: str, path: Path, results: Path) -> None:
         else:
             write_parquet(record, place)
     echo(str(path))
+
+
+def _constraints(record: SweepRecord, trial: int) -> str | None:
+    """Whether a trial's candidate keeps the sweep's constraints, and if not, which it breaks; None if not complete."""
+    from gaptune.results.feasible import broken
+    from gaptune.results.front import completed
+
+    found = next((one for one in completed(record) if record.trials[trial] in one.trials), None)
+    if found is None or not record.constraints:
+        return None
+    breaks = broken(record.constraints, found)
+    return f"breaks {', '.join(breaks)}" if breaks else "kept"
 
 
 def _check_method(record: SweepRecord, method: str | None) -> None:
@@ -321,6 +336,17 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         table.add_row(*(_cell(row.get(name)) for name in names))
     make_console().print(table)
+
+
+def _print_known(rows: list[dict[str, Any]]) -> None:
+    """Rows without those that are not known, and without the column that says why."""
+    known = [row for row in rows if row.get("unknown") is None]
+    _print_rows([{name: value for name, value in row.items() if name != "unknown"} for row in known])
+
+
+def _pairs_without(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The pairs of metrics whose correlation is not known, with the reason."""
+    return {f"{row['first']} and {row['second']}": row["unknown"] for row in rows if row.get("unknown") is not None}
 
 
 def _cell(value: Any) -> str:

@@ -165,13 +165,13 @@ class Conductor:
 
     def retried(self, number: int, reason: str) -> None:
         """A trial broke and is being tried again."""
-        self._say("retry", trial=number, reason=reason)
+        self._say("retry", trial=number, reason=_storable(reason))
 
     def failed(self, number: int, reason: str) -> None:
         """A trial broke for good."""
         trial = self.record.trials[number]
         if not trial.state.ended:
-            self._end(trial, State.FAIL, reason)
+            self._end(trial, State.FAIL, _storable(reason))
 
     def scored(self, number: int, metrics: Mapping[str, float]) -> None:
         """Takes in further scores of a trial that has ended."""
@@ -309,3 +309,8 @@ def outcome(
     }
     spread = values.std(axis=0, ddof=1) if len(group) > 1 else np.zeros(values.shape[1])
     return values.mean(axis=0).tolist(), spread.tolist(), violations
+
+
+def _storable(reason: str) -> str:
+    """A reason as UTF-8 can hold it: the path in it may be of a file whose name is not UTF-8."""
+    return reason.encode("utf-8", "backslashreplace").decode()

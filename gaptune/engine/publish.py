@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gaptune.display import Display
 from gaptune.errors import UserError
+from gaptune.foreign import for_markdown
 from gaptune.ledger import SweepRecord, in_use, load
 from gaptune.pages import RUNS_FILE
 from gaptune.report import REPORT_FILE, write_report
@@ -87,10 +88,15 @@ def _send_results(record: SweepRecord, folder: Path, mirror: Mirror, patience: f
     if summary.hypervolume is not None:
         numbers["sweep/hypervolume"] = summary.hypervolume
     ranks = {trial.number: rank for rank, member in enumerate(summary.front, 1) for trial in member.trials}
-    outcome = "\n".join(f"- {sentence}" for sentence in headline(record, summary, correlations(record)))
-    note = f"{describe(record.header)}\n\n{outcome}"
     files = [folder / name for name in ("front.png", "results.parquet", REPORT_FILE)]
-    limited(patience, lambda: mirror.log_results(record, numbers, ranks, note, files))
+    limited(patience, lambda: mirror.log_results(record, numbers, ranks, note(record), files))
+
+
+def note(record: SweepRecord) -> str:
+    """The description of a sweep's run in MLflow, in Markdown: what was looked for, and what has come of it."""
+    sentences = headline(record, summarize(record), correlations(record))
+    outcome = "\n".join(f"- {for_markdown(sentence)}" for sentence in sentences)
+    return f"{describe(record.header)}\n\n{outcome}"
 
 
 def _sync_command(folder: Path, mirror: Mirror) -> str:

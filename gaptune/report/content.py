@@ -52,7 +52,7 @@ def content(record: SweepRecord, folder: Path, *, mlflow_url: str, price: float 
     Returns:
         What JSON can hold; numbers that are not finite are None, and control characters in texts are escaped.
     """
-    summary, found = summarize(record), correlations(record)
+    summary, found, shares = summarize(record), correlations(record), importances(record)
     groups = list(record.suggestions().values())
     on_front = [member.trial.number for member in summary.front]
     metrics = list(dict.fromkeys(metric for trial in record.trials.values() for metric in trial.last))
@@ -70,7 +70,8 @@ def content(record: SweepRecord, folder: Path, *, mlflow_url: str, price: float 
         "picks": _picks(record, summary.front),
         "seeds": record.seeds,
         "curves": _curves(groups, on_front),
-        "importance": [asdict(one) for one in importances(record)],
+        "importance": [asdict(one) for one in shares],
+        "no_importance": {metric: str(reason) for metric, reason in shares.unknown.items()},
         "correlations": [
             asdict(one) for one in found if one.unknown is None or one.unknown.why is not Why.NOT_MEASURED
         ],

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import html
 import json
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
 
+from gaptune.foreign import for_html
 from gaptune.ledger import SweepRecord
 from gaptune.report.content import content
-from gaptune.streams import printable
 
 REPORT_FILE = "report.html"
 
@@ -35,7 +34,7 @@ def write_report(record: SweepRecord, folder: Path, out: Path, *, mlflow_url: st
     told = content(record, folder, mlflow_url=mlflow_url, price=price)
     here = files("gaptune.report")
     page = Template((here / "page.html").read_text(encoding="utf-8")).substitute(
-        title=html.escape(printable(record.name)),
+        title=for_html(record.name),
         style=(here / "page.css").read_text(encoding="utf-8"),
         plotly=(files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8"),
         data=_script_safe(told),

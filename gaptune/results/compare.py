@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gaptune.errors import UserError
+from gaptune.foreign import for_picture
 from gaptune.ledger import SweepRecord
 from gaptune.pareto import front, normalized_hypervolume, oriented
 from gaptune.results.attainment import attainment
@@ -118,8 +119,11 @@ def plot_fronts(records: Sequence[SweepRecord], path: Path) -> None:
     first = records[0].objectives[0]
     figure = Figure(figsize=(7.0, 5.2), layout="constrained")
     axes = figure.subplots()
+    names = []
     for index, record in enumerate(records):
-        values = np.array(sorted(member.values[:2] for member in summarize(record).front)).reshape(-1, 2)
+        members = summarize(record).front
+        names.append(record.name if members else f"{record.name} (no front)")
+        values = np.array(sorted(member.values[:2] for member in members)).reshape(-1, 2)
         axes.plot(
             values[:, 0],
             values[:, 1],
@@ -129,7 +133,7 @@ def plot_fronts(records: Sequence[SweepRecord], path: Path) -> None:
             color=COLORS[index % len(COLORS)],
             drawstyle="steps-pre" if first["maximize"] else "steps-post",
         )
-    _finish(figure, axes, records[0], path, [record.name for record in records])
+    _finish(figure, axes, records[0], path, names)
 
 
 def plot_attainment(records: Sequence[SweepRecord], path: Path) -> None:
@@ -161,10 +165,10 @@ def _heights(corners: Values, levels: Values, floor: float) -> Values:
 
 
 def _finish(figure: Figure, axes: Axes, record: SweepRecord, path: Path, names: Sequence[str]) -> None:
-    """Names are text to the letter: they may hold a $, or begin with a _, which matplotlib takes for its own."""
-    axes.set_xlabel(axis_label(record, 0), parse_math=False)
-    axes.set_ylabel(axis_label(record, 1), parse_math=False)
+    """Names are text to the letter: they may begin with a _, which matplotlib takes for its own."""
+    axes.set_xlabel(axis_label(record, 0))
+    axes.set_ylabel(axis_label(record, 1))
     axes.grid(alpha=0.25)
     for text, name in zip(axes.legend(fontsize=8).get_texts(), names, strict=True):
-        text.set(text=name, parse_math=False)
+        text.set_text(for_picture(name))
     figure.savefig(path, dpi=150)

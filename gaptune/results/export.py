@@ -8,20 +8,26 @@ from pathlib import Path
 import pandas as pd
 
 from gaptune.ledger import SweepRecord
-from gaptune.results.front import Candidate
+from gaptune.results.front import Candidate, completed
+
+_EMPTY = ["trial", "state", "feasible", "reason", "method", "epoch", "step", "at"]
+"""Columns of a sweep without trials."""
 
 
 def frame(record: SweepRecord) -> pd.DataFrame:
     """All reports of a sweep, one row per trial and epoch (one row without scores for a trial that has none).
 
-    Columns: ``trial``, ``state``, ``reason``, ``method``, ``epoch``, ``step``, ``at``, ``knob/…`` for what the search
-    decided, ``config/…`` for the full configuration, and every metric under its own name.
+    Columns: ``trial``, ``state``, ``feasible`` (whether the trial's candidate keeps the constraints; empty for what is
+    not complete), ``reason``, ``method``, ``epoch``, ``step``, ``at``, ``knob/…`` for what the search decided,
+    ``config/…`` for the full configuration, and every metric under its own name.
     """
     rows = []
+    kept = {trial.number: one.feasible for one in completed(record) for trial in one.trials}
     for trial in record.trials.values():
         fixed = {
             "trial": trial.number,
             "state": str(trial.state),
+            "feasible": kept.get(trial.number),
             "reason": trial.reason,
             "method": trial.method,
             **{f"knob/{name}": value for name, value in trial.knobs.items()},
@@ -31,14 +37,14 @@ def frame(record: SweepRecord) -> pd.DataFrame:
             {**fixed, "epoch": report.epoch, "step": report.step, "at": report.at, **report.metrics}
             for report in trial.reports
         ] or [fixed]
-    return pd.DataFrame(rows, columns=None if rows else ["trial", "state", "reason", "method", "epoch", "step", "at"])
+    return pd.DataFrame(rows, columns=None if rows else _EMPTY).astype({"feasible": "boolean"})
 
 
 def candidate_frame(record: SweepRecord, chosen: Sequence[Candidate]) -> pd.DataFrame:
     """Some candidates, one row each, indexed by ``trial`` (that of the first seed).
 
-    Columns: ``method``, ``seeds`` (how many), ``knob/…`` for what varied in the sweep, and every metric under its own
-    name: the mean over the seeds.
+    Columns: ``method``, ``seeds`` (how many), ``feasible`` (whether it keeps the constraints), ``knob/…`` for what
+    varied in the sweep, and every metric under its own name: the mean over the seeds.
     """
     varied = [knob for knob in record.header["varied"] if knob != "method"]
     metrics = {metric: None for one in chosen for metric in one.trial.last}
@@ -46,12 +52,13 @@ def candidate_frame(record: SweepRecord, chosen: Sequence[Candidate]) -> pd.Data
         {
             "method": one.trial.method,
             "seeds": len(one.trials),
+            "feasible": one.feasible,
             **{f"knob/{knob}": one.trial.knobs.get(knob) for knob in varied},
             **{metric: one.mean(metric) for metric in metrics},
         }
         for one in chosen
     ]
-    columns = ["method", "seeds", *(f"knob/{knob}" for knob in varied), *metrics]
+    columns = ["method", "seeds", "feasible", *(f"knob/{knob}" for knob in varied), *metrics]
     return pd.DataFrame(rows, columns=columns, index=pd.Index([one.trial.number for one in chosen], name="trial"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,27 +63,28 @@ class Summary:
     infeasible: int
 
 
+def completed(record: SweepRecord) -> Iterator[Candidate]:
+    """The suggestions of which every seed is COMPLETE, in the order of their numbers; the same knobs again, too."""
+    metrics, constraints = [objective["metric"] for objective in record.objectives], record.constraints
+    for trials in record.suggestions().values():
+        if len(trials) < record.seeds:  # a driver was killed while it drew them, or their lines were lost
+            continue
+        if State.together(trial.state for trial in trials) is State.COMPLETE:
+            means, errors = _over_seeds([[trial.last.get(m, math.nan) for m in metrics] for trial in trials])
+            one = Candidate(trials, means, errors, feasible=True)
+            kept = all(keeps(one.mean(str(c["metric"])), c) for c in constraints)
+            yield one if kept else replace(one, feasible=False)
+
+
 def candidates(record: SweepRecord) -> list[Candidate]:
     """The suggestions of which every seed is COMPLETE, in the order of their numbers.
 
     The same knobs count once, with the first suggestion of them: on the same seeds they end the same.
     """
-    found = []
-    metrics, constraints = [objective["metric"] for objective in record.objectives], record.constraints
-    seen: set[str] = set()
-    for trials in record.suggestions().values():
-        if len(trials) < record.seeds:  # a driver was killed while it drew them, or their lines were lost
-            continue
-        if State.together(trial.state for trial in trials) is State.COMPLETE:
-            knobs = str(sorted(trials[0].knobs.items()))
-            if knobs in seen:
-                continue
-            seen.add(knobs)
-            means, errors = _over_seeds([[trial.last.get(m, math.nan) for m in metrics] for trial in trials])
-            one = Candidate(trials, means, errors, feasible=True)
-            kept = all(keeps(one.mean(str(c["metric"])), c) for c in constraints)
-            found.append(one if kept else replace(one, feasible=False))
-    return found
+    first: dict[str, Candidate] = {}
+    for one in completed(record):
+        first.setdefault(str(sorted(one.trial.knobs.items())), one)
+    return list(first.values())
 
 
 def _over_seeds(values: list[list[float]]) -> tuple[list[float], list[float]]:

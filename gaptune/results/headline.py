@@ -51,10 +51,9 @@ def headline(record: SweepRecord, summary: Summary, found: Sequence[Correlation]
 def constrained(record: SweepRecord, summary: Summary) -> str:
     """How many candidates the constraints rule out, in a sentence; of a sweep with constraints."""
     rules = " and ".join(map(said, record.constraints))
-    one = len(record.constraints) == 1
     out = counted(summary.infeasible, "complete candidate breaks", "complete candidates break")
-    who = out if summary.infeasible else "no complete candidate breaks"
-    return f"{'Constraint' if one else 'Constraints'} {rules}: {who} {'it' if one else 'them'}."
+    who = out if summary.infeasible else "No complete candidate breaks"
+    return f"{who} the {'constraint' if len(record.constraints) == 1 else 'constraints'} {rules}."
 
 
 def _named(record: SweepRecord, member: Candidate) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,20 +30,30 @@ class Importance:
 
     Attributes:
         objective: Metric.
-        knob: Dotted path; None where no share of the objective is known.
-        share: From 0 to 1; the shares of an objective add up to 1. None where they are not known.
+        knob: Dotted path.
+        share: From 0 to 1; the shares of an objective add up to 1.
         trials: Candidates in which the knob has a value, of those that were looked at.
-        unknown: Why no share of the objective is known.
     """
 
     objective: str
-    knob: str | None
-    share: float | None
+    knob: str
+    share: float
     trials: int
-    unknown: Unknown | None = None
 
 
-def importances(record: SweepRecord, evaluator: Evaluator = "ped_anova", method: str | None = None) -> list[Importance]:
+class Importances(list[Importance]):
+    """For each objective, the knobs from the most important on.
+
+    Attributes:
+        unknown: By objective that has no shares, why they are not known.
+    """
+
+    def __init__(self, shares: Iterable[Importance], unknown: Mapping[str, Unknown]) -> None:
+        super().__init__(shares)
+        self.unknown = dict(unknown)
+
+
+def importances(record: SweepRecord, evaluator: Evaluator = "ped_anova", method: str | None = None) -> Importances:
     """Importance of the knobs that varied, by Optuna, over the completed candidates.
 
     Args:
@@ -53,8 +64,8 @@ def importances(record: SweepRecord, evaluator: Evaluator = "ped_anova", method:
         method: Only candidates of this method family (a trial's ``method``); None for all.
 
     Returns:
-        For each objective, the knobs from the most important on; or one entry without a knob that says why no share is
-        known: fewer than 8 candidates, no knob that varied, the same score for all.
+        The shares; an objective has none with fewer than 8 candidates, without a knob that varied, or with the same
+        score for all.
     """
     chosen = [one for one in candidates(record) if method is None or one.trial.method == method]
     chosen = [one for one in chosen if all(map(math.isfinite, one.values))]
@@ -67,7 +78,7 @@ def importances(record: SweepRecord, evaluator: Evaluator = "ped_anova", method:
         why = too_few(len(chosen), ENOUGH, "complete" if method is None else f"complete with method {method}")
         if len(chosen) == 1 and method is None and complete >= ENOUGH:
             why = Unknown(Why.NOTHING_VARIED, f"no knob varies: all {complete} complete trials have the same knobs")
-        return [Importance(metric, None, None, len(chosen), why) for metric in metrics]
+        return Importances([], dict.fromkeys(metrics, why))
     study = _study(record, chosen)
     tried: dict[str, Counter[Any]] = {}  # PED-ANOVA gives a share to a choice of which all have taken the same one
     for trial in study.get_trials(deepcopy=False):
@@ -75,12 +86,13 @@ def importances(record: SweepRecord, evaluator: Evaluator = "ped_anova", method:
             tried.setdefault(knob, Counter())[value] += 1
     if not any(len(values) > 1 for values in tried.values()):
         why = Unknown(Why.NOTHING_VARIED, f"no knob varies among the {len(chosen)} candidates")
-        return [Importance(metric, None, None, len(chosen), why) for metric in metrics]
-    found = []
+        return Importances([], dict.fromkeys(metrics, why))
+    found: list[Importance] = []
+    unknown: dict[str, Unknown] = {}
     for index, objective in enumerate(record.objectives):
         if not varies([one.values[index] for one in chosen]):
-            why = Unknown(Why.CONSTANT, f"{metrics[index]} is the same for all {len(chosen)} candidates")
-            found.append(Importance(metrics[index], None, None, len(chosen), why))
+            text = f"{metrics[index]} is the same for all {len(chosen)} candidates"
+            unknown[metrics[index]] = Unknown(Why.CONSTANT, text)
             continue
         sign = -1.0 if objective["maximize"] else 1.0  # PED-ANOVA takes less for better; fANOVA does not mind
 
@@ -101,13 +113,12 @@ def importances(record: SweepRecord, evaluator: Evaluator = "ped_anova", method:
         varied = {knob: share for knob, share in shares.items() if len(tried[knob]) > 1}
         total = sum(varied.values())
         if not total > 0:
-            why = _no_share(bool(varied), evaluator)
-            found.append(Importance(metrics[index], None, None, len(chosen), why))
+            unknown[metrics[index]] = _no_share(bool(varied), evaluator)
             continue
         found += [
             Importance(metrics[index], knob, share / total, sum(tried[knob].values())) for knob, share in varied.items()
         ]
-    return found
+    return Importances(found, unknown)
 
 
 def _no_share(judged: bool, evaluator: Evaluator) -> Unknown:

@@ -16,6 +16,7 @@ _FAMILIES = {
     "TR softplus + SLRT": ("#56B4E9", "p", "pentagon"),
     "TR exp/s + SLRT": ("#F0E442", "h", "hexagon"),
 }
+_UNKNOWN = ("#000000", "P", "cross")  # of a ledger by another version, which may have further methods
 _SWAPS: dict[str, tuple[Literal["full", "none", "left"], str]] = {
     "": ("full", ""),
     "HS": ("none", "-open"),
@@ -54,7 +55,8 @@ def look(method: str) -> Look:
     parts = ["TS" if part.startswith("TS ") else part for part in method.split(" + ")]
     swap = parts[-1] if parts[-1] in _SWAPS else ""
     family = " + ".join(part for part in parts if part != swap) or "Baseline"
-    color, marker, symbol = _FAMILIES[family]
+    color, marker, symbol = _FAMILIES.get(family, _UNKNOWN)
     fill, suffix = _SWAPS[swap]
-    order = len(_SWAPS) * list(_FAMILIES).index(family) + list(_SWAPS).index(swap)
+    place = list(_FAMILIES).index(family) if family in _FAMILIES else len(_FAMILIES)
+    order = len(_SWAPS) * place + list(_SWAPS).index(swap)
     return Look(" + ".join(parts), order, color, marker, fill, symbol + suffix)

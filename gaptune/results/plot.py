@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from itertools import combinations
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gaptune.foreign import for_picture
 from gaptune.ledger import SweepRecord
 from gaptune.results.front import Candidate, Summary, candidates
+from gaptune.results.headline import constrained
 from gaptune.results.looks import look
 from gaptune.scores import find_score
+from gaptune.streams import one_line
 
 _MANY = 12
 """Trials from which on a picture looks at the better ones."""
+_WIDE = 72  # characters of a line of the title
 
 
 def plot_front(record: SweepRecord, summary: Summary, path: Path) -> None:
@@ -32,9 +37,19 @@ def plot_front(record: SweepRecord, summary: Summary, path: Path) -> None:
     figure = Figure(figsize=(6.4 * len(pairs), 5.0), layout="constrained")
     for axes, (first, second) in zip(figure.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True):
         _panel(axes, record, complete, summary, first, second)
-    volume = "" if summary.hypervolume is None else f", hypervolume {summary.hypervolume:.4f}"
-    figure.suptitle(f"{record.name}: {len(summary.front)} of {len(complete)} on the front{volume}", parse_math=False)
+    figure.suptitle(_title(record, summary), fontsize=11)
     figure.savefig(path, dpi=150)
+
+
+def _title(record: SweepRecord, summary: Summary) -> str:
+    """Name, front and hypervolume; then the constraints and how many they rule out."""
+    volume = "" if summary.hypervolume is None else f", hypervolume {summary.hypervolume:.4f}"
+    lines = [f"{record.name}: {len(summary.front)} of {summary.complete} on the front{volume}"]
+    if not summary.front:
+        lines = [f"{record.name} has no front: {summary.unknown}"]
+    elif record.constraints:
+        lines.append(constrained(record, summary))
+    return "\n".join(for_picture(part) for line in lines for part in wrap(one_line(line), _WIDE))
 
 
 def axis_label(record: SweepRecord, index: int) -> str:
@@ -42,16 +57,17 @@ def axis_label(record: SweepRecord, index: int) -> str:
     objective = record.objectives[index]
     better = "higher is better" if objective["maximize"] else "lower is better"
     score = find_score(objective["metric"])
-    return f"{objective['metric']} ({score.unit + '; ' if score else ''}{better})"
+    return for_picture(f"{objective['metric']} ({score.unit + '; ' if score else ''}{better})")
 
 
 def _panel(
     axes: Axes, record: SweepRecord, complete: list[Candidate], summary: Summary, first: int, second: int
 ) -> None:
     on_front = {member.trial.number for member in summary.front}
-    looks = {one.group: one for one in sorted((look(c.trial.method) for c in complete), key=lambda one: one.order)}
+    feasible = [candidate for candidate in complete if candidate.feasible]
+    looks = {one.group: one for one in sorted((look(c.trial.method) for c in feasible), key=lambda one: one.order)}
     for group, one in looks.items():
-        mine = [candidate for candidate in complete if look(candidate.trial.method).group == group]
+        mine = [candidate for candidate in feasible if look(candidate.trial.method).group == group]
         style: dict[str, Any] = {
             "linestyle": "none",
             "marker": one.marker,
@@ -63,7 +79,11 @@ def _panel(
         members = [candidate for candidate in mine if candidate.trial.number in on_front]
         axes.plot(*_xy(others, first, second), **style, markersize=6, alpha=0.6)
         axes.plot(*_xy(members, first, second), **style, markersize=8)
-        axes.plot([], [], **style, label=group)
+        axes.plot([], [], **style, label=for_picture(group))
+    ruled_out = [candidate for candidate in complete if not candidate.feasible]
+    if ruled_out:
+        label = f"breaks a constraint ({len(ruled_out)})"
+        axes.plot(*_xy(ruled_out, first, second), linestyle="none", marker="x", color="0.55", zorder=1, label=label)
     ring: dict[str, Any] = {
         "marker": "o",
         "fillstyle": "none",
@@ -71,15 +91,16 @@ def _panel(
         "color": "black",
         "markeredgewidth": 0.8,
     }
-    axes.plot(*_xy(summary.front, first, second), linestyle="none", zorder=3, label="on the front", **ring)
+    if summary.front:
+        axes.plot(*_xy(summary.front, first, second), linestyle="none", zorder=3, label="on the front", **ring)
     for member in summary.front:
         x, y = member.values[first], member.values[second]
         axes.annotate(str(member.trial.number), (x, y), xytext=(8, 6), textcoords="offset points", fontsize=8)
         if len(member.trials) > 1:
             axes.errorbar(x, y, xerr=member.errors[first], yerr=member.errors[second], color="0.3", capsize=2, zorder=2)
     _staircase(axes, record, summary, first, second)
-    axes.set_xlabel(axis_label(record, first), parse_math=False)  # names are text, also those with a $
-    axes.set_ylabel(axis_label(record, second), parse_math=False)
+    axes.set_xlabel(axis_label(record, first))
+    axes.set_ylabel(axis_label(record, second))
     axes.grid(alpha=0.25)
     if complete:
         axes.legend(fontsize=8)

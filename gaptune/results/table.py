@@ -189,7 +189,7 @@ def _footer(record: SweepRecord, summary: Summary) -> Text:
         lines.append(f"hypervolume {summary.hypervolume:.4f} of the box reference … ideal ({corners})")
     elif summary.front:
         lines.append(f"no hypervolume: {summary.unknown}")
-    if record.constraints and summary.complete:
+    if record.constraints and summary.front:
         lines.append(constrained(record, summary))
     counts = {state: f"{count} {state}" for state, count in summary.counts.items()}
     if summary.counts.get(State.COMPLETE, summary.complete) != summary.complete:  # seeds, or the same knobs again

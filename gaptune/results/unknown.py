@@ -1,8 +1,8 @@
 """Why a figure is not known: decided once, and said alike by tables, pages, pictures, MLflow and Python.
 
 A function that gives one thing gives it, or an ``Unknown`` in its place. In a dataclass a figure that is not known is
-None, and the field ``unknown`` beside it says why; so ``asdict`` gives JSON a null with its reason. Nothing in
-``gaptune.results`` gives NaN for a figure of its own.
+None, and the field ``unknown`` beside it says why; so ``asdict`` gives JSON a null with its reason. A list that lacks
+entries has them in its own ``unknown``. Nothing in ``gaptune.results`` gives NaN for a figure of its own.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gaptune.foreign import for_markdown, markdown_code
 from gaptune.ledger import Event, SweepRecord
 from gaptune.tracking.faults import UnreachableError, UnusableError, explain
 from gaptune.tracking.runs import NOTE, PARENT, TRIAL, Known
@@ -201,4 +202,7 @@ def _usable_children(search: _Search, record: SweepRecord, parent: str) -> dict[
 def describe(header: Event) -> str:
     """The sweep's note: what the sweep looks for and how it was started."""
     wanted = ", ".join(f"{'max' if o['maximize'] else 'min'} {o['metric']}" for o in header["objectives"])
-    return f"Search space `{header['space']['name']}` for {wanted}.\n\n`{header['command']}`"
+    return (
+        f"Search space {markdown_code(header['space']['name'])} for {for_markdown(wanted)}.\n\n"
+        f"{markdown_code(header['command'])}"
+    )

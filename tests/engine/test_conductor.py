@@ -6,7 +6,7 @@ from optuna.trial import TrialState
 from support import SPACE, Stage, sweep_config
 
 from gaptune.engine.study import make_sampler
-from gaptune.ledger import State, read_events, replay
+from gaptune.ledger import State, load, read_events, replay
 from gaptune.results import summarize
 from gaptune.space import Space
 
@@ -329,3 +329,11 @@ def test_a_study_learns_from_another_sweep_where_the_spaces_overlap():
     assert asker.learnt_from == 1
     assert [trial.params["temperature.tau_start"] for trial in asker.study.trials] == [0.05]
     assert asker.ask() == (0, SPACE.points[0])
+
+
+def test_a_reason_that_utf8_cannot_hold_is_put_on_record(tmp_path):
+    stage = Stage(tmp_path / "s")
+    trial = stage.conductor.next_trial()
+    stage.conductor.failed(trial.number, "no such file: caf\udce9.jpg")
+    stage.ledger.close()
+    assert load(tmp_path / "s").trials[0].reason == stage.record.trials[0].reason == "no such file: caf\\udce9.jpg"

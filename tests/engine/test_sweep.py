@@ -107,7 +107,7 @@ def test_the_tag_front_finds_exactly_the_front_and_the_note_says_how_it_ended(fi
     runs = json.loads((folder / "mlflow.json").read_text())
     assert {int(number) for number in runs["trials"]} == set(record.trials)
     parent = client.get_run(runs["sweep"])
-    assert "sets of knobs are on the front" in parent.data.tags["mlflow.note.content"]
+    assert "Pareto-optimal" in parent.data.tags["mlflow.note.content"]
     assert "report.html" in {file.path for file in client.list_artifacts(runs["sweep"])}
     assert runs["trials"]["0"] in (folder / "report.html").read_text()
 

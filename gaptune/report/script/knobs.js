@@ -81,8 +81,8 @@ function clearRanges() {
 }
 
 // ---- importance ----
-const shares = data.importance.filter((one) => one.knob !== null);
-const noShares = data.importance.filter((one) => one.knob === null).map((one) => `${labelOf(one.objective)}: not known, because ${one.unknown.text}.`);
+const shares = data.importance;
+const noShares = Object.entries(data.no_importance).map(([metric, why]) => `${labelOf(metric)}: not known, because ${why}.`);
 if (shares.length) {
   const knobs = [...new Set(shares.map((one) => one.knob))], judged = objectives.filter((name) => shares.some((one) => one.objective === name));
   chart("importance", () => judged.map((name, index) => ({
