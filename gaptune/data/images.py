@@ -76,7 +76,7 @@ class UnreadableError(Exception):
 
 
 def inside(
-    folder: Path, path: str, *, outside: bool = False, hint: str = "--allow-outside reads it"
+    folder: Path, path: str, *, outside: bool = False, hint: str = "`gaptune data build` reads it with --allow-outside"
 ) -> Path | UnreadableError:
     """The place of an image that a file names relative to a folder, or why it is not looked for.
 

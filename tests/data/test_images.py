@@ -249,7 +249,7 @@ def test_no_image_outside_the_folder_is_read_unless_asked(path, tmp_path):
     path = path.replace("{name}", tmp_path.name)
     found = inside(tmp_path, path)
     assert isinstance(found, UnreadableError)
-    assert str(found) == f"outside the folder (not in {tmp_path}; --allow-outside reads it)"
+    assert str(found) == f"outside the folder (not in {tmp_path}; `gaptune data build` reads it with --allow-outside)"
     assert inside(tmp_path, path, outside=True) == tmp_path / path
 
 
