@@ -88,6 +88,8 @@ def inside(
         outside: Whether images may lie outside the folder: an absolute path, or one with ``..``.
         hint: What a person can do.
     """
+    if re.match(r"[a-z][a-z0-9+.-]+://", path, re.IGNORECASE):
+        return UnreadableError("an address", "images are not downloaded: give files")
     place = Path(os.path.normpath(folder / path))
     if outside or place.is_relative_to(os.path.normpath(folder)):
         return folder / path

@@ -172,7 +172,7 @@ def test_an_image_outside_the_folder_is_refused_unless_asked(name, tmp_path):
     add(tmp_path / "i2", 1, 50)
     images[3]["file_name"] = name.format(out=tmp_path / "i2")
     source = coco(tmp_path, images, annotations)
-    with pytest.raises(UserError, match=r"1 of 4 train images .* 1 outside the folder: .*reads it with --allow-outside"):
+    with pytest.raises(UserError, match=r"1 of 4 train .* 1 outside the folder: .*reads it with --allow-outside"):
         made(source, tmp_path)
     assert sizes(made(coco(tmp_path, images, annotations, outside=True), tmp_path, val_share=0)) == {"train": 4}
 

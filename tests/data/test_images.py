@@ -269,3 +269,9 @@ def test_a_store_is_built_again_where_an_image_changes_that_was_found_by_another
     (tmp_path / "a b.png").write_bytes(encoded(picture(2), "PNG"))
     again = open_store(reference, image_size=16, context_length=8)
     assert again.meta.content_hash != first.meta.content_hash
+
+
+@pytest.mark.parametrize("path", ["https://example.org/a.jpg", "s3://bucket/a.jpg", "HTTP://example.org/b"])
+def test_an_address_is_not_looked_for_in_a_folder(tmp_path, path):
+    found = inside(tmp_path, path, outside=True)
+    assert str(found) == "an address (images are not downloaded: give files)"

@@ -331,3 +331,9 @@ def test_few_rows_are_held_at_a_time_where_they_are_large(encode, tmp_path):
     tracemalloc.stop()
     assert count == 48
     assert peak < 40e6, "16 rows, and an image decoded; all are 50 or 67 MB"
+
+
+def test_a_table_separated_by_semicolons_is_told_from_one_without_the_column(tmp_path):
+    (tmp_path / "c.csv").write_text("filepath;title\n0.png;a cat\n")
+    with pytest.raises(UserError, match="semicolons: expected commas or tabs"):
+        find_source(f"csv:{tmp_path / 'c.csv'}")

@@ -158,6 +158,8 @@ def check_columns(file: Path, known: Sequence[str], asked: Sequence[str]) -> Non
         UserError: It lacks one, or has it several times.
     """
     for name in asked:
+        if name not in known and len(known) == 1 and ";" in known[0]:
+            raise UserError("looks separated by semicolons: expected commas or tabs", file=file)
         if name not in known:
             raise UserError(f"there is no column {name!r}{did_you_mean(name, known)}", file=file)
         if known.count(name) > 1:
