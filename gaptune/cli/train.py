@@ -62,10 +62,6 @@ def train(
         knobs["method"] = method
     config = load_sweep_config(find(sweep_file or Path("embedded.yaml"), "sweeps")).trial(expand_method(knobs))
     store, sizes = check_trial(config)
-    for remark in sizes.remarks:
-        echo(f"warning: {remark}", err=True)
-    for note in of_training([config.training.batch_size], store):
-        echo(f"note: {note}", err=True)
     torch.set_num_threads(threads)
     shown = (
         "train/loss",
@@ -77,6 +73,10 @@ def train(
     )
     try:
         with stopping(), alone(out) if out is not None else nullcontext():
+            for remark in sizes.remarks:
+                echo(f"warning: {remark}", err=True)
+            for note in of_training([config.training.batch_size], store):
+                echo(f"note: {note}", err=True)
             echo("  ".join(["epoch", *(f"{name.split('/')[1]:>9}" for name in shown), "seconds"]))
             for report in train_trial(config, store, checkpoints=out):
                 cells = [f"{report.metrics[name]:9.4f}" for name in shown]

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -151,5 +152,6 @@ def test_a_job_submitted_to_a_cluster_runs_a_sweep(tmp_path, small_store):
     finally:
         mine = psutil.Process(running.pid).children(recursive=True)
         for process in [*mine, running]:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it may have ended with its parent
+                process.kill()
         running.wait()
