@@ -162,7 +162,8 @@ class SweepRecord:
 
     def count(self, *states: State) -> int:
         """How many trials are in any of some states."""
-        return sum(trial.state in states for trial in self.trials.values())
+        trials = list(self.trials.values())  # in one step: the panel's thread counts while the driver enters trials
+        return sum(trial.state in states for trial in trials)
 
     def apply(self, event: Event) -> bool:
         """Takes in one event.
