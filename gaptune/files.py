@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -80,7 +81,8 @@ def written_whole(path: Path) -> Iterator[Path]:
         UserError: It cannot be written; nothing of it is left then.
     """
     path = path.resolve()  # a link stays one
-    partial = path.with_name(f".{os.getpid()}-{path.name[-100:]}")  # the ending decides the form of pictures
+    # Of another process, on another machine too, it must differ; the ending decides the form of pictures.
+    partial = path.with_name(f".{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name[-100:]}")
     try:
         yield partial
         if path.exists() and not path.is_file():  # /dev/stdout, a pipe: what stays where it is

@@ -8,7 +8,7 @@ import click
 
 from gaptune.cli.options import NewFile, SweepName, results_option, tracking_option
 from gaptune.cli.results import constraint_option, objective_option
-from gaptune.files import check_folder, written_whole
+from gaptune.files import check_folder
 from gaptune.ledger import find_sweep
 from gaptune.streams import echo
 
@@ -52,8 +52,7 @@ def report(
         path.parent.mkdir(parents=True, exist_ok=True)
     local = f"http://127.0.0.1:{port}"
     served = tracking_uri if tracking_uri and tracking_uri.startswith("http") else local
-    with written_whole(path) as place:
-        write_report(record, find_sweep(results, name), place, mlflow_url=served, price=price)
+    write_report(record, find_sweep(results, name), path, mlflow_url=served, price=price)
     echo(str(path))
     if open_it:
         click.launch(str(path))

@@ -21,7 +21,7 @@ from gaptune.data.images import UnreadableError, decode, read_file
 from gaptune.data.pixels import square
 from gaptune.data.sources import Pixels, Sample, Source
 from gaptune.data.store import Store, storable
-from gaptune.data.tokens import encode, tokenize
+from gaptune.data.tokens import encode, padded, tokenize
 from gaptune.data.writer import StoreWriter
 from gaptune.errors import UserError
 
@@ -34,6 +34,7 @@ VAL_SHARE = 0.05
 NO_CAPTION, IN_VAL = "no caption", "in val"
 """Why an image that could be read is left out, as ``store.json`` counts it."""
 
+_IN_VAL = -1  # in place of a row
 _NAMED = 20  # images that store.json names for each split and reason
 _NAMED_IN_ERROR = 3
 _LONGEST = 120  # characters of an image's name in a message
@@ -251,14 +252,12 @@ class _Building:
         return target, self._rows.get(target, {}).get(key)
 
     def _tokens(self, key: int, split: str, captions: tuple[str, ...]) -> np.ndarray[Any, np.dtype[np.uint16]]:
-        for caption in captions:
-            if len(encode(caption, self._context_length - 1)) > self._context_length - 2:
+        ids = [encode(caption, self._context_length - 1) for caption in captions]
+        for caption, own in zip(captions, ids, strict=True):
+            if len(own) > self._context_length - 2:
                 # The same caption of the same image counts once, as it is stored once.
                 self._cut.add(hash((key, split, caption)) if self._merge else len(self._cut))
-        return tokenize(captions, self._context_length)
-
-
-_IN_VAL = -1  # in place of a row
+        return padded(ids, self._context_length)
 
 
 def _captioned(

@@ -96,6 +96,11 @@ def inside(
     return UnreadableError("outside the folder", f"not in {folder}{'; ' if hint else ''}{hint}")
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file is an image by the ending of its name."""
+    return path.suffix.lower() in ENDINGS
+
+
 def found(path: Path) -> Path:
     """The path, or where it does not exist a file whose name means the same.
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import uuid
 from contextlib import suppress
 
 import numpy as np
@@ -13,6 +11,8 @@ import numpy.typing as npt
 
 from gaptune.data.cache import cache_folder
 from gaptune.data.store import Split
+from gaptune.errors import UserError
+from gaptune.files import written_whole
 
 _AT_ONCE = 256  # images that are held at a time
 
@@ -45,13 +45,8 @@ def image_keys(split: Split, sha256: str) -> Keys:
         rows = np.arange(start, min(start + _AT_ONCE, len(split)))
         images = split.gather(rows).reshape(len(rows), -1)
         keys[rows] = [int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest()) for image in images]
-    with suppress(OSError):  # a cache that cannot be written only costs time
+    with suppress(OSError, UserError):  # a cache that cannot be written only costs time
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f"{sha256}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
-        try:
-            with partial.open("wb") as out:
-                np.save(out, keys)
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
+        with written_whole(file) as place:
+            np.save(place, keys)
     return keys

@@ -6,7 +6,6 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from gaptune.data.store import Store
+from gaptune.files import written_whole
+from gaptune.foreign import for_html
 
 _CAPTIONS = 5  # of an image
 _COLUMNS, _WIDTH, _GAP = 6, 192, 12  # of the sheet, in cells and in pixels
@@ -39,14 +40,13 @@ class Pair:
     more: int
     label: str
 
-    def lines(self) -> list[str]:
-        """Its texts: captions, how many more, the label, the name."""
-        more = [f"and {self.more} more"] if self.more else []
+    def texts(self) -> list[tuple[str, str]]:
+        """What stands below its picture, each with its kind: captions, how many more, the label, the name."""
         return [
-            *(f"• {caption}" for caption in self.captions),
-            *more,
-            *([f"label: {self.label}"] if self.label else []),
-            self.id,
+            *(("caption", caption) for caption in self.captions),
+            *([("id", f"and {self.more} more")] if self.more else []),
+            *([("label", f"label: {self.label}")] if self.label else []),
+            ("id", self.id),
         ]
 
 
@@ -89,26 +89,30 @@ def write_page(path: Path, title: str, pairs: Sequence[Pair]) -> None:
         path: The file; its ending says which.
         title: What stands above.
         pairs: The pairs.
+
+    Raises:
+        UserError: The file cannot be written.
     """
     if any(pair.pixels is None for pair in pairs):
         title = f"{title}: {_NO_PICTURES}"
-    if path.suffix.lower() == ".png":
-        sheet(title, pairs).save(path)
-    else:
-        path.write_text(html(title, pairs), encoding="utf-8")
+    with written_whole(path) as place:
+        if path.suffix.lower() == ".png":
+            sheet(title, pairs).save(place)
+        else:
+            place.write_text(html(title, pairs), encoding="utf-8")
 
 
 def html(title: str, pairs: Sequence[Pair]) -> str:
     """A page of pairs."""
     cells = "\n".join(_cell(pair) for pair in pairs)
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title><style>
+<html lang="en"><head><meta charset="utf-8"><title>{for_html(title)}</title><style>
 body {{ font: 14px/1.4 system-ui, sans-serif; margin: 24px; color: #222; background: #fff }}
 main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 20px }}
 img {{ width: 100%; max-width: 256px; image-rendering: auto; display: block; margin-bottom: 6px }}
 p {{ margin: 0 0 4px; overflow-wrap: anywhere }}
 .label {{ color: #06c }} .id {{ color: #777; font-size: 12px }}
-</style></head><body><h1>{escape(title)}</h1><main>
+</style></head><body><h1>{for_html(title)}</h1><main>
 {cells}
 </main></body></html>
 """
@@ -116,11 +120,7 @@ p {{ margin: 0 0 4px; overflow-wrap: anywhere }}
 
 def _cell(pair: Pair) -> str:
     image = "" if pair.pixels is None else f'<img alt="" src="data:image/png;base64,{_png(pair.pixels)}">'
-    texts = [("", caption) for caption in pair.captions]
-    texts += [("id", f"and {pair.more} more")] if pair.more else []
-    texts += [("label", f"label: {pair.label}")] if pair.label else []
-    texts += [("id", pair.id)]
-    lines = "".join(f'<p class="{kind}">{escape(text)}</p>' for kind, text in texts)
+    lines = "".join(f'<p class="{kind}">{for_html(text)}</p>' for kind, text in pair.texts())
     return f"<div>{image}{lines}</div>"
 
 
@@ -136,7 +136,7 @@ def sheet(title: str, pairs: Sequence[Pair]) -> Image.Image:
 
     font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", _SIZE)
     rows = [pairs[start : start + _COLUMNS] for start in range(0, len(pairs), _COLUMNS)]
-    texts = [[_wrapped(pair.lines(), font) for pair in row] for row in rows]
+    texts = [[_wrapped(_lines(pair), font) for pair in row] for row in rows]
     picture = 0 if any(pair.pixels is None for pair in pairs) else _WIDTH + 4
     heights = [picture + _LINE * max(map(len, row)) + 2 * _GAP for row in texts]
     columns = min(_COLUMNS, len(pairs))
@@ -153,6 +153,10 @@ def sheet(title: str, pairs: Sequence[Pair]) -> Image.Image:
                 draw.text((left, top + picture + number * _LINE), line, "black", font)
         top += height
     return page
+
+
+def _lines(pair: Pair) -> list[str]:
+    return [f"• {text}" if kind == "caption" else text for kind, text in pair.texts()]
 
 
 def _wrapped(texts: Sequence[str], font: ImageFont.FreeTypeFont, width: int = _WIDTH) -> list[str]:

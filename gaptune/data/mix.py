@@ -163,7 +163,8 @@ class Mixture(Store):
             return self._home.split(name)
         parts, keys = [], []
         for part, store in self._parts.items():
-            split, mine = store.split("train"), _keys(store, "train")
+            split = store.split("train")
+            mine = image_keys(split, store.meta.splits["train"].sha256)
             if part in self._kept:
                 split, mine = PartialSplit(split, self._kept[part]), mine[self._kept[part]]
             parts.append(split)

@@ -45,9 +45,14 @@ def tokenize(texts: Sequence[str], context_length: int) -> npt.NDArray[np.uint16
     Returns:
         Shape (n, context_length), padded with 0.
     """
-    rows = np.zeros((len(texts), context_length), dtype=np.uint16)
-    for row, text in zip(rows, texts, strict=True):
-        ids = [START, *encode(text, context_length - 2), END]
+    return padded([encode(text, context_length - 2) for text in texts], context_length)
+
+
+def padded(encoded: Sequence[Sequence[int]], context_length: int) -> npt.NDArray[np.uint16]:
+    """Texts by their ids, as ``encode`` gives them, as rows of one length; see ``tokenize``."""
+    rows = np.zeros((len(encoded), context_length), dtype=np.uint16)
+    for row, own in zip(rows, encoded, strict=True):
+        ids = [START, *own[: context_length - 2], END]
         row[: len(ids)] = ids
     return rows
 

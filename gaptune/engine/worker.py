@@ -101,7 +101,6 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         from gaptune.config import Data, TrialConfig
         from gaptune.data import open_training
         from gaptune.trial import train
-        from gaptune.trial.pretrained import weights_hash
 
         torch.set_num_threads(task["threads"])
         if 0 < task["gpu"] < 1 and torch.cuda.is_available():  # neighbours on a card cannot starve each other
@@ -116,10 +115,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             self._meter = Meter(gpu=task["gpu"] > 0 and torch.cuda.is_available())
         data = open_training(Data.model_validate(task["data"]))
         config = TrialConfig.model_validate(task["config"])
-        if task.get("weights") and weights_hash(config.model) != task["weights"]:
-            raise UserError(f"{config.model.pretrained} no longer holds the weights that the sweep began with")
         self._file = TrialFile(folder, task["event"])
-        return train(config, data, checkpoints=folder, progress=Beat(task["progress"]))
+        return train(config, data, checkpoints=folder, progress=Beat(task["progress"]), weights=task.get("weights"))
 
     def cleanup(self) -> None:
         """Leaves nothing of a trial on this node that the storage has."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from gaptune.files import written_whole
 from gaptune.foreign import for_html
 from gaptune.ledger import SweepRecord
 from gaptune.report.content import content
@@ -29,7 +30,8 @@ def write_report(record: SweepRecord, folder: Path, out: Path, *, mlflow_url: st
         price: Of a GPU-hour, or of a core-hour where trials have no GPU; None to leave money out.
 
     Raises:
-        OSError: The file cannot be written.
+        UserError: The file cannot be written.
+        OSError: The disk is full.
     """
     told = content(record, folder, mlflow_url=mlflow_url, price=price)
     here = files("gaptune.report")
@@ -40,9 +42,8 @@ def write_report(record: SweepRecord, folder: Path, out: Path, *, mlflow_url: st
         data=_script_safe(told),
         script="\n".join((here / "script" / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS),
     )
-    partial = out.with_name(f".{out.name}.partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(out)
+    with written_whole(out) as place:
+        place.write_text(page, encoding="utf-8")
 
 
 def _script_safe(value: Any) -> str:

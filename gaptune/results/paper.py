@@ -158,9 +158,8 @@ class _Judge:
         base, gaps = self._gap("Baseline"), [self._gap(_fixed(tau)) for tau in higher]
         parts = ", ".join(f"{gap.mean():.3f} at {tau:g}" for tau, gap in zip(higher, gaps, strict=True))
         evidence = f"baseline ends at τ {final:.3g} with {base.mean():.3f}; {parts}"
-        if max(gap.mean() for gap in gaps) > base.mean():
-            return self._claim(text, "does not hold", evidence, lambda: max(above(base, gap) for gap in gaps))
-        return self._claim(text, "not shown", evidence, lambda: max(above(base, gap) for gap in gaps))
+        verdict: Verdict = "does not hold" if max(gap.mean() for gap in gaps) > base.mean() else "not shown"
+        return self._claim(text, verdict, evidence, lambda: max(above(base, gap) for gap in gaps))
 
     def gap_falls_with_tau(self) -> Claim:
         text = "the gap falls as a fixed τ rises"

@@ -55,7 +55,12 @@ class Report:
 
 
 def train(
-    config: TrialConfig, store: Store, *, checkpoints: Path | None = None, progress: Progress = silent
+    config: TrialConfig,
+    store: Store,
+    *,
+    checkpoints: Path | None = None,
+    progress: Progress = silent,
+    weights: str | None = None,
 ) -> Iterator[Report]:
     """Trains a CLIP and yields a report after each epoch.
 
@@ -69,6 +74,7 @@ def train(
         checkpoints: A folder for checkpoints, one per epoch. If it holds one, the training goes on
             from there: first comes the checkpoint's own report again, in case nobody heard it, then the rest.
         progress: Called after each step, and after each batch that is evaluated.
+        weights: The hash of the weights that it must start from; None for any.
 
     Yields:
         A report per epoch.
@@ -76,9 +82,12 @@ def train(
     Raises:
         NonFinite: The loss, a feature or a score is not finite.
         UserError: Model and data do not fit, the store has no ``train`` or no ``val``, the batch is larger than the
-            data, or the checkpoints are of another configuration or other data.
+            data, the weights are not those that they must be, or the checkpoints are of another configuration or other
+            data.
     """
     trial = _Trial(config, store, progress)
+    if weights is not None and trial.model.weights_hash != weights:
+        raise UserError(f"{config.model.pretrained} no longer holds the weights that the sweep began with")
     kept = Checkpoints(checkpoints) if checkpoints is not None else None
     state = kept.resume(trial.identity, config.training.epochs) if kept is not None else None
     done = 0

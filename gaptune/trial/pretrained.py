@@ -67,16 +67,13 @@ class Weights:
     @property
     def context_length(self) -> int | None:
         """Tokens per caption that they were trained with; None where no tensor tells."""
-        positions = self._text(_POSITIONS)
+        positions = _of_text(self.tensors, _POSITIONS)
         return None if positions is None else len(positions)
 
     @property
     def table(self) -> Tensor | None:
         """The token table."""
-        return self._text(_TABLE)
-
-    def _text(self, name: str) -> Tensor | None:
-        return self.tensors.get(name, self.tensors.get(f"text.{name}"))
+        return _of_text(self.tensors, _TABLE)
 
     def content_hash(self, name: str) -> str:
         """SHA-256 in hex of tensors, token rows, and what sets them apart from a model.
@@ -291,6 +288,11 @@ def _matched(own: Tensor, own_rows: Tensor, theirs: Tensor, their_rows: Tensor) 
     return table
 
 
+def _of_text(tensors: dict[str, Tensor], name: str) -> Tensor | None:
+    """A tensor of the text tower, which some of open_clip's models hold under a name of its own."""
+    return tensors.get(name, tensors.get(f"text.{name}"))
+
+
 def _all_rows() -> Tensor:
     return torch.arange(CLIP_VOCABULARY, device="cpu")
 
@@ -300,7 +302,7 @@ def _of_checkpoint(place: Path, shapes_only: bool) -> Weights:
         state = read_checkpoint(place)
         device, vocabulary = "meta" if shapes_only else "cpu", state["data"]["vocabulary"]
         tensors = {name: tensor.to(device) for name, tensor in state["model"].items()}
-        table = tensors.get(_TABLE, tensors.get(f"text.{_TABLE}"))
+        table = _of_text(tensors, _TABLE)
         compact = table is not None and len(table) == len(vocabulary) + 1
         with torch.device("cpu"):
             rows = token_rows(vocabulary) if compact else _all_rows()

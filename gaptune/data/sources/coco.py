@@ -123,7 +123,6 @@ def _read(file: Path) -> _Annotations:
     except RecursionError:
         raise UserError("not a COCO captions file: lists in lists without end", file=file) from None
     names: dict[int | str, str] = {}
-    listed_again = 0
     for image, name in _records(content, "images", {"id": _id, "file_name": _name}, file):
         if names.setdefault(image, name) != name:
             raise UserError(f"two images have the id {image!r}: {names[image]!r} and {name!r}", file=file)

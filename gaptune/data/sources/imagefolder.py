@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gaptune.data.images import ENDINGS
+from gaptune.data.images import is_image
 from gaptune.data.sources.base import Sample, Source, existing, storable
 from gaptune.data.sources.labels import read_class_names, read_prompts
 from gaptune.data.sources.patterns import files_below, is_leftover
@@ -51,10 +51,10 @@ class ImageFolder(Source):
         self._others: dict[str, Counter[str]] = {}
         for split, root in roots.items():
             files = [(file, label) for label, name in enumerate(names) for file in files_below(root / name)]
-            self._images[split] = [each for each in files if each[0].suffix.lower() in ENDINGS]
-            others = [file.suffix.lower() for file, _ in files if file.suffix.lower() not in ENDINGS]
+            self._images[split] = [each for each in files if is_image(each[0])]
+            others = [file.suffix.lower() for file, _ in files if not is_image(file)]
             self._others[split] = Counter(f"other file ({ending or 'no ending'})" for ending in others)
-            beside = [each for each in root.iterdir() if each.suffix.lower() in ENDINGS and not each.is_dir()]
+            beside = [each for each in root.iterdir() if is_image(each) and not each.is_dir()]
             if beside:
                 self._others[split]["outside the class folders"] = len(beside)
         self.splits = tuple(by_split)
@@ -105,7 +105,7 @@ def _roots(folder: Path) -> dict[str, Path]:
             raise UserError(f"{roots[split]} and {each} are both {split}: rename or move one of them")
         roots[split] = each
     for each in folders if roots else ():
-        if each not in roots.values() and any(file.suffix.lower() in ENDINGS for file in files_below(each)):
+        if each not in roots.values() and any(map(is_image, files_below(each))):
             raise UserError(
                 f"{each} has images but belongs to no split, beside {', '.join(path.name for path in roots.values())}: "
                 "name its split (train, val, test), or move it"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
+from gaptune.data.images import UnreadableError
 from gaptune.data.sources.base import Sample, Source
 from gaptune.data.sources.captions import caption_texts
 from gaptune.data.sources.cells import check_types, image_of, name_of
@@ -152,13 +153,9 @@ class Table(Source):
         columns = self._columns
         row = 0
         for part in self._parts:
-            folder = part.table.file.parent
             for number, values in self._rows(part, split):
                 cell = _Cell(part.table, number, values)
-                image, path = cell.read(
-                    columns.image,
-                    lambda value: image_of(value, folder, outside=self._outside),  # noqa: B023
-                )
+                image, path = cell.image(columns.image, outside=self._outside)
                 name = cell.read(columns.id, name_of) if columns.id else ""
                 captions = tuple(text for each in columns.captions for text in cell.read(each, caption_texts))
                 label = cell.read(columns.label, self._index) if columns.label else None
@@ -177,10 +174,8 @@ class Table(Source):
         for part in self._parts:
             if isinstance(part.table, ParquetFile) and not part.table.holds_text(column):
                 continue
-            folder = part.table.file.parent
             for number, values in part.table.rows([column]):
-                cell = _Cell(part.table, number, values)
-                image, _ = cell.read(column, lambda value: image_of(value, folder))  # noqa: B023
+                image, _ = _Cell(part.table, number, values).image(column, outside=self._outside)
                 if isinstance(image, Path):
                     yield image
 
@@ -212,7 +207,6 @@ class Table(Source):
         columns = self._columns
         part = _Part(table, Counter(), set())
         codes, without = bytearray(), list[int]()
-        folder = table.file.parent
         for number, values in table.rows(_checked_now(table, columns)):
             cell = _Cell(table, number, values)
             name = cell.read(columns.split, split_in_column) if columns.split else split
@@ -228,7 +222,7 @@ class Table(Source):
             if isinstance(table, ParquetFile):
                 codes.append(list(part.rows).index(name))
             else:
-                cell.read(columns.image, lambda value: image_of(value, folder))
+                cell.image(columns.image, outside=self._outside)
             for each in columns.captions:
                 if each in values:
                     cell.read(each, caption_texts)
@@ -322,3 +316,8 @@ class _Cell:
         except UserError as fault:
             where = f"{self.table.place(self.number)}: the column {column!r}: "
             raise UserError(f"{where}{fault.message}", file=self.table.file) from None
+
+    def image(self, column: str, *, outside: bool) -> tuple[Path | bytes | UnreadableError, str]:
+        """The image of a column, with its path; see ``image_of``."""
+        folder = self.table.file.parent
+        return self.read(column, lambda value: image_of(value, folder, outside=outside))
