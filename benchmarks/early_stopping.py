@@ -27,7 +27,8 @@ from gaptune.engine.simulate import simulate
 from gaptune.ledger import TrialRecord
 from gaptune.pareto.dominance import oriented
 from gaptune.pareto.hypervolume import normalized_hypervolume
-from gaptune.space import Space, load_space
+from gaptune.space.model import Space
+from gaptune.space.parse import load_space
 
 ROOT = Path(__file__).resolve().parent.parent
 SETS = ("embedded", "flickr8k")

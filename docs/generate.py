@@ -18,7 +18,7 @@ from gaptune.config import NOT_KNOBS, Constraint, Evaluation, Objective, SweepCo
 from gaptune.ledger import load
 from gaptune.metrics.table import MEASURES, SCORES, SYSTEM, Score
 from gaptune.results.paper_table import paper_markdown
-from gaptune.space import KnobEntry, SpaceFile
+from gaptune.space.parse import KnobEntry, SpaceFile
 from gaptune.storage.bundled import recorded
 
 PAGES = Path(__file__).resolve().parent

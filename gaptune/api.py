@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, SweepRecord, find_sweep
-from gaptune.names import check_name, default_name
+from gaptune.ledger.names import check_name, default_name
 from gaptune.results.read import read_sweep
 from gaptune.storage.bundled import find
 from gaptune.storage.paths import check_folder, local_path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from gaptune.config import SweepConfig, TrialConfig
-    from gaptune.space import Space
+    from gaptune.space.model import Space
     from gaptune.trial import Report
 
 
@@ -190,7 +190,7 @@ def run_sweep(
     from gaptune.console import Console
     from gaptune.display import Display
     from gaptune.engine.sweep import prepare, run
-    from gaptune.space import load_space
+    from gaptune.space.parse import load_space
 
     command = f"gaptune.run_sweep({_said(space)}, {_said(sweep)}, name={name!r})"
     if isinstance(space, str | Path):
@@ -239,7 +239,7 @@ def train(
     """
     from gaptune.config import load_sweep_config
     from gaptune.engine.preflight import check_trial
-    from gaptune.methods import expand_method
+    from gaptune.space.methods import expand_method
     from gaptune.trial import train as train_trial
 
     if isinstance(config, Mapping):

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from coco_files import picture
 
 from gaptune.cli import cli
-from gaptune.data import open_store
+from gaptune.data.open import open_store
 
 
 def built(folder, kind, *words):

@@ -9,8 +9,8 @@ from support import header, sweep_config
 
 from gaptune.config import flatten
 from gaptune.ledger import SweepRecord
-from gaptune.methods import expand_method
-from gaptune.space import load_space
+from gaptune.space.methods import expand_method
+from gaptune.space.parse import load_space
 from gaptune.storage.bundled import find
 
 

@@ -13,16 +13,17 @@ from contextlib import contextmanager, suppress
 
 from gaptune.config import SweepConfig, flatten
 from gaptune.engine.conductor import Conductor
-from gaptune.engine.opening import open_ledger
 from gaptune.engine.study import Asker
 from gaptune.ledger import Ledger, load
-from gaptune.space import Space
+from gaptune.ledger.opening import open_ledger
+from gaptune.space.model import Space
+from gaptune.space.parse import parse_space
 
 OBJECTIVES = [
     {"metric": "retrieval/mean_r1", "reference": 0.0, "ideal": 1.0},
     {"metric": "geometry/gap", "reference": 2.0, "ideal": 0.0},
 ]
-SPACE = Space.from_dict(
+SPACE = parse_space(
     {
         "name": "small",
         "knobs": {
@@ -99,7 +100,7 @@ class Stage:
         assert not goes_on
 
 
-MADE_SPACE = Space.from_dict(
+MADE_SPACE = parse_space(
     {
         "name": "made",
         "knobs": {

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from gaptune.config import knob_fields
-from gaptune.methods import METHODS
+from gaptune.space.methods import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from gaptune.config import TrialConfig
-from gaptune.data import open_store
 from gaptune.data.build import build
+from gaptune.data.open import open_store
 from gaptune.data.sources import find_source
 from gaptune.registry import register_model
 from gaptune.tracking import default_uri

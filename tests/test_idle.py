@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from gaptune.config import TrialConfig, flatten, knob_fields, with_knobs
-from gaptune.idle import MATTERS, idle_knobs
-from gaptune.space import Space, load_space
+from gaptune.space.idle import MATTERS, idle_knobs
+from gaptune.space.parse import load_space, parse_space
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARE = {"uniform": [0.1, 0.9]}
@@ -14,7 +14,7 @@ SCHEDULE = {"choice": ["learnt", "constant"]}
 
 
 def space(**knobs):
-    return Space.from_dict({"name": "s", "knobs": {name.replace("__", "."): knob for name, knob in knobs.items()}})
+    return parse_space({"name": "s", "knobs": {name.replace("__", "."): knob for name, knob in knobs.items()}})
 
 
 @pytest.mark.parametrize(

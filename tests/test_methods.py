@@ -6,7 +6,7 @@ import pytest
 
 from gaptune.config import TrialConfig, flatten, with_knobs
 from gaptune.errors import UserError
-from gaptune.methods import METHODS, expand_method, name_method
+from gaptune.space.methods import METHODS, expand_method, name_method
 
 
 def config_of(knobs: dict[str, Any]) -> TrialConfig:

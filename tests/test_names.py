@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gaptune.errors import UserError
 from gaptune.ledger import find_sweep, sweep_folder
-from gaptune.names import check_name, default_name, fitting_name
+from gaptune.ledger.names import check_name, default_name, fitting_name
 
 ANYTHING = st.text(st.characters(exclude_categories=()))
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from gaptune.config import TrialConfig, knob_fields, with_knobs
 from gaptune.errors import UserError
-from gaptune.methods import METHODS, expand_method, name_method
-from gaptune.space import Choice, Integer, Knob, Real, Space, load_space
+from gaptune.space.methods import METHODS, expand_method, name_method
+from gaptune.space.model import Choice, Integer, Knob, Real, Space
+from gaptune.space.parse import load_space, parse_space
 
 SHIPPED = sorted((Path(__file__).parent.parent / "search_spaces").glob("*.yaml"))
 METHODS_YAML = next(path for path in SHIPPED if path.stem == "methods")
@@ -260,7 +261,7 @@ def spaces(draw: st.DrawFn) -> dict[str, Any]:
 @settings(max_examples=60, deadline=None)
 @given(data=spaces())
 def test_combinations_are_all_that_can_be_suggested_and_each_once(data: dict[str, Any]) -> None:
-    space = Space.from_dict(data)
+    space = parse_space(data)
     combinations = space.combinations()
     keys = [json.dumps(knobs, sort_keys=True) for knobs in combinations]
     assert len(set(keys)) == len(keys)
@@ -273,8 +274,8 @@ def test_combinations_are_all_that_can_be_suggested_and_each_once(data: dict[str
 @settings(max_examples=60, deadline=None)
 @given(data=spaces())
 def test_plain_form_survives_json(data: dict[str, Any]) -> None:
-    space = Space.from_dict(data)
-    again = Space.from_dict(json.loads(json.dumps(space.to_dict())))
+    space = parse_space(data)
+    again = parse_space(json.loads(json.dumps(space.to_dict())))
     assert again == space
     assert again.to_dict() == space.to_dict()
     assert again.fingerprint() == space.fingerprint()
@@ -283,7 +284,7 @@ def test_plain_form_survives_json(data: dict[str, Any]) -> None:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_space_survives_its_plain_form(path: Path) -> None:
     space = load_space(path)
-    again = Space.from_dict(json.loads(json.dumps(space.to_dict())))
+    again = parse_space(json.loads(json.dumps(space.to_dict())))
     assert again == space
     assert again.fingerprint() == space.fingerprint()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gaptune.errors import UserError
-from gaptune.space import Space, load_space
+from gaptune.space.parse import load_space, parse_space
 
 SPACE = """\
 knobs:
@@ -304,4 +304,4 @@ def test_bad_space_is_one_line_that_says_where_and_what(tmp_path: Path, text: st
 
 def test_plain_form_of_something_else_is_refused() -> None:
     with pytest.raises(UserError, match="'knobs' is missing"):
-        Space.from_dict({"name": "a"})
+        parse_space({"name": "a"})

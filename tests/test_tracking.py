@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from support import Stage, free_port, wait_until_up
 
 from gaptune.ledger import read_events
-from gaptune.methods import expand_method
+from gaptune.space.methods import expand_method
 from gaptune.tracking import Mirror, Tracker, default_uri
 
 

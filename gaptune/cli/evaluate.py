@@ -40,7 +40,7 @@ def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, t
 
     import torch
 
-    from gaptune.data import open_store
+    from gaptune.data.open import open_store
     from gaptune.data.tasks import allowed_tasks, fitted_on, tested_on
     from gaptune.metrics.intervals import bootstrap_interval
     from gaptune.trial import NonFinite

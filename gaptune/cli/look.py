@@ -26,8 +26,8 @@ def space() -> None:
 def space_show(space_file: Path, draws: int) -> None:
     """Show the knobs of SPACE, the points tried first, and some random draws."""
     from gaptune.engine.preview import describe_space
-    from gaptune.idle import idle_knobs
-    from gaptune.space import load_space
+    from gaptune.space.idle import idle_knobs
+    from gaptune.space.parse import load_space
     from gaptune.storage.bundled import find
 
     space = load_space(find(space_file, "search_spaces"))

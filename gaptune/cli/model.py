@@ -85,7 +85,7 @@ def _trial(folder: Path, trial: int) -> SweepRecord:
 def _export(folder: Path, record: SweepRecord, trial: int, out: Path) -> Path:
     """Writes a trial's weights for open_clip; returns ``out``."""
     from gaptune.config import TrialConfig, with_knobs
-    from gaptune.data import open_training
+    from gaptune.data.open import open_training
     from gaptune.trial.checkpoint import Checkpoints
     from gaptune.trial.export import export_model
 

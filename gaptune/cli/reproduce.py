@@ -18,7 +18,7 @@ from gaptune.cli.options import (
     typed,
 )
 from gaptune.cli.sweeps import farewell, load_yaml, make_console, run_plan, writable_results
-from gaptune.names import check_name, fitting_name
+from gaptune.ledger.names import check_name, fitting_name
 
 
 @click.command()

@@ -24,7 +24,7 @@ from gaptune.cli.options import (
 )
 from gaptune.errors import UserError
 from gaptune.ledger import find_sweep, sweep_folder
-from gaptune.names import check_name, default_name, fitting_name
+from gaptune.ledger.names import check_name, default_name, fitting_name
 from gaptune.storage.paths import check_folder
 from gaptune.text.output import echo
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from gaptune.console import Console
     from gaptune.engine.sweep import Plan
     from gaptune.ledger import SweepRecord
-    from gaptune.space import Space
+    from gaptune.space.model import Space
 
 
 @click.command()
@@ -301,7 +301,7 @@ def load_yaml(
     """
     from gaptune.config import load_sweep_config
     from gaptune.config.sweep import MOST_TRIALS
-    from gaptune.space import load_space
+    from gaptune.space.parse import load_space
     from gaptune.storage.bundled import find
     from gaptune.storage.folder import as_url
 

@@ -111,7 +111,7 @@ def open_setup(sweep_file: Path) -> tuple[TrialConfig, Store]:
     import torch
 
     from gaptune.config import load_sweep_config
-    from gaptune.data import open_training
+    from gaptune.data.open import open_training
     from gaptune.storage.bundled import find
 
     torch.set_num_threads(1)

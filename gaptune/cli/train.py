@@ -51,7 +51,7 @@ def train(
     from gaptune.config import load_sweep_config
     from gaptune.engine.preflight import check_trial, of_training
     from gaptune.engine.signals import stopping
-    from gaptune.methods import expand_method
+    from gaptune.space.methods import expand_method
     from gaptune.storage.bundled import find
     from gaptune.trial import NonFinite
     from gaptune.trial import train as train_trial

@@ -15,16 +15,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-
 from gaptune.config import SweepConfig, TrialConfig, flatten
 from gaptune.engine.stopping import Stopper
 from gaptune.engine.study import Asker
 from gaptune.errors import UserError
 from gaptune.ledger import Event, State, SweepRecord, TrialRecord, known_trials
-from gaptune.methods import expand_method, name_method
+from gaptune.ledger.candidate import outcome
 from gaptune.pareto.dominance import oriented
 from gaptune.rungs import cohort
+from gaptune.space.methods import expand_method, name_method
 
 Listener = Callable[[Event], None]
 
@@ -290,25 +289,6 @@ class Conductor:
                     listener(event)
                 except Exception:  # whoever shows or copies what happens is not to end it
                     _log.exception("%s failed at %s; the sweep goes on", type(listener).__name__, kind)
-
-
-def outcome(
-    record: SweepRecord, group: Sequence[TrialRecord], sweep: SweepConfig
-) -> tuple[list[float], list[float], dict[str, float]]:
-    """What a suggestion has come to over its seeds.
-
-    Returns:
-        The means of the objectives, their standard deviations over seeds, and by how much each constraint is broken.
-    """
-    values = np.array([record.values(trial) for trial in group], dtype=float)
-    violations = {
-        constraint.metric: constraint.violation(
-            float(np.mean([trial.last.get(constraint.metric, math.nan) for trial in group]))
-        )
-        for constraint in sweep.constraints
-    }
-    spread = values.std(axis=0, ddof=1) if len(group) > 1 else np.zeros(values.shape[1])
-    return values.mean(axis=0).tolist(), spread.tolist(), violations
 
 
 def _storable(reason: str) -> str:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from gaptune.errors import UserError
 from gaptune.ledger import State, SweepRecord, TrialRecord
-from gaptune.space import Integer, Real, Space
+from gaptune.space.model import Integer, Real, Space
 
 _KEY = b"gaptune"
 

@@ -77,7 +77,7 @@ def _score(
     hide_cards(resources.gpu)
     import torch
 
-    from gaptune.data import open_store
+    from gaptune.data.open import open_store
     from gaptune.trial.checkpoint import read_checkpoint
     from gaptune.trial.loop import trained_model
     from gaptune.trial.suite import Suite

@@ -9,7 +9,7 @@ from typing import Any
 from gaptune.config import SweepConfig
 from gaptune.errors import UserError
 from gaptune.ledger import Event
-from gaptune.space import Space
+from gaptune.space.model import Space
 
 _NOT_COMPARED = ("resources", "search", "data", "device", "storage", "checkpoints")
 _OF_SEARCH = ("sampler", "seed", "seeds", "startup_trials")

@@ -13,7 +13,7 @@ from gaptune.engine.preflight import left_over, megabytes
 from gaptune.engine.study import make_sampler
 from gaptune.engine.sweep import Plan
 from gaptune.results.table import short
-from gaptune.space import RandomDraw, Space
+from gaptune.space.model import RandomDraw, Space
 
 
 def describe_space(space: Space, draws: int) -> RenderableType:

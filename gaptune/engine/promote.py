@@ -9,7 +9,7 @@ from typing import Any
 from gaptune.config import EarlyStopping, SweepConfig
 from gaptune.engine.sweep import Plan, prepare
 from gaptune.ledger import SweepRecord, TrialRecord
-from gaptune.space import Space
+from gaptune.space.parse import parse_space
 
 
 def promotion(
@@ -46,7 +46,7 @@ def promotion(
         UserError: The knobs do not fit the sweep.
     """
     knobs = {knob: value for knob, value in trial.knobs.items() if knob != "seed"}
-    space = Space.from_dict(record.header["space"])
+    space = parse_space(record.header["space"])
     space = replace(
         space,
         name=f"trial {trial.number} of {record.name}",

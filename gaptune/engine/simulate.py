@@ -13,7 +13,7 @@ from gaptune.engine.conductor import Conductor, Listener
 from gaptune.engine.identity import budget_of
 from gaptune.engine.study import Asker
 from gaptune.ledger import Event, SweepRecord, TrialRecord
-from gaptune.space import Space
+from gaptune.space.model import Space
 
 Curve = Callable[[TrialRecord], Sequence[Mapping[str, float]]]
 """The scores of a trial after each epoch of its full budget."""

@@ -24,7 +24,7 @@ from optuna.trial import TrialState
 
 from gaptune.config import Search, SweepConfig
 from gaptune.ledger import State
-from gaptune.space import RandomDraw, Space
+from gaptune.space.model import RandomDraw, Space
 
 FILE_NAME = "study.journal"
 

@@ -21,10 +21,8 @@ import yaml
 
 from gaptune.config import SweepConfig, flatten
 from gaptune.display import Display
-from gaptune.engine.backup import Backup, newer_ledger
 from gaptune.engine.cluster import ray_for
 from gaptune.engine.identity import budget_of, check_same
-from gaptune.engine.opening import check_new, open_ledger, trial_numbers
 from gaptune.engine.preflight import Sizes, preflight
 from gaptune.engine.publish import write_results
 from gaptune.engine.signals import Stop, stopping
@@ -38,10 +36,12 @@ from gaptune.ledger import (
     parse_events,
     replay,
 )
+from gaptune.ledger.backup import Backup, newer_ledger
 from gaptune.ledger.file import check_readable
-from gaptune.names import check_name
+from gaptune.ledger.names import check_name
+from gaptune.ledger.opening import check_new, open_ledger, trial_numbers
 from gaptune.results import candidates
-from gaptune.space import Space
+from gaptune.space.model import Space
 from gaptune.storage.folder import Folder
 from gaptune.tracking import (
     Mirror,

@@ -51,7 +51,7 @@ class Look:
 
 
 def look(method: str) -> Look:
-    """The look of a method as ``gaptune.methods.name_method`` names it, such as ``TS cosine + HS``."""
+    """The look of a method as ``gaptune.space.methods.name_method`` names it, such as ``TS cosine + HS``."""
     parts = ["TS" if part.startswith("TS ") else part for part in method.split(" + ")]
     swap = parts[-1] if parts[-1] in _SWAPS else ""
     family = " + ".join(part for part in parts if part != swap) or "Baseline"

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from gaptune.config import TrialConfig
-from gaptune.data import Split, Store, StoreMeta, open_store
+from gaptune.data import Split, Store, StoreMeta
+from gaptune.data.open import open_store
 from gaptune.errors import UserError
 from gaptune.trial.architecture import model_of_state
 from gaptune.trial.augment import augment

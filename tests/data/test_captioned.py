@@ -11,9 +11,9 @@ import pytest
 import webdataset as wds
 from coco_files import picture
 
-from gaptune.data import open_store
 from gaptune.data.build import build
 from gaptune.data.info import describe, splits_table
+from gaptune.data.open import open_store
 from gaptune.data.sources import Columns, Table, WebDataset, find_source
 from gaptune.errors import UserError
 

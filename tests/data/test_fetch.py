@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from gaptune.data import open_store
+from gaptune.data.open import open_store
 from gaptune.data.scenes import make_scenes
 from gaptune.errors import UserError
 
@@ -36,7 +36,7 @@ def test_it_is_fetched_once(far):
 
 
 def test_processes_that_want_it_at_once_copy_it_once(far, tmp_path):
-    code = f"from gaptune.data import open_store; print(open_store('file://{far}').path.stat().st_ino)"
+    code = f"from gaptune.data.open import open_store; print(open_store('file://{far}').path.stat().st_ino)"
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert len({process.communicate()[0] for process in running}) == 1
     assert all(process.returncode == 0 for process in running)

@@ -11,8 +11,8 @@ import pytest
 from coco_files import picture
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from gaptune.data import open_store
 from gaptune.data.images import ENDINGS, FORMATS, UnreadableError, decode, inside, read_file
+from gaptune.data.open import open_store
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # a build ignores them
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from gaptune.config import Data
-from gaptune.data import StoreWriter, open_training
-from gaptune.data.keys import image_keys
-from gaptune.data.mix import Mixture
+from gaptune.data import StoreWriter
+from gaptune.data.open import open_training
+from gaptune.data.store.keys import image_keys
+from gaptune.data.store.mixture import Mixture
 from gaptune.data.tokens import tokenize
 from gaptune.engine.preflight import of_training
 from gaptune.errors import UserError

@@ -5,9 +5,9 @@ import time
 import pytest
 from support import Stage, sweep_config
 
-from gaptune.engine.backup import Backup, newer_ledger, stored_ledger
 from gaptune.errors import UserError
 from gaptune.ledger import parse_events
+from gaptune.ledger.backup import Backup, newer_ledger, stored_ledger
 from gaptune.storage.folder import Folder
 
 
@@ -32,7 +32,7 @@ def test_it_follows_as_trials_end(tmp_path):
 
 
 def test_a_storage_that_refuses_is_named_once_and_caught_up_with(tmp_path, monkeypatch):
-    monkeypatch.setattr("gaptune.engine.backup._AGAIN_S", 0.05)
+    monkeypatch.setattr("gaptune.ledger.backup._AGAIN_S", 0.05)
     (tmp_path / "far").write_text("a file where the folder should be")
     said = []
     backup = Backup(Folder(f"file://{tmp_path}/far/s"), tmp_path / "s", said.append)
@@ -90,7 +90,7 @@ class Counting(Folder):
 
 
 def test_a_long_ledger_is_sent_in_parts_each_byte_few_times(tmp_path, monkeypatch):
-    monkeypatch.setattr("gaptune.engine.backup._PART_BYTES", 20_000)
+    monkeypatch.setattr("gaptune.ledger.backup._PART_BYTES", 20_000)
     place = Counting(f"file://{tmp_path}/far/s")
     backup = Backup(place, tmp_path / "s", print)
     stage = Stage(tmp_path / "s", sweep=sweep_config(search={"trials": 60}), budget=60, listeners=(backup,))

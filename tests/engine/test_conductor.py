@@ -8,7 +8,7 @@ from support import SPACE, Stage, sweep_config
 from gaptune.engine.study import make_sampler
 from gaptune.ledger import State, load, read_events, replay
 from gaptune.results import summarize
-from gaptune.space import Space
+from gaptune.space.parse import parse_space
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_report_repeated_after_a_restart_is_heard_once(stage):
 
 
 def test_knobs_that_are_impossible_together_fail_without_a_worker(tmp_path):
-    space = Space.from_dict({"knobs": {"swap.start": {"choice": [0.25, 0.75]}, "swap.end": {"choice": [0.5, 1.0]}}})
+    space = parse_space({"knobs": {"swap.start": {"choice": [0.25, 0.75]}, "swap.end": {"choice": [0.5, 1.0]}}})
     stage = Stage(tmp_path, space=space, budget=12)
     drawn = []
     while (trial := stage.conductor.next_trial()) is not None:
@@ -167,9 +167,7 @@ def test_every_sampler_takes_the_states_of_a_sweep(tmp_path, sampler):
 
 
 def test_a_grid_is_every_combination_once(tmp_path):
-    space = Space.from_dict(
-        {"knobs": {"method": {"choice": ["FLT", "HS"]}, "seed": {"choice": [0, 1, 2]}}, "grid": True}
-    )
+    space = parse_space({"knobs": {"method": {"choice": ["FLT", "HS"]}, "seed": {"choice": [0, 1, 2]}}, "grid": True})
     stage = Stage(tmp_path, space=space, sweep=sweep_config(search={"sampler": "grid"}))
     drawn = [stage.conductor.next_trial() for _ in range(6)]
     assert [trial.knobs for trial in drawn] == space.combinations()

@@ -5,7 +5,7 @@ from support import SPACE, Stage
 
 from gaptune.engine.curves import Curves, write_curves
 from gaptune.errors import UserError
-from gaptune.space import Space
+from gaptune.space.parse import parse_space
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_what_was_recorded_is_read_again(recorded):
 
 
 def test_another_space_is_refused(recorded):
-    other = Space.from_dict({"knobs": {"temperature.tau_start": {"log_uniform": [0.5, 0.9]}}})
+    other = parse_space({"knobs": {"temperature.tau_start": {"log_uniform": [0.5, 0.9]}}})
     with pytest.raises(UserError, match="another space"):
         Curves.read(recorded[1], other)
 

@@ -10,13 +10,13 @@ from support import OBJECTIVES, Stage, header, sweep_config, write_yaml
 
 from gaptune.config import load_sweep_config
 from gaptune.display import Display
-from gaptune.engine.backup import newer_ledger
 from gaptune.engine.identity import budget_of, check_same
 from gaptune.engine.sweep import prepare, run
 from gaptune.errors import UserError
 from gaptune.ledger import Ledger, read_events, replay
+from gaptune.ledger.backup import newer_ledger
 from gaptune.results import candidates
-from gaptune.space import Space
+from gaptune.space.parse import parse_space
 from gaptune.storage.folder import Folder
 
 KNOBS = {
@@ -29,7 +29,7 @@ POINT = {"temperature.tau_start": 0.04, "training.batch_size": 128}
 
 def told(space=None, **changes):
     content = {"name": "s", "knobs": KNOBS, "points": [POINT], "grid": False} | (space or {})
-    return header(sweep_config(**changes), Space.from_dict(content)) | {"weights": "a"}
+    return header(sweep_config(**changes), parse_space(content)) | {"weights": "a"}
 
 
 CHANGED = {
@@ -102,8 +102,8 @@ def test_a_folder_with_the_ledger_of_another_name_is_refused(tmp_path):
 
 
 def test_a_space_gives_no_more_than_it_holds():
-    assert budget_of(Space.from_dict({"knobs": KNOBS}), sweep_config(search={"trials": 16})) == 6
-    assert budget_of(Space.from_dict({"knobs": KNOBS}), sweep_config(search={"trials": 4})) == 4
+    assert budget_of(parse_space({"knobs": KNOBS}), sweep_config(search={"trials": 16})) == 6
+    assert budget_of(parse_space({"knobs": KNOBS}), sweep_config(search={"trials": 4})) == 4
 
 
 def test_the_same_knobs_on_the_same_seed_count_once_on_the_front(tmp_path):
@@ -132,7 +132,7 @@ def test_a_point_added_to_a_finished_sweep_is_refused(tmp_path, small_store, loc
     results = tmp_path / "results"
 
     def planned():
-        from gaptune.space import load_space
+        from gaptune.space.parse import load_space
 
         told = {"name": "s", "results": results, "now": time.time(), "command": "gaptune sweep small.yaml --name s"}
         return prepare(load_space(space), load_sweep_config(config), **told)

@@ -15,9 +15,9 @@ from gaptune.engine.identity import budget_of
 from gaptune.engine.simulate import Clock, MemoryLog, play
 from gaptune.engine.study import Asker
 from gaptune.ledger import State, SweepRecord, replay
-from gaptune.space import Space
+from gaptune.space.parse import parse_space
 
-SPACE = Space.from_dict(
+SPACE = parse_space(
     {
         "name": "conditional",
         "knobs": {
@@ -32,7 +32,7 @@ SPACE = Space.from_dict(
         ],
     }
 )
-FINITE = Space.from_dict(
+FINITE = parse_space(
     {
         "name": "finite",
         "knobs": {
@@ -43,7 +43,7 @@ FINITE = Space.from_dict(
         "points": [{"temperature.tau_start": 0.04, "training.batch_size": 128}],
     }
 )
-GRID = Space.from_dict(
+GRID = parse_space(
     {"name": "grid", "knobs": {name: knob.to_dict() for name, knob in ((k.name, k.distribution) for k in FINITE.knobs)}}
     | {"grid": True}
 )
@@ -121,7 +121,7 @@ class SamplerSuite:
         assert draw(second, range(13, self.count)) == whole[13:]
 
     def test_a_warm_start_changes_the_draws_if_outcomes_do(self):
-        space = Space.from_dict(SPACE.to_dict() | {"points": []})
+        space = parse_space(SPACE.to_dict() | {"points": []})
         found = draw(Asker(space, sweep_config(search={"sampler": "random", "seed": 9}), "w"), range(32))
         known = known_from(found)
         cold = draw(Asker(space, self.sweep(), "x"), range(8))

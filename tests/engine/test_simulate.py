@@ -8,9 +8,9 @@ from support import sweep_config
 from gaptune.engine.simulate import epochs_spent, simulate
 from gaptune.ledger import State, replay
 from gaptune.results import summarize
-from gaptune.space import Space
+from gaptune.space.parse import parse_space
 
-SPACE = Space.from_dict(
+SPACE = parse_space(
     {"knobs": {"temperature.schedule": "constant", "temperature.tau_start": {"log_uniform": [0.01, 0.4]}}}
 )
 

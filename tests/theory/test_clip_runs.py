@@ -18,7 +18,7 @@ def config(small_store):
 
 @pytest.fixture(scope="module")
 def store(small_store):
-    from gaptune.data import open_store
+    from gaptune.data.open import open_store
 
     return open_store(small_store)
 

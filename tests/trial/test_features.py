@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from gaptune.config import Model, TrialConfig
-from gaptune.data import open_store
 from gaptune.data.info import describe
+from gaptune.data.open import open_store
 from gaptune.errors import UserError
 from gaptune.trial import train
 from gaptune.trial.export import export_model

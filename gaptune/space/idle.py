@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gaptune.config import TrialConfig, flatten
-from gaptune.methods import expand_method
-from gaptune.space import Knob, Real, Space
+from gaptune.space.methods import expand_method
+from gaptune.space.model import Knob, Real, Space
 
 _Needs = dict[str, tuple[str, ...]]
 

@@ -16,18 +16,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gaptune.data.store import (
+from gaptune.data.store.meta import (
     FORMAT,
     META,
     SplitMeta,
-    Store,
     StoreMeta,
     content_hash_of,
-    read_store,
     refuse_empty,
     sha256_of,
     storable,
 )
+from gaptune.data.store.reader import Store, read_store
 from gaptune.errors import UserError
 
 _ROWS = 1024  # images per record batch: gathers touch few batches, builds hold few images

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gaptune.engine.backup import newer_ledger
 from gaptune.errors import UserError
 from gaptune.ledger import Event, Ledger, SweepRecord, parse_events, read_events, replay
+from gaptune.ledger.backup import newer_ledger
 from gaptune.ledger.file import QUARANTINE
 from gaptune.ledger.recovery import highest_numbers, lost_events
-from gaptune.ledger.trialfile import FILE_NAME
+from gaptune.ledger.trial_file import FILE_NAME
 from gaptune.storage.folder import Folder
 
 _NUMBER = re.compile(r"\d{4,}")

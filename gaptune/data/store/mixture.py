@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gaptune.data.keys import Keys, image_keys
-from gaptune.data.store import Split, SplitMeta, Store, StoreMeta
+from gaptune.data.store.keys import Keys, image_keys
+from gaptune.data.store.meta import SplitMeta, StoreMeta
+from gaptune.data.store.reader import Split, Store
 from gaptune.errors import UserError
 
 Rows = npt.NDArray[np.int64]

@@ -7,7 +7,8 @@ import shutil
 import uuid
 from pathlib import Path
 
-from gaptune.data.store import META, Store, read_store
+from gaptune.data.store.meta import META
+from gaptune.data.store.reader import Store, read_store
 from gaptune.errors import UserError
 from gaptune.storage.cache import cache_folder, locked
 from gaptune.storage.folder import Folder
