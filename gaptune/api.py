@@ -189,7 +189,8 @@ def run_sweep(
     from gaptune.config import load_sweep_config
     from gaptune.console import Console
     from gaptune.display import Display
-    from gaptune.engine.sweep import prepare, run
+    from gaptune.engine.plan import prepare
+    from gaptune.engine.session import run
     from gaptune.space.parse import load_space
 
     command = f"gaptune.run_sweep({_said(space)}, {_said(sweep)}, name={name!r})"

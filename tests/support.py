@@ -12,10 +12,10 @@ import urllib.request
 from contextlib import contextmanager, suppress
 
 from gaptune.config import SweepConfig, flatten
-from gaptune.engine.conductor import Conductor
-from gaptune.engine.study import Asker
 from gaptune.ledger import Ledger, load
 from gaptune.ledger.opening import open_ledger
+from gaptune.search.orchestrator import Conductor
+from gaptune.search.study import Asker
 from gaptune.space.model import Space
 from gaptune.space.parse import parse_space
 

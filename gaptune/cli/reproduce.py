@@ -55,7 +55,7 @@ def reproduce(
     """
     from dataclasses import asdict
 
-    from gaptune.engine.sweep import prepare
+    from gaptune.engine.plan import prepare
     from gaptune.results.paper import claims
     from gaptune.results.paper_table import paper_markdown, paper_report
 

@@ -31,7 +31,7 @@ from gaptune.text.output import echo
 if TYPE_CHECKING:
     from gaptune.config import SweepConfig
     from gaptune.console import Console
-    from gaptune.engine.sweep import Plan
+    from gaptune.engine.plan import Plan
     from gaptune.ledger import SweepRecord
     from gaptune.space.model import Space
 
@@ -80,7 +80,7 @@ def sweep(
     dry_run: bool,
 ) -> None:
     """Search SPACE for the best trade-offs; the same command with the same --name resumes it."""
-    from gaptune.engine.sweep import prepare
+    from gaptune.engine.plan import prepare
     from gaptune.results.table import end_report
 
     if name is not None:
@@ -153,7 +153,7 @@ def promote(
 ) -> None:
     """Train the knobs of a TRIAL of the sweep NAME at another scale, as a sweep of its own."""
     from gaptune.config import load_sweep_config
-    from gaptune.engine.promote import promotion
+    from gaptune.engine.transfer import promotion
     from gaptune.ledger import load
     from gaptune.results.table import end_report
     from gaptune.storage.bundled import find
@@ -218,7 +218,7 @@ def sync(name: str, results: Path, tracking_uri: str | None) -> None:
 def run_plan(plan: Plan, console: Console, results: Path, tracking_uri: str | None, address: str | None) -> SweepRecord:
     """Runs a plan with its display."""
     from gaptune.display import Display
-    from gaptune.engine.sweep import run
+    from gaptune.engine.session import run
 
     with Display(console) as display:
         return run(plan, display=display, results=results, tracking_uri=tracking_uri, address=address, clock=time.time)

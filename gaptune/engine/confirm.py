@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gaptune.config import EarlyStopping, SweepConfig
-from gaptune.engine.sweep import Plan, prepare
+from gaptune.engine.plan import Plan, prepare
 from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, SweepRecord, load
 from gaptune.ledger.names import fitting_name

@@ -25,7 +25,7 @@ from gaptune.data.tasks import PROBED, lacking, lacking_of_source, own_probes
 from gaptune.engine.cluster import check_place, is_running
 from gaptune.engine.machine import available_cores
 from gaptune.errors import UserError
-from gaptune.rungs import rung_epoch, rung_shares
+from gaptune.search.rungs import rung_epoch, rung_shares
 from gaptune.space.idle import idle_knobs
 from gaptune.space.methods import expand_method
 from gaptune.space.model import Choice, RandomDraw, Space

@@ -9,10 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from gaptune.config.document import flow
+from gaptune.engine.plan import Plan
 from gaptune.engine.preflight import left_over, megabytes
-from gaptune.engine.study import make_sampler
-from gaptune.engine.sweep import Plan
 from gaptune.results.table import short
+from gaptune.search.samplers import make_sampler
 from gaptune.space.model import RandomDraw, Space
 
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from gaptune.engine.progress import Beat
-from gaptune.engine.usage import Meter
+from gaptune.engine.heartbeat import Beat
+from gaptune.engine.system_metrics import Meter
 from gaptune.errors import UserError
 from gaptune.ledger.trial_file import TrialFile
 

@@ -12,7 +12,7 @@ from gaptune.ledger import SweepRecord
 from gaptune.pareto.dominance import layers, oriented
 from gaptune.results.front import Candidate, candidates
 from gaptune.results.unknown import Unknown, Why
-from gaptune.rungs import cohort, rung_epoch, rung_shares
+from gaptune.search.rungs import cohort, rung_epoch, rung_shares
 
 ENOUGH = 5
 """Completed candidates below which a rung's agreement with the end is not judged."""
@@ -26,7 +26,7 @@ class RungRanking:
 
     Attributes:
         share: Share of training at the rung.
-        cohort: Those that were compared with each other; see ``gaptune.rungs.cohort``.
+        cohort: Those that were compared with each other; see ``gaptune.search.rungs.cohort``.
         count: Completed candidates that passed it.
         kendall: Kendall's τ-b between their non-domination ranks at the rung and at the end: 1 the same order, 0 no
             relation, -1 the reverse. None where it is not known.

@@ -5,9 +5,9 @@ import pytest
 from optuna.trial import TrialState
 from support import SPACE, Stage, sweep_config
 
-from gaptune.engine.study import make_sampler
 from gaptune.ledger import State, load, read_events, replay
 from gaptune.results import summarize
+from gaptune.search.samplers import make_sampler
 from gaptune.space.parse import parse_space
 
 
@@ -314,7 +314,7 @@ def test_an_interrupted_sweep_leaves_no_trial_running_in_the_study(tmp_path):
 
 def test_a_study_learns_from_another_sweep_where_the_spaces_overlap():
     from gaptune.config import TrialConfig, flatten
-    from gaptune.engine.study import Asker
+    from gaptune.search.study import Asker
 
     found = [
         ({"temperature.schedule": "constant", "temperature.tau_start": 0.05}, [0.5, 1.0]),

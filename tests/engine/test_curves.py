@@ -3,8 +3,8 @@
 import pytest
 from support import SPACE, Stage
 
-from gaptune.engine.curves import Curves, write_curves
 from gaptune.errors import UserError
+from gaptune.simulation.curves import Curves, write_curves
 from gaptune.space.parse import parse_space
 
 

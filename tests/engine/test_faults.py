@@ -18,7 +18,8 @@ from support import write_yaml
 
 from gaptune.config import load_sweep_config
 from gaptune.display import Display
-from gaptune.engine.sweep import prepare, run
+from gaptune.engine.plan import prepare
+from gaptune.engine.session import run
 from gaptune.ledger import State, load, read_events, replay
 from gaptune.ledger.backup import stored_ledger
 from gaptune.space.parse import load_space

@@ -11,7 +11,8 @@ from support import OBJECTIVES, Stage, header, sweep_config, write_yaml
 from gaptune.config import load_sweep_config
 from gaptune.display import Display
 from gaptune.engine.identity import budget_of, check_same
-from gaptune.engine.sweep import prepare, run
+from gaptune.engine.plan import prepare
+from gaptune.engine.session import run
 from gaptune.errors import UserError
 from gaptune.ledger import Ledger, read_events, replay
 from gaptune.ledger.backup import newer_ledger

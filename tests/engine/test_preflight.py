@@ -15,8 +15,8 @@ from gaptune.config.models import PRESETS
 from gaptune.data import StoreWriter
 from gaptune.data.open import open_store
 from gaptune.data.tokens import tokenize
+from gaptune.engine.plan import prepare
 from gaptune.engine.preflight import check_folder, check_trial
-from gaptune.engine.sweep import prepare
 from gaptune.errors import UserError
 from gaptune.space.parse import parse_space
 from gaptune.trial.features import make_model

@@ -1,6 +1,6 @@
 """Who has not moved for long is noticed; who was merely not looked at is not."""
 
-from gaptune.engine.progress import Watch
+from gaptune.engine.heartbeat import Watch
 
 
 class World:

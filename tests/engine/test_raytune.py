@@ -2,7 +2,7 @@
 
 import pytest
 
-from gaptune.engine.raytune import reason_of
+from gaptune.engine.ray_tune import reason_of
 
 TASK = """ray::Worker.train() (pid=17, ip=10.0.0.5, actor_id=2d8a, repr=<Worker>)
   File "/lib/ray/tune/trainable/trainable.py", line 331, in train

@@ -8,13 +8,13 @@ import shutil
 import pytest
 from support import SPACE, header, sweep_config
 
-from gaptune.engine.conductor import Conductor
-from gaptune.engine.simulate import Clock, play
-from gaptune.engine.study import Asker
 from gaptune.errors import UserError
 from gaptune.ledger import Ledger, State, parse_events, read_events, replay
 from gaptune.ledger.opening import open_ledger
 from gaptune.ledger.trial_file import TrialFile
+from gaptune.search.orchestrator import Conductor
+from gaptune.search.study import Asker
+from gaptune.simulation.play import Clock, play
 
 SOAK = os.environ.get("GAPTUNE_SOAK") == "full"
 DAMAGES = 5_000 if SOAK else 300

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import header, sweep_config
 
-from gaptune.engine.conductor import Conductor
 from gaptune.engine.identity import budget_of
-from gaptune.engine.simulate import Clock, MemoryLog, play
-from gaptune.engine.study import Asker
 from gaptune.ledger import State, SweepRecord, replay
+from gaptune.search.orchestrator import Conductor
+from gaptune.search.study import Asker
+from gaptune.simulation.play import Clock, MemoryLog, play
 from gaptune.space.parse import parse_space
 
 SPACE = parse_space(

@@ -5,9 +5,9 @@ import math
 import pytest
 from support import sweep_config
 
-from gaptune.engine.simulate import epochs_spent, simulate
 from gaptune.ledger import State, replay
 from gaptune.results import summarize
+from gaptune.simulation.play import epochs_spent, simulate
 from gaptune.space.parse import parse_space
 
 SPACE = parse_space(

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gaptune.config import EarlyStopping
-from gaptune.engine.stopping import Stopper
-from gaptune.rungs import cohort, rung_epoch, rung_shares
+from gaptune.search.early_stopping import Stopper
+from gaptune.search.rungs import cohort, rung_epoch, rung_shares
 
 HALVING = EarlyStopping(rule="halving", eta=3.0, first=1 / 9)
 points = st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=1, max_size=30)

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from gaptune.engine.usage import Meter
+from gaptune.engine.system_metrics import Meter
 from gaptune.metrics.table import SYSTEM
 
 

@@ -9,10 +9,10 @@ import heapq
 from collections.abc import Callable, Mapping, Sequence
 
 from gaptune.config import SweepConfig
-from gaptune.engine.conductor import Conductor, Listener
 from gaptune.engine.identity import budget_of
-from gaptune.engine.study import Asker
 from gaptune.ledger import Event, SweepRecord, TrialRecord
+from gaptune.search.orchestrator import Conductor, Listener
+from gaptune.search.study import Asker
 from gaptune.space.model import Space
 
 Curve = Callable[[TrialRecord], Sequence[Mapping[str, float]]]

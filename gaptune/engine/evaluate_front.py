@@ -11,10 +11,10 @@ from typing import Any
 import ray
 
 from gaptune.config import Evaluation, Resources, SweepConfig
-from gaptune.engine.conductor import Conductor
 from gaptune.engine.signals import Stop
 from gaptune.engine.worker import hide_cards
 from gaptune.results import summarize
+from gaptune.search.orchestrator import Conductor
 from gaptune.storage.replica import Copies
 
 _LOOK_S = 0.5

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gaptune.config import SweepConfig, TrialConfig, flatten
-from gaptune.engine.stopping import Stopper
-from gaptune.engine.study import Asker
 from gaptune.errors import UserError
 from gaptune.ledger import Event, State, SweepRecord, TrialRecord, known_trials
 from gaptune.ledger.candidate import outcome
 from gaptune.pareto.dominance import oriented
-from gaptune.rungs import cohort
+from gaptune.search.early_stopping import Stopper
+from gaptune.search.rungs import cohort
+from gaptune.search.study import Asker
 from gaptune.space.methods import expand_method, name_method
 
 Listener = Callable[[Event], None]

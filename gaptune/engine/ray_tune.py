@@ -26,11 +26,11 @@ from ray.tune.search import Searcher
 
 from gaptune.config import SweepConfig
 from gaptune.engine.cluster import is_ours, side_by_side
-from gaptune.engine.conductor import Conductor
-from gaptune.engine.progress import Watch, forget_beats
+from gaptune.engine.heartbeat import Watch, forget_beats
 from gaptune.engine.signals import Stop
 from gaptune.engine.worker import FAULT, FULL_DISK, HALT, OVER, Worker
 from gaptune.ledger import LostError, TrialRecord
+from gaptune.search.orchestrator import Conductor
 
 T = TypeVar("T")
 

@@ -9,7 +9,6 @@ of its own, seeded by the suggestion's number, and what a sampler notes in the s
 from __future__ import annotations
 
 import json
-import warnings
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from gaptune.config import Search, SweepConfig
+from gaptune.config import SweepConfig
 from gaptune.ledger import State
+from gaptune.search.samplers import make_sampler, population
 from gaptune.space.model import RandomDraw, Space
 
 FILE_NAME = "study.journal"
@@ -263,38 +262,7 @@ class Asker:
         for generation, numbers in notes.get("parents", {}).items():
             ids = [self._ids[number] for number in numbers if number in self._ids]
             self._study._storage.set_study_system_attr(self._study._study_id, f"{_parents_key()}{generation}", ids)
-        return {_generation_key(): notes.get("generation", self._completed // _population(self._search))}
-
-
-def make_sampler(search: Search, suggestion: int) -> BaseSampler:
-    """The Optuna sampler that a sweep names.
-
-    Args:
-        search: Its name, seed and start.
-        suggestion: The number of the suggestion that it is to draw, which goes into its seed.
-    """
-    seed = int(np.random.SeedSequence([search.seed, suggestion]).generate_state(1)[0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        match search.sampler:
-            case "tpe":
-                return optuna.samplers.TPESampler(
-                    n_startup_trials=search.startup_trials,
-                    multivariate=True,
-                    group=True,
-                    constant_liar=True,
-                    seed=seed,
-                )
-            case "nsga2":
-                return optuna.samplers.NSGAIISampler(population_size=_population(search), seed=seed)
-            case "gp":
-                return optuna.samplers.GPSampler(n_startup_trials=search.startup_trials, seed=seed)
-            case "random" | "grid":
-                return optuna.samplers.RandomSampler(seed=seed)
-
-
-def _population(search: Search) -> int:
-    return max(2, search.startup_trials)
+        return {_generation_key(): notes.get("generation", self._completed // population(self._search))}
 
 
 def _key(knobs: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 
 from gaptune.config import EarlyStopping
 from gaptune.pareto.ranking import last_rank
-from gaptune.rungs import rung_epoch, rung_shares
+from gaptune.search.rungs import rung_epoch, rung_shares
 from gaptune.text.numbers import exact
 
 

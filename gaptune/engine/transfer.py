@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gaptune.config import EarlyStopping, SweepConfig
-from gaptune.engine.sweep import Plan, prepare
+from gaptune.engine.plan import Plan, prepare
 from gaptune.ledger import SweepRecord, TrialRecord
 from gaptune.space.parse import parse_space
 
