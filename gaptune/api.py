@@ -74,7 +74,7 @@ class Sweep:
     def knee(self) -> int | None:
         """The number of the trial at the knee of the front; None where the front has no knee."""
         from gaptune.results import summarize
-        from gaptune.results.picks import knee
+        from gaptune.results.selection import knee
 
         bend = knee(self.record, summarize(self.record).front)
         return bend.trial.number if bend else None
@@ -133,7 +133,7 @@ class Sweep:
         """
         from gaptune.results import summarize
         from gaptune.results.export import candidate_frame
-        from gaptune.results.picks import knee, pick
+        from gaptune.results.selection import knee, pick
 
         summary = summarize(self.record)
         members = summary.front
@@ -187,8 +187,8 @@ def run_sweep(
         UserError: Something in space, sweep, data or model cannot work, or another process runs the sweep.
     """
     from gaptune.config import load_sweep_config
-    from gaptune.console import Console
-    from gaptune.display import Display
+    from gaptune.console.live import Display
+    from gaptune.console.terminal import Console
     from gaptune.engine.plan import prepare
     from gaptune.engine.session import run
     from gaptune.space.parse import load_space

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from support import Stage, cpu_seconds
 
-from gaptune.cli.results import _spark
+from gaptune.console.tables import _spark
 from gaptune.storage.bundled import recorded
 
 

@@ -17,10 +17,10 @@ from rich.table import Table
 from rich.text import Text
 from support import Stage, sweep_config
 
-from gaptune.console import Console
-from gaptune.display import Display
+from gaptune.console.live import Display
+from gaptune.console.tables import end_report, front_table, running_table
+from gaptune.console.terminal import Console
 from gaptune.results import summarize
-from gaptune.results.table import end_report, front_table, running_table
 from gaptune.text.output import Stream, echo, encodable, one_line, printable
 
 ENCODINGS = ("ascii", "latin-1", "utf-8", "cp1252", "utf-16")
@@ -155,7 +155,7 @@ def test_a_display_that_is_wrong_does_not_end_a_sweep(tmp_path, monkeypatch):
         stage = Stage(tmp_path / str(terminal), listeners=(display,))
         with monkeypatch.context() as patch, display:
             for part in ("short", "running_table", "summarize", "ProgressBar"):
-                patch.setattr(f"gaptune.display.{part}", lambda *given, **named: 1 / 0)
+                patch.setattr(f"gaptune.console.live.{part}", lambda *given, **named: 1 / 0)
             display.start(stage.record, 6)
             stage.conductor.next_trial()
             stage.finish(0)

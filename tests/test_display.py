@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from support import Stage
 
-from gaptune.display import Display
+from gaptune.console.live import Display
 
 SCORES = {"retrieval/mean_r1": 0.5, "geometry/gap": 1.0, "temperature/tau": 0.07}
 

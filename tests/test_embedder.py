@@ -17,8 +17,8 @@ from gaptune.config import TrialConfig
 from gaptune.data.build import build
 from gaptune.data.open import open_store
 from gaptune.data.sources import find_source
-from gaptune.registry import register_model
 from gaptune.tracking import default_uri
+from gaptune.tracking.registry import register_model
 from gaptune.tracking.store import open_client
 from gaptune.trial.evaluate import Features, evaluating
 from gaptune.trial.export import export_model

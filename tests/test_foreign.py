@@ -12,12 +12,12 @@ from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 from support import made_sweep
 
-from gaptune.console import Console
+from gaptune.console.terminal import Console
 from gaptune.engine.publish import note
 from gaptune.report import write_report
 from gaptune.results import summarize
-from gaptune.results.compare import plot_fronts
-from gaptune.results.plot import plot_front
+from gaptune.results.plots.comparison import plot_fronts
+from gaptune.results.plots.front import plot_front
 from gaptune.text.markup import for_html, for_markdown, for_picture, markdown_code, markdown_row
 from gaptune.text.output import one_line
 

@@ -11,9 +11,9 @@ from PIL import Image
 from support import pages_of
 
 from gaptune.ledger import load
-from gaptune.pages import experiment_link
 from gaptune.results import summarize
 from gaptune.storage.bundled import recorded
+from gaptune.tracking.links import experiment_link
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 

@@ -21,11 +21,11 @@ from gaptune.cli import cli
 from gaptune.engine.publish import synchronize
 from gaptune.errors import UserError
 from gaptune.ledger import State, load
-from gaptune.pages import RUNS_FILE
 from gaptune.report import REPORT_FILE
 from gaptune.tracking import Mirror, Tracker, UnreachableError, check_store, default_uri, limited
-from gaptune.tracking import look as look_module
+from gaptune.tracking import lookup as look_module
 from gaptune.tracking import mirror as mirror_module
+from gaptune.tracking.links import RUNS_FILE
 from gaptune.tracking.write import Tables
 
 DEAD = "http://127.0.0.1:1"

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gaptune.cli.options import LocalPath, NewFile, json_option, print_json, print_pairs, print_rows
-from gaptune.cli.sweeps import make_console
+from gaptune.cli.options import LocalPath, NewFile, json_option
+from gaptune.console import make_console
+from gaptune.console.json_output import print_json
+from gaptune.console.plain import print_pairs, print_rows
 from gaptune.errors import UserError
 from gaptune.storage.paths import check_folder
 from gaptune.text.output import echo

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gaptune.cli.options import LocalPath, SweepName, results_option
-from gaptune.cli.theory import on_option, open_setup, progress_bar
+from gaptune.cli.theory import on_option, open_setup
+from gaptune.console.progress import progress_bar
 from gaptune.errors import UserError
 from gaptune.storage.paths import check_folder
 from gaptune.text.output import echo

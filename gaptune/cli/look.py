@@ -8,33 +8,10 @@ from pathlib import Path
 
 import click
 
-from gaptune.cli.options import LocalPath, results_option, tracking_option
-from gaptune.cli.sweeps import make_console
+from gaptune.cli.options import results_option, tracking_option
 from gaptune.errors import UserError, did_you_mean
 from gaptune.storage.bundled import notebooks
 from gaptune.text.output import echo
-
-
-@click.group()
-def space() -> None:
-    """Look at search spaces."""
-
-
-@space.command("show")
-@click.argument("space_file", metavar="SPACE", type=LocalPath())
-@click.option("--draws", default=5, show_default=True, type=click.IntRange(min=0), help="Random draws to show.")
-def space_show(space_file: Path, draws: int) -> None:
-    """Show the knobs of SPACE, the points tried first, and some random draws."""
-    from gaptune.engine.preview import describe_space
-    from gaptune.space.idle import idle_knobs
-    from gaptune.space.parse import load_space
-    from gaptune.storage.bundled import find
-
-    space = load_space(find(space_file, "search_spaces"))
-    console = make_console()
-    console.print(describe_space(space, draws))
-    for warning in idle_knobs(space):
-        console.say(f"warning: {warning}")
 
 
 @click.command()
@@ -43,8 +20,8 @@ def space_show(space_file: Path, draws: int) -> None:
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535), help="Where to serve them.")
 def ui(results: Path, tracking_uri: str | None, port: int) -> None:
     """Open MLflow's pages on the results (on this machine only: http://127.0.0.1:PORT)."""
-    from gaptune.pages import experiment_link
     from gaptune.tracking import default_uri
+    from gaptune.tracking.links import experiment_link
 
     if tracking_uri is not None and tracking_uri.startswith("http"):
         there = "a server answers there" if _answers(tracking_uri) else "but no server answers there now"

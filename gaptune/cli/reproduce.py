@@ -8,16 +8,10 @@ from typing import Any
 
 import click
 
-from gaptune.cli.options import (
-    LocalPath,
-    address_option,
-    json_option,
-    print_json,
-    results_option,
-    tracking_option,
-    typed,
-)
-from gaptune.cli.sweeps import farewell, load_yaml, make_console, run_plan, writable_results
+from gaptune.cli.options import LocalPath, address_option, json_option, results_option, tracking_option, typed
+from gaptune.cli.sweeps import farewell, load_yaml, run_plan, writable_results
+from gaptune.console import make_console
+from gaptune.console.json_output import print_json
 from gaptune.ledger.names import check_name, fitting_name
 
 

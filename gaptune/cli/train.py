@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from gaptune.cli.options import LocalPath, print_pairs
+from gaptune.cli.options import LocalPath
+from gaptune.console.plain import print_pairs
 from gaptune.errors import UserError, brief
 from gaptune.storage.paths import check_folder, is_full
 from gaptune.text.output import echo

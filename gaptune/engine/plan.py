@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from gaptune.config import SweepConfig, flatten
-from gaptune.engine.identity import budget_of, check_same
 from gaptune.engine.preflight import Sizes, preflight
 from gaptune.ledger import (
     FILE_NAME,
@@ -31,6 +30,7 @@ from gaptune.ledger.file import check_readable
 from gaptune.ledger.names import check_name
 from gaptune.ledger.opening import check_new, trial_numbers
 from gaptune.results import candidates
+from gaptune.search.identity import budget_of, check_same
 from gaptune.space.model import Space
 from gaptune.storage.folder import Folder
 from gaptune.tracking import (

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from gaptune.display import Display
 from gaptune.engine.cluster import ray_for
-from gaptune.engine.identity import check_same
 from gaptune.engine.plan import Plan
 from gaptune.engine.publish import write_results
 from gaptune.engine.signals import Stop, stopping
@@ -22,6 +20,8 @@ from gaptune.ledger import (
 )
 from gaptune.ledger.backup import Backup
 from gaptune.ledger.opening import open_ledger
+from gaptune.search.identity import check_same
+from gaptune.search.listener import Observer
 from gaptune.storage.folder import Folder
 from gaptune.tracking import (
     Mirror,
@@ -33,7 +33,7 @@ from gaptune.tracking import (
 def run(
     plan: Plan,
     *,
-    display: Display,
+    display: Observer,
     results: Path,
     tracking_uri: str | None,
     address: str | None,
@@ -70,7 +70,7 @@ def _run(
     plan: Plan,
     stop: Stop,
     *,
-    display: Display,
+    display: Observer,
     results: Path,
     tracking_uri: str | None,
     clock: Callable[[], float],

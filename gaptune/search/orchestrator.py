@@ -21,11 +21,10 @@ from gaptune.ledger import Event, State, SweepRecord, TrialRecord, known_trials
 from gaptune.ledger.candidate import outcome
 from gaptune.pareto.dominance import oriented
 from gaptune.search.early_stopping import Stopper
+from gaptune.search.listener import Listener
 from gaptune.search.rungs import cohort
 from gaptune.search.study import Asker
 from gaptune.space.methods import expand_method, name_method
-
-Listener = Callable[[Event], None]
 
 _log = logging.getLogger(__name__)
 

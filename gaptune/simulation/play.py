@@ -9,9 +9,10 @@ import heapq
 from collections.abc import Callable, Mapping, Sequence
 
 from gaptune.config import SweepConfig
-from gaptune.engine.identity import budget_of
 from gaptune.ledger import Event, SweepRecord, TrialRecord
-from gaptune.search.orchestrator import Conductor, Listener
+from gaptune.search.identity import budget_of
+from gaptune.search.listener import Listener
+from gaptune.search.orchestrator import Conductor
 from gaptune.search.study import Asker
 from gaptune.space.model import Space
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from support import write_yaml
 
 from gaptune.config import load_sweep_config
-from gaptune.display import Display
+from gaptune.console.live import Display
 from gaptune.engine.plan import prepare
 from gaptune.engine.session import run
 from gaptune.ledger import State, load, read_events, replay

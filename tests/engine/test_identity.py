@@ -9,14 +9,14 @@ from rich.console import Console
 from support import OBJECTIVES, Stage, header, sweep_config, write_yaml
 
 from gaptune.config import load_sweep_config
-from gaptune.display import Display
-from gaptune.engine.identity import budget_of, check_same
+from gaptune.console.live import Display
 from gaptune.engine.plan import prepare
 from gaptune.engine.session import run
 from gaptune.errors import UserError
 from gaptune.ledger import Ledger, read_events, replay
 from gaptune.ledger.backup import newer_ledger
 from gaptune.results import candidates
+from gaptune.search.identity import budget_of, check_same
 from gaptune.space.parse import parse_space
 from gaptune.storage.folder import Folder
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import header, sweep_config
 
-from gaptune.engine.identity import budget_of
 from gaptune.ledger import State, SweepRecord, replay
+from gaptune.search.identity import budget_of
 from gaptune.search.orchestrator import Conductor
 from gaptune.search.study import Asker
 from gaptune.simulation.play import Clock, MemoryLog, play

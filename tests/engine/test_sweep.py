@@ -20,9 +20,9 @@ from support import write_yaml
 
 from gaptune.cli import cli
 from gaptune.config import load_sweep_config
+from gaptune.console.live import Display
 from gaptune.data.open import open_store
 from gaptune.data.tokens import tokenize
-from gaptune.display import Display
 from gaptune.engine.evaluate_front import score_front
 from gaptune.engine.plan import prepare
 from gaptune.engine.session import run

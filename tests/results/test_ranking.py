@@ -4,7 +4,7 @@ import pytest
 from scipy.stats import kendalltau
 from support import Stage, sweep_config
 
-from gaptune.results.ranking import rank_rungs
+from gaptune.results.rung_agreement import rank_rungs
 from gaptune.results.unknown import Why
 
 

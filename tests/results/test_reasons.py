@@ -3,7 +3,7 @@
 import pytest
 from support import Stage
 
-from gaptune.results.reasons import nothing_complete
+from gaptune.results.failures import nothing_complete
 
 
 def failed(folder, *reasons):
@@ -35,7 +35,8 @@ def test_one_complete_trial_is_enough(tmp_path):
 def test_the_exit_code_says_whether_anything_is_complete(tmp_path, capsys, reasons, code):
     from types import SimpleNamespace
 
-    from gaptune.cli.sweeps import farewell, make_console
+    from gaptune.cli.sweeps import farewell
+    from gaptune.console import make_console
 
     record = failed(tmp_path / "s", *reasons)
     plan = SimpleNamespace(name="s", folder=tmp_path / "s")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gaptune.ledger import Event, SweepRecord
 from gaptune.text.markup import for_markdown, markdown_code
-from gaptune.tracking.faults import UnreachableError, UnusableError, explain
+from gaptune.tracking.failures import UnreachableError, UnusableError, explain
 from gaptune.tracking.runs import NOTE, PARENT, TRIAL, Known
 from gaptune.tracking.store import EXPERIMENT, find_experiment, sqlite_path
 from gaptune.tracking.write import Requests, Tables, Writer
@@ -127,7 +127,7 @@ def _make_experiment(client: MlflowClient, uri: str, results: Path, name: str) -
     from mlflow.exceptions import MlflowException
 
     place = (results / "mlartifacts").resolve().as_uri() if sqlite_path(uri) is not None else None
-    # Older pages go by this tag, newer ones by the reader's choice or by the address (gaptune.pages).
+    # Older pages go by this tag, newer ones by the reader's choice or by the address (gaptune.tracking.links).
     kind = {"mlflow.experimentKind": "custom_model_development"}
     try:
         client.create_experiment(name, artifact_location=place, tags=kind)

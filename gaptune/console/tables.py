@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import dataclass
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -11,10 +12,11 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from gaptune.console import make_console
 from gaptune.ledger import State, SweepRecord
 from gaptune.results.front import Candidate, Summary, candidates, summarize
 from gaptune.results.headline import constrained
-from gaptune.results.ranking import rank_rungs
+from gaptune.results.rung_agreement import rank_rungs
 from gaptune.results.stability import front_shares
 from gaptune.results.unknown import Unknown, counted
 
@@ -64,25 +66,6 @@ def running_table(record: SweepRecord) -> RenderableType:
             epoch = f"{trial.epoch}/{trial.config.get('training.epochs', '?')}"
             table.add_row(str(trial.number), trial.state, trial.method, epoch, *scores, trial.reason or "")
     return table if table.row_count else Text("no trial is under way and none has failed")
-
-
-def progress(record: SweepRecord) -> dict[str, Any]:
-    """Where a sweep stands, as plain data: counts, trials under way with their newest scores, front."""
-    summary = summarize(record)
-    return {
-        "command": record.header["command"],
-        "paused": record.paused,
-        "trials": {str(state): count for state, count in summary.counts.items()},
-        "under_way": [
-            {"trial": trial.number, "method": trial.method, "epoch": trial.epoch, "metrics": trial.last}
-            for trial in record.trials.values()
-            if not trial.state.ended
-        ],
-        "front": [member.trial.number for member in summary.front],
-        "hypervolume": summary.hypervolume,
-        "unknown": {} if summary.unknown is None else {"hypervolume": asdict(summary.unknown)},
-        "updated_at": record.updated_at,
-    }
 
 
 def end_report(record: SweepRecord) -> RenderableType:
@@ -196,3 +179,47 @@ def _footer(record: SweepRecord, summary: Summary) -> Text:
         counts[State.COMPLETE] += f" ({counted(summary.complete, 'candidate', 'candidates')})"
     lines.append("trials: " + (", ".join(counts.values()) or "none yet"))
     return Text("\n".join(lines))
+
+
+def spark(values: list[float], bars: str = "▁▂▃▄▅▆▇█", width: int = 40) -> str:
+    """A curve as a line of bars from its lowest to its highest value; a long one is thinned out, its end kept."""
+    every = math.ceil(len(values) / width)
+    shown = values[::-1][::every][::-1]
+    known = [value for value in shown if math.isfinite(value)]
+    if not known:
+        return ""
+    low, high = min(known), max(known)
+    scale = (len(bars) - 1) / (high - low) if high > low else 0.0
+    return "".join(bars[round((value - low) * scale)] if math.isfinite(value) else " " for value in shown)
+
+
+def print_records(rows: list[dict[str, Any]]) -> None:
+    """Prints records as a table, a column for each name of the longest one; nothing where there are none."""
+    if not rows:
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    names = max(rows, key=len)
+    for name in names:
+        number = any(isinstance(row.get(name), int | float) for row in rows)
+        table.add_column(name, overflow="fold", justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*(_record_cell(row.get(name)) for name in names))
+    make_console().print(table)
+
+
+def _record_cell(value: Any) -> str:
+    if value is None or value != value:
+        return "·"
+    if isinstance(value, list):  # the numbers of many trials
+        return " ".join(map(str, value[:8])) + (f" … ({len(value)})" if len(value) > 8 else "")
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def print_table(headings: list[str], rows: list[list[str]]) -> None:
+    """Prints rows of texts under their headings."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(*row)
+    make_console().print(table)

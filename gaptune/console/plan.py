@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from gaptune.config.document import flow
+from gaptune.console.tables import short
 from gaptune.engine.plan import Plan
 from gaptune.engine.preflight import left_over, megabytes
-from gaptune.results.table import short
 from gaptune.search.samplers import make_sampler
 from gaptune.space.model import RandomDraw, Space
 

@@ -17,10 +17,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from gaptune.console import Console
+from gaptune.console.tables import running_table, short
+from gaptune.console.terminal import Console
 from gaptune.ledger import Event, State, SweepRecord
 from gaptune.results import summarize
-from gaptune.results.table import running_table, short
 from gaptune.text.output import echo, one_line
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from gaptune.ledger import SweepRecord
 from gaptune.metrics.table import find_score
 from gaptune.results.front import Candidate, Summary, candidates
 from gaptune.results.headline import constrained
-from gaptune.results.looks import look
+from gaptune.results.plots.styles import look
 from gaptune.text.markup import for_picture
 from gaptune.text.output import one_line
 
