@@ -20,7 +20,7 @@ from gaptune.data.sources import find_source
 from gaptune.tracking import default_uri
 from gaptune.tracking.registry import register_model
 from gaptune.tracking.store import open_client
-from gaptune.trial.evaluate import Features, evaluating
+from gaptune.trial.embed import Features, evaluating
 from gaptune.trial.export import export_model
 from gaptune.trial.model import Clip
 

@@ -50,8 +50,8 @@ def reproduce(
     from dataclasses import asdict
 
     from gaptune.engine.plan import prepare
-    from gaptune.results.paper import claims
-    from gaptune.results.paper_table import paper_markdown, paper_report
+    from gaptune.paper.claims import claims
+    from gaptune.paper.tables import paper_markdown, paper_report
 
     if name is not None:
         check_name(name)

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from gaptune.cli.options import LocalPath, json_option
 from gaptune.console.json_output import print_json
-from gaptune.text.output import echo
-
-if TYPE_CHECKING:
-    from gaptune.config import TrialConfig
-    from gaptune.data import Store
 from gaptune.console.progress import progress_bar
+from gaptune.text.output import echo
 
 on_option = click.option(
     "--on",
@@ -38,8 +33,8 @@ def rates(as_json: bool) -> None:
     """Integrate the reduced flow and hold its fitted rates against the derived and the published ones."""
     from dataclasses import asdict
 
-    from gaptune.theory.rates import SCALES, fit_rates
-    from gaptune.theory.reduced import flow
+    from gaptune.paper.theory.rates import SCALES, fit_rates
+    from gaptune.paper.theory.reduced import flow
 
     found = fit_rates()
     lemma = max(float(flow(scale).lemma.max()) for scale in SCALES)
@@ -72,7 +67,8 @@ def rates(as_json: bool) -> None:
 @json_option
 def first_steps_command(sweep_file: Path, starts: int, as_json: bool) -> None:
     """Train a real CLIP for 10 steps from many initializations: does the gap grow at first?"""
-    from gaptune.theory.clip_runs import first_steps
+    from gaptune.paper.theory.clip_runs import first_steps
+    from gaptune.paper.theory.setup import open_setup
 
     config, store = open_setup(sweep_file)
     with progress_bar("starts", starts) as show:
@@ -93,7 +89,8 @@ def long_run_command(sweep_file: Path, epochs: int, as_json: bool) -> None:
     """Train a real CLIP on 2,048 pairs for long: is the gap a line in 1/log² t?"""
     from dataclasses import asdict
 
-    from gaptune.theory.clip_runs import fit_lines, long_run
+    from gaptune.paper.theory.clip_runs import fit_lines, long_run
+    from gaptune.paper.theory.setup import open_setup
 
     config, store = open_setup(sweep_file)
     with progress_bar("epochs", epochs) as show:
@@ -109,16 +106,3 @@ def long_run_command(sweep_file: Path, epochs: int, as_json: bool) -> None:
     from gaptune.console.tables import print_table
 
     print_table(["line", "R²", "slope"], [[fit.form, f"{fit.r2:.4f}", f"{fit.slope:.4g}"] for fit in fits])
-
-
-def open_setup(sweep_file: Path) -> tuple[TrialConfig, Store]:
-    """A sweep's configuration and data, for runs on one thread."""
-    import torch
-
-    from gaptune.config import load_sweep_config
-    from gaptune.data.open import open_training
-    from gaptune.storage.bundled import find
-
-    torch.set_num_threads(1)
-    config = load_sweep_config(find(sweep_file, "sweeps")).trial({})
-    return config, open_training(config.data)

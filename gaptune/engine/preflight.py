@@ -277,7 +277,7 @@ def _sizes(config: TrialConfig, store: Store) -> Sizes:
         return Sizes(preset_weights(model, len(meta.vocabulary), meta.context_length), image_size, meta.context_length)
     import torch
 
-    from gaptune.trial.features import make_model
+    from gaptune.trial.build_model import make_model
 
     with torch.device("meta"):
         clip = make_model(model, meta)

@@ -19,7 +19,7 @@ from gaptune.engine.plan import prepare
 from gaptune.engine.preflight import check_folder, check_trial
 from gaptune.errors import UserError
 from gaptune.space.parse import parse_space
-from gaptune.trial.features import make_model
+from gaptune.trial.build_model import make_model
 from gaptune.trial.pretrained import weights_hash
 
 TAU = {"temperature.schedule": "constant", "temperature.tau_start": {"log_uniform": [0.02, 0.3]}}

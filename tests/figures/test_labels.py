@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from gaptune.figures.labels import name_point, spread_names
+from gaptune.paper.figures.labels import name_point, spread_names
 
 
 def test_names_of_crowded_points_cover_neither_one_another_nor_the_points():

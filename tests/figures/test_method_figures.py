@@ -6,9 +6,9 @@ from paper_sweep import as_in_the_paper, sweep_record
 from support import header, sweep_config
 
 from gaptune.errors import UserError
-from gaptune.figures.methods import downstream_figure, methods_figure, retrieval_figure
 from gaptune.ledger import SweepRecord
-from gaptune.results.paper import named_rows
+from gaptune.paper.claims import named_rows
+from gaptune.paper.figures.methods import downstream_figure, methods_figure, retrieval_figure
 
 
 @pytest.fixture(scope="module")

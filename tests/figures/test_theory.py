@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gaptune.figures.theory import flow_figure, parallel_figure, pca_figure, real_figure
-from gaptune.theory.features import free_flow, random_features
-from gaptune.theory.scales import Scale
+from gaptune.paper.figures.theory import flow_figure, parallel_figure, pca_figure, real_figure
+from gaptune.paper.theory.features import free_flow, random_features
+from gaptune.paper.theory.scales import Scale
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from support import header, sweep_config
 
 from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord, load
-from gaptune.results.paper import claims, columns, named_rows
-from gaptune.results.paper_table import paper_markdown, paper_report
-from gaptune.results.published import PUBLISHED
+from gaptune.paper.claims import claims, columns, named_rows
+from gaptune.paper.published import PUBLISHED
+from gaptune.paper.tables import paper_markdown, paper_report
 
 TAUS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.2, 0.4)
 

@@ -10,8 +10,8 @@ import pytest
 from paper_sweep import as_in_the_paper, sweep_record
 from scipy.stats import false_discovery_control, ttest_rel
 
-from gaptune.results.claim_tests import above, falls, follows_more, holm, peak, rises
-from gaptune.results.paper import claims
+from gaptune.paper.claim_tests import above, falls, follows_more, holm, peak, rises
+from gaptune.paper.claims import claims
 
 FULL = os.environ.get("GAPTUNE_SOAK") == "full"
 SIMULATION = runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmarks/claim_errors.py"))

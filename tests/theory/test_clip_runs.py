@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gaptune.config import TrialConfig
-from gaptune.theory.clip_runs import LongRun, first_steps, fit_lines, long_run
+from gaptune.paper.theory.clip_runs import LongRun, first_steps, fit_lines, long_run
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gaptune.theory.rates import SCALES, fit_rates
-from gaptune.theory.reduced import Setting, flow, lemma_deviation, log_minus_slope, right_hand_side
-from gaptune.theory.scales import Scale
+from gaptune.paper.theory.rates import SCALES, fit_rates
+from gaptune.paper.theory.reduced import Setting, flow, lemma_deviation, log_minus_slope, right_hand_side
+from gaptune.paper.theory.scales import Scale
 
 scales = st.sampled_from([scale for scale in SCALES if scale.kind != "fixed"])
 

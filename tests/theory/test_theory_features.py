@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gaptune.theory.features import free_flow, random_features, velocities
-from gaptune.theory.reduced import Setting, right_hand_side
-from gaptune.theory.scales import Scale
+from gaptune.paper.theory.features import free_flow, random_features, velocities
+from gaptune.paper.theory.reduced import Setting, right_hand_side
+from gaptune.paper.theory.scales import Scale
 
 
 @given(st.integers(2, 8), st.integers(2, 5), st.floats(0.5, 30.0), st.integers(0, 99))

@@ -9,8 +9,9 @@ from gaptune.data.info import describe
 from gaptune.data.open import open_store
 from gaptune.errors import UserError
 from gaptune.trial import train
+from gaptune.trial.build_model import make_model
 from gaptune.trial.export import export_model
-from gaptune.trial.features import build_features, make_model
+from gaptune.trial.features import build_features
 from gaptune.trial.model import Clip
 from gaptune.trial.streams import global_seed
 

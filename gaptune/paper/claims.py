@@ -11,7 +11,7 @@ import numpy as np
 
 from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord, TrialRecord
-from gaptune.results.claim_tests import FEWEST, LEVEL, Values, above, falls, follows_more, holm, peak, rises
+from gaptune.paper.claim_tests import FEWEST, LEVEL, Values, above, falls, follows_more, holm, peak, rises
 from gaptune.results.front import Candidate, candidates
 
 COLLAPSE = 0.5
@@ -93,7 +93,7 @@ def named_rows(record: SweepRecord) -> dict[str, Candidate]:
 def claims(record: SweepRecord) -> list[Claim]:
     """The paper's claims with their verdicts.
 
-    Tests are paired over the seeds (``gaptune.results.claim_tests``), with Holm's correction over the claims of a
+    Tests are paired over the seeds (``gaptune.paper.claim_tests``), with Holm's correction over the claims of a
     family. They say nothing of other data or models.
 
     Args:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.integrate import solve_ivp
 from scipy.special import logsumexp
 
-from gaptune.theory.scales import Scale
+from gaptune.paper.theory.scales import Scale
 
 Values = npt.NDArray[np.float64]
 

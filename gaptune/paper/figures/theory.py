@@ -7,7 +7,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gaptune.theory.features import FreeFlow
+from gaptune.paper.theory.features import FreeFlow
 
 Values = npt.NDArray[np.float64]
 _RED, _BLUE = "#D55E00", "#0072B2"  # told apart by color-blind readers; circle and cross tell them apart in print

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.integrate import solve_ivp
 
-from gaptune.theory.scales import Scale
+from gaptune.paper.theory.scales import Scale
 
 Values = npt.NDArray[np.float64]
 

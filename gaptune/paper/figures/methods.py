@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gaptune.errors import UserError
-from gaptune.figures.labels import name_point, spread_names
 from gaptune.ledger import SweepRecord
+from gaptune.paper.claims import columns, named_rows
+from gaptune.paper.figures.labels import name_point, spread_names
 from gaptune.results.front import Candidate
-from gaptune.results.paper import columns, named_rows
 
 # One look per family, told apart by shape and line in black and white; Okabe and Ito's colors for everybody else.
 _LOOKS = {

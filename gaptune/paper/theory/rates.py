@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import linregress
 
-from gaptune.theory.reduced import Setting, Trajectory, flow, log_minus_slope
-from gaptune.theory.scales import Scale
+from gaptune.paper.theory.reduced import Setting, Trajectory, flow, log_minus_slope
+from gaptune.paper.theory.scales import Scale
 
 TOLERANCE = 0.01
 """Relative difference between a fitted and a derived slope up to which they are said to agree."""

@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from gaptune.ledger import State, SweepRecord
-from gaptune.results.claim_tests import LEVEL
+from gaptune.paper.claim_tests import LEVEL
+from gaptune.paper.claims import Claim, claims, columns, named_rows
+from gaptune.paper.published import PUBLISHED
 from gaptune.results.front import Candidate
-from gaptune.results.paper import Claim, claims, columns, named_rows
-from gaptune.results.published import PUBLISHED
 
 _HEADINGS = ("gap", "−W2", "zero-shot %", "linear probe %", "image retrieval %", "text retrieval %")
 _SHARES = _HEADINGS[2:]
