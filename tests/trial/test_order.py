@@ -12,8 +12,8 @@ from scipy.stats import chisquare
 from gaptune.config import Data, TrialConfig
 from gaptune.data import StoreWriter
 from gaptune.data.open import open_store, open_training
+from gaptune.data.store import reader as stores
 from gaptune.data.store.mixture import MixedSplit, PartialSplit
-from gaptune.data.store.reader import reader as stores
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 from gaptune.trial import order, train

@@ -11,7 +11,7 @@ from support import SMALL, cpu_seconds, write_yaml
 from gaptune.cli import main
 from gaptune.data.scenes import make_scenes
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from support import Stage, cpu_seconds
 
-from gaptune.console.tables import _spark
+from gaptune.console.tables import spark
 from gaptune.storage.bundled import recorded
 
 
@@ -93,7 +93,7 @@ def test_recorded_sweeps_are_read_by_name_and_nothing_is_written_beside_them(tmp
 
 @pytest.mark.slow
 def test_the_front_of_ten_thousand_trials_is_there_in_two_seconds(tmp_path):
-    reading = runpy.run_path(str(Path(__file__).resolve().parents[1] / "benchmarks" / "reading.py"))
+    reading = runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmarks" / "reading.py"))
     (tmp_path / "many").mkdir()
     (tmp_path / "many" / "ledger.jsonl").write_bytes(reading["ledger_of"](10_000))
     found = []
@@ -207,7 +207,7 @@ def test_repeats_are_drawn_as_a_band_and_a_view_as_a_picture(results):
 
 
 def test_a_long_curve_keeps_its_shape_and_its_end():
-    assert len(_spark([float(value) for value in range(500)])) <= 40
-    assert _spark([float(value) for value in range(500)])[-1] == "█"
-    assert _spark([0.0] * 99 + [1.0])[-2:] == "▁█"
-    assert _spark([math.nan, math.nan]) == ""
+    assert len(spark([float(value) for value in range(500)])) <= 40
+    assert spark([float(value) for value in range(500)])[-1] == "█"
+    assert spark([0.0] * 99 + [1.0])[-2:] == "▁█"
+    assert spark([math.nan, math.nan]) == ""

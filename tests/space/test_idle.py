@@ -8,7 +8,7 @@ from gaptune.config import TrialConfig, flatten, knob_fields, with_knobs
 from gaptune.space.idle import MATTERS, idle_knobs
 from gaptune.space.parse import load_space, parse_space
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SHARE = {"uniform": [0.1, 0.9]}
 SCHEDULE = {"choice": ["learnt", "constant"]}
 

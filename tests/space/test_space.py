@@ -19,7 +19,7 @@ from gaptune.space.methods import METHODS, expand_method, name_method
 from gaptune.space.model import Choice, Integer, Knob, Real, Space
 from gaptune.space.parse import load_space, parse_space
 
-SHIPPED = sorted((Path(__file__).parent.parent / "search_spaces").glob("*.yaml"))
+SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 METHODS_YAML = next(path for path in SHIPPED if path.stem == "methods")
 
 
