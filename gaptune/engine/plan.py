@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import platform
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from gaptune.ledger import (
     FILE_NAME,
     SCHEMA,
     Event,
+    SweepHeader,
     load,
     parse_events,
     replay,
@@ -48,7 +49,7 @@ class Plan:
         space: What may be tried.
         sweep: How trials are run, with what the command line overrides.
         num_candidates: Trials in all.
-        header: The ledger's first event.
+        header: What the ledger's first line says.
         sizes: Of the model.
         side_by_side: Trials that this machine runs at once; None on a cluster.
         warnings: What will work, but hardly as it was meant: a sentence each.
@@ -62,7 +63,7 @@ class Plan:
     space: Space
     sweep: SweepConfig
     num_candidates: int
-    header: Event
+    header: SweepHeader
     sizes: Sizes
     side_by_side: int | None
     warnings: tuple[str, ...]
@@ -110,7 +111,7 @@ def prepare(
         "hash": store.meta.content_hash,
         "splits": {split: meta.images for split, meta in store.meta.splits.items()},
     }
-    header: Event = {
+    event: Event = {
         "event": "sweep",
         "at": now,
         "schema": SCHEMA,
@@ -120,16 +121,14 @@ def prepare(
         "varied": list(space.varied()),
         "config": sweep.model_dump(mode="json"),
         "base": flatten(sweep.trial({})),
-        "objectives": [
-            {"metric": o.metric, "maximize": o.maximize, "reference": o.reference, "ideal": o.ideal}
-            for o in sweep.objectives
-        ],
+        "objectives": [asdict(objective) for objective in sweep.wanted],
         "data": data,
         "weights": _weights(sweep),
         "known": _known(results / warm_start, sweep) if warm_start else [],
         "command": command,
         "versions": versions(),
     }
+    header = SweepHeader.parse(event)
     store_state = check_store(tracking_uri, results)
     place = Folder(f"{sweep.storage.rstrip('/')}/{name}") if sweep.storage else None
     content = newer_ledger(place, folder) if place else None

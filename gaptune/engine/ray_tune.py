@@ -255,7 +255,7 @@ def run_trials(orchestrator: Orchestrator, sweep: SweepConfig, folder: Path, che
             "event": {
                 "event": "trial",
                 "at": trial.drawn_at,
-                "sweep_id": orchestrator.record.header["id"],
+                "sweep_id": orchestrator.record.header.id,
                 "trial": trial.number,
                 "candidate": trial.candidate,
                 "params": trial.params,
@@ -264,7 +264,7 @@ def run_trials(orchestrator: Orchestrator, sweep: SweepConfig, folder: Path, che
                 **({"sampler": trial.notes} if trial.notes else {}),
             },
             "data": sweep.data.model_dump(),
-            "weights": orchestrator.record.header.get("weights"),
+            "weights": orchestrator.record.header.weights,
             "checkpoints": f"{checkpoints}/{trial.number:04d}",
             "threads": resources.cpu,
             "gpu": resources.gpu,

@@ -86,27 +86,26 @@ def _run(
         record, earlier = opened.record, opened.events
         header = record.header or plan.header
         check_same(header, plan.header, plan.folder, more_points=True)
-        in_mlflow = check_store(tracking_uri, results, header["id"]).highest if earlier else None
+        in_mlflow = check_store(tracking_uri, results, header.id).highest if earlier else None
         highest = max(opened.highest[0], -1 if in_mlflow is None else in_mlflow), opened.highest[1]
         session = {
             "event": "session",
             "at": clock(),
             "host": platform.node(),
             "candidates": plan.num_candidates,
-            "sweep": header,
+            "sweep": header.event,
         }
-        opening: list[Event] = [session] if earlier else [header, session]
+        opening: list[Event] = [session] if earlier else [header.event, session]
         for event in opening:
             ledger.append(event)
             record.apply(event)
-        for file, content in (("space", header["space"]), ("sweep", header["config"])):
+        for file, content in (("space", header.space), ("sweep", header.config)):
             (plan.folder / f"{file}.yaml").write_text(
                 yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8"
             )
         mirror = Mirror(tracking_uri, results)
         tracker = Tracker(mirror, record, [*earlier, *opening], display.say)
-        kept = {bound.metric: 0.0 for bound in plan.sweep.constraints}  # an older gaptune did not say by how much
-        known = [(one[0], one[1], one[2] if len(one) > 2 else kept) for one in header["known"]]
+        known = [(one.config, one.values, one.violations) for one in header.known]
         study = Study(plan.space, plan.sweep, plan.name, folder=plan.folder, known=known)
         if known:
             display.say(f"learned from {study.learned_from} of {len(known)} trials of the earlier sweep")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gaptune.ledger import Event, SweepRecord
+from gaptune.ledger import SweepHeader, SweepRecord
 from gaptune.text.markup import for_markdown, markdown_code
 from gaptune.tracking.failures import UnreachableError, UnusableError, explain
 from gaptune.tracking.runs import NOTE, PARENT, TRIAL, Known
@@ -139,13 +139,13 @@ def _make_experiment(client: MlflowClient, uri: str, results: Path, name: str) -
 def _usable_parent(search: _Search, record: SweepRecord, *, seen: bool) -> Known:
     """The sweep's run, with all that it had from the beginning."""
     header = record.header
-    found = list(search.runs(f"tags.`gaptune.sweep_id` = '{header['id']}'"))
+    found = list(search.runs(f"tags.`gaptune.sweep_id` = '{header.id}'"))
     found.sort(key=lambda run: (run.info.lifecycle_stage != "active", run.info.start_time))
     tags = {
-        "gaptune.sweep_id": header["id"],
-        "sweep": header["name"],
-        "space": header["space"]["name"],
-        "gaptune.version": header["versions"]["gaptune"],
+        "gaptune.sweep_id": header.id,
+        "sweep": header.name,
+        "space": header.space_name,
+        "gaptune.version": header.versions["gaptune"],
         NOTE: describe(header)[:8000],
     }
     if found:
@@ -153,8 +153,8 @@ def _usable_parent(search: _Search, record: SweepRecord, *, seen: bool) -> Known
         parent, inputs = Known.read(found[0]), found[0].inputs
         has_data = inputs is not None and bool(inputs.dataset_inputs)
     else:
-        where, at = str(search.experiment.experiment_id), int(header["at"] * 1000)
-        run = search.client.create_run(where, at, tags, header["name"][:250])
+        where, at = str(search.experiment.experiment_id), int(header.at * 1000)
+        run = search.client.create_run(where, at, tags, header.name[:250])
         parent, has_data = Known(str(run.info.run_id), tags=tags), False
         if seen:
             search.say(f"the run of sweep {record.name!r} had been deleted in MLflow for good: made again")
@@ -169,19 +169,19 @@ def _complete(
     from mlflow.entities import Dataset, DatasetInput, Param, RunTag
 
     header = record.header
-    fixed = {name: value for name, value in header["base"].items() if name not in header["varied"]}
+    fixed = {name: value for name, value in header.base.items() if name not in header.varied}
     params = [Param(name, str(value)[:6000]) for name, value in fixed.items() if name not in parent.params]
     missing = [RunTag(key, value) for key, value in tags.items() if key not in parent.tags]
     if params or missing:
         client.log_batch(parent.run_id, [], params, missing)
     if not has_data:
-        data = header["data"]
+        data = header.data
         dataset = Dataset(
-            name=data["name"],
-            digest=data["hash"][:36],
+            name=data.name,
+            digest=data.hash[:36],
             source_type="local",
-            source=json.dumps({"store": data["store"], "sha256": data["hash"]}),
-            profile=json.dumps(data["splits"]),
+            source=json.dumps({"store": data.store, "sha256": data.hash}),
+            profile=json.dumps(dict(data.splits)),
         )
         client.log_inputs(parent.run_id, datasets=[DatasetInput(dataset)])
 
@@ -199,10 +199,10 @@ def _usable_children(search: _Search, record: SweepRecord, parent: str) -> dict[
     return {number: Known.read(run) for number, run in found.items()}
 
 
-def describe(header: Event) -> str:
+def describe(header: SweepHeader) -> str:
     """The sweep's note: what the sweep looks for and how it was started."""
-    wanted = ", ".join(f"{'max' if o['maximize'] else 'min'} {o['metric']}" for o in header["objectives"])
+    wanted = ", ".join(f"{one.goal} {one.metric}" for one in header.objectives)
     return (
-        f"Search space {markdown_code(header['space']['name'])} for {for_markdown(wanted)}.\n\n"
-        f"{markdown_code(header['command'])}"
+        f"Search space {markdown_code(header.space_name)} for {for_markdown(wanted)}.\n\n"
+        f"{markdown_code(header.command)}"
     )

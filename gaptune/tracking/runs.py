@@ -129,9 +129,9 @@ def _tags(record: SweepRecord, trial: TrialRecord, parent: str) -> dict[str, str
         "gaptune.state": str(state if state.ended else State.RUNNING),
         "method": trial.method,
         "seed": str(trial.config.get("seed", "")),
-        "space": header["space"]["name"],
-        "sweep": header["name"],
-        "data": header["data"]["hash"],
+        "space": header.space_name,
+        "sweep": header.name,
+        "data": header.data.hash,
         NOTE: ", ".join(f"{parameter} = {value}" for parameter, value in trial.params.items()),
     }
     tags |= {key: value for key, value in (("node", trial.node), ("reason", trial.reason)) if value}
