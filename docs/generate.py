@@ -1,7 +1,7 @@
-"""Writes the tables of the docs that the code itself knows: knobs, sweeps, metrics, and the recorded sweep's figures.
+"""Writes the tables of the docs that are made from code: parameters, sweep config, metrics, the example's results.
 
-``python docs/generate.py`` renews what stands between ``<!-- table: NAME -->`` and ``<!-- end -->`` in the pages; a
-test holds the pages against it.
+``python docs/generate.py`` replaces the text between ``<!-- table: NAME -->`` and ``<!-- end -->`` in all pages.
+A test compares the pages with it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MARKED = re.compile(r"(<!-- table: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", r
 
 
 def renewed(text: str) -> str:
-    """A page with its tables as the code has them now."""
+    """The page with current tables."""
     return _MARKED.sub(lambda found: found[1] + "\n" + TABLES[found["name"]]() + "\n\n" + found[3], text)
 
 
@@ -150,16 +150,16 @@ def _paper() -> str:
 
 TABLES = {
     "space": lambda: _schema(SpaceFile),
-    "knob": lambda: _schema(KnobEntry),
-    "knobs": _knobs,
-    "sweep": _sweep,
-    "scores": lambda: _scores(SCORES),
+    "parameter": lambda: _schema(KnobEntry),
+    "params": _knobs,
+    "sweep config": _sweep,
+    "metrics": lambda: _scores(SCORES),
     "system": lambda: _scores(SYSTEM),
-    "measures": lambda: _scores(MEASURES),
+    "evaluations": lambda: _scores(MEASURES),
     "paper": _paper,
 }
 
 
 if __name__ == "__main__":
-    for page in sorted(PAGES.glob("*.md")):
+    for page in sorted(PAGES.rglob("*.md")):
         page.write_text(renewed(page.read_text(encoding="utf-8")), encoding="utf-8")

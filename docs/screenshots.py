@@ -1,8 +1,8 @@
-"""Makes the docs' screenshots again, from a sweep that is done: ``python docs/pictures.py NAME --results DIR``.
+"""Takes the screenshots of the docs from a finished sweep: ``python docs/screenshots.py NAME --results DIR``.
 
-Starts ``gaptune ui`` on a free port and goes through its pages as ``docs/mlflow.md`` says, in a headless Chromium; then
-opens the sweep's report.
-A picture is a function that brings a page to where it is taken; ``PICTURES`` says which file each becomes.
+Starts ``gaptune ui`` on a free port, follows the steps of ``docs/guides/mlflow.md`` in a headless Chromium, then opens
+the report of the sweep. A screenshot is a function that brings the browser to the right page; ``SCREENSHOTS`` maps file
+names to these functions.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from playwright.sync_api import Page, sync_playwright
 from gaptune.ledger import SweepRecord, load, sweep_folder
 from gaptune.results import summarize
 
-DOCS = Path(__file__).resolve().parent
+IMAGES = Path(__file__).resolve().parent / "images"
 WIDTH = 1280
 
 
 def experiment(page: Page, record: SweepRecord) -> None:
-    """The experiment's runs: the sweep, opened."""
+    """The runs of the experiment, with the sweep expanded."""
     page.get_by_text("Model training", exact=True).click()
     page.get_by_role("link", name="Experiments", exact=True).click()
     page.get_by_role("link", name="gaptune", exact=True).click()
@@ -40,12 +40,12 @@ def experiment(page: Page, record: SweepRecord) -> None:
 
 
 def front(page: Page, record: SweepRecord) -> None:
-    """The front and nothing else, best first, with its scores."""
+    """Only the front, best first, with its metrics."""
     page.get_by_test_id("search-box").fill(f"tags.front = 'true' and tags.sweep = '{record.name}'")
     page.get_by_test_id("search-box").press("Enter")
     first, *others = record.objectives
     page.get_by_test_id("sort-select-dropdown").click()
-    page.get_by_test_id(f"sort-select-{first['metric']}").click()  # which adds its column, too
+    page.get_by_test_id(f"sort-select-{first['metric']}").click()  # this adds its column, too
     if not first["maximize"]:
         page.get_by_test_id("sort-select-dropdown").click()
         page.get_by_label("Sort ascending").click()
@@ -56,17 +56,17 @@ def front(page: Page, record: SweepRecord) -> None:
     page.keyboard.press("Escape")
     for name in ("Run Name", first["metric"], *metrics):
         edge = f".ag-header-cell[col-id*='{name}'] .ag-header-cell-resize"
-        page.locator(edge).dblclick()  # as wide as what is in it
+        page.locator(edge).dblclick()  # as wide as its content
 
 
 def charts(page: Page, record: SweepRecord) -> None:
-    """The front's scores over epochs."""
+    """The metrics of the front over epochs."""
     page.locator("label:has(input[value=CHART])").click()
     page.locator(".scatterlayer .js-line").first.wait_for()
 
 
 def trial(page: Page, record: SweepRecord) -> None:
-    """The same of one member, the best in the first objective."""
+    """The metrics of the trial that is best in the first objective."""
     number = summarize(record).front[0].trial.number
     page.get_by_role("link", name=f"{number:04d} ").click()
     page.get_by_role("tab", name="Model metrics").click()
@@ -74,13 +74,13 @@ def trial(page: Page, record: SweepRecord) -> None:
 
 
 def report(folder: Path, page: Page, record: SweepRecord) -> None:
-    """The first page of the sweep's report."""
+    """The first screen of the report."""
     page.goto((folder / "report.html").resolve().as_uri())
     page.locator("#front .main-svg").first.wait_for()
 
 
 Taking = Callable[[Page, SweepRecord], None]
-PICTURES: dict[str, tuple[Taking, int]] = {  # and heights; each goes on where the one before has led
+SCREENSHOTS: dict[str, tuple[Taking, int]] = {  # and heights; each starts where the one before ended
     "mlflow-experiment": (experiment, 628),
     "mlflow-front": (front, 460),
     "mlflow-charts": (charts, 685),
@@ -93,22 +93,22 @@ REPORT_HEIGHT = 940
 @click.argument("name")
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 def main(name: str, results: Path) -> None:
-    """Write the screenshots of the sweep NAME into docs/."""
+    """Write the screenshots of the sweep NAME into docs/images/."""
     folder = sweep_folder(results, name)
     record = load(folder)
-    pictures = {**PICTURES, "report": (partial(report, folder), REPORT_HEIGHT)}
+    screenshots = {**SCREENSHOTS, "report": (partial(report, folder), REPORT_HEIGHT)}
     with served(results) as address, opened(address) as page:
-        for file, (take, height) in pictures.items():
+        for file, (take, height) in screenshots.items():
             page.set_viewport_size({"width": WIDTH, "height": height})
             take(page, record)
             page.mouse.move(0, 0)  # nothing is hovered
             page.wait_for_timeout(1500)  # nothing moves any more
-            page.screenshot(path=DOCS / f"{file}.png")
+            page.screenshot(path=IMAGES / f"{file}.png")
 
 
 @contextmanager
 def served(results: Path) -> Iterator[str]:
-    """``gaptune ui``; gives its address."""
+    """Run ``gaptune ui`` and yield its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -128,7 +128,7 @@ def served(results: Path) -> Iterator[str]:
 
 @contextmanager
 def opened(address: str) -> Iterator[Page]:
-    """The first page in a headless Chromium, without MLflow's assistant, which would cover a quarter of it."""
+    """The first page in a headless Chromium, without MLflow's assistant, which would cover a quarter of the page."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page()
