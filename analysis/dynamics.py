@@ -36,8 +36,8 @@ def _(choice, gaptune, mo, results):
 def _(frame, mo, shown):
     from matplotlib.figure import Figure
 
-    from gaptune.foreign import for_picture
     from gaptune.results.looks import COLORS, MARKERS
+    from gaptune.text.markup import for_picture
 
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     reported = frame.dropna(subset=["epoch"])

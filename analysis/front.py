@@ -24,7 +24,7 @@ def _():
 
 @app.cell
 def _(choice, gaptune, mo, results):
-    from gaptune.scores import SCORES
+    from gaptune.metrics.table import SCORES
 
     sweep = gaptune.load_sweep(choice.value, results)
     own = [objective["metric"] for objective in sweep.record.objectives]
@@ -41,9 +41,9 @@ def _(constraints, mo, objectives, own, sweep):
     from pathlib import Path as _Path
 
     from gaptune.errors import UserError
-    from gaptune.foreign import for_markdown
     from gaptune.results import summarize
     from gaptune.results.plot import plot_front
+    from gaptune.text.markup import for_markdown
 
     chosen = [] if list(objectives.value) == own else objectives.value
     try:

@@ -13,7 +13,7 @@ def _():
     import marimo as mo
 
     from gaptune.ledger import load
-    from gaptune.shipped import recorded
+    from gaptune.storage.bundled import recorded
 
     results = Path(os.environ.get("GAPTUNE_RESULTS", "results"))
     ledgers = sorted(results.glob("*/ledger.jsonl"), key=lambda path: path.stat().st_mtime)

@@ -16,15 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gaptune.metrics import (
-    Outcomes,
-    bootstrap_interval,
-    knn_accuracy,
-    pair_accuracy,
-    probe_with_selection,
-    recall_hits,
-    zero_shot_topk,
-)
+from gaptune.metrics.classification import knn_accuracy, probe_with_selection, zero_shot_topk
+from gaptune.metrics.intervals import Outcomes, bootstrap_interval
+from gaptune.metrics.mmvp import pair_accuracy
+from gaptune.metrics.retrieval import recall_hits
 
 SIZES = (20, 50, 200)
 _DIM = 16

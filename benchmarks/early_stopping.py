@@ -25,7 +25,8 @@ from gaptune.config import EarlyStopping, SweepConfig, load_sweep_config
 from gaptune.engine.curves import Curves
 from gaptune.engine.simulate import simulate
 from gaptune.ledger import TrialRecord
-from gaptune.pareto import normalized_hypervolume, oriented
+from gaptune.pareto.dominance import oriented
+from gaptune.pareto.hypervolume import normalized_hypervolume
 from gaptune.space import Space, load_space
 
 ROOT = Path(__file__).resolve().parent.parent

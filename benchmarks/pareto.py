@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gaptune.ledger import ReportRecord, State, SweepRecord, TrialRecord
-from gaptune.pareto import contributions, hypervolume, last_rank
+from gaptune.pareto.hypervolume import contributions, hypervolume
+from gaptune.pareto.ranking import last_rank
 from gaptune.results import candidates, summarize
 from gaptune.results.history import history
 from gaptune.results.stability import front_shares

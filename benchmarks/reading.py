@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from gaptune.ledger import FILE_NAME, encode, read_events
-from gaptune.shipped import recorded
+from gaptune.storage.bundled import recorded
 
 COMMANDS = {
     "front": [],

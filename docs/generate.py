@@ -16,10 +16,10 @@ from pydantic.fields import FieldInfo
 
 from gaptune.config import NOT_KNOBS, Constraint, Evaluation, Objective, SweepConfig, TrialConfig
 from gaptune.ledger import load
+from gaptune.metrics.table import MEASURES, SCORES, SYSTEM, Score
 from gaptune.results.paper_table import paper_markdown
-from gaptune.scores import MEASURES, SCORES, SYSTEM, Score
-from gaptune.shipped import recorded
 from gaptune.space import KnobEntry, SpaceFile
+from gaptune.storage.bundled import recorded
 
 PAGES = Path(__file__).resolve().parent
 _MARKED = re.compile(r"(<!-- table: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)

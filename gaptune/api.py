@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaptune.errors import UserError
-from gaptune.files import check_folder, local_path
 from gaptune.ledger import FILE_NAME, SweepRecord, find_sweep
 from gaptune.names import check_name, default_name
 from gaptune.results.read import read_sweep
-from gaptune.shipped import find
+from gaptune.storage.bundled import find
+from gaptune.storage.paths import check_folder, local_path
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from gaptune.streams import Stream, encodable, guarded, printable
+from gaptune.text.output import Stream, encodable, guarded, printable
 
 _WIDE = 120
 

@@ -21,7 +21,7 @@ from gaptune.console import Console
 from gaptune.ledger import Event, State, SweepRecord
 from gaptune.results import summarize
 from gaptune.results.table import running_table, short
-from gaptune.streams import echo, one_line
+from gaptune.text.output import echo, one_line
 
 log = logging.getLogger(__name__)
 

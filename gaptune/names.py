@@ -9,7 +9,7 @@ import unicodedata
 from pathlib import Path
 
 from gaptune.errors import UserError
-from gaptune.shipped import RECORDED
+from gaptune.storage.bundled import RECORDED
 
 _LONGEST = 100  # bytes in UTF-8; with what is put behind it, a file system's 255 are not reached
 _SIGNS = frozenset(" ._-+=,@()[]")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from gaptune.exact import exact
+from gaptune.text.numbers import exact
 
 if TYPE_CHECKING:
     from gaptune.config import EarlyStopping

@@ -33,9 +33,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gaptune.config import NOT_KNOBS, TrialConfig, flatten, knob_fields, with_knobs
+from gaptune.config.document import Document, Key, explain, read_yaml, validate
 from gaptune.errors import UserError, brief, did_you_mean
 from gaptune.methods import METHODS, expand_method
-from gaptune.yamlfile import Document, Key, explain, read_yaml, validate
 
 if TYPE_CHECKING:
     import numpy as np

@@ -3,7 +3,7 @@
 import copy
 
 from gaptune.ledger import FILE_NAME, encode, load, read_events
-from gaptune.shipped import recorded
+from gaptune.storage.bundled import recorded
 
 KNOBS = {
     "temperature.tau_start": {"log_uniform": [0.01, 0.3], "when": {}},

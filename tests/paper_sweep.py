@@ -10,8 +10,8 @@ from support import header, sweep_config
 from gaptune.config import flatten
 from gaptune.ledger import SweepRecord
 from gaptune.methods import expand_method
-from gaptune.shipped import find
 from gaptune.space import load_space
+from gaptune.storage.bundled import find
 
 
 def as_in_the_paper(knobs, seed):

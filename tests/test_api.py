@@ -13,7 +13,7 @@ from gaptune.data.scenes import make_scenes
 from gaptune.errors import UserError
 from gaptune.ledger import State, load
 from gaptune.results import summarize
-from gaptune.shipped import recorded
+from gaptune.storage.bundled import recorded
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gaptune.checkpoint_files import epoch_of, slim, surplus, trial_files, weights_epoch
-from gaptune.remote import Folder
+from gaptune.storage.checkpoint_files import epoch_of, slim, surplus, trial_files, weights_epoch
+from gaptune.storage.folder import Folder
 
 TRIAL = {
     "epoch-0002.pt": 100,

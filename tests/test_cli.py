@@ -55,7 +55,7 @@ def test_every_shipped_space_is_shown_and_runs_on_the_default_sweep(gaptune, nam
 @pytest.mark.parametrize("name", ["embedded", "flickr8k", "coco_rn50"])
 def test_every_shipped_sweep_is_valid(name):
     from gaptune.config import load_sweep_config
-    from gaptune.models import check_model
+    from gaptune.config.models import check_model
 
     check_model(load_sweep_config(ROOT / f"sweeps/{name}.yaml").model)
 
@@ -165,7 +165,7 @@ def test_a_tilde_is_expanded_where_no_shell_has_done_it(gaptune, tmp_path, store
 def run_of_recorded(plan, console, results, tracking_uri, address):
     """In place of a run: the sweep's ledger is the recorded one."""
     from gaptune.ledger import load
-    from gaptune.shipped import recorded
+    from gaptune.storage.bundled import recorded
 
     plan.folder.mkdir(parents=True)
     (plan.folder / "ledger.jsonl").write_bytes((recorded() / "ledger.jsonl").read_bytes())

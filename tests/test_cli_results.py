@@ -13,7 +13,7 @@ import pytest
 from support import Stage, cpu_seconds
 
 from gaptune.cli.results import _spark
-from gaptune.shipped import recorded
+from gaptune.storage.bundled import recorded
 
 
 @pytest.fixture

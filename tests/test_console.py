@@ -21,7 +21,7 @@ from gaptune.console import Console
 from gaptune.display import Display
 from gaptune.results import summarize
 from gaptune.results.table import end_report, front_table, running_table
-from gaptune.streams import Stream, echo, encodable, one_line, printable
+from gaptune.text.output import Stream, echo, encodable, one_line, printable
 
 ENCODINGS = ("ascii", "latin-1", "utf-8", "cp1252", "utf-16")
 HOSTILE = st.one_of(
@@ -236,7 +236,7 @@ def test_reading_commands_end_quietly_when_they_cannot_print(line, code, said):
 
 def test_what_is_opened_later_does_not_take_the_place_of_a_closed_stream(tmp_path):
     code = (
-        "from gaptune.streams import guarded_process\n"
+        "from gaptune.text.output import guarded_process\n"
         "with guarded_process():\n"
         f"    file = open({str(tmp_path / 'ledger')!r}, 'w')\n"
         "    assert file.fileno() > 2"

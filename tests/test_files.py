@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from gaptune.errors import UserError
-from gaptune.files import check_file, check_folder, local_path, written_whole
+from gaptune.storage.atomic import written_whole
+from gaptune.storage.paths import check_file, check_folder, local_path
 
 
 def test_a_tilde_is_home_and_a_url_is_no_path(monkeypatch):

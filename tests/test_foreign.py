@@ -14,12 +14,12 @@ from support import made_sweep
 
 from gaptune.console import Console
 from gaptune.engine.publish import note
-from gaptune.foreign import for_html, for_markdown, for_picture, markdown_code, markdown_row
 from gaptune.report import write_report
 from gaptune.results import summarize
 from gaptune.results.compare import plot_fronts
 from gaptune.results.plot import plot_front
-from gaptune.streams import one_line
+from gaptune.text.markup import for_html, for_markdown, for_picture, markdown_code, markdown_row
+from gaptune.text.output import one_line
 
 HOSTILE = [
     r"x$\frac$",

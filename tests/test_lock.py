@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from gaptune import lock
+from gaptune.storage import lock
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from gaptune import lock
+from gaptune.storage import lock
 held = lock.acquire(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(600)
@@ -73,7 +73,7 @@ def test_of_many_that_want_it_at_once_one_has_it_at_a_time(tmp_path):
     script = """
 import sys, time
 from pathlib import Path
-from gaptune import lock
+from gaptune.storage import lock
 folder = Path(sys.argv[1])
 for _ in range(20):
     with lock.waiting_for(folder / "lease"):

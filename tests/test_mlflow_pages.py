@@ -13,7 +13,7 @@ from support import pages_of
 from gaptune.ledger import load
 from gaptune.pages import experiment_link
 from gaptune.results import summarize
-from gaptune.shipped import recorded
+from gaptune.storage.bundled import recorded
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 

@@ -11,18 +11,9 @@ from hypothesis.extra.numpy import arrays
 from optuna._hypervolume import compute_hypervolume
 from optuna.study._multi_objective import _fast_non_domination_rank, _is_pareto_front
 
-from gaptune.pareto import (
-    attained,
-    contributions,
-    crowding,
-    epsilon_net,
-    front,
-    hypervolume,
-    layers,
-    normalized_hypervolume,
-    oriented,
-    priority,
-)
+from gaptune.pareto.dominance import front, layers, oriented
+from gaptune.pareto.hypervolume import attained, contributions, hypervolume, normalized_hypervolume
+from gaptune.pareto.ranking import crowding, epsilon_net, priority
 
 RULES = ["epsilon_net", "crowding", "hypervolume"]
 SMALL = st.integers(-3, 3).map(float)  # few values, so that ties are common

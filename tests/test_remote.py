@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gaptune.errors import UserError
-from gaptune.remote import Folder, is_url
+from gaptune.storage.folder import Folder, is_url
 
 
 @pytest.fixture(params=["file", "memory"])

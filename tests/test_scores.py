@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from gaptune.scores import MEASURES, SCORES, Score, excess, find_score
+from gaptune.metrics.table import MEASURES, SCORES, Score, excess, find_score
 
 
 def test_table_is_keyed_by_name() -> None:

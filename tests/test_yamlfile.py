@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gaptune.config import knob_fields, load_sweep_config
+from gaptune.config.document import read_yaml
 from gaptune.errors import UserError, did_you_mean
 from gaptune.space import load_space
-from gaptune.yamlfile import read_yaml
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]\n" for n in range(1, 99))
 MERGES = "a0: &a0 {k: 1, l: 2}\n" + "".join(

@@ -24,8 +24,8 @@ from gaptune.cli.theory import theory
 from gaptune.cli.train import train
 from gaptune.engine.signals import Stopped
 from gaptune.errors import UserError
-from gaptune.files import is_full
-from gaptune.streams import Stream, echo, guarded_process, is_closed_pipe, one_line
+from gaptune.storage.paths import is_full
+from gaptune.text.output import Stream, echo, guarded_process, is_closed_pipe, one_line
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

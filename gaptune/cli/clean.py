@@ -10,8 +10,8 @@ import click
 from gaptune.cli.options import SweepName, json_option, print_json, results_option
 from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, in_use, load, read_events, sweep_folder
-from gaptune.shipped import RECORDED
-from gaptune.streams import echo
+from gaptune.storage.bundled import RECORDED
+from gaptune.text.output import echo
 
 if TYPE_CHECKING:
     from gaptune.engine.retention import Freed
@@ -74,7 +74,7 @@ def _folder(results: Path, name: str) -> Path:
 
 def _clean(folder: Path, keep: Kept, *, remove: bool) -> Freed:
     from gaptune.engine.retention import clean as clean_sweep
-    from gaptune.remote import Folder
+    from gaptune.storage.folder import Folder
 
     record = load(folder)
     if any(not damage.torn for damage in read_events(folder)[1]):

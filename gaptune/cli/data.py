@@ -11,8 +11,8 @@ import click
 from gaptune.cli.options import LocalPath, NewFile, json_option, print_json, print_pairs, print_rows
 from gaptune.cli.sweeps import make_console
 from gaptune.errors import UserError
-from gaptune.files import check_folder
-from gaptune.streams import echo
+from gaptune.storage.paths import check_folder
+from gaptune.text.output import echo
 
 if TYPE_CHECKING:
     from gaptune.data import Store

@@ -10,8 +10,8 @@ import click
 
 from gaptune.cli.options import LocalPath, json_option, print_json
 from gaptune.errors import UserError, did_you_mean
-from gaptune.scores import Task, measures_of
-from gaptune.streams import echo
+from gaptune.metrics.table import Task, measures_of
+from gaptune.text.output import echo
 
 
 @click.command("eval")
@@ -42,7 +42,7 @@ def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, t
 
     from gaptune.data import open_store
     from gaptune.data.tasks import allowed_tasks, fitted_on, tested_on
-    from gaptune.metrics import bootstrap_interval
+    from gaptune.metrics.intervals import bootstrap_interval
     from gaptune.trial import NonFinite
     from gaptune.trial.checkpoint import read_checkpoint
     from gaptune.trial.loop import pick_device, trained_model

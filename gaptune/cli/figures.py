@@ -11,8 +11,8 @@ import click
 from gaptune.cli.options import LocalPath, SweepName, results_option
 from gaptune.cli.theory import on_option, open_setup, progress_bar
 from gaptune.errors import UserError
-from gaptune.files import check_folder
-from gaptune.streams import echo
+from gaptune.storage.paths import check_folder
+from gaptune.text.output import echo
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,8 +11,8 @@ import click
 from gaptune.cli.options import LocalPath, results_option, tracking_option
 from gaptune.cli.sweeps import make_console
 from gaptune.errors import UserError, did_you_mean
-from gaptune.shipped import notebooks
-from gaptune.streams import echo
+from gaptune.storage.bundled import notebooks
+from gaptune.text.output import echo
 
 
 @click.group()
@@ -27,8 +27,8 @@ def space_show(space_file: Path, draws: int) -> None:
     """Show the knobs of SPACE, the points tried first, and some random draws."""
     from gaptune.engine.preview import describe_space
     from gaptune.idle import idle_knobs
-    from gaptune.shipped import find
     from gaptune.space import load_space
+    from gaptune.storage.bundled import find
 
     space = load_space(find(space_file, "search_spaces"))
     console = make_console()

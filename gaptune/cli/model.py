@@ -11,10 +11,10 @@ import click
 from gaptune.cli.options import LocalPath, SweepName, TrialNumber, results_option, tracking_option
 from gaptune.cli.sweeps import check_trial
 from gaptune.errors import UserError
-from gaptune.files import check_folder
-from gaptune.foreign import for_markdown, markdown_code, markdown_row
 from gaptune.ledger import State, sweep_folder
-from gaptune.streams import echo
+from gaptune.storage.paths import check_folder
+from gaptune.text.markup import for_markdown, markdown_code, markdown_row
+from gaptune.text.output import echo
 
 if TYPE_CHECKING:
     from gaptune.ledger import SweepRecord, TrialRecord

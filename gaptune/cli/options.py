@@ -14,10 +14,10 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from gaptune.files import check_file, local_path
 from gaptune.ledger import FILE_NAME
-from gaptune.shipped import RECORDED, recorded
-from gaptune.streams import echo, one_line
+from gaptune.storage.bundled import RECORDED, recorded
+from gaptune.storage.paths import check_file, local_path
+from gaptune.text.output import echo, one_line
 
 
 class LocalPath(click.Path):

@@ -8,9 +8,9 @@ import click
 
 from gaptune.cli.options import NewFile, SweepName, results_option, tracking_option
 from gaptune.cli.results import constraint_option, objective_option
-from gaptune.files import check_folder
 from gaptune.ledger import find_sweep
-from gaptune.streams import echo
+from gaptune.storage.paths import check_folder
+from gaptune.text.output import echo
 
 
 @click.command()

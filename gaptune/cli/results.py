@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gaptune.checkpoint_files import newest_weights
 from gaptune.cli.options import NewFile, SweepName, TrialNumber, json_option, print_json, print_pairs, results_option
 from gaptune.cli.sweeps import check_trial, make_console
 from gaptune.errors import UserError
-from gaptune.files import written_whole
 from gaptune.ledger import find_sweep
-from gaptune.streams import echo
+from gaptune.storage.atomic import written_whole
+from gaptune.storage.checkpoint_files import newest_weights
+from gaptune.text.output import echo
 
 if TYPE_CHECKING:
     from gaptune.ledger import SweepRecord

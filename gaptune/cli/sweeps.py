@@ -23,10 +23,10 @@ from gaptune.cli.options import (
     typed,
 )
 from gaptune.errors import UserError
-from gaptune.files import check_folder
 from gaptune.ledger import find_sweep, sweep_folder
 from gaptune.names import check_name, default_name, fitting_name
-from gaptune.streams import echo
+from gaptune.storage.paths import check_folder
+from gaptune.text.output import echo
 
 if TYPE_CHECKING:
     from gaptune.config import SweepConfig
@@ -156,7 +156,7 @@ def promote(
     from gaptune.engine.promote import promotion
     from gaptune.ledger import load
     from gaptune.results.table import end_report
-    from gaptune.shipped import find
+    from gaptune.storage.bundled import find
 
     if new_name is not None:
         check_name(new_name)
@@ -301,9 +301,9 @@ def load_yaml(
     """
     from gaptune.config import load_sweep_config
     from gaptune.config.sweep import MOST_TRIALS
-    from gaptune.remote import as_url
-    from gaptune.shipped import find
     from gaptune.space import load_space
+    from gaptune.storage.bundled import find
+    from gaptune.storage.folder import as_url
 
     space = load_space(find(space_file, "search_spaces"))
     config = load_sweep_config(find(sweep_file or Path("embedded.yaml"), "sweeps"))

@@ -9,7 +9,7 @@ import click
 
 from gaptune.cli.options import LocalPath, json_option, print_json
 from gaptune.cli.sweeps import make_console
-from gaptune.streams import echo
+from gaptune.text.output import echo
 
 if TYPE_CHECKING:
     from gaptune.config import TrialConfig
@@ -112,7 +112,7 @@ def open_setup(sweep_file: Path) -> tuple[TrialConfig, Store]:
 
     from gaptune.config import load_sweep_config
     from gaptune.data import open_training
-    from gaptune.shipped import find
+    from gaptune.storage.bundled import find
 
     torch.set_num_threads(1)
     config = load_sweep_config(find(sweep_file, "sweeps")).trial({})

@@ -10,8 +10,8 @@ import click
 
 from gaptune.cli.options import LocalPath, print_pairs
 from gaptune.errors import UserError, brief
-from gaptune.files import check_folder, is_full
-from gaptune.streams import echo
+from gaptune.storage.paths import check_folder, is_full
+from gaptune.text.output import echo
 
 
 @click.command()
@@ -52,7 +52,7 @@ def train(
     from gaptune.engine.preflight import check_trial, of_training
     from gaptune.engine.signals import stopping
     from gaptune.methods import expand_method
-    from gaptune.shipped import find
+    from gaptune.storage.bundled import find
     from gaptune.trial import NonFinite
     from gaptune.trial import train as train_trial
     from gaptune.trial.checkpoint import alone
@@ -97,7 +97,7 @@ def train(
 
 
 def _assignment(text: str) -> tuple[str, Any]:
-    from gaptune.yamlfile import read_value
+    from gaptune.config.document import read_value
 
     knob, equals, value = text.partition("=")
     if not equals or not knob:

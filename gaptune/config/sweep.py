@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from gaptune.config.document import Document, read_yaml, validate
 from gaptune.config.trial import Place, Schema, TrialConfig, as_tuple, with_knobs
 from gaptune.errors import did_you_mean
-from gaptune.scores import MEASURES, SCORES, Score, excess, find_score
-from gaptune.yamlfile import Document, read_yaml, validate
+from gaptune.metrics.table import MEASURES, SCORES, Score, excess, find_score
 
 
 def _known_metric(name: str) -> str:
@@ -41,7 +41,7 @@ class Objective(Schema):
     """A metric that is searched for.
 
     Attributes:
-        metric: Its name in ``gaptune.scores``.
+        metric: Its name in ``gaptune.metrics.table``.
         direction: ``max`` or ``min``; the metric's own by default.
         reference: Worst value that still counts, one coordinate of the hypervolume's fixed reference point.
         ideal: Value of a perfect trial, by which the hypervolume is scaled to [0, 1].
@@ -71,7 +71,7 @@ class Constraint(Schema):
     """A bound that a trial's final score must keep to be on the front.
 
     Attributes:
-        metric: Its name in ``gaptune.scores``.
+        metric: Its name in ``gaptune.metrics.table``.
         min: Smallest allowed value; None for no such bound.
         max: Largest allowed value; None for no such bound.
     """

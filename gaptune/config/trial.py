@@ -22,9 +22,9 @@ from pydantic import (
     model_validator,
 )
 
+from gaptune.config.document import explain
 from gaptune.errors import UserError, did_you_mean
-from gaptune.scores import SCORES, SYSTEM, Task, measures_of
-from gaptune.yamlfile import explain
+from gaptune.metrics.table import SCORES, SYSTEM, Task, measures_of
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]

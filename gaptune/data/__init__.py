@@ -11,7 +11,7 @@ from gaptune.data.mix import Mixture
 from gaptune.data.scenes import open_scenes
 from gaptune.data.store import Split, Store, StoreMeta, read_store
 from gaptune.data.writer import StoreWriter
-from gaptune.remote import is_url
+from gaptune.storage.folder import is_url
 
 if TYPE_CHECKING:
     from gaptune.data.sources import Source

@@ -7,10 +7,10 @@ import shutil
 import uuid
 from pathlib import Path
 
-from gaptune.data.cache import cache_folder, locked
 from gaptune.data.store import META, Store, read_store
 from gaptune.errors import UserError
-from gaptune.remote import Folder
+from gaptune.storage.cache import cache_folder, locked
+from gaptune.storage.folder import Folder
 
 
 def fetch_store(url: str) -> Store:

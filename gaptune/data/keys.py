@@ -9,10 +9,10 @@ from contextlib import suppress
 import numpy as np
 import numpy.typing as npt
 
-from gaptune.data.cache import cache_folder
 from gaptune.data.store import Split
 from gaptune.errors import UserError
-from gaptune.files import written_whole
+from gaptune.storage.atomic import written_whole
+from gaptune.storage.cache import cache_folder
 
 _AT_ONCE = 256  # images that are held at a time
 

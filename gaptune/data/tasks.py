@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 from gaptune.data.store import Split, Store
 from gaptune.errors import UserError
-from gaptune.scores import Task
+from gaptune.metrics.table import Task
 
 if TYPE_CHECKING:
     from gaptune.data.sources.base import Source
+from gaptune.metrics.held_out import held_out
 
 TASKS: tuple[Task, ...] = get_args(Task)
 
@@ -106,13 +107,6 @@ def one_class(labels: npt.NDArray[np.int64], *, choosing: bool = False) -> str:
     if choosing and len(np.unique(labels[held_out(len(labels))[1]])) < 2:
         return f"only {len(labels)} labelled images to learn from, of one class without the fifth that is held out"
     return ""
-
-
-def held_out(n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The rows that a probe holds out to choose its regularization by, a fifth of ``n``, and the rest."""
-    order = np.random.default_rng(0).permutation(n)
-    share = max(1, n // 5)
-    return order[:share], order[share:]
 
 
 def tested_on(store: Store, task: Task) -> str:

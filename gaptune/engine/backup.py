@@ -14,7 +14,7 @@ from pathlib import Path
 from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, Event, encode, parse_events, replay
 from gaptune.ledger.file import QUARANTINE, check_readable
-from gaptune.remote import Folder
+from gaptune.storage.folder import Folder
 
 _PARTS = "ledger"
 _PART_BYTES = 256 * 1024

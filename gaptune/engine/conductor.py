@@ -23,7 +23,7 @@ from gaptune.engine.study import Asker
 from gaptune.errors import UserError
 from gaptune.ledger import Event, State, SweepRecord, TrialRecord, known_trials
 from gaptune.methods import expand_method, name_method
-from gaptune.pareto import oriented
+from gaptune.pareto.dominance import oriented
 from gaptune.rungs import cohort
 
 Listener = Callable[[Event], None]

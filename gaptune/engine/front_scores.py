@@ -13,8 +13,9 @@ import ray
 from gaptune.config import Evaluation, Resources, SweepConfig
 from gaptune.engine.conductor import Conductor
 from gaptune.engine.signals import Stop
-from gaptune.engine.worker import Copies, hide_cards
+from gaptune.engine.worker import hide_cards
 from gaptune.results import summarize
+from gaptune.storage.replica import Copies
 
 _LOOK_S = 0.5
 

@@ -13,7 +13,7 @@ from gaptune.ledger import Event, Ledger, SweepRecord, parse_events, read_events
 from gaptune.ledger.file import QUARANTINE
 from gaptune.ledger.recovery import highest_numbers, lost_events
 from gaptune.ledger.trialfile import FILE_NAME
-from gaptune.remote import Folder
+from gaptune.storage.folder import Folder
 
 _NUMBER = re.compile(r"\d{4,}")
 

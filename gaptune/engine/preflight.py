@@ -16,20 +16,20 @@ from typing import Any
 import numpy as np
 
 from gaptune.config import SweepConfig, TrialConfig, flatten
+from gaptune.config.document import flow
+from gaptune.config.models import PRESETS, check_model, preset_weights
 from gaptune.config.sweep import MOST_TRIALS
 from gaptune.data import Mixture, Store, look_up, open_training
 from gaptune.data.tasks import PROBED, lacking, lacking_of_source, own_probes
 from gaptune.engine.cluster import check_place, is_running
 from gaptune.engine.machine import available_cores
 from gaptune.errors import UserError
-from gaptune.exact import exact
 from gaptune.idle import idle_knobs
 from gaptune.methods import expand_method
-from gaptune.models import PRESETS, check_model, preset_weights
-from gaptune.remote import is_url
 from gaptune.rungs import rung_epoch, rung_shares
 from gaptune.space import Choice, RandomDraw, Space
-from gaptune.yamlfile import flow
+from gaptune.storage.folder import is_url
+from gaptune.text.numbers import exact
 
 FEW_IMAGES = 100
 """Validation images below which a share such as recall has a standard error of up to 0.05 and more."""

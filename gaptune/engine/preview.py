@@ -8,12 +8,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gaptune.config.document import flow
 from gaptune.engine.preflight import left_over, megabytes
 from gaptune.engine.study import make_sampler
 from gaptune.engine.sweep import Plan
 from gaptune.results.table import short
 from gaptune.space import RandomDraw, Space
-from gaptune.yamlfile import flow
 
 
 def describe_space(space: Space, draws: int) -> RenderableType:

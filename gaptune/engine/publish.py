@@ -12,7 +12,6 @@ from pathlib import Path
 
 from gaptune.display import Display
 from gaptune.errors import UserError
-from gaptune.foreign import for_markdown
 from gaptune.ledger import SweepRecord, in_use, load
 from gaptune.pages import RUNS_FILE
 from gaptune.report import REPORT_FILE, write_report
@@ -21,6 +20,7 @@ from gaptune.results.correlation import correlations
 from gaptune.results.export import write_parquet
 from gaptune.results.headline import headline
 from gaptune.results.plot import plot_front
+from gaptune.text.markup import for_markdown
 from gaptune.tracking import (
     PATIENCE_S,
     Mirror,

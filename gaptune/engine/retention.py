@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gaptune.checkpoint_files import Keep, epoch_of, newest_weights, slim, surplus, trial_files, weights_epoch
 from gaptune.ledger import Event, State, SweepRecord
-from gaptune.remote import Folder
 from gaptune.results import summarize
+from gaptune.storage.checkpoint_files import Keep, epoch_of, newest_weights, slim, surplus, trial_files, weights_epoch
+from gaptune.storage.folder import Folder
 
 _PATIENCE_S = 60.0
 

@@ -1,6 +1,6 @@
 """Early stopping for several objectives: asynchronous successive halving over non-dominated layers.
 
-Follows Schmucker et al. 2021 (arXiv 2106.12639): at each rung a trial is ranked, by ``gaptune.pareto.priority``, among
+Follows Schmucker et al. 2021 (arXiv 2106.12639): at each rung a trial is ranked, by ``pareto.ranking.priority``, among
 all trials that have reached the rung before it, and goes on if it is among the best ⌊n/η⌋ of the n (at least one, so
 the first to come goes on). Asynchronous: nobody waits for a rung to fill.
 
@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gaptune.config import EarlyStopping
-from gaptune.exact import exact
-from gaptune.pareto import last_rank
+from gaptune.pareto.ranking import last_rank
 from gaptune.rungs import rung_epoch, rung_shares
+from gaptune.text.numbers import exact
 
 
 @dataclass

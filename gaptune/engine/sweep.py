@@ -40,9 +40,9 @@ from gaptune.ledger import (
 )
 from gaptune.ledger.file import check_readable
 from gaptune.names import check_name
-from gaptune.remote import Folder
 from gaptune.results import candidates
 from gaptune.space import Space
+from gaptune.storage.folder import Folder
 from gaptune.tracking import (
     Mirror,
     Tracker,

@@ -8,10 +8,10 @@ from io import FileIO
 from pathlib import Path
 from types import TracebackType
 
-from gaptune import lock
 from gaptune.errors import UserError
 from gaptune.ledger.events import FILE_NAME, Damage, Event, encode, name_lines, parse_events
 from gaptune.ledger.state import replay
+from gaptune.storage import lock
 
 LOCK = "ledger.lease"
 QUARANTINE = "ledger.quarantine"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gaptune.metrics.bootstrap import Outcomes
+from gaptune.metrics.intervals import Outcomes
 from gaptune.metrics.ties import rounding
 
 _BLOCK = 256

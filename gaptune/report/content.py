@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from gaptune.ledger import State, SweepRecord, TrialRecord
+from gaptune.metrics.table import find_score
 from gaptune.pages import run_links
 from gaptune.report.features import projection
 from gaptune.results import Candidate, summarize
@@ -27,8 +28,7 @@ from gaptune.results.importance import importances
 from gaptune.results.looks import look
 from gaptune.results.picks import knee
 from gaptune.results.unknown import Why
-from gaptune.scores import find_score
-from gaptune.streams import printable
+from gaptune.text.output import printable
 
 _MOST_CURVE_NUMBERS = 40_000
 """Of curves in a page: all metrics of about 70 trials of 20 epochs, in 300 kB."""

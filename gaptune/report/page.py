@@ -8,10 +8,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from gaptune.files import written_whole
-from gaptune.foreign import for_html
 from gaptune.ledger import SweepRecord
 from gaptune.report.content import content
+from gaptune.storage.atomic import written_whole
+from gaptune.text.markup import for_html
 
 REPORT_FILE = "report.html"
 

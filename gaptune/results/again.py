@@ -9,7 +9,7 @@ from typing import Any
 
 from gaptune.config import flatten, load_sweep_config
 from gaptune.ledger import TrialRecord
-from gaptune.shipped import find
+from gaptune.storage.bundled import find
 
 
 def train_words(trial: TrialRecord) -> list[str]:

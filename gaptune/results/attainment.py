@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord
-from gaptune.pareto import attained, oriented
+from gaptune.pareto.dominance import oriented
+from gaptune.pareto.hypervolume import attained
 from gaptune.results.front import candidates, summarize
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.special import stdtr
 from scipy.stats import page_trend_test, rankdata
 
-from gaptune.scores import ROUNDING
+from gaptune.metrics.table import ROUNDING
 
 LEVEL = 0.05
 """Level of the tests."""

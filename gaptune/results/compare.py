@@ -13,14 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gaptune.errors import UserError
-from gaptune.foreign import for_picture
 from gaptune.ledger import SweepRecord
-from gaptune.pareto import front, normalized_hypervolume, oriented
+from gaptune.pareto.dominance import front, oriented
+from gaptune.pareto.hypervolume import normalized_hypervolume
 from gaptune.results.attainment import attainment
 from gaptune.results.front import candidates, summarize
 from gaptune.results.looks import COLORS, MARKERS
 from gaptune.results.plot import axis_label
 from gaptune.results.unknown import Unknown
+from gaptune.text.markup import for_picture
 
 Values = npt.NDArray[np.float64]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gaptune.metrics.table import excess
 from gaptune.results.unknown import Unknown, Why, counted
-from gaptune.scores import excess
 
 if TYPE_CHECKING:
     from gaptune.results.front import Candidate

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gaptune.ledger import State, SweepRecord, TrialRecord
-from gaptune.pareto import front, normalized_hypervolume, oriented
+from gaptune.pareto.dominance import front, oriented
+from gaptune.pareto.hypervolume import normalized_hypervolume
 from gaptune.results.feasible import keeps, none_feasible
 from gaptune.results.unknown import Unknown, Why
 

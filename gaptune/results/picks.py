@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord
-from gaptune.pareto import oriented
+from gaptune.pareto.dominance import oriented
 from gaptune.results.front import Candidate
 from gaptune.results.unknown import Unknown, Why, counted, varies
 from gaptune.results.view import score_of

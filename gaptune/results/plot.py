@@ -11,13 +11,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gaptune.foreign import for_picture
 from gaptune.ledger import SweepRecord
+from gaptune.metrics.table import find_score
 from gaptune.results.front import Candidate, Summary, candidates
 from gaptune.results.headline import constrained
 from gaptune.results.looks import look
-from gaptune.scores import find_score
-from gaptune.streams import one_line
+from gaptune.text.markup import for_picture
+from gaptune.text.output import one_line
 
 _MANY = 12
 """Trials from which on a picture looks at the better ones."""

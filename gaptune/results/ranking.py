@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gaptune.ledger import SweepRecord
-from gaptune.pareto import layers, oriented
+from gaptune.pareto.dominance import layers, oriented
 from gaptune.results.front import Candidate, candidates
 from gaptune.results.unknown import Unknown, Why
 from gaptune.rungs import cohort, rung_epoch, rung_shares

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gaptune.ledger import SweepRecord
-from gaptune.pareto import front, oriented
+from gaptune.pareto.dominance import front, oriented
 from gaptune.results.feasible import keeps
 from gaptune.results.front import Candidate
 from gaptune.results.unknown import Unknown, Why, too_few

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from gaptune.scores import ROUNDING
+from gaptune.metrics.table import ROUNDING
 
 
 class Why(StrEnum):

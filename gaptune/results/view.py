@@ -10,7 +10,7 @@ from typing import Any
 
 from gaptune.errors import UserError, did_you_mean
 from gaptune.ledger import SweepRecord
-from gaptune.scores import SCORES, Score, find_score
+from gaptune.metrics.table import SCORES, Score, find_score
 
 _CONSTRAINT = re.compile(r"\s*([^\s<>=]+)\s*(<=|>=)\s*(\S+)\s*")
 

@@ -13,7 +13,7 @@ from scipy.stats import linregress
 
 from gaptune.config import TrialConfig
 from gaptune.data import Store
-from gaptune.metrics import gap
+from gaptune.metrics.geometry import gap
 from gaptune.trial.augment import resize
 from gaptune.trial.loss import clip_loss
 from gaptune.trial.model import Clip

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gaptune.foreign import for_markdown, markdown_code
 from gaptune.ledger import Event, SweepRecord
+from gaptune.text.markup import for_markdown, markdown_code
 from gaptune.tracking.faults import UnreachableError, UnusableError, explain
 from gaptune.tracking.runs import NOTE, PARENT, TRIAL, Known
 from gaptune.tracking.store import EXPERIMENT, find_experiment, sqlite_path

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gaptune.config import Model, TrialConfig
+from gaptune.config.models import CLIP_VOCABULARY, HEADS, PRESETS, known_models
 from gaptune.errors import UserError
-from gaptune.models import CLIP_VOCABULARY, HEADS, PRESETS, known_models
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's own
 

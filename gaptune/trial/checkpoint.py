@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gaptune.checkpoint_files import (
+from gaptune.errors import UserError
+from gaptune.storage.checkpoint_files import (
     DAMAGED,
     SAMPLE,
     epoch_of,
@@ -26,7 +27,6 @@ from gaptune.checkpoint_files import (
     weights_name,
     write_sealed,
 )
-from gaptune.errors import UserError
 
 FORMAT = 2
 """Of the checkpoints that are written. Those before 2 hold neither this number nor what belongs to the weights."""

@@ -13,7 +13,8 @@ from torch import Tensor
 from gaptune.data import Split, Store, StoreMeta
 from gaptune.data.tasks import own_probes
 from gaptune.data.tokens import shorten, tokenize
-from gaptune.metrics import class_embeddings, linear_probe, score_pairs, zero_shot
+from gaptune.metrics.classification import class_embeddings, linear_probe, zero_shot
+from gaptune.metrics.embeddings import score_pairs
 from gaptune.trial.augment import resize
 from gaptune.trial.loss import NonFinite
 from gaptune.trial.model import Clip
@@ -56,7 +57,7 @@ class Evaluator:
             self._probes[name] = split, torch.from_numpy(split.labels).to(device)
 
     def __call__(self, model: Clip) -> dict[str, float]:
-        """All scores of ``gaptune.scores`` that come from embeddings.
+        """All scores of ``gaptune.metrics.table`` that come from embeddings.
 
         Raises:
             NonFinite: A feature is not finite.

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gaptune.config import Model
+from gaptune.config.models import HEADS, check_model
 from gaptune.data import Store, StoreMeta, StoreWriter
 from gaptune.errors import UserError
-from gaptune.models import HEADS, check_model
 from gaptune.trial.architecture import architecture_of_state
 from gaptune.trial.augment import resize
 from gaptune.trial.model import Clip

@@ -46,7 +46,7 @@ class Report:
     Attributes:
         epoch: Epochs trained, from 1.
         step: Steps trained.
-        metrics: Scores by their names in ``gaptune.scores``, those of ``evaluate`` by its names too; all finite.
+        metrics: Scores by their names in ``gaptune.metrics.table``, those of ``evaluate`` by its names too; all finite.
     """
 
     epoch: int

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gaptune.config import Model
+from gaptune.config.models import CLIP_VOCABULARY, PRESETS, check_model
 from gaptune.data import StoreMeta
 from gaptune.errors import UserError
-from gaptune.models import CLIP_VOCABULARY, PRESETS, check_model
 from gaptune.trial.architecture import Architecture, architecture_named, other_tokenizer
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from gaptune.config import TrialConfig
-from gaptune.exact import exact
+from gaptune.text.numbers import exact
 
 _LARGEST = math.sqrt(torch.finfo(torch.float32).max)
 

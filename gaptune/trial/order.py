@@ -14,7 +14,7 @@ import torch
 from gaptune.data import Split
 from gaptune.data.mix import MixedSplit
 from gaptune.data.store import WINDOW
-from gaptune.exact import exact
+from gaptune.text.numbers import exact
 
 BLOCK = WINDOW // 64  # 4 MiB: Linux may map 2 MiB around whatever is touched
 """Bytes of neighbouring images of a large split that are read together."""

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from gaptune.config import Model
+from gaptune.config.models import CLIP_VOCABULARY, HEADS, PRESETS
 from gaptune.data import StoreMeta
 from gaptune.errors import UserError, did_you_mean
-from gaptune.models import CLIP_VOCABULARY, HEADS, PRESETS
 from gaptune.trial.architecture import (
     MEAN,
     STD,

@@ -13,8 +13,11 @@ from gaptune.data import Split, Store
 from gaptune.data.tasks import FITTED, TESTED, captioned, labelled, lacking, paired
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
-from gaptune.metrics import Outcomes, knn_accuracy, pair_accuracy, probe_with_selection, recall_hits, zero_shot_topk
-from gaptune.scores import Task
+from gaptune.metrics.classification import knn_accuracy, probe_with_selection, zero_shot_topk
+from gaptune.metrics.intervals import Outcomes
+from gaptune.metrics.mmvp import pair_accuracy
+from gaptune.metrics.retrieval import recall_hits
+from gaptune.metrics.table import Task
 from gaptune.trial.evaluate import Features, Progress, evaluating, silent
 from gaptune.trial.model import Clip
 
@@ -58,7 +61,7 @@ class Suite:
         self._warned = False
 
     def __call__(self, model: Clip) -> dict[str, Outcomes]:
-        """What each example counts, by the names of ``gaptune.scores.MEASURES``.
+        """What each example counts, by the names of ``gaptune.metrics.table.MEASURES``.
 
         Raises:
             NonFinite: A feature is not finite.

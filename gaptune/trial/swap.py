@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaptune.config import Swap
-from gaptune.exact import exact
+from gaptune.text.numbers import exact
 from gaptune.trial.streams import generator
 
 

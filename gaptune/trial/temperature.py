@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gaptune.config import Temperature
-from gaptune.exact import exact
+from gaptune.text.numbers import exact
 
 
 def beta_of(nu: Tensor, knobs: Temperature) -> Tensor:

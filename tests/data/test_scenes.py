@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from gaptune.data import open_store, scenes
-from gaptune.data.cache import cache_folder
 from gaptune.data.scenes import (
     BACKGROUNDS,
     COLORS,
@@ -22,6 +21,7 @@ from gaptune.data.scenes import (
 )
 from gaptune.data.tokens import END, encode
 from gaptune.errors import UserError
+from gaptune.storage.cache import cache_folder
 
 # What each word of a caption says of an object.
 MEANING = {

@@ -8,7 +8,7 @@ from support import Stage, sweep_config
 from gaptune.engine.backup import Backup, newer_ledger, stored_ledger
 from gaptune.errors import UserError
 from gaptune.ledger import parse_events
-from gaptune.remote import Folder
+from gaptune.storage.folder import Folder
 
 
 def wait_for(what):

@@ -14,7 +14,7 @@ from support import free_port, write_yaml
 
 from gaptune.engine.backup import stored_ledger
 from gaptune.ledger import State, load, parse_events, read_events
-from gaptune.remote import Folder
+from gaptune.storage.folder import Folder
 from gaptune.trial.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.timeout(600)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from gaptune.engine.worker import Copies
+from gaptune.storage.replica import Copies
 
 
 @pytest.fixture

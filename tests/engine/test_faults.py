@@ -21,8 +21,8 @@ from gaptune.display import Display
 from gaptune.engine.backup import stored_ledger
 from gaptune.engine.sweep import prepare, run
 from gaptune.ledger import State, load, read_events, replay
-from gaptune.remote import Folder
 from gaptune.space import load_space
+from gaptune.storage.folder import Folder
 from gaptune.tracking import default_uri
 from gaptune.trial.checkpoint import Checkpoints
 

@@ -15,9 +15,9 @@ from gaptune.engine.identity import budget_of, check_same
 from gaptune.engine.sweep import prepare, run
 from gaptune.errors import UserError
 from gaptune.ledger import Ledger, read_events, replay
-from gaptune.remote import Folder
 from gaptune.results import candidates
 from gaptune.space import Space
+from gaptune.storage.folder import Folder
 
 KNOBS = {
     "temperature.schedule": "constant",

@@ -11,12 +11,12 @@ from labelled_files import write_image_folder
 from support import write_yaml
 
 from gaptune.config import Data, Model, TrialConfig, load_sweep_config
+from gaptune.config.models import PRESETS
 from gaptune.data import StoreWriter, open_store
 from gaptune.data.tokens import tokenize
 from gaptune.engine.preflight import check_folder, check_trial
 from gaptune.engine.sweep import prepare
 from gaptune.errors import UserError
-from gaptune.models import PRESETS
 from gaptune.space import Space
 from gaptune.trial.features import make_model
 from gaptune.trial.pretrained import weights_hash

@@ -10,11 +10,11 @@ import torch
 from click.testing import CliRunner
 from support import Stage, sweep_config
 
-from gaptune.checkpoint_files import write_sealed
 from gaptune.cli import cli
 from gaptune.engine.retention import Retention, needed
 from gaptune.errors import UserError
 from gaptune.ledger import Ledger, State
+from gaptune.storage.checkpoint_files import write_sealed
 from gaptune.trial.checkpoint import Checkpoints, read_checkpoint
 
 FULL = ["epoch-0001.optimizer.pt", "epoch-0001.pt", "epoch-0002.pt"]

@@ -58,7 +58,7 @@ def test_a_rung_is_the_first_epoch_at_or_past_its_share(share, epochs, epoch):
 @given(points)
 def test_exactly_the_best_floor_n_over_eta_of_those_that_came_before_go_on(values):
     """A trial goes on iff fewer than max(1, floor(n/3)) of the n so far are not behind it."""
-    from gaptune.pareto import priority
+    from gaptune.pareto.ranking import priority
 
     for n, went_on in enumerate(decisions(HALVING, values), start=1):
         rank = priority(np.array(values[:n], dtype=float), "epsilon_net")[-1]

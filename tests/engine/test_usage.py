@@ -6,7 +6,7 @@ import time
 import numpy as np
 
 from gaptune.engine.usage import Meter
-from gaptune.scores import SYSTEM
+from gaptune.metrics.table import SYSTEM
 
 
 def busy(seconds):

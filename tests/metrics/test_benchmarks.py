@@ -16,19 +16,19 @@ from sphere import unit
 
 from gaptune.config import Model
 from gaptune.data import open_store
-from gaptune.data.tasks import held_out
 from gaptune.data.tokens import tokenize
-from gaptune.metrics import (
-    bootstrap_interval,
+from gaptune.metrics import classification as classify
+from gaptune.metrics.classification import (
     class_embeddings,
-    classify,
+    held_out,
     knn_accuracy,
     linear_probe,
-    pair_accuracy,
     probe_with_selection,
-    recall_hits,
     zero_shot_topk,
 )
+from gaptune.metrics.intervals import bootstrap_interval
+from gaptune.metrics.mmvp import pair_accuracy
+from gaptune.metrics.retrieval import recall_hits
 from gaptune.trial.augment import resize
 from gaptune.trial.model import Clip
 

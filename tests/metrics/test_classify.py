@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sphere import unit
 
-from gaptune.metrics import class_embeddings, linear_probe, zero_shot
+from gaptune.metrics.classification import class_embeddings, linear_probe, zero_shot
 
 
 @given(st.integers(1, 20), st.integers(1, 6), st.integers(2, 8), st.integers(0, 999))

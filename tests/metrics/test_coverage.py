@@ -10,7 +10,8 @@ import torch
 from scipy.stats import beta
 from sklearn.metrics import balanced_accuracy_score
 
-from gaptune.metrics import Outcomes, bootstrap_interval, zero_shot_topk
+from gaptune.metrics.classification import zero_shot_topk
+from gaptune.metrics.intervals import Outcomes, bootstrap_interval
 
 FULL = os.environ.get("GAPTUNE_SOAK") == "full"
 SIMULATION = runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmarks/coverage.py"))

@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sphere import rotation, unit
 
-from gaptune.metrics import alignment, gap, margin_and_mismatched, recalls, score_pairs, w2, wang_isola
 from gaptune.metrics import retrieval as room
-from gaptune.scores import SCORES
+from gaptune.metrics.embeddings import score_pairs
+from gaptune.metrics.geometry import alignment, gap, margin_and_mismatched
+from gaptune.metrics.retrieval import recalls
+from gaptune.metrics.table import SCORES
+from gaptune.metrics.uniformity import w2, wang_isola
 
 
 def plain_recalls(images, texts, owner):

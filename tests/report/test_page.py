@@ -13,7 +13,7 @@ from gaptune.ledger import load
 from gaptune.pages import RUNS_FILE
 from gaptune.report import write_report
 from gaptune.results import candidates, summarize
-from gaptune.shipped import recorded
+from gaptune.storage.bundled import recorded
 
 URL = "http://127.0.0.1:5000"
 NUMBERS = "[...document.querySelectorAll('#trials tbody tr td:first-child')].map((cell) => Number(cell.textContent))"

@@ -23,7 +23,7 @@ from gaptune.report.content import content
 from gaptune.results import candidates, summarize
 from gaptune.results.correlation import correlations
 from gaptune.results.headline import headline
-from gaptune.shipped import recorded
+from gaptune.storage.bundled import recorded
 
 URL = "http://127.0.0.1:5000"
 

@@ -14,7 +14,7 @@ from gaptune.results import summarize
 from gaptune.results.export import frame, write_parquet
 from gaptune.results.plot import plot_front
 from gaptune.results.table import front_table, short
-from gaptune.shipped import recorded
+from gaptune.storage.bundled import recorded
 
 
 def finish(stage, recall, gap):

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gaptune.config import Model
+from gaptune.config.models import HEADS, PRESETS, check_model, known_models
 from gaptune.data import StoreMeta
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
-from gaptune.models import HEADS, PRESETS, check_model, known_models
 from gaptune.trial.model import Clip
 
 TEXTS = ["a red circle", "two small blue squares on black", "a striped heart", "a"]

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from gaptune.config import Augment
+from gaptune.config.models import PRESETS
 from gaptune.data import Store
 from gaptune.errors import UserError
-from gaptune.models import PRESETS
 from gaptune.trial import train
 from gaptune.trial.augment import augment
 

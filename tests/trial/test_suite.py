@@ -14,8 +14,9 @@ from gaptune.config import Evaluation
 from gaptune.data import open_store
 from gaptune.data.tasks import TASKS, allowed_tasks
 from gaptune.errors import UserError
-from gaptune.metrics import pair_accuracy, recalls
-from gaptune.scores import MEASURES, find_score, measures_of
+from gaptune.metrics.mmvp import pair_accuracy
+from gaptune.metrics.retrieval import recalls
+from gaptune.metrics.table import MEASURES, find_score, measures_of
 from gaptune.trial import train
 from gaptune.trial.checkpoint import read_checkpoint
 from gaptune.trial.loop import trained_model

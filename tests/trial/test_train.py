@@ -11,7 +11,7 @@ from gaptune.config import Model
 from gaptune.data import StoreWriter
 from gaptune.errors import UserError
 from gaptune.methods import METHODS
-from gaptune.scores import SCORES
+from gaptune.metrics.table import SCORES
 from gaptune.trial import NonFinite, train
 from gaptune.trial import loop as room
 from gaptune.trial.checkpoint import Checkpoints

@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from support import OBJECTIVES
 
 from gaptune.config import Data, Model, TrialConfig
+from gaptune.config.models import PRESETS
 from gaptune.data.tokens import tokenize
 from gaptune.engine.preflight import check_trial
 from gaptune.errors import UserError
-from gaptune.models import PRESETS
 from gaptune.trial import train
 from gaptune.trial.checkpoint import Checkpoints, read_checkpoint
 from gaptune.trial.export import export_model

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gaptune.errors import UserError, did_you_mean
 
-_HERE = Path(__file__).resolve().parent
+_HERE = Path(__file__).resolve().parents[1]
 _ROOTS = (_HERE / "_shipped", _HERE.parent)
 
 RECORDED = {"recorded": "temp", "recorded-paper": "paper"}

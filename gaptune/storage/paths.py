@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import tempfile
-import uuid
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection
 from pathlib import Path
 
 from gaptune.errors import UserError
@@ -43,7 +40,7 @@ def check_folder(folder: Path, what: str) -> None:
         with tempfile.TemporaryDirectory(prefix=".gaptune-", dir=there) as trial:
             (Path(trial) / folder.relative_to(there)).mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as fault:  # ValueError: a NUL in it
-        raise UserError(f"{what}: cannot write to {folder}: {_why(fault)}") from None
+        raise UserError(f"{what}: cannot write to {folder}: {error_text(fault)}") from None
 
 
 def check_file(path: Path, what: str, endings: Collection[str] = ()) -> None:
@@ -62,7 +59,7 @@ def check_file(path: Path, what: str, endings: Collection[str] = ()) -> None:
     try:
         there, taken = path.parent.is_dir(), path.is_dir()
     except (OSError, ValueError) as fault:  # its name is too long, or has a NUL
-        raise UserError(f"{what} {path}: {_why(fault)}") from None
+        raise UserError(f"{what} {path}: {error_text(fault)}") from None
     if not there:
         raise UserError(f"{what} {path}: there is no folder {path.parent}")
     if taken:
@@ -70,38 +67,11 @@ def check_file(path: Path, what: str, endings: Collection[str] = ()) -> None:
     check_folder(path.parent, what)
 
 
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Another name to write a file under, which takes the file's place when all is written.
-
-    Args:
-        path: The file.
-
-    Raises:
-        UserError: It cannot be written; nothing of it is left then.
-    """
-    path = path.resolve()  # a link stays one
-    # Of another process, on another machine too, it must differ; the ending decides the form of pictures.
-    partial = path.with_name(f".{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name[-100:]}")
-    try:
-        yield partial
-        if path.exists() and not path.is_file():  # /dev/stdout, a pipe: what stays where it is
-            shutil.copyfile(partial, path)
-        else:
-            partial.replace(path)
-    except OSError as fault:
-        if is_full(fault):
-            raise
-        raise UserError(f"cannot write {path}: {_why(fault)}") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-
-
 def is_full(fault: OSError) -> bool:
     """Whether a write failed because there is no room, which is nobody's bad input."""
     return fault.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def _why(fault: Exception) -> str:
+def error_text(fault: Exception) -> str:
+    """Why something could not be written, in the system's own words."""
     return (getattr(fault, "strerror", None) or str(fault)).lower()

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from gaptune.remote import Folder
+from gaptune.storage.folder import Folder
 
 SAMPLE = "sample.npz"
 DAMAGED = ".damaged"

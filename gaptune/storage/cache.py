@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gaptune.lock import waiting_for
+from gaptune.storage.lock import waiting_for
 
 
 def cache_folder() -> Path:

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gaptune.data.tasks import held_out
-from gaptune.metrics.bootstrap import Outcomes
+from gaptune.metrics.held_out import held_out
+from gaptune.metrics.intervals import Outcomes
 from gaptune.metrics.ties import rounding
 
 _log = logging.getLogger(__name__)

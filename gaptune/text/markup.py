@@ -1,7 +1,7 @@
 """Foreign text made safe for what shows it: names, reasons, paths and class names are data, never markup.
 
-One function for each renderer. Text on a terminal goes through ``gaptune.console.Console`` or ``gaptune.streams.echo``,
-and text in the report's page through ``textContent``, which take it literally.
+One function for each renderer. Text on a terminal goes through ``Console`` or ``text.output.echo``, and
+text in the report's page through ``textContent``, which take it literally.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import re
 
-from gaptune.streams import one_line
+from gaptune.text.output import one_line
 
 _MARKS = re.compile(
     r"""
