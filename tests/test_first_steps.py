@@ -1,4 +1,4 @@
-"""The first-steps pages do what they say: every block of theirs is run, in order, as a reader would."""
+"""Every block of the tutorials runs, in order, as a reader would run it."""
 
 import os
 import re
@@ -10,24 +10,24 @@ from pathlib import Path
 import pytest
 from support import pages_of
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+TUTORIALS = Path(__file__).resolve().parent.parent / "docs/tutorials"
 BLOCK = re.compile(r"^```(?P<kind>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def blocks(page):
-    found = [(each["kind"], each["title"], each["text"]) for each in BLOCK.finditer((DOCS / page).read_text())]
-    assert len(found) == (DOCS / page).read_text().count("```") / 2
+    found = [(each["kind"], each["title"], each["text"]) for each in BLOCK.finditer((TUTORIALS / page).read_text())]
+    assert len(found) == (TUTORIALS / page).read_text().count("```") / 2
     return found
 
 
 class Reader:
-    """Somebody in a folder of their own who types what a page says."""
+    """Somebody in an empty directory who runs what a page says."""
 
     def __init__(self, folder):
         self.folder = folder
         programs = folder / "programs"
         programs.mkdir()
-        opener = programs / "xdg-open"  # stands for the desktop's browser
+        opener = programs / "xdg-open"  # in place of the desktop's browser
         opener.write_text(f'#!/bin/sh\necho "$1" >> {folder}/opened\n')
         opener.chmod(0o755)
         path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -38,7 +38,7 @@ class Reader:
         if kind == "yaml":
             (self.folder / title).write_text(text)
         elif text.strip() == "gaptune ui":
-            self.opens_the_pages()
+            self.opens_the_ui()
         else:
             program = ["bash", "-euo", "pipefail", "-c"] if kind == "bash" else [sys.executable, "-c"]
             done = subprocess.run([*program, text], cwd=self.folder, env=self.env, capture_output=True, text=True)
@@ -46,7 +46,7 @@ class Reader:
             return done.stdout
         return ""
 
-    def opens_the_pages(self):
+    def opens_the_ui(self):
         with pages_of(self.folder / "results", self.env) as address:
             assert b"<title>MLflow</title>" in urllib.request.urlopen(address).read()
 
@@ -58,18 +58,18 @@ def reader(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_the_first_sweep_goes_as_the_page_says(reader):
-    said = [reader.does(*block) for block in blocks("first-sweep.md")]
+def test_the_first_sweep_runs_as_written(reader):
+    printed = [reader.does(*block) for block in blocks("first-sweep.md")]
     report = reader.folder / "results/first/report.html"
     assert report.stat().st_size > 1e6
     assert (reader.folder / "opened").read_text().strip().endswith("report.html")
-    assert "picked: trial" in "".join(said)
+    assert "picked: trial" in "".join(printed)
     assert "5 COMPLETE" in reader.does("bash", None, "gaptune status first")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_own_data_are_searched_as_the_page_says(reader):
-    said = [reader.does(*block) for block in blocks("own-data.md")]
-    assert "zeroshot_top1" in said[-1]
+def test_the_tutorial_on_own_data_runs_as_written(reader):
+    printed = [reader.does(*block) for block in blocks("own-data.md")]
+    assert "zeroshot/top1" in printed[-1]
     assert "2 COMPLETE" in reader.does("bash", None, "gaptune status my-data")
