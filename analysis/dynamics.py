@@ -36,7 +36,7 @@ def _(choice, gaptune, mo, results):
 def _(frame, mo, shown):
     from matplotlib.figure import Figure
 
-    from gaptune.results.looks import COLORS, MARKERS
+    from gaptune.results.plots.styles import COLORS, MARKERS
     from gaptune.text.markup import for_picture
 
     figure = Figure(figsize=(12, 3.8), layout="constrained")

@@ -42,7 +42,7 @@ def _(constraints, mo, objectives, own, sweep):
 
     from gaptune.errors import UserError
     from gaptune.results import summarize
-    from gaptune.results.plot import plot_front
+    from gaptune.results.plots.front import plot_front
     from gaptune.text.markup import for_markdown
 
     chosen = [] if list(objectives.value) == own else objectives.value

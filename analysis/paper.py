@@ -27,7 +27,7 @@ def _():
 
 @app.cell
 def _(choice, mo, records):
-    from gaptune.results.paper_table import paper_markdown
+    from gaptune.paper.tables import paper_markdown
 
     record = records[choice.value]
     table = paper_markdown(record)
@@ -40,7 +40,7 @@ def _(mo, record):
     import io
 
     from gaptune.errors import UserError
-    from gaptune.figures.methods import downstream_figure, methods_figure, retrieval_figure
+    from gaptune.paper.figures.methods import downstream_figure, methods_figure, retrieval_figure
 
     drawn = {}
     for title, figure in {

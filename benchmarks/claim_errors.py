@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gaptune.results.claim_tests import above, falls, follows_more, holm, peak
+from gaptune.paper.claim_tests import above, falls, follows_more, holm, peak
 
 LEVEL = 0.05
 SEEDS = (3, 4, 5, 10)

@@ -19,9 +19,9 @@ from typing import Any
 from early_stopping import STOP, load
 
 from gaptune.config import EarlyStopping
-from gaptune.engine.simulate import simulate
-from gaptune.engine.study import Asker
 from gaptune.ledger import Event, Ledger, SweepRecord, replay
+from gaptune.search.study import Asker
+from gaptune.simulation.play import simulate
 from gaptune.tracking import Mirror, default_uri
 
 

@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 
 from gaptune.config import EarlyStopping, SweepConfig, load_sweep_config
-from gaptune.engine.curves import Curves
-from gaptune.engine.simulate import simulate
 from gaptune.ledger import TrialRecord
 from gaptune.pareto.dominance import oriented
 from gaptune.pareto.hypervolume import normalized_hypervolume
-from gaptune.space import Space, load_space
+from gaptune.simulation.curves import Curves
+from gaptune.simulation.play import simulate
+from gaptune.space.model import Space
+from gaptune.space.parse import load_space
 
 ROOT = Path(__file__).resolve().parent.parent
 SETS = ("embedded", "flickr8k")

@@ -23,7 +23,7 @@ BARE = """
 import json, sys, time
 import torch
 from gaptune.config import load_sweep_config, with_knobs
-from gaptune.data import open_store
+from gaptune.data.open import open_store
 from gaptune.trial import train
 
 torch.set_num_threads(1)

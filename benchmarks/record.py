@@ -19,8 +19,8 @@ from pathlib import Path
 
 import yaml
 
-from gaptune.engine.curves import write_curves
 from gaptune.ledger import load
+from gaptune.simulation.curves import write_curves
 
 ROOT = Path(__file__).resolve().parent.parent
 

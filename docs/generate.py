@@ -17,8 +17,8 @@ from pydantic.fields import FieldInfo
 from gaptune.config import NOT_KNOBS, Constraint, Evaluation, Objective, SweepConfig, TrialConfig
 from gaptune.ledger import load
 from gaptune.metrics.table import MEASURES, SCORES, SYSTEM, Score
-from gaptune.results.paper_table import paper_markdown
-from gaptune.space import KnobEntry, SpaceFile
+from gaptune.paper.tables import paper_markdown
+from gaptune.space.parse import KnobEntry, SpaceFile
 from gaptune.storage.bundled import recorded
 
 PAGES = Path(__file__).resolve().parent

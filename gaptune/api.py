@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, SweepRecord, find_sweep
-from gaptune.names import check_name, default_name
+from gaptune.ledger.names import check_name, default_name
 from gaptune.results.read import read_sweep
 from gaptune.storage.bundled import find
 from gaptune.storage.paths import check_folder, local_path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from gaptune.config import SweepConfig, TrialConfig
-    from gaptune.space import Space
+    from gaptune.space.model import Space
     from gaptune.trial import Report
 
 
@@ -74,7 +74,7 @@ class Sweep:
     def knee(self) -> int | None:
         """The number of the trial at the knee of the front; None where the front has no knee."""
         from gaptune.results import summarize
-        from gaptune.results.picks import knee
+        from gaptune.results.selection import knee
 
         bend = knee(self.record, summarize(self.record).front)
         return bend.trial.number if bend else None
@@ -133,7 +133,7 @@ class Sweep:
         """
         from gaptune.results import summarize
         from gaptune.results.export import candidate_frame
-        from gaptune.results.picks import knee, pick
+        from gaptune.results.selection import knee, pick
 
         summary = summarize(self.record)
         members = summary.front
@@ -187,10 +187,11 @@ def run_sweep(
         UserError: Something in space, sweep, data or model cannot work, or another process runs the sweep.
     """
     from gaptune.config import load_sweep_config
-    from gaptune.console import Console
-    from gaptune.display import Display
-    from gaptune.engine.sweep import prepare, run
-    from gaptune.space import load_space
+    from gaptune.console.live import Display
+    from gaptune.console.terminal import Console
+    from gaptune.engine.plan import prepare
+    from gaptune.engine.session import run
+    from gaptune.space.parse import load_space
 
     command = f"gaptune.run_sweep({_said(space)}, {_said(sweep)}, name={name!r})"
     if isinstance(space, str | Path):
@@ -239,7 +240,7 @@ def train(
     """
     from gaptune.config import load_sweep_config
     from gaptune.engine.preflight import check_trial
-    from gaptune.methods import expand_method
+    from gaptune.space.methods import expand_method
     from gaptune.trial import train as train_trial
 
     if isinstance(config, Mapping):

@@ -35,6 +35,16 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path not in slow)
 
 
+@pytest.fixture(scope="module")
+def local_ray():
+    """One Ray for the sweeps of a module, as if the program around had started it: starting it takes seconds."""
+    from gaptune.config import Resources
+    from gaptune.engine.cluster import ray_for
+
+    with ray_for(Resources(concurrency=2), None):
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def gaptune_cache(tmp_path_factory):
     """The environment, not a monkeypatch: subprocesses and Ray's workers inherit it."""

@@ -10,7 +10,7 @@ from support import Stage, sweep_config
 
 from gaptune.cli import cli
 from gaptune.errors import UserError
-from gaptune.space import Space
+from gaptune.space.parse import parse_space
 
 ANALYSIS = Path(__file__).resolve().parent.parent / "analysis"
 
@@ -52,7 +52,7 @@ def test_without_a_sweep_a_notebook_opens_on_the_recorded_one(name, tmp_path, mo
 
 
 def test_the_papers_tables_and_figures_are_those_of_a_sweep_over_its_methods(tmp_path, monkeypatch):
-    space = Space.from_dict({"name": "methods", "knobs": {"method": {"choice": ["Baseline", "FLT"]}}, "grid": True})
+    space = parse_space({"name": "methods", "knobs": {"method": {"choice": ["Baseline", "FLT"]}}, "grid": True})
     stage = Stage(tmp_path / "methods", space=space, budget=2, sweep=sweep_config(search={"sampler": "grid"}))
     recalls = ("retrieval/i2t_r1", "retrieval/t2i_r1")
     for number in range(2):

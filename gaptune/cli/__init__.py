@@ -14,14 +14,15 @@ from gaptune.cli.clean import clean
 from gaptune.cli.data import data
 from gaptune.cli.evaluate import evaluate
 from gaptune.cli.figures import figures
-from gaptune.cli.look import notebook, space, ui
 from gaptune.cli.model import model
 from gaptune.cli.report import report
 from gaptune.cli.reproduce import reproduce
 from gaptune.cli.results import compare, export, front, list_sweeps, show
+from gaptune.cli.space import space
 from gaptune.cli.sweeps import confirm, promote, status, sweep, sync
 from gaptune.cli.theory import theory
 from gaptune.cli.train import train
+from gaptune.cli.ui import notebook, ui
 from gaptune.engine.signals import Stopped
 from gaptune.errors import UserError
 from gaptune.storage.paths import is_full

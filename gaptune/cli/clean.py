@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from gaptune.cli.options import SweepName, json_option, print_json, results_option
+from gaptune.cli.options import SweepName, json_option, results_option
+from gaptune.console.json_output import print_json
 from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, in_use, load, read_events, sweep_folder
 from gaptune.storage.bundled import RECORDED

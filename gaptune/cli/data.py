@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gaptune.cli.options import LocalPath, NewFile, json_option, print_json, print_pairs, print_rows
-from gaptune.cli.sweeps import make_console
+from gaptune.cli.options import LocalPath, NewFile, json_option
+from gaptune.console import make_console
+from gaptune.console.json_output import print_json
+from gaptune.console.plain import print_pairs, print_rows
 from gaptune.errors import UserError
 from gaptune.storage.paths import check_folder
 from gaptune.text.output import echo
@@ -208,7 +210,7 @@ def features(store: str, name: str, image_size: int | None, pretrained: str | No
     from rich.progress import Progress
 
     from gaptune.config import Model
-    from gaptune.data import open_store
+    from gaptune.data.open import open_store
     from gaptune.trial.features import build_features
 
     check_folder(out.parent, "--out")
@@ -234,7 +236,7 @@ def info(store: str, verify: bool, as_json: bool) -> None:
     """Say what is in a STORE (a folder, `scenes`, or a kind and a place such as imagefolder:PATH)."""
     from dataclasses import asdict
 
-    from gaptune.data import open_store
+    from gaptune.data.open import open_store
 
     opened = open_store(store)
     if verify:
@@ -259,8 +261,8 @@ def info(store: str, verify: bool, as_json: bool) -> None:
 )
 def look(store: str, split: str | None, count: int, seed: int, out: Path) -> None:
     """Write a page of random pairs of STORE as they are stored: pictures, captions, labels, names."""
-    from gaptune.data import open_store
     from gaptune.data.look import random_pairs, write_page
+    from gaptune.data.open import open_store
 
     opened = open_store(store)
     split = split or next(iter(opened.meta.splits))

@@ -8,7 +8,8 @@ from typing import cast, get_args
 
 import click
 
-from gaptune.cli.options import LocalPath, json_option, print_json
+from gaptune.cli.options import LocalPath, json_option
+from gaptune.console.json_output import print_json
 from gaptune.errors import UserError, did_you_mean
 from gaptune.metrics.table import Task, measures_of
 from gaptune.text.output import echo
@@ -40,7 +41,7 @@ def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, t
 
     import torch
 
-    from gaptune.data import open_store
+    from gaptune.data.open import open_store
     from gaptune.data.tasks import allowed_tasks, fitted_on, tested_on
     from gaptune.metrics.intervals import bootstrap_interval
     from gaptune.trial import NonFinite

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import re
 import shlex
@@ -17,7 +15,6 @@ from click.shell_completion import CompletionItem
 from gaptune.ledger import FILE_NAME
 from gaptune.storage.bundled import RECORDED, recorded
 from gaptune.storage.paths import check_file, local_path
-from gaptune.text.output import echo, one_line
 
 
 class LocalPath(click.Path):
@@ -79,34 +76,6 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 def typed() -> str:
     """The command as a person typed it, quoted for a shell."""
     return shlex.join(["gaptune", *sys.argv[1:]])
-
-
-def print_json(value: Any) -> None:
-    """Prints JSON; a number that is not finite, which JSON does not have, as null."""
-    echo(json.dumps(_plain(value), indent=2))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def print_pairs(pairs: list[tuple[str, str]]) -> None:
-    """Prints names and values in two columns."""
-    width = max(len(label) for label, _ in pairs)
-    for label, value in pairs:
-        echo(f"{label:<{width}}  {one_line(value)}")
-
-
-def print_rows(rows: list[tuple[str, ...]]) -> None:
-    """Prints rows of texts in columns, the last column at its own length; numbers on the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        numbers = [text.rjust(width) for text, width in zip(row[1:-1], widths[1:-1], strict=True)]
-        echo(one_line("  ".join([row[0].ljust(widths[0]), *numbers, row[-1]])))
 
 
 class SweepName(click.ParamType[str]):

@@ -17,23 +17,24 @@ from gaptune.cli.options import (
     TrialNumber,
     address_option,
     json_option,
-    print_json,
     results_option,
     tracking_option,
     typed,
 )
+from gaptune.console.json_output import print_json
 from gaptune.errors import UserError
 from gaptune.ledger import find_sweep, sweep_folder
-from gaptune.names import check_name, default_name, fitting_name
+from gaptune.ledger.names import check_name, default_name, fitting_name
 from gaptune.storage.paths import check_folder
 from gaptune.text.output import echo
 
 if TYPE_CHECKING:
     from gaptune.config import SweepConfig
-    from gaptune.console import Console
-    from gaptune.engine.sweep import Plan
+    from gaptune.console.terminal import Console
+    from gaptune.engine.plan import Plan
     from gaptune.ledger import SweepRecord
-    from gaptune.space import Space
+    from gaptune.space.model import Space
+from gaptune.console import make_console
 
 
 @click.command()
@@ -80,8 +81,8 @@ def sweep(
     dry_run: bool,
 ) -> None:
     """Search SPACE for the best trade-offs; the same command with the same --name resumes it."""
-    from gaptune.engine.sweep import prepare
-    from gaptune.results.table import end_report
+    from gaptune.console.tables import end_report
+    from gaptune.engine.plan import prepare
 
     if name is not None:
         check_name(name)
@@ -95,7 +96,7 @@ def sweep(
     plan = prepare(space, config, name=name, warm_start=warm_start, **told)
     console = make_console()
     if dry_run:
-        from gaptune.engine.preview import describe_plan
+        from gaptune.console.plan import describe_plan
 
         console.print(describe_plan(plan), crop=False)  # its lines hold paths and hashes
         return
@@ -116,9 +117,9 @@ def confirm(
     name: str, seeds: int, concurrency: int | None, results: Path, tracking_uri: str | None, address: str | None
 ) -> None:
     """Train the front of the sweep NAME again on fresh seeds, and show who stays on it."""
+    from gaptune.console.tables import confirmed_table
     from gaptune.engine.confirm import confirmation
     from gaptune.ledger import load
-    from gaptune.results.table import confirmed_table
 
     results = writable_results(results)
     found = load(sweep_folder(results, name))
@@ -153,9 +154,9 @@ def promote(
 ) -> None:
     """Train the knobs of a TRIAL of the sweep NAME at another scale, as a sweep of its own."""
     from gaptune.config import load_sweep_config
-    from gaptune.engine.promote import promotion
+    from gaptune.console.tables import end_report
+    from gaptune.engine.transfer import promotion
     from gaptune.ledger import load
-    from gaptune.results.table import end_report
     from gaptune.storage.bundled import find
 
     if new_name is not None:
@@ -181,9 +182,10 @@ def promote(
 @json_option
 def status(name: str, results: Path, as_json: bool) -> None:
     """Show where the sweep NAME stands, running or not."""
+    from gaptune.console.tables import end_report, running_table
     from gaptune.ledger import in_use
     from gaptune.results.read import read_sweep
-    from gaptune.results.table import end_report, progress, running_table
+    from gaptune.results.status import progress
 
     record = read_sweep(results, name)
     running = in_use(find_sweep(results, name))
@@ -217,8 +219,8 @@ def sync(name: str, results: Path, tracking_uri: str | None) -> None:
 
 def run_plan(plan: Plan, console: Console, results: Path, tracking_uri: str | None, address: str | None) -> SweepRecord:
     """Runs a plan with its display."""
-    from gaptune.display import Display
-    from gaptune.engine.sweep import run
+    from gaptune.console.live import Display
+    from gaptune.engine.session import run
 
     with Display(console) as display:
         return run(plan, display=display, results=results, tracking_uri=tracking_uri, address=address, clock=time.time)
@@ -232,7 +234,7 @@ def farewell(record: SweepRecord, plan: Plan, console: Console, results: Path) -
     """
     from gaptune.engine.signals import exit_code
     from gaptune.report import REPORT_FILE
-    from gaptune.results.reasons import nothing_complete
+    from gaptune.results.failures import nothing_complete
 
     if record.paused is not None:
         console.say(f"{record.paused}; what is done is kept. To go on: {again(plan.name)}")
@@ -301,7 +303,7 @@ def load_yaml(
     """
     from gaptune.config import load_sweep_config
     from gaptune.config.sweep import MOST_TRIALS
-    from gaptune.space import load_space
+    from gaptune.space.parse import load_space
     from gaptune.storage.bundled import find
     from gaptune.storage.folder import as_url
 
@@ -317,10 +319,3 @@ def load_yaml(
         resources = config.resources.model_copy(update={"concurrency": concurrency})
         config = config.model_copy(update={"resources": resources})
     return space, config if storage is None else config.model_copy(update={"storage": as_url(storage)})
-
-
-def make_console(stderr: bool = False) -> Console:
-    """The console of this process, on standard output or standard error."""
-    from gaptune.console import Console
-
-    return Console(sys.stderr if stderr else sys.stdout)

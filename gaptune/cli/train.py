@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from gaptune.cli.options import LocalPath, print_pairs
+from gaptune.cli.options import LocalPath
+from gaptune.console.plain import print_pairs
 from gaptune.errors import UserError, brief
 from gaptune.storage.paths import check_folder, is_full
 from gaptune.text.output import echo
@@ -51,7 +52,7 @@ def train(
     from gaptune.config import load_sweep_config
     from gaptune.engine.preflight import check_trial, of_training
     from gaptune.engine.signals import stopping
-    from gaptune.methods import expand_method
+    from gaptune.space.methods import expand_method
     from gaptune.storage.bundled import find
     from gaptune.trial import NonFinite
     from gaptune.trial import train as train_trial

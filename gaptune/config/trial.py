@@ -2,7 +2,7 @@
 
 A *knob* is a leaf of ``TrialConfig`` outside ``NOT_KNOBS`` (``model``, ``data`` …), addressed by its dotted path
 (``temperature.tau_end``). Which source wins, from weakest to strongest: the defaults here, the sweep's YAML,
-the method (``gaptune.methods``), the knobs that were suggested or given by ``--set``.
+the method (``gaptune.space.methods``), the knobs that were suggested or given by ``--set``.
 """
 
 from __future__ import annotations

@@ -20,9 +20,10 @@ from PIL import Image
 from gaptune.data.images import UnreadableError, decode, read_file
 from gaptune.data.pixels import square
 from gaptune.data.sources import Pixels, Sample, Source
-from gaptune.data.store import Store, storable
+from gaptune.data.store.meta import storable
+from gaptune.data.store.reader import Store
+from gaptune.data.store.writer import StoreWriter
 from gaptune.data.tokens import encode, padded, tokenize
-from gaptune.data.writer import StoreWriter
 from gaptune.errors import UserError
 
 VERSION = 2

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gaptune.data.store import Store
+from gaptune.data.store.reader import Store
 from gaptune.data.tokens import END
 
 _NAMED = 3  # images that are named for each reason

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from gaptune.data.store import Store
+from gaptune.data.store.reader import Store
 from gaptune.storage.atomic import written_whole
 from gaptune.text.markup import for_html
 

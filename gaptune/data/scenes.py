@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gaptune.data.store import META, Store, read_store
+from gaptune.data.store.meta import META
+from gaptune.data.store.reader import Store, read_store
+from gaptune.data.store.writer import StoreWriter
 from gaptune.data.tokens import tokenize
-from gaptune.data.writer import StoreWriter
 from gaptune.errors import UserError
 from gaptune.storage.cache import cache_folder
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 import numpy.typing as npt
 
-from gaptune.data.store import Split, Store
+from gaptune.data.store.reader import Split, Store
 from gaptune.errors import UserError
 from gaptune.metrics.table import Task
 

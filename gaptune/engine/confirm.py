@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from gaptune.config import EarlyStopping, SweepConfig
-from gaptune.engine.sweep import Plan, prepare
+from gaptune.engine.plan import Plan, prepare
 from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, SweepRecord, load
-from gaptune.names import fitting_name
+from gaptune.ledger.names import fitting_name
 from gaptune.results import summarize
-from gaptune.space import Space
+from gaptune.space.parse import parse_space
 
 
 def confirmation(
@@ -49,7 +49,7 @@ def confirmation(
     members = [_without_seed(member.trial.knobs) for member in summarize(record).front]
     if not members:
         raise UserError(f"the front of {record.name!r} is empty: there is nothing to confirm")
-    space = Space.from_dict(record.header["space"])
+    space = parse_space(record.header["space"])
     known: list[dict[str, Any]] = []
     sweep = SweepConfig.model_validate(record.header["sweep"])
     fresh = 1 + max(int(trial.config["seed"]) for trial in record.trials.values() if trial.config)

@@ -19,15 +19,16 @@ from gaptune.config import SweepConfig, TrialConfig, flatten
 from gaptune.config.document import flow
 from gaptune.config.models import PRESETS, check_model, preset_weights
 from gaptune.config.sweep import MOST_TRIALS
-from gaptune.data import Mixture, Store, look_up, open_training
+from gaptune.data import Mixture, Store
+from gaptune.data.open import look_up, open_training
 from gaptune.data.tasks import PROBED, lacking, lacking_of_source, own_probes
 from gaptune.engine.cluster import check_place, is_running
 from gaptune.engine.machine import available_cores
 from gaptune.errors import UserError
-from gaptune.idle import idle_knobs
-from gaptune.methods import expand_method
-from gaptune.rungs import rung_epoch, rung_shares
-from gaptune.space import Choice, RandomDraw, Space
+from gaptune.search.rungs import rung_epoch, rung_shares
+from gaptune.space.idle import idle_knobs
+from gaptune.space.methods import expand_method
+from gaptune.space.model import Choice, RandomDraw, Space
 from gaptune.storage.folder import is_url
 from gaptune.text.numbers import exact
 
@@ -276,7 +277,7 @@ def _sizes(config: TrialConfig, store: Store) -> Sizes:
         return Sizes(preset_weights(model, len(meta.vocabulary), meta.context_length), image_size, meta.context_length)
     import torch
 
-    from gaptune.trial.features import make_model
+    from gaptune.trial.build_model import make_model
 
     with torch.device("meta"):
         clip = make_model(model, meta)

@@ -10,16 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gaptune.display import Display
 from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord, in_use, load
-from gaptune.pages import RUNS_FILE
 from gaptune.report import REPORT_FILE, write_report
 from gaptune.results import summarize
 from gaptune.results.correlation import correlations
 from gaptune.results.export import write_parquet
 from gaptune.results.headline import headline
-from gaptune.results.plot import plot_front
+from gaptune.results.plots.front import plot_front
+from gaptune.search.listener import Observer
 from gaptune.text.markup import for_markdown
 from gaptune.tracking import (
     PATIENCE_S,
@@ -32,12 +31,13 @@ from gaptune.tracking import (
     first_line,
     limited,
 )
+from gaptune.tracking.links import RUNS_FILE
 
 _SYNC_S = 600.0
 """The longest that `gaptune sync` waits for the results to be sent; what does not answer is given up far earlier."""
 
 
-def write_results(record: SweepRecord, folder: Path, mirror: Mirror, tracker: Tracker, display: Display) -> None:
+def write_results(record: SweepRecord, folder: Path, mirror: Mirror, tracker: Tracker, display: Observer) -> None:
     """Draws and writes what is made from the ledger, here and in MLflow; no fault of it ends a sweep."""
     behind = f"MLflow is behind; when it is back: {_sync_command(folder, mirror)}"
     _draw_results(record, folder, display.say)

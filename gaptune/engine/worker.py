@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from gaptune.engine.progress import Beat
-from gaptune.engine.usage import Meter
+from gaptune.engine.heartbeat import Beat
+from gaptune.engine.system_metrics import Meter
 from gaptune.errors import UserError
-from gaptune.ledger.trialfile import TrialFile
+from gaptune.ledger.trial_file import TrialFile
 
 if TYPE_CHECKING:
     from gaptune.trial import Report
@@ -90,7 +90,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         import torch
 
         from gaptune.config import Data, TrialConfig
-        from gaptune.data import open_training
+        from gaptune.data.open import open_training
         from gaptune.trial import train
 
         torch.set_num_threads(task["threads"])

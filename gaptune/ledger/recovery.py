@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from gaptune.ledger.events import Damage, Event, numbers_in
 from gaptune.ledger.state import State, SweepRecord
-from gaptune.ledger.trialfile import read
+from gaptune.ledger.trial_file import read
 
 
 def lost_events(record: SweepRecord, numbers: Iterable[int], content: Callable[[int], bytes | None]) -> list[Event]:

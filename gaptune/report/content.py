@@ -15,20 +15,20 @@ import yaml
 
 from gaptune.ledger import State, SweepRecord, TrialRecord
 from gaptune.metrics.table import find_score
-from gaptune.pages import run_links
 from gaptune.report.features import projection
 from gaptune.results import Candidate, summarize
-from gaptune.results.again import train_words
 from gaptune.results.correlation import correlations
-from gaptune.results.ends import unfinished
+from gaptune.results.failures import unfinished
 from gaptune.results.feasible import broken, said
 from gaptune.results.headline import headline
 from gaptune.results.history import Step, history
 from gaptune.results.importance import importances
-from gaptune.results.looks import look
-from gaptune.results.picks import knee
+from gaptune.results.plots.styles import look
+from gaptune.results.rerun import train_words
+from gaptune.results.selection import knee
 from gaptune.results.unknown import Why
 from gaptune.text.output import printable
+from gaptune.tracking.links import run_links
 
 _MOST_CURVE_NUMBERS = 40_000
 """Of curves in a page: all metrics of about 70 trials of 20 epochs, in 300 kB."""

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial
 from gaptune.ledger import State, SweepRecord
 from gaptune.results.front import Candidate, candidates
 from gaptune.results.unknown import Unknown, Why, too_few, varies
-from gaptune.space import Space
+from gaptune.space.parse import parse_space
 
 Evaluator = Literal["ped_anova", "fanova"]
 ENOUGH = 8
@@ -138,7 +138,7 @@ def families(record: SweepRecord) -> list[str]:
 def _study(record: SweepRecord, chosen: list[Candidate]) -> optuna.Study:
     """The candidates as an Optuna study in memory; each with the knobs that its conditions leave it."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = Space.from_dict(record.header["space"])
+    space = parse_space(record.header["space"])
     study = optuna.create_study(directions=["maximize" if o["maximize"] else "minimize" for o in record.objectives])
     frozen = []
     for candidate in chosen:

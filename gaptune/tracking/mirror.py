@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaptune.ledger import SweepRecord
-from gaptune.pages import LOCAL
-from gaptune.tracking.faults import UnusableError, explain, is_gone
-from gaptune.tracking.look import Looked, look_up
+from gaptune.tracking.failures import UnusableError, explain, is_gone
+from gaptune.tracking.links import LOCAL
+from gaptune.tracking.lookup import Looked, look_up
 from gaptune.tracking.runs import NOTE, Change, difference
 from gaptune.tracking.store import open_client, quieten, resolve_uri, sqlite_path
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gaptune.ledger import State, SweepRecord, TrialRecord
-from gaptune.methods import expand_method
+from gaptune.space.methods import expand_method
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

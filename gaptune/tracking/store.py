@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
-from gaptune.tracking.faults import UnreachableError, UnusableError, explain, hint
+from gaptune.tracking.failures import UnreachableError, UnusableError, explain, hint
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

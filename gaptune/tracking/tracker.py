@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from gaptune.errors import UserError
 from gaptune.ledger import Event, SweepRecord
-from gaptune.tracking.faults import UnreachableError, first_line
+from gaptune.tracking.failures import UnreachableError, first_line
 from gaptune.tracking.mirror import Mirror
 
 PATIENCE_S = 20.0

@@ -15,7 +15,7 @@ from gaptune.config.models import HEADS
 from gaptune.data import Store
 from gaptune.data.pixels import INTERPOLATION, RESIZE_MODE
 from gaptune.errors import UserError
-from gaptune.trial.features import make_model
+from gaptune.trial.build_model import make_model
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "open_clip_config.json", "open_clip_model.safetensors", "README.md"
 

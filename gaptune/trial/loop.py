@@ -16,13 +16,15 @@ import torch
 from torch import Tensor
 
 from gaptune.config import TrialConfig
-from gaptune.data import Split, Store, StoreMeta, open_store
+from gaptune.data import Split, Store, StoreMeta
+from gaptune.data.open import open_store
 from gaptune.errors import UserError
 from gaptune.trial.architecture import model_of_state
 from gaptune.trial.augment import augment
+from gaptune.trial.build_model import make_model
 from gaptune.trial.checkpoint import Checkpoints, save_sample
-from gaptune.trial.evaluate import Evaluator, Progress, silent
-from gaptune.trial.features import make_model
+from gaptune.trial.embed import Progress, silent
+from gaptune.trial.evaluate import Evaluator
 from gaptune.trial.loss import NonFinite, clip_loss
 from gaptune.trial.model import Clip
 from gaptune.trial.optim import clip_gradients, lr_factor, make_optimizer, set_lr

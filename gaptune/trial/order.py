@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 
 from gaptune.data import Split
-from gaptune.data.mix import MixedSplit
-from gaptune.data.store import WINDOW
+from gaptune.data.store.mixture import MixedSplit
+from gaptune.data.store.reader import WINDOW
 from gaptune.text.numbers import exact
 
 BLOCK = WINDOW // 64  # 4 MiB: Linux may map 2 MiB around whatever is touched

@@ -18,7 +18,7 @@ from gaptune.metrics.intervals import Outcomes
 from gaptune.metrics.mmvp import pair_accuracy
 from gaptune.metrics.retrieval import recall_hits
 from gaptune.metrics.table import Task
-from gaptune.trial.evaluate import Features, Progress, evaluating, silent
+from gaptune.trial.embed import Features, Progress, evaluating, silent
 from gaptune.trial.model import Clip
 
 _log = logging.getLogger(__name__)

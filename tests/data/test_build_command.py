@@ -6,8 +6,8 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from captioned_files import encoded, plain_pairs, samples, write_csv, write_images, write_shard
 from labelled_files import write_cifar10, write_image_folder
-from test_captioned import encoded, plain_pairs, samples, write_csv, write_images, write_shard
 
 from gaptune.cli import main
 

@@ -1,58 +1,18 @@
 """WebDataset shards, CSV and Parquet files, and pairs; and what is lost on the way into a store."""
 
-import csv
-import io
 import json
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import webdataset as wds
-from coco_files import picture
+from captioned_files import encoded, plain_pairs, samples, write_csv, write_images, write_shard
 
-from gaptune.data import open_store
 from gaptune.data.build import build
 from gaptune.data.info import describe, splits_table
+from gaptune.data.open import open_store
 from gaptune.data.sources import Columns, Table, WebDataset, find_source
 from gaptune.errors import UserError
-
-
-def encoded(seed, form="PNG"):
-    buffer = io.BytesIO()
-    picture(seed).save(buffer, form)
-    return buffer.getvalue()
-
-
-def write_shard(path, samples):
-    """By the webdataset library, from samples such as ``{"__key__": "a", "jpg": bytes, "txt": str}``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with wds.TarWriter(str(path), encoder=False) as shard:
-        for sample in samples:
-            shard.write(
-                {
-                    name: text if name == "__key__" or isinstance(text, bytes) else text.encode()
-                    for name, text in sample.items()
-                }
-            )
-    return path
-
-
-def samples(numbers):
-    return [{"__key__": f"{n:05d}", "png": encoded(n), "txt": f"picture {n}\nanother caption"} for n in numbers]
-
-
-def write_csv(path, rows, separator=","):
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, delimiter=separator).writerows(rows)
-    return path
-
-
-def write_images(folder, numbers):
-    folder.mkdir(parents=True, exist_ok=True)
-    for n in numbers:
-        (folder / f"{n}.png").write_bytes(encoded(n))
-    return folder
 
 
 def made(source, tmp_path, **changes):
@@ -225,12 +185,6 @@ def test_mmvps_own_layout_gives_pairs_in_neighbouring_rows(tmp_path):
     assert [pairs.captions(row) for row in range(4)] == [[f"a photo of thing {n}"] for n in range(1, 5)]
     assert store.meta.classes == ("Color", "Texts")
     assert pairs.labels.tolist() == [1, 1, 0, 0]
-
-
-def plain_pairs(folder, rows=(("0.png", "1.png", "a", "b"), ("2.png", "0.png", "c", "a"))):
-    write_images(folder, range(3))
-    write_csv(folder / "pairs.csv", [["image1", "image2", "caption1", "caption2"], *rows])
-    return folder
 
 
 def test_plain_pairs_may_share_images_and_need_no_category(tmp_path):

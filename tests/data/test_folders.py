@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 from click.testing import CliRunner
-from test_images import encoded, picture
+from coco_files import picture
+from image_files import encoded
 
 from gaptune.cli import cli
 from gaptune.data.build import build

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from labelled_files import CIFAR_CLASSES, write_cifar10, write_cifar10_archive, write_image_folder
 
-from gaptune.data import open_store
 from gaptune.data.build import build
+from gaptune.data.open import open_store
 from gaptune.data.sources import Cifar10, ImageFolder
 from gaptune.errors import UserError
 

@@ -6,10 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from coco_files import picture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_images import encoded, picture
-from test_shards import tar
+from image_files import encoded
+from shard_files import tar
 
 from gaptune.data.build import build
 from gaptune.data.sources import Coco, Columns, Table, WebDataset

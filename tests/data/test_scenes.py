@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from gaptune.data import open_store, scenes
+from gaptune.data import scenes
+from gaptune.data.open import open_store
 from gaptune.data.scenes import (
     BACKGROUNDS,
     COLORS,
@@ -173,7 +174,7 @@ def test_the_cache_is_made_once_and_found_again(store):
 
 
 ASK = """
-from gaptune.data import open_store
+from gaptune.data.open import open_store
 store = open_store("scenes")
 store.verify()
 print(store.meta.content_hash)

@@ -8,21 +8,13 @@ import lzma
 import tarfile
 
 import pytest
-from test_images import encoded, picture
+from coco_files import picture
+from image_files import encoded
+from shard_files import tar
 
 from gaptune.data.build import build
 from gaptune.data.sources import WebDataset
 from gaptune.errors import UserError
-
-
-def tar(members, *, encoding="utf-8"):
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT, encoding=encoding) as archive:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return out.getvalue()
 
 
 def pairs(count, start=0, name="{:05d}"):

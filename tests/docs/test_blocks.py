@@ -1,7 +1,7 @@
 """README and docs do what they say: commands and options exist, YAML loads, and every block runs.
 
 Blocks run page by page in a directory with a finished sweep and a small data store. Tutorials are run as they are by
-``test_first_steps.py``. A block that needs what is not here says so: ``<!-- not run: reason -->``.
+``test_tutorials.py``. A block that needs what is not here says so: ``<!-- not run: reason -->``.
 """
 
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
-from markdown import blocks, inline_commands
+from markdown_blocks import blocks, inline_commands
 
 import gaptune as gaptune_api
 from gaptune.cli import cli

@@ -12,8 +12,8 @@ import torch
 from ray.cluster_utils import Cluster
 from support import free_port, write_yaml
 
-from gaptune.engine.backup import stored_ledger
 from gaptune.ledger import State, load, parse_events, read_events
+from gaptune.ledger.backup import stored_ledger
 from gaptune.storage.folder import Folder
 from gaptune.trial.checkpoint import Checkpoints
 

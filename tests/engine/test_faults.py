@@ -17,11 +17,12 @@ from rich.console import Console
 from support import write_yaml
 
 from gaptune.config import load_sweep_config
-from gaptune.display import Display
-from gaptune.engine.backup import stored_ledger
-from gaptune.engine.sweep import prepare, run
+from gaptune.console.live import Display
+from gaptune.engine.plan import prepare
+from gaptune.engine.session import run
 from gaptune.ledger import State, load, read_events, replay
-from gaptune.space import load_space
+from gaptune.ledger.backup import stored_ledger
+from gaptune.space.parse import load_space
 from gaptune.storage.folder import Folder
 from gaptune.tracking import default_uri
 from gaptune.trial.checkpoint import Checkpoints

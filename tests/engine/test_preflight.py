@@ -12,13 +12,14 @@ from support import write_yaml
 
 from gaptune.config import Data, Model, TrialConfig, load_sweep_config
 from gaptune.config.models import PRESETS
-from gaptune.data import StoreWriter, open_store
+from gaptune.data import StoreWriter
+from gaptune.data.open import open_store
 from gaptune.data.tokens import tokenize
+from gaptune.engine.plan import prepare
 from gaptune.engine.preflight import check_folder, check_trial
-from gaptune.engine.sweep import prepare
 from gaptune.errors import UserError
-from gaptune.space import Space
-from gaptune.trial.features import make_model
+from gaptune.space.parse import parse_space
+from gaptune.trial.build_model import make_model
 from gaptune.trial.pretrained import weights_hash
 
 TAU = {"temperature.schedule": "constant", "temperature.tau_start": {"log_uniform": [0.02, 0.3]}}
@@ -91,7 +92,7 @@ def plan(base, places, sweep="", knobs=None, **space):
     file = base / "sweep.yaml"
     file.write_text(text)
     content = {"name": "space", "knobs": {**TAU, **(knobs or {})}, **space}
-    return prepare(Space.from_dict(content), load_sweep_config(file), name="n", results=base / "r", now=0.0, command="")
+    return prepare(parse_space(content), load_sweep_config(file), name="n", results=base / "r", now=0.0, command="")
 
 
 def evaluate(place, *tasks):

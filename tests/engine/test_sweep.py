@@ -20,19 +20,20 @@ from support import write_yaml
 
 from gaptune.cli import cli
 from gaptune.config import load_sweep_config
-from gaptune.data import open_store
+from gaptune.console.live import Display
+from gaptune.data.open import open_store
 from gaptune.data.tokens import tokenize
-from gaptune.display import Display
-from gaptune.engine.conductor import Conductor
-from gaptune.engine.front_scores import score_front
+from gaptune.engine.evaluate_front import score_front
+from gaptune.engine.plan import prepare
+from gaptune.engine.session import run
 from gaptune.engine.signals import Stop
-from gaptune.engine.sweep import prepare, run
 from gaptune.engine.worker import FAULT, Worker
 from gaptune.errors import UserError
 from gaptune.ledger import Ledger, State, load, read_events
-from gaptune.ledger.trialfile import read
+from gaptune.ledger.trial_file import read
 from gaptune.results import summarize
-from gaptune.space import load_space
+from gaptune.search.orchestrator import Conductor
+from gaptune.space.parse import load_space
 from gaptune.tracking import default_uri
 from gaptune.trial.checkpoint import read_checkpoint
 from gaptune.trial.loop import trained_model

@@ -15,7 +15,7 @@ from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 from sphere import unit
 
 from gaptune.config import Model
-from gaptune.data import open_store
+from gaptune.data.open import open_store
 from gaptune.data.tokens import tokenize
 from gaptune.metrics import classification as classify
 from gaptune.metrics.classification import (

@@ -10,10 +10,10 @@ import pytest
 from made_sweep import TWO, made, objective, scores, trial
 
 from gaptune.ledger import load
-from gaptune.pages import RUNS_FILE
 from gaptune.report import write_report
 from gaptune.results import candidates, summarize
 from gaptune.storage.bundled import recorded
+from gaptune.tracking.links import RUNS_FILE
 
 URL = "http://127.0.0.1:5000"
 NUMBERS = "[...document.querySelectorAll('#trials tbody tr td:first-child')].map((cell) => Number(cell.textContent))"

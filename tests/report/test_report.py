@@ -17,13 +17,13 @@ from made_sweep import trial as made_trial
 from support import Stage
 
 from gaptune.ledger import FILE_NAME, State, load
-from gaptune.pages import RUNS_FILE
 from gaptune.report import write_report
 from gaptune.report.content import content
 from gaptune.results import candidates, summarize
 from gaptune.results.correlation import correlations
 from gaptune.results.headline import headline
 from gaptune.storage.bundled import recorded
+from gaptune.tracking.links import RUNS_FILE
 
 URL = "http://127.0.0.1:5000"
 

@@ -9,11 +9,11 @@ from PIL import Image
 from rich.console import Console
 from support import Stage, sweep_config
 
+from gaptune.console.tables import front_table, short
 from gaptune.ledger import State, load
 from gaptune.results import summarize
 from gaptune.results.export import frame, write_parquet
-from gaptune.results.plot import plot_front
-from gaptune.results.table import front_table, short
+from gaptune.results.plots.front import plot_front
 from gaptune.storage.bundled import recorded
 
 

@@ -22,9 +22,9 @@ from gaptune.results.correlation import Correlation, correlations
 from gaptune.results.headline import headline
 from gaptune.results.history import history
 from gaptune.results.importance import importances
-from gaptune.results.picks import knee
-from gaptune.results.plot import plot_front
-from gaptune.results.table import progress
+from gaptune.results.plots.front import plot_front
+from gaptune.results.selection import knee
+from gaptune.results.status import progress
 from gaptune.results.unknown import Unknown, Why, too_few, varies
 
 RETRIEVAL, GAP = "retrieval/mean_r1", "geometry/gap"

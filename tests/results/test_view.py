@@ -15,12 +15,13 @@ from gaptune.errors import UserError
 from gaptune.ledger import ReportRecord, SweepRecord, TrialRecord
 from gaptune.results import Candidate, candidates, summarize
 from gaptune.results.attainment import attainment
-from gaptune.results.compare import compare_sweeps, plot_attainment, plot_fronts
+from gaptune.results.compare import compare_sweeps
 from gaptune.results.correlation import _spearman, correlations
-from gaptune.results.ends import unfinished
+from gaptune.results.failures import unfinished
 from gaptune.results.history import history
 from gaptune.results.importance import families, importances
-from gaptune.results.picks import knee, pick
+from gaptune.results.plots.comparison import plot_attainment, plot_fronts
+from gaptune.results.selection import knee, pick
 from gaptune.results.unknown import Why
 from gaptune.results.view import view
 

@@ -10,8 +10,8 @@ import torch
 from gaptune.config import Model
 from gaptune.errors import UserError
 from gaptune.trial import train
+from gaptune.trial.build_model import make_model
 from gaptune.trial.checkpoint import Checkpoints, read_checkpoint
-from gaptune.trial.features import make_model
 from gaptune.trial.loop import trained_model
 
 

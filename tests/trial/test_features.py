@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from gaptune.config import Model, TrialConfig
-from gaptune.data import open_store
 from gaptune.data.info import describe
+from gaptune.data.open import open_store
 from gaptune.errors import UserError
 from gaptune.trial import train
+from gaptune.trial.build_model import make_model
 from gaptune.trial.export import export_model
-from gaptune.trial.features import build_features, make_model
+from gaptune.trial.features import build_features
 from gaptune.trial.model import Clip
 from gaptune.trial.streams import global_seed
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from gaptune.config import Data, TrialConfig
-from gaptune.data import StoreWriter, open_store, open_training
-from gaptune.data import store as stores
-from gaptune.data.mix import MixedSplit, PartialSplit
+from gaptune.data import StoreWriter
+from gaptune.data.open import open_store, open_training
+from gaptune.data.store import reader as stores
+from gaptune.data.store.mixture import MixedSplit, PartialSplit
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 from gaptune.trial import order, train

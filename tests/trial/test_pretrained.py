@@ -10,9 +10,10 @@ from safetensors.torch import save_file
 from gaptune.config import Model, TrialConfig
 from gaptune.errors import UserError
 from gaptune.trial import train
+from gaptune.trial.build_model import make_model
 from gaptune.trial.checkpoint import Checkpoints
 from gaptune.trial.export import export_model
-from gaptune.trial.features import build_features, make_model
+from gaptune.trial.features import build_features
 from gaptune.trial.loop import trained_model
 from gaptune.trial.pretrained import check_pretrained
 

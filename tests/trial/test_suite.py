@@ -11,7 +11,7 @@ from labelled_files import write_image_folder
 
 from gaptune.cli import cli
 from gaptune.config import Evaluation
-from gaptune.data import open_store
+from gaptune.data.open import open_store
 from gaptune.data.tasks import TASKS, allowed_tasks
 from gaptune.errors import UserError
 from gaptune.metrics.mmvp import pair_accuracy

@@ -10,8 +10,8 @@ import torch
 from gaptune.config import Model
 from gaptune.data import StoreWriter
 from gaptune.errors import UserError
-from gaptune.methods import METHODS
 from gaptune.metrics.table import SCORES
+from gaptune.space.methods import METHODS
 from gaptune.trial import NonFinite, train
 from gaptune.trial import loop as room
 from gaptune.trial.checkpoint import Checkpoints

@@ -20,9 +20,10 @@ from gaptune.data.tokens import tokenize
 from gaptune.engine.preflight import check_trial
 from gaptune.errors import UserError
 from gaptune.trial import train
+from gaptune.trial.build_model import make_model
 from gaptune.trial.checkpoint import Checkpoints, read_checkpoint
 from gaptune.trial.export import export_model
-from gaptune.trial.features import build_features, make_model
+from gaptune.trial.features import build_features
 from gaptune.trial.loop import trained_model
 from gaptune.trial.pretrained import read_weights, weights_hash
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gaptune.data.images import UnreadableError
-from gaptune.data.store import storable as storable
+from gaptune.data.store.meta import storable as storable
 from gaptune.errors import UserError
 
 Pixels = npt.NDArray[np.uint8]

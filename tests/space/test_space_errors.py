@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gaptune.errors import UserError
+from gaptune.space.parse import load_space, parse_space
+
+SPACE = """\
+knobs:
+  temperature.schedule: {choice: [constant, linear, step]}
+  temperature.tau_start: {log_uniform: [0.01, 0.2]}
+  temperature.tau_end:
+    log_uniform: [0.01, 0.2]
+    when: {temperature.schedule: [linear, step]}
+  training.batch_size: {integer: [64, 256], step: 64}
+  optimizer.lr: 1e-3
+"""
+
+BROKEN: dict[str, tuple[str, int, str]] = {
+    "unknown knob": (
+        "knobs:\n  seed: {choice: [0, 1]}\n  temperature.tau_strat: {uniform: [0.1, 0.2]}\n",
+        3,
+        r"unknown knob 'temperature.tau_strat' \(did you mean 'temperature.tau_start'\?\)",
+    ),
+    "bare leaf": (
+        "knobs: {tau_end: 0.1}",
+        1,
+        r"unknown knob 'tau_end' \(did you mean 'temperature.tau_end'\?\)",
+    ),
+    "group instead of a knob": ("knobs:\n  temperature: {tau_end: 0.1}", 2, "unknown knob 'temperature'"),
+    "knob of the model": ("knobs:\n  model.name: {choice: [a, b]}", 2, r"model\.name is no knob.*sweeps/"),
+    "knob of the data": ("knobs:\n  data.store: scenes", 2, r"data\.store is no knob.*sweeps/"),
+    "device": ("knobs:\n  device: {choice: [cpu, cuda]}", 2, r"device is no knob.*sweeps/"),
+    "unknown distribution": (
+        "knobs:\n  optimizer.lr: {log_unifrom: [1e-4, 1e-2]}",
+        2,
+        r"unknown entry 'log_unifrom' \(did you mean 'log_uniform'\?\)",
+    ),
+    "no distribution": (
+        "knobs:\n  seed: {}",
+        2,
+        "needs one of choice, uniform, log_uniform and integer, not none",
+    ),
+    "only a condition": ("knobs:\n  swap.end: {when: {seed: 1}}", 2, "needs one of choice"),
+    "two distributions": (
+        "knobs:\n  optimizer.lr:\n    uniform: [1e-4, 1e-2]\n    choice: [1e-3]",
+        2,
+        "needs one of .*, not choice and uniform",
+    ),
+    "low above high": (
+        "knobs:\n  optimizer.lr:\n    uniform: [1e-2, 1e-4]",
+        3,
+        "low 0.01 is not below high 0.0001",
+    ),
+    "low equals high": ("knobs:\n  seed: {integer: [3, 3]}", 2, "low 3 is not below high 3"),
+    "log of zero": ("knobs:\n  temperature.lr_multiplier: {log_uniform: [0, 1]}", 2, "low above 0"),
+    "log of a negative": ("knobs:\n  optimizer.lr: {log_uniform: [-1, 1]}", 2, "greater than 0, got -1"),
+    "log of integer zero": ("knobs:\n  seed: {integer: [0, 9], log: true}", 2, "low above 0"),
+    "log with step": ("knobs:\n  seed: {integer: [1, 9], log: true, step: 2}", 2, "step 1, got 1 and 2"),
+    "step of zero": ("knobs:\n  seed: {integer: [0, 9], step: 0}", 2, "step: input should be greater"),
+    "step that misses the end": (
+        "knobs:\n  seed: {integer: [0, 9], step: 2}",
+        2,
+        "steps of 2 from 0 do not meet 9",
+    ),
+    "step of real numbers": (
+        "knobs:\n  optimizer.lr: {uniform: [0.1, 0.2], step: 0.1}",
+        2,
+        "step: .*integer",
+    ),
+    "step beside uniform": (
+        "knobs:\n  swap.end: {uniform: [0.1, 0.2], step: 1}",
+        2,
+        "step and log go with integer",
+    ),
+    "log beside choice": (
+        "knobs:\n  swap.end: {choice: [0.1, 0.2], log: true}",
+        2,
+        "step and log go with integer",
+    ),
+    "bounds in words": ("knobs:\n  optimizer.lr: {uniform: [low, high]}", 2, "valid number, got 'low'"),
+    "bounds in quotes": ('knobs:\n  optimizer.lr: {uniform: ["0.1", "0.2"]}', 2, "valid number, got '0.1'"),
+    "one bound": ("knobs:\n  optimizer.lr: {uniform: [0.1]}", 2, "at least 2 items"),
+    "three bounds": ("knobs:\n  optimizer.lr: {uniform: [0.1, 0.2, 0.3]}", 2, "at most 2 items"),
+    "bounds no list": ("knobs:\n  optimizer.lr: {uniform: 0.1}", 2, "uniform: input should be a valid list"),
+    "bound null": ("knobs:\n  temperature.tau_min: {uniform: [null, 0.1]}", 2, "does not suit this knob"),
+    "bound infinite": ("knobs:\n  optimizer.weight_decay: {uniform: [0, .inf]}", 2, "finite number"),
+    "bound not a number": ("knobs:\n  optimizer.weight_decay: {uniform: [.nan, 1]}", 2, "finite number"),
+    "probability above one": (
+        "knobs:\n  swap.probability: {uniform: [0, 1.5]}",
+        2,
+        "less than or equal to 1, got 1.5",
+    ),
+    "too many values": (
+        f"knobs:\n  seed: {{choice: [{', '.join(map(str, range(1001)))}]}}",
+        2,
+        "a choice of 1,001 values; at most 1,000",
+    ),
+    "too many points": (
+        "knobs:\n  seed: {choice: [0, 1]}\npoints:\n" + "  - {seed: 1}\n" * 10_001,
+        3,
+        "10,001 points; at most 10,000",
+    ),
+    "number past all bounds": (f"knobs:\n  training.epochs: {{integer: [1{'0' * 399}, 2]}}", 2, "too large a number"),
+    "epochs past all bounds": ("knobs:\n  training.epochs: {integer: [1, 1000000]}", 2, "less than or equal to 100000"),
+    "tau that float32 cannot hold": ("knobs:\n  temperature.tau_start: 1e-20", 2, r"equal to 0\.000001, got 1e-20"),
+    "a long word in place of a number": (f"knobs:\n  seed: {'x' * 900}", 2, "valid integer, got 'xxxxx[x]{60,80}…$"),
+    "tau of zero": ("knobs:\n  temperature.tau_start: {uniform: [0, 1]}", 2, "equal to 0.000001, got 0"),
+    "batch of one": (
+        "knobs:\n  training.batch_size: {integer: [1, 9]}",
+        2,
+        "greater than or equal to 2, got 1",
+    ),
+    "string for a number": ("knobs:\n  optimizer.lr: fast", 2, r"optimizer\.lr: .*valid number, got 'fast'"),
+    "truth for a number": ("knobs:\n  optimizer.lr: {choice: [0.1, true]}", 2, "valid number, got True"),
+    "real for an integer": (
+        "knobs:\n  training.batch_size: {choice: [64, 96.5]}",
+        2,
+        "valid integer, got 96.5",
+    ),
+    "number for a truth": ("knobs:\n  swap.renormalize: {choice: [0, 1]}", 2, "valid boolean, got 0"),
+    "integer for a real knob": ("knobs:\n  swap.end: {integer: [0, 1]}", 2, r"use uniform or log_uniform"),
+    "uniform for an integer knob": ("knobs:\n  training.epochs: {uniform: [1, 9]}", 2, r"use integer"),
+    "uniform for a choice": (
+        "knobs:\n  swap.kind: {uniform: [0, 1]}",
+        2,
+        "should be 'none', 'hard' or 'soft'",
+    ),
+    "uniform for a truth": ("knobs:\n  augment.flip: {uniform: [false, true]}", 2, "use choice"),
+    "unknown choice": ("knobs:\n  swap.kind: {choice: [none, hrad]}", 2, r"'hrad' \(did you mean 'hard'\?\)"),
+    "empty choice": ("knobs:\n  swap.kind: {choice: []}", 2, "choice: list should have at least 1 item"),
+    "choice no list": ("knobs:\n  swap.kind: {choice: hard}", 2, "choice: input should be a valid list"),
+    "choice of lists": (
+        "knobs:\n  swap.kind: {choice: [[none], [hard]]}",
+        2,
+        r"swap\.kind: input should be 'none'",
+    ),
+    "same choice twice": ("knobs:\n  optimizer.lr: {choice: [0.001, 1e-3]}", 2, "stands twice in choice"),
+    "unknown entry": ("knobs:\n  seed: {choice: [0, 1], wen: {a: 1}}", 2, r"'wen' \(did you mean 'when'\?\)"),
+    "condition on an unknown knob": (
+        "knobs:\n  seed: {choice: [0, 1]}\n  swap.end: {uniform: [0.1, 1], when: {sede: 1}}",
+        3,
+        r"swap\.end depends on 'sede', no knob of this space \(did you mean 'seed'\?\)",
+    ),
+    "condition on a knob elsewhere": (
+        "knobs:\n  seed: {choice: [0, 1]}\n  swap.end: {uniform: [0.1, 1], when: {swap.kind: hard}}",
+        3,
+        r"depends on 'swap\.kind', no knob of this space",
+    ),
+    "condition on itself": ("knobs:\n  seed: {choice: [0, 1], when: {seed: 1}}", 2, "seed depends on itself"),
+    "conditions in a circle": (
+        "knobs:\n  seed: {choice: [0, 1], when: {swap.kind: hard}}\n"
+        "  swap.kind: {choice: [none, hard], when: {seed: 1}}",
+        1,
+        r"in a circle: seed, swap\.kind",
+    ),
+    "condition on a continuous knob": (
+        "knobs:\n  swap.end: {uniform: [0.1, 1]}\n  seed: {choice: [0, 1], when: {swap.end: 0.5}}",
+        3,
+        r"depends on swap\.end, which is continuous",
+    ),
+    "condition that never holds": (
+        "knobs:\n  swap.kind: {choice: [none, hard]}\n  swap.end:\n    uniform: [0.1, 1]\n    when:\n"
+        "      swap.kind: [hard, soft]",
+        6,
+        r"depends on swap\.kind = 'soft', not in \{'choice': \['none', 'hard'\]\}",
+    ),
+    "condition off the steps": (
+        "knobs:\n  training.epochs: {integer: [2, 8], step: 2}\n  seed: {choice: [0, 1], when: {training.epochs: 3}}",
+        3,
+        r"training\.epochs = 3, not in",
+    ),
+    "condition on no value": (
+        "knobs:\n  swap.kind: {choice: [none, hard]}\n  seed: {choice: [0, 1], when: {swap.kind: []}}",
+        3,
+        "depends on no value of",
+    ),
+    "condition no mapping": (
+        "knobs:\n  seed: {choice: [0, 1], when: hard}",
+        2,
+        "when: input should be a valid dict",
+    ),
+    "unknown method": ("knobs:\n  method: {choice: [FLT, SLTR]}", 2, r"'SLTR' \(did you mean 'SLRT'\?\)"),
+    "method no name": ("knobs:\n  method: {choice: [[FLT], [SLRT]]}", 2, "method: input should be"),
+    "empty space": ("# nothing\nknobs: {}", 2, "no knob of this space varies"),
+    "nothing varies": ("knobs:\n  seed: 1", 1, "no knob of this space varies"),
+    "knobs missing": ("grid: true", 1, "'knobs' is missing"),
+    "knobs a list": ("name: a\nknobs: [seed]", 2, "knobs: input should be a valid dictionary"),
+    "knobs empty": ("name: a\nknobs:\n", 2, "knobs: input should be a valid dictionary, got None"),
+    "knob a number": ("knobs:\n  7: {choice: [1, 2]}", 2, "valid string"),
+    "unknown top-level key": ("knob: {seed: 1}", 1, "'knobs' is missing"),
+    "unknown key beside": (
+        "knobs: {seed: {choice: [0, 1]}}\npoint: []",
+        2,
+        r"'point' \(did you mean 'points'\?\)",
+    ),
+    "grid no truth": ("knobs: {seed: {choice: [0, 1]}}\ngrid: 1", 2, "grid: input should be a valid boolean"),
+    "name no string": ("knobs: {seed: {choice: [0, 1]}}\nname: 7", 2, "name: input should be a valid string"),
+    "continuous grid": (
+        "knobs:\n  seed: {choice: [0, 1]}\n  swap.end: {uniform: [0.1, 1]}\ngrid: true",
+        4,
+        r"swap\.end is continuous",
+    ),
+    "huge grid": (
+        "knobs:\n  seed: {integer: [0, 2147483647]}\ngrid: true",
+        3,
+        "more than 10,000 combinations",
+    ),
+    "grid with points": (
+        "knobs: {seed: {choice: [0, 1]}}\ngrid: true\npoints: [{seed: 1}]",
+        3,
+        "takes no points",
+    ),
+    "impossible combination": (
+        "knobs:\n  temperature.tau_init: {choice: [0.05, 0.1]}\n"
+        "  temperature.tau_min: {choice: [0.01, 0.07]}\ngrid: true",
+        4,
+        r"tau_init 0\.05 is outside",
+    ),
+    "point no mapping": (
+        "knobs: {seed: {choice: [0, 1]}}\npoints:\n  - FLT",
+        3,
+        "points.0: .*valid dictionary",
+    ),
+    "points no list": ("knobs: {seed: {choice: [0, 1]}}\npoints: {seed: 1}", 2, "points: .*valid list"),
+    "point of an unknown method": (
+        SPACE + "points:\n  - method: FLT\n  - method: TS S4\n",
+        11,
+        r"'TS S4' \(did you mean 'TS S",
+    ),
+    "point with an unknown knob": (
+        SPACE + "points:\n  - temperature.schedule: constant\n    temperature.tau: 0.1\n",
+        11,
+        "unknown knob 'temperature.tau'",
+    ),
+    "point of the model": (SPACE + "points:\n  - {model.name: RN50}\n", 10, r"model\.name is no knob"),
+    "point outside the range": (
+        SPACE + "points:\n  - temperature.schedule: constant\n    temperature.tau_start: 0.5\n",
+        11,
+        r"temperature\.tau_start: 0\.5 is not in \{'log_uniform': \[0\.01, 0\.2\]\}",
+    ),
+    "point off the steps": (
+        SPACE + "points:\n  - {temperature.schedule: constant, training.batch_size: 96}\n",
+        10,
+        r"training\.batch_size: 96 is not in",
+    ),
+    "point against a fixed value": (
+        SPACE + "points:\n  - {temperature.schedule: constant, optimizer.lr: 0.01}\n",
+        10,
+        r"optimizer\.lr: 0\.01 is not in \{'choice': \[0\.001\]\}",
+    ),
+    "point with a method outside the space": (
+        SPACE + "points:\n  - method: SLRT\n",
+        10,
+        r"temperature\.schedule: 'learnt' is not in",
+    ),
+    "point whose default is outside": (
+        SPACE + "points:\n  - {temperature.tau_start: 0.1}\n",
+        10,
+        r"temperature\.schedule: its default 'learnt' is not in",
+    ),
+    "point about a knob that the space leaves alone": (
+        SPACE + "points:\n  - {temperature.schedule: constant, swap.kind: hard}\n",
+        10,
+        r"swap\.kind = 'hard', but the space leaves it at 'none' here",
+    ),
+    "point about an inactive knob": (
+        SPACE + "points:\n  - {temperature.schedule: constant, temperature.tau_end: 0.1}\n",
+        10,
+        r"temperature\.tau_end = 0\.1, but the space leaves it at 0\.04 here",
+    ),
+    "point without its method": (
+        "knobs: {method: {choice: [FLT, HS]}, seed: {choice: [0, 1]}}\npoints:\n  - seed: 1",
+        3,
+        "method: its default None is not in",
+    ),
+    "point with a method of the wrong kind": (
+        "knobs: {method: {choice: [FLT, HS]}}\npoints:\n  - method: [FLT]",
+        3,
+        "method: input should be",
+    ),
+    "impossible point": (
+        "knobs:\n  temperature.tau_init: {log_uniform: [0.001, 0.1]}\npoints:\n  - temperature.tau_init: 0.002\n",
+        4,
+        r"temperature: tau_init 0\.002 is outside",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "line", "gist"), BROKEN.values(), ids=BROKEN)
+def test_bad_space_is_one_line_that_says_where_and_what(tmp_path: Path, text: str, line: int, gist: str) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        load_space(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}:{line}: "), message
+    assert re.search(gist, message), message
+    assert "\n" not in message
+
+
+def test_plain_form_of_something_else_is_refused() -> None:
+    with pytest.raises(UserError, match="'knobs' is missing"):
+        parse_space({"name": "a"})
