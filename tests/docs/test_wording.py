@@ -45,7 +45,7 @@ BANNED = {
     r"\bspread of\b|\.spread\b": "standard deviations, stds",
     r"\bpairs:PATH|\bdata build pairs\b|--tasks pairs\b|tasks: \[.*\bpairs\b": "mmvp",
     r"\bresults folder|\bresult folder": "results directory",
-    r"""\brecorded sweeps?\b|\brecorded-paper\b|\bgaptune \w+ recorded\b|["'`]recorded["'`]""": "example sweep, example",
+    r"""\brecorded sweeps?\b|\brecorded-paper\b|\bgaptune \w+ recorded\b|["'`]recorded["'`]""": "example",
     r"\b(MLflow's pages|pages of MLflow|page of MLflow)\b": "MLflow UI",
     r"\b[Rr]ooms?\b|\bthree doors\b|\bthin doors\b": "package; searcher, scheduler and callback hooks",
     r"(?<![\w-])--(on|trials|picture|val-share|draws|correlation|unfinished)\b": "the new option (CHANGELOG, Renamed)",
