@@ -14,12 +14,12 @@ from griffe import Docstring, Parser
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
-from gaptune.config import NOT_KNOBS, Constraint, Evaluation, Objective, SweepConfig, TrialConfig
+from gaptune.config import NOT_PARAMETERS, ConstraintConfig, EvaluationConfig, ObjectiveConfig, SweepConfig, TrialConfig
 from gaptune.ledger import load
-from gaptune.metrics.table import MEASURES, SCORES, SYSTEM, Score
+from gaptune.metrics.table import METRICS, SYSTEM, TASK_METRICS, Metric
 from gaptune.paper.tables import paper_markdown
-from gaptune.space.parse import KnobEntry, SpaceFile
-from gaptune.storage.bundled import recorded
+from gaptune.space.parse import ParameterEntry, SpaceFile
+from gaptune.storage.bundled import example
 
 PAGES = Path(__file__).resolve().parent
 _MARKED = re.compile(r"(<!-- table: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -42,7 +42,7 @@ def _schema(model: type[BaseModel], prefix: str = "") -> str:
         for name, field, meaning in _described(model)
         if not _group(field)
     ]
-    return _rows(("key", "may be", "default", "what it is"), rows)
+    return _rows(("key", "allowed", "default", "meaning"), rows)
 
 
 def _described(model: type[BaseModel]) -> list[tuple[str, FieldInfo, str]]:
@@ -115,11 +115,11 @@ def _groups(model: type[BaseModel], names: list[str]) -> str:
     return "\n\n".join(parts)
 
 
-def _knobs() -> str:
-    groups = [name for name, field in TrialConfig.model_fields.items() if _group(field) and name not in NOT_KNOBS]
+def _params() -> str:
+    groups = [name for name, field in TrialConfig.model_fields.items() if _group(field) and name not in NOT_PARAMETERS]
     rows = [(name, field, text) for name, field, text in _described(TrialConfig) if name == "seed"]
     seed = _rows(
-        ("key", "may be", "default", "what it is"),
+        ("key", "allowed", "default", "meaning"),
         [(f"`{name}`", _allowed(field), _default(field), text) for name, field, text in rows],
     )
     return f"{_groups(TrialConfig, groups)}\n\n### seed\n\n{seed}"
@@ -127,8 +127,8 @@ def _knobs() -> str:
 
 def _sweep() -> str:
     groups = [name for name, field in SweepConfig.model_fields.items() if _group(field)]
-    lists = {"evaluate": Evaluation, "objectives": Objective, "constraints": Constraint}
-    parts = [_groups(SweepConfig, [name for name in groups if name in NOT_KNOBS])]
+    lists = {"evaluate": EvaluationConfig, "objectives": ObjectiveConfig, "constraints": ConstraintConfig}
+    parts = [_groups(SweepConfig, [name for name in groups if name in NOT_PARAMETERS])]
     for name, inner in lists.items():
         summary = (inner.__doc__ or "").strip().partition("\n")[0]
         parts.append(f"### {name}\n\nA list. {summary}\n\n{_schema(inner)}")
@@ -136,26 +136,26 @@ def _sweep() -> str:
     return "\n\n".join(parts)
 
 
-def _scores(scores: dict[str, Score]) -> str:
-    rows = [(f"`{one.name}`", one.unit, one.direction, one.meaning, one.source) for one in scores.values()]
-    return _rows(("name", "unit", "better", "what", "source"), rows)
+def _metrics(metrics: dict[str, Metric]) -> str:
+    rows = [(f"`{one.name}`", one.unit, one.direction, one.meaning, one.source) for one in metrics.values()]
+    return _rows(("name", "unit", "direction", "meaning", "source"), rows)
 
 
 def _paper() -> str:
-    """Tables and claims of the recorded sweep over the paper's methods; the paper's own tables stay in its file."""
-    _, *sections = paper_markdown(load(recorded("recorded-paper"))).split("\n## ")
+    """Tables and claims of the example sweep of the paper's methods, without the paper's own tables."""
+    _, *sections = paper_markdown(load(example("example-paper"))).split("\n## ")
     own = [section for section in sections if not section.partition("\n")[0].endswith("(MSCOCO, RN50)")]
     return "\n".join(f"### {section.replace(': this run', '', 1)}" for section in own).strip()
 
 
 TABLES = {
     "space": lambda: _schema(SpaceFile),
-    "parameter": lambda: _schema(KnobEntry),
-    "params": _knobs,
+    "parameter": lambda: _schema(ParameterEntry),
+    "params": _params,
     "sweep config": _sweep,
-    "metrics": lambda: _scores(SCORES),
-    "system": lambda: _scores(SYSTEM),
-    "evaluations": lambda: _scores(MEASURES),
+    "metrics": lambda: _metrics(METRICS),
+    "system": lambda: _metrics(SYSTEM),
+    "evaluations": lambda: _metrics(TASK_METRICS),
     "paper": _paper,
 }
 

@@ -23,8 +23,8 @@ from gaptune.trial import train
 torch.set_num_threads(1)
 sweep = load_sweep_config(sys.argv[1])
 tau, seed = float(sys.argv[2]), int(sys.argv[3])
-knobs = {"temperature.schedule": "constant", "temperature.tau_start": tau, "seed": seed}
-*_, last = train(sweep.trial(knobs), open_store(sweep.data.store))
+parameters = {"temperature.schedule": "constant", "temperature.tau_start": tau, "seed": seed}
+*_, last = train(sweep.trial(parameters), open_store(sweep.data.store))
 print(json.dumps(last.metrics))
 """
 

@@ -64,12 +64,12 @@ def _store_options(command: Callable[..., None]) -> Callable[..., None]:
                 default=0.01,
                 show_default=True,
                 type=click.FloatRange(0, 1),
-                help="Share of broken or missing images above which the build fails.",
+                help="Fraction of broken or missing images above which the build fails.",
             ),
             click.option(
-                "--val-share",
+                "--val-fraction",
                 type=click.FloatRange(0, 1, max_open=True),
-                help="Share of train that becomes val by hash, without a val; default: 0.05, in benchmarks 0.",
+                help="Fraction of train that becomes val by hash, without a val; default: 0.05, in benchmarks 0.",
             ),
         ]
     ):
@@ -175,11 +175,11 @@ def parquet(**options: Any) -> None:
 @build.command()
 @click.argument("folder", metavar="FOLDER")
 @_store_options
-def pairs(folder: str, **options: Any) -> None:
+def mmvp(folder: str, **options: Any) -> None:
     """From fine-grained pairs: FOLDER has MMVP-VLM's Questions.csv and images, or pairs.csv."""
-    from gaptune.data.sources import Pairs
+    from gaptune.data.sources import Mmvp
 
-    _build(Pairs.at(folder), options)
+    _build(Mmvp.at(folder), options)
 
 
 @build.command()
@@ -209,7 +209,7 @@ def features(store: str, name: str, image_size: int | None, pretrained: str | No
     """Compute the features of frozen towers for every image and caption of STORE, once."""
     from rich.progress import Progress
 
-    from gaptune.config import Model
+    from gaptune.config import ModelConfig
     from gaptune.data.open import open_store
     from gaptune.trial.features import build_features
 
@@ -223,7 +223,7 @@ def features(store: str, name: str, image_size: int | None, pretrained: str | No
         def say(remark: str) -> None:
             bar.console.print(f"warning: {remark}", markup=False, highlight=False, soft_wrap=True)
 
-        model = Model(name=name, image_size=image_size, pretrained=pretrained)
+        model = ModelConfig(name=name, image_size=image_size, pretrained=pretrained)
         made = build_features(model, open_store(store), seed=seed, out=out, progress=show, say=say)
     _print(made)
 

@@ -83,7 +83,7 @@ def _trial(folder: Path, trial: int) -> SweepRecord:
 
 def _export(folder: Path, record: SweepRecord, trial: int, out: Path) -> Path:
     """Writes a trial's weights for open_clip; returns ``out``."""
-    from gaptune.config import TrialConfig, with_knobs
+    from gaptune.config import TrialConfig, with_params
     from gaptune.data.open import open_training
     from gaptune.trial.checkpoint import Checkpoints
     from gaptune.trial.export import export_model
@@ -95,7 +95,7 @@ def _export(folder: Path, record: SweepRecord, trial: int, out: Path) -> Path:
             "" if found.state is State.COMPLETE else f" (it is {found.state}: weights are kept of complete trials only)"
         )
         raise UserError(f"trial {trial} of {record.name!r} has no checkpoint in {folder / 'trials'}{why}")
-    config = with_knobs(TrialConfig(), found.config)
+    config = with_params(TrialConfig(), found.config)
     store = open_training(config.data)
     if store.meta.content_hash != record.header["data"]["hash"]:
         raise UserError(f"{config.data.store} is no longer the data that {record.name!r} was trained on")

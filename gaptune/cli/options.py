@@ -13,7 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from gaptune.ledger import FILE_NAME
-from gaptune.storage.bundled import RECORDED, recorded
+from gaptune.storage.bundled import EXAMPLES, example
 from gaptune.storage.paths import check_file, local_path
 
 
@@ -27,8 +27,8 @@ class LocalPath(click.Path):
         """The path, if it can be one."""
         try:
             return super().convert(local_path(value), param, ctx)
-        except OSError as fault:  # a name that is too long
-            self.fail(f"{str(value)[:40]!r} …: {fault.strerror}", param, ctx)
+        except OSError as error:  # a name that is too long
+            self.fail(f"{str(value)[:40]!r} …: {error.strerror}", param, ctx)
 
 
 class NewFile(LocalPath):
@@ -93,7 +93,7 @@ class SweepName(click.ParamType[str]):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Names that exist and begin so."""
         names = {path.parent.name for path in _results(ctx).glob(f"*/{FILE_NAME}")}
-        names |= set() if self._own else RECORDED.keys()
+        names |= set() if self._own else EXAMPLES.keys()
         return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
 
 
@@ -114,7 +114,7 @@ class TrialNumber(click.ParamType[int]):
         """Numbers that exist and begin so; found without reading the ledger as such, which may be long."""
         name = str(ctx.params.get("name"))
         known = {path.parent.name: path for path in _results(ctx).glob(f"*/{FILE_NAME}")}
-        ledger = known.get(name, recorded(name) / FILE_NAME if name in RECORDED else None)
+        ledger = known.get(name, example(name) / FILE_NAME if name in EXAMPLES else None)
         content = ledger.read_bytes() if ledger is not None else b""
         numbers = {int(number) for number in re.findall(rb'\n{"event":"trial","at":[^,]+,"trial":(\d+)', content)}
         return [CompletionItem(str(number)) for number in sorted(numbers) if str(number).startswith(incomplete)]

@@ -17,7 +17,7 @@ from gaptune.ledger.names import check_name, fitting_name
 
 @click.command()
 @click.option(
-    "--on",
+    "--config",
     "sweep_file",
     metavar="SWEEP",
     type=LocalPath(),

@@ -39,8 +39,8 @@ constraint_option = click.option(
     multiple=True,
     help="A further constraint, <= or >=; may be given several times.",
 )
-picture_option = click.option(
-    "--picture",
+plot_option = click.option(
+    "--plot",
     metavar="FILE",
     type=NewFile(".png", ".svg", ".pdf"),
     help="Draw it into a file: *.png, *.svg or *.pdf.",
@@ -59,8 +59,8 @@ def list_sweeps(results: Path, as_json: bool) -> None:
     for path in sorted(results.glob("*/ledger.jsonl"), key=lambda path: -path.stat().st_mtime):
         try:
             record = load(path.parent)
-        except UserError as fault:
-            rows.append({"name": path.parent.name, "state": f"unreadable: {fault}"})
+        except UserError as error:
+            rows.append({"name": path.parent.name, "state": f"unreadable: {error}"})
             continue
         summary = summarize(record)
         state = "running" if in_use(path.parent) else "done" if record.done else "stopped"
@@ -92,12 +92,12 @@ def list_sweeps(results: Path, as_json: bool) -> None:
 @objective_option
 @constraint_option
 @click.option("--pick", "preference", metavar="'METRIC within P%, then METRIC'", help="One member by preference.")
-@click.option("--importance", is_flag=True, help="Also how much each knob matters (PED-ANOVA).")
-@click.option("--fanova", is_flag=True, help="Also how much each knob matters, by fANOVA instead.")
-@click.option("--method", help="Also how much each knob matters among the trials of one method.")
+@click.option("--importance", is_flag=True, help="Also how much each parameter matters (PED-ANOVA).")
+@click.option("--fanova", is_flag=True, help="Also how much each parameter matters, by fANOVA instead.")
+@click.option("--method", help="Also how much each parameter matters among the trials of one method.")
 @click.option("--correlation", is_flag=True, help="Also which metrics go together.")
 @click.option("--unfinished", is_flag=True, help="Also which trials failed or were stopped, and why.")
-@picture_option
+@plot_option
 @results_option
 @json_option
 def front(
@@ -181,7 +181,7 @@ def front(
 @results_option
 @json_option
 def show(name: str, trial: int, results: Path, as_json: bool) -> None:
-    """Show one TRIAL of the sweep NAME: knobs, curves, scores, and the command that runs it again."""
+    """Show one TRIAL of the sweep NAME: parameters, curves, scores, and the command that runs it again."""
     from gaptune.results.read import read_sweep
     from gaptune.results.rerun import train_words
 
@@ -195,7 +195,7 @@ def show(name: str, trial: int, results: Path, as_json: bool) -> None:
         "constraints": _constraints(record, trial),
         "reason": found.reason,
         "epochs": f"{found.epoch}/{found.epochs}",
-        "knobs": found.knobs,
+        "params": found.params,
         "seed": found.config["seed"],
         "checkpoint": _checkpoint(find_sweep(results, name), trial),
         "again": " ".join(train_words(found)),
@@ -204,8 +204,8 @@ def show(name: str, trial: int, results: Path, as_json: bool) -> None:
         reports = [{"epoch": report.epoch, **report.metrics} for report in found.reports]
         print_json({**about, "reports": reports})
         return
-    knobs = ", ".join(f"{knob} = {value}" for knob, value in found.knobs.items())
-    print_pairs([(key, knobs if key == "knobs" else str(value)) for key, value in about.items() if value is not None])
+    params = ", ".join(f"{parameter} = {value}" for parameter, value in found.params.items())
+    print_pairs([(key, params if key == "params" else str(value)) for key, value in about.items() if value is not None])
     if found.reports:
         from gaptune.console.tables import print_records, spark
 
@@ -228,7 +228,7 @@ def show(name: str, trial: int, results: Path, as_json: bool) -> None:
 @objective_option
 @constraint_option
 @click.option("--repeats", is_flag=True, help="The sweeps repeat each other: draw what half of them attain.")
-@picture_option
+@plot_option
 @results_option
 @json_option
 def compare(
@@ -247,7 +247,7 @@ def compare(
     from gaptune.results.view import view
 
     if repeats and picture is None:
-        raise UserError("--repeats says how to draw; give --picture FILE with it")
+        raise UserError("--repeats says how to draw; give --plot FILE with it")
     records = [view(read_sweep(results, name), objectives, constraints) for name in names]
     rows = [asdict(one) for one in compare_sweeps(records)]
     if picture is not None:
@@ -308,7 +308,7 @@ def _member(member: Candidate) -> dict[str, Any]:
         "trial": member.trial.number,
         "method": member.trial.method,
         "seeds": len(member.trials),
-        "knobs": member.trial.knobs,
+        "params": member.trial.params,
         "metrics": {metric: member.mean(metric) for metric in member.trial.last},
     }
 

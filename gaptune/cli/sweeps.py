@@ -40,14 +40,14 @@ from gaptune.console import make_console
 @click.command()
 @click.argument("space_file", metavar="SPACE", type=LocalPath())
 @click.option(
-    "--on",
+    "--config",
     "sweep_file",
     metavar="SWEEP",
     type=LocalPath(),
     help="How trials are run (sweeps/*.yaml); default: the embedded data.",
 )
 @click.option("--name", help="Name of the sweep; an existing one is resumed. Default: made of space and time.")
-@click.option("--trials", type=click.IntRange(min=1), help="Trials in all (overrides the YAML).")
+@click.option("--candidates", type=click.IntRange(min=1), help="Trials in all (overrides the YAML).")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Trials side by side (overrides the YAML).")
 @click.option(
     "--storage",
@@ -100,7 +100,7 @@ def sweep(
 
         console.print(describe_plan(plan), crop=False)  # its lines hold paths and hashes
         return
-    console.say(f"sweep {name}: {plan.budget} trials of {space.name} in {plan.folder}")
+    console.say(f"sweep {name}: {plan.num_candidates} trials of {space.name} in {plan.folder}")
     record = run_plan(plan, console, results, tracking_uri, address)
     console.print(end_report(record))
     farewell(record, plan, console, results)
@@ -127,7 +127,7 @@ def confirm(
     told |= {"address": address, "tracking_uri": tracking_uri}
     plan = confirmation(found, seeds=seeds, concurrency=concurrency, **told)
     console = make_console()
-    console.say(f"{plan.name}: {plan.budget} members of the front, {seeds} seeds each, in {plan.folder}")
+    console.say(f"{plan.name}: {plan.num_candidates} members of the front, {seeds} seeds each, in {plan.folder}")
     record = run_plan(plan, console, results, tracking_uri, address)
     console.print(confirmed_table(record))
     farewell(record, plan, console, results)
@@ -136,13 +136,13 @@ def confirm(
 @click.command()
 @click.argument("name", type=SweepName(own=True))
 @click.argument("trial", type=TrialNumber())
-@click.option("--on", "sweep_file", metavar="SWEEP", required=True, type=LocalPath(), help="The other scale.")
+@click.option("--config", "sweep_file", metavar="SWEEP", required=True, type=LocalPath(), help="The other scale.")
 @click.option("--seeds", default=1, show_default=True, type=click.IntRange(min=1), help="Paired seeds.")
 @click.option("--name", "new_name", help="Name of the new sweep. Default: NAME-TRIAL-on-SWEEP.")
 @results_option
 @tracking_option
 @address_option
-def promote(
+def transfer(
     name: str,
     trial: int,
     sweep_file: Path,
@@ -152,10 +152,10 @@ def promote(
     tracking_uri: str | None,
     address: str | None,
 ) -> None:
-    """Train the knobs of a TRIAL of the sweep NAME at another scale, as a sweep of its own."""
+    """Train the parameters of a TRIAL of the sweep NAME at another scale, as a sweep of its own."""
     from gaptune.config import load_sweep_config
     from gaptune.console.tables import end_report
-    from gaptune.engine.transfer import promotion
+    from gaptune.engine.transfer import transfer_plan
     from gaptune.ledger import load
     from gaptune.storage.bundled import find
 
@@ -168,7 +168,7 @@ def promote(
     new_name = new_name or fitting_name(f"{name}-{trial}-on-{sweep_file.stem}")
     told: dict[str, Any] = {"results": results, "now": time.time(), "command": typed()}
     told |= {"address": address, "tracking_uri": tracking_uri}
-    plan = promotion(record, record.trials[trial], other, name=new_name, seeds=seeds, **told)
+    plan = transfer_plan(record, record.trials[trial], other, name=new_name, seeds=seeds, **told)
     console = make_console()
     console.say(f"{new_name}: trial {trial} of {name} on {sweep_file.stem}, {seeds} seeds, in {plan.folder}")
     promoted = run_plan(plan, console, results, tracking_uri, address)
@@ -302,7 +302,7 @@ def load_yaml(
         UserError: Something in them is wrong, or ``trials`` is more than a sweep can have, or less than a grid's.
     """
     from gaptune.config import load_sweep_config
-    from gaptune.config.sweep import MOST_TRIALS
+    from gaptune.config.sweep import MOST_CANDIDATES
     from gaptune.space.parse import load_space
     from gaptune.storage.bundled import find
     from gaptune.storage.folder import as_url
@@ -310,11 +310,11 @@ def load_yaml(
     space = load_space(find(space_file, "search_spaces"))
     config = load_sweep_config(find(sweep_file or Path("embedded.yaml"), "sweeps"))
     if trials is not None:
-        if trials > MOST_TRIALS:
-            raise UserError(f"--trials {trials:,}: a sweep has at most {MOST_TRIALS:,}")
+        if trials > MOST_CANDIDATES:
+            raise UserError(f"--candidates {trials:,}: a sweep has at most {MOST_CANDIDATES:,}")
         if space.grid and trials < (size := len(space.combinations())):
-            raise UserError(f"the grid has {size} combinations and all are tried; --trials {trials} does not apply")
-        config = config.model_copy(update={"search": config.search.model_copy(update={"trials": trials})})
+            raise UserError(f"the grid has {size} combinations and all are tried; --candidates {trials} does not apply")
+        config = config.model_copy(update={"search": config.search.model_copy(update={"candidates": trials})})
     if concurrency is not None:
         resources = config.resources.model_copy(update={"concurrency": concurrency})
         config = config.model_copy(update={"resources": resources})

@@ -12,7 +12,7 @@ from gaptune.console.progress import progress_bar
 from gaptune.text.output import echo
 
 on_option = click.option(
-    "--on",
+    "--config",
     "sweep_file",
     metavar="SWEEP",
     type=LocalPath(),

@@ -74,9 +74,9 @@ def _check_free(port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except OSError as fault:
+        except OSError as error:
             raise UserError(
-                f"cannot serve on port {port}: {(fault.strerror or str(fault)).lower()}; give another --port"
+                f"cannot serve on port {port}: {(error.strerror or str(error)).lower()}; give another --port"
             ) from None
 
 

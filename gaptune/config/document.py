@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from yaml.reader import Reader
 
 from gaptune.errors import UserError, brief, did_you_mean
+from gaptune.text.renamed import current_name
 
 Key = str | int
 Model = TypeVar("Model", bound=BaseModel)
@@ -154,8 +155,8 @@ def read_value(text: str) -> Any:
         raise UserError(f"has {len(text):,} characters; at most {LARGEST_FILE:,} are read")
     try:
         return _parsed(text, None)[0]
-    except UserError as fault:
-        raise UserError(fault.message) from None  # the line of a single value says nothing
+    except UserError as error:
+        raise UserError(error.message) from None  # the line of a single value says nothing
 
 
 def flow(value: Any) -> str:
@@ -173,18 +174,18 @@ def _text(path: Path) -> str:
     except FileNotFoundError:
         siblings = [str(other) for other in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise UserError(f"no such file: {path}{did_you_mean(str(path), siblings)}") from None
-    except OSError as fault:
-        raise UserError(f"cannot be read: {fault.strerror or fault}", file=path) from None
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror or error}", file=path) from None
     if len(content) > LARGEST_FILE:
         raise UserError(f"is larger than {LARGEST_FILE:,} bytes, too large for a YAML file of gaptune", file=path)
     try:
         return content.decode("utf-8")
-    except UnicodeDecodeError as fault:
+    except UnicodeDecodeError as error:
         if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise UserError("cannot be read: it is in UTF-16; save it as UTF-8", file=path) from None
-        line = content.count(b"\n", 0, fault.start) + 1
+        line = content.count(b"\n", 0, error.start) + 1
         raise UserError(
-            f"cannot be read: not UTF-8 text (byte 0x{content[fault.start]:02x})", file=path, line=line
+            f"cannot be read: not UTF-8 text (byte 0x{content[error.start]:02x})", file=path, line=line
         ) from None
 
 
@@ -205,15 +206,15 @@ def _parsed(text: str, path: Path | None) -> tuple[Any, dict[tuple[str, ...], in
             return loader.construct_document(node), lines
         finally:
             loader.dispose()
-    except yaml.MarkedYAMLError as fault:
-        mark = fault.problem_mark or fault.context_mark
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
         raise UserError(
-            ("" if isinstance(fault, _Refused) else "not valid YAML: ") + (fault.problem or fault.context or ""),
+            ("" if isinstance(error, _Refused) else "not valid YAML: ") + (error.problem or error.context or ""),
             file=path,
             line=mark.line + 1 if mark else None,
         ) from None
-    except (yaml.YAMLError, ValueError) as fault:
-        raise UserError(f"not valid YAML: {' '.join(str(fault).split())}", file=path) from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"not valid YAML: {' '.join(str(error).split())}", file=path) from None
 
 
 def _check_size(node: yaml.Node, known: dict[int, int]) -> int:
@@ -277,19 +278,20 @@ def validate(document: Document, model: type[Model], at: tuple[Key, ...] = ()) -
         part = part[key]
     try:
         return model.model_validate(part, strict=True)  # "16" is no number, 1 no truth value
-    except ValidationError as fault:
-        message, loc = explain(fault, model)
+    except ValidationError as error:
+        message, loc = explain(error, model)
         raise document.error(message, (*at, *loc)) from None
 
 
-def explain(fault: ValidationError, model: type[BaseModel]) -> tuple[str, tuple[Key, ...]]:
+def explain(error: ValidationError, model: type[BaseModel]) -> tuple[str, tuple[Key, ...]]:
     """The first complaint of a validation as one sentence, and the keys that lead to it.
 
     Args:
-        fault: What pydantic raised.
+        error: What pydantic raised.
         model: The schema that it was checked against, to find the nearest valid name.
     """
-    first = fault.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    first = next((one for one in errors if one["type"] == "extra_forbidden" and _is_old(model, one["loc"])), errors[0])
     loc = tuple(key for key in first["loc"] if key != "[key]")  # pydantic's mark for a key of the wrong type
     name = ".".join(str(key) for key in loc)
     if first["type"] == "extra_forbidden":
@@ -306,7 +308,12 @@ def explain(fault: ValidationError, model: type[BaseModel]) -> tuple[str, tuple[
     if first["type"] == "literal_error":
         hint = did_you_mean(str(given), re.findall(r"'([^']+)'", str(first["ctx"]["expected"])))
     where = f"{name}: " if name else ""
-    return f"{where}{reason}, got {brief(given)}{hint if 'did you mean' in hint else ''}", loc
+    return f"{where}{reason}, got {brief(given)}{hint if '(known' not in hint else ''}", loc
+
+
+def _is_old(model: type[BaseModel], loc: tuple[Key, ...]) -> bool:
+    """Whether an entry has the name that one of its schema's fields had in an earlier version."""
+    return current_name(str(loc[-1])) in _fields_at(model, loc[:-1])
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[Key, ...]) -> list[str]:

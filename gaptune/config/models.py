@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from gaptune.config import Model
+from gaptune.config import ModelConfig
 from gaptune.errors import UserError, did_you_mean
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -32,7 +32,7 @@ HEADS = "linear-heads"
 """The model that trains on a store of features: one linear projection for each modality."""
 
 
-def check_model(model: Model) -> None:
+def check_model(model: ModelConfig) -> None:
     """Refuses a model that nobody knows.
 
     Raises:
@@ -45,7 +45,7 @@ def check_model(model: Model) -> None:
         )
 
 
-def preset_weights(model: Model, vocabulary: int, context_length: int) -> int:
+def preset_weights(model: ModelConfig, vocabulary: int, context_length: int) -> int:
     """How many weights a preset has at its own image size, known without building it.
 
     Args:

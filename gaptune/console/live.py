@@ -36,7 +36,7 @@ class Display:
     def __init__(self, console: RichConsole) -> None:
         self._console = Console.like(console)
         self._record: SweepRecord | None = None
-        self._budget = 0
+        self._total = 0
         self._since = time.time()
         self._done_before = 0
         self._lock = threading.Lock()
@@ -44,14 +44,14 @@ class Display:
         self._live: Live | None = None
         self._shown: RenderableType = Text("")
 
-    def start(self, record: SweepRecord, budget: int) -> None:
+    def start(self, record: SweepRecord, total: int) -> None:
         """Begins to show a sweep.
 
         Args:
-            record: Its state, kept up to date by the conductor.
-            budget: Trials in all.
+            record: Its state, kept up to date by the orchestrator.
+            total: Trials in all.
         """
-        self._record, self._budget, self._since = record, budget, time.time()
+        self._record, self._total, self._since = record, total, time.time()
         self._done_before = _ended(record)
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live = _Panel(get_renderable=self._frame, console=self._console, refresh_per_second=2, transient=True)
@@ -78,16 +78,16 @@ class Display:
             with _passed_over():
                 self._live.stop()
             self._live = None
-        fault = self._console.stream.loss()
-        if fault is not None:
-            why = getattr(fault, "strerror", None) or fault
+        error = self._console.stream.loss()
+        if error is not None:
+            why = getattr(error, "strerror", None) or error
             echo(f"gaptune: nothing more can be printed ({why}); the sweep goes on", err=True)
 
     def __enter__(self) -> Display:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
@@ -101,13 +101,13 @@ class Display:
             if value == value
         )
         reason = f"  ({trial.reason})" if trial.reason else ""
-        place = f"[{_ended(record)}/{self._budget}] trial {trial.number}"
+        place = f"[{_ended(record)}/{self._total}] trial {trial.number}"
         return f"{place} {trial.state} {trial.method}  {scores}{reason}{self._time_left()}"
 
     def _time_left(self) -> str:
         assert self._record is not None
         finished = _ended(self._record) - self._done_before
-        left = self._budget - _ended(self._record)
+        left = self._total - _ended(self._record)
         if not finished or left <= 0:
             return ""
         seconds = (time.time() - self._since) / finished * left
@@ -121,7 +121,7 @@ class Display:
 
     def _drawn(self) -> RenderableType:
         assert self._record is not None
-        # A copy, made in one step: the conductor enters trials while the panel's own thread goes through them.
+        # A copy, made in one step: the orchestrator enters trials while the panel's own thread goes through them.
         record = replace(self._record, trials=self._record.trials.copy())
         trials = list(record.trials.values())
         done = sum(trial.state.ended for trial in trials)
@@ -130,8 +130,8 @@ class Display:
         head = Table.grid(padding=(0, 2))
         head.add_row(
             Text(one_line(record.name), style="bold"),
-            ProgressBar(total=max(1, self._budget), completed=done, width=30),
-            f"{done}/{self._budget} done, {len(running)} running, {failed} failed{self._time_left()}",
+            ProgressBar(total=max(1, self._total), completed=done, width=30),
+            f"{done}/{self._total} done, {len(running)} running, {failed} failed{self._time_left()}",
         )
         return Group(head, running_table(record), self._best_so_far(record, done))
 

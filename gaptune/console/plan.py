@@ -17,25 +17,25 @@ from gaptune.space.model import RandomDraw, Space
 
 
 def describe_space(space: Space, draws: int) -> RenderableType:
-    """The knobs of a space, the points tried first or the whole grid, and some random draws.
+    """The parameters of a space, the points tried first or the whole grid, and some random draws.
 
     Args:
         space: The space.
         draws: How many random draws to show.
     """
-    knobs = Table(box=SIMPLE_HEAD, title=f"search space {space.name}", title_justify="left", pad_edge=False)
-    for name in ("knob", "values", "only when"):
-        knobs.add_column(name)
-    for knob in space.knobs:
-        values = ", ".join(f"{kind}: {flow(value)}" for kind, value in knob.distribution.to_dict().items())
-        when = "; ".join(f"{name}: {flow(list(allowed))}" for name, allowed in knob.when.items())
-        knobs.add_row(Text(knob.name), Text(values), Text(when))
-    parts: list[RenderableType] = [knobs]
+    params = Table(box=SIMPLE_HEAD, title=f"search space {space.name}", title_justify="left", pad_edge=False)
+    for name in ("parameter", "values", "only when"):
+        params.add_column(name)
+    for parameter in space.parameters:
+        values = ", ".join(f"{kind}: {flow(value)}" for kind, value in parameter.distribution.to_dict().items())
+        when = "; ".join(f"{name}: {flow(list(allowed))}" for name, allowed in parameter.when.items())
+        params.add_row(Text(parameter.name), Text(values), Text(when))
+    parts: list[RenderableType] = [params]
     if space.grid:
         combinations = space.combinations()
         parts.append(_rows(f"the grid: {len(combinations)} trials", combinations))
-    elif space.points:
-        parts.append(_rows("tried first", list(space.points)))
+    elif space.points_to_evaluate:
+        parts.append(_rows("tried first", list(space.points_to_evaluate)))
     if draws and not space.grid:
         rng = np.random.default_rng(0)
         parts.append(_rows("random draws", [space.suggest(RandomDraw(rng)) for _ in range(draws)]))
@@ -51,7 +51,7 @@ def describe_plan(plan: Plan) -> RenderableType:
     lines = [
         f"sweep      {plan.name}" + (f" (exists: {done} trials have ended)" if plan.earlier else ""),
         f"folder     {plan.folder}",
-        f"trials     {plan.budget}, " + ("the whole grid" if plan.space.grid else f"sampler {sampler}"),
+        f"trials     {plan.num_candidates}, " + ("the whole grid" if plan.space.grid else f"sampler {sampler}"),
         f"objectives {wanted}",
         f"model      {sweep.model.name}, {plan.sizes.weights:,} weights",
         f"data       {data['store']}: {_images(data['splits'])}, hash {data['hash'][:12]}",
@@ -72,14 +72,18 @@ def _images(splits: dict[str, int]) -> str:
 def _trainings(plan: Plan) -> str:
     """How many trainings there are, and how long: those of the sweep's own values, where the space varies them."""
     training, seeds = plan.sweep.training, plan.sweep.search.seeds
-    trials = f"{plan.budget} x {seeds} seeds = {plan.budget * seeds}" if seeds > 1 else f"{plan.budget}"
+    trials = (
+        f"{plan.num_candidates} x {seeds} seeds = {plan.num_candidates * seeds}"
+        if seeds > 1
+        else f"{plan.num_candidates}"
+    )
     images = plan.header["data"]["splits"]["train"]
     steps, out = images // training.batch_size, left_over(images, training.batch_size)
     varied = [name for name in ("training.epochs", "training.batch_size") if name in plan.space.varied()]
     return (
         f"{trials} trainings of {training.epochs} epochs of {steps:,} steps of {training.batch_size} pairs"
         + (f" (the space varies {' and '.join(varied)})" if varied else "")
-        + (" at most: some are stopped early" if plan.sweep.early_stopping.rule != "none" else "")
+        + (" at most: some are stopped early" if plan.sweep.early_stopping.method != "none" else "")
         + (f"; {out}" if out else "")
     )
 

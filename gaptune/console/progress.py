@@ -20,5 +20,5 @@ class progress_bar:  # noqa: N801  (used like the function that it stands for)
         self._bar.start()
         return lambda done: self._bar.update(self._task, completed=done)
 
-    def __exit__(self, *fault: object) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bar.stop()

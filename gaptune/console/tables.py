@@ -17,7 +17,7 @@ from gaptune.ledger import State, SweepRecord
 from gaptune.results.front import Candidate, Summary, candidates, summarize
 from gaptune.results.headline import constrained
 from gaptune.results.rung_agreement import rank_rungs
-from gaptune.results.stability import front_shares
+from gaptune.results.stability import front_fractions
 from gaptune.results.unknown import Unknown, counted
 
 _ALWAYS = ("geometry/gap", "temperature/tau")
@@ -30,7 +30,7 @@ def shown_metrics(record: SweepRecord) -> list[str]:
 
 
 def candidate_row(record: SweepRecord, candidate: Candidate) -> dict[str, Any]:
-    """A candidate as a flat mapping: number, method, metrics, and the knobs that varied in the sweep.
+    """A candidate as a flat mapping: number, method, metrics, and the parameters that varied in the sweep.
 
     With several seeds a metric is a pair: its mean and its standard error.
     """
@@ -39,7 +39,9 @@ def candidate_row(record: SweepRecord, candidate: Candidate) -> dict[str, Any]:
     for metric in shown_metrics(record):
         value = candidate.mean(metric)
         row[metric] = (value, errors[metric]) if len(candidate.trials) > 1 and metric in errors else value
-    row.update({knob: trial.knobs.get(knob) for knob in record.header["varied"] if knob != "method"})
+    row.update(
+        {parameter: trial.params.get(parameter) for parameter in record.header["varied"] if parameter != "method"}
+    )
     return row
 
 
@@ -71,7 +73,7 @@ def running_table(record: SweepRecord) -> RenderableType:
 def end_report(record: SweepRecord) -> RenderableType:
     """What a sweep has come to: its front, and how early stopping did."""
     parts = [front_table(record, summarize(record))]
-    if record.header["sweep"]["early_stopping"]["rule"] != "none":
+    if record.header["config"]["early_stopping"]["method"] != "none":
         parts.append(stopping_text(record))
     return Group(*parts)
 
@@ -90,13 +92,13 @@ def confirmed_table(record: SweepRecord) -> RenderableType:
     found = candidates(record)
     if not found:
         return front_table(record, summarize(record))
-    shares = front_shares(record, found)
-    if isinstance(shares, Unknown):
-        return Group(front_table(record, summarize(record)), Text(f"share on the front not known: {shares}"))
-    best = sorted(range(len(found)), key=lambda index: -shares[index])
-    rows = [{"on front": f"{shares[index]:.0%}", **candidate_row(record, found[index])} for index in best]
+    fractions = front_fractions(record, found)
+    if isinstance(fractions, Unknown):
+        return Group(front_table(record, summarize(record)), Text(f"share on the front not known: {fractions}"))
+    best = sorted(range(len(found)), key=lambda index: -fractions[index])
+    rows = [{"on front": f"{fractions[index]:.0%}", **candidate_row(record, found[index])} for index in best]
     seeds = len(found[0].trials)
-    title = f"{record.name}: mean ± standard error of {seeds} fresh seeds; share of bootstrap draws on the front"
+    title = f"{record.name}: mean ± standard error of {seeds} fresh seeds; fraction of bootstrap draws on the front"
     return Group(_table(record, title, rows), _footer(record, summarize(record)))
 
 
@@ -106,7 +108,7 @@ def stopping_text(record: SweepRecord) -> RenderableType:
     spent, full = sum(trial.epoch for trial in trials), sum(trial.epochs for trial in trials)
     lines = [f"early stopping: {spent} of {full} epochs trained"]
     for rung in rank_rungs(record):
-        where = f"rung {rung.share:.0%}{f' ({rung.cohort})' if rung.cohort else ''}"
+        where = f"rung {rung.fraction:.0%}{f' ({rung.cohort})' if rung.cohort else ''}"
         if rung.kendall is None:
             lines.append(f"{where}: {rung.unknown}")
             continue
@@ -114,7 +116,7 @@ def stopping_text(record: SweepRecord) -> RenderableType:
         if rung.blind:
             lines.append(
                 f"warning: {where} was blind: its order says next to nothing of the order at the end. Raise "
-                "early_stopping.first, or set rule: none"
+                "early_stopping.min_fraction, or set method: none"
             )
     return Text("\n".join(lines))
 
@@ -132,13 +134,13 @@ class _Fitting:
 
 
 def _table(record: SweepRecord, title: str, rows: list[dict[str, Any]]) -> _Fitting:
-    """Candidates, the knobs each in a column of its own, or all in one where that is too wide."""
+    """Candidates, the parameters each in a column of its own, or all in one where that is too wide."""
     arrows = {o["metric"]: " ↑" if o["maximize"] else " ↓" for o in record.objectives}
     used = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-    knobs = [name for name in used if name in record.header["varied"] and name != "method"]
-    together = [{**row, "knobs": _together(row, knobs)} for row in rows]
-    others = [name for name in used if name not in knobs]
-    return _Fitting(_columns(title, used, rows, arrows), _columns(title, [*others, "knobs"], together, arrows))
+    params = [name for name in used if name in record.header["varied"] and name != "method"]
+    together = [{**row, "params": _together(row, params)} for row in rows]
+    others = [name for name in used if name not in params]
+    return _Fitting(_columns(title, used, rows, arrows), _columns(title, [*others, "params"], together, arrows))
 
 
 def _columns(title: str, used: list[str], rows: list[dict[str, Any]], arrows: dict[str, str]) -> Table:
@@ -154,11 +156,11 @@ def _columns(title: str, used: list[str], rows: list[dict[str, Any]], arrows: di
     return table
 
 
-def _together(row: dict[str, Any], knobs: list[str]) -> str:
-    leaves = [_leaf(knob) for knob in knobs]
-    names = [leaf if leaves.count(leaf) == 1 else knob for leaf, knob in zip(leaves, knobs, strict=True)]
-    named = zip(names, knobs, strict=True)
-    return ", ".join(f"{name} {short(row[knob])}" for name, knob in named if row[knob] is not None)
+def _together(row: dict[str, Any], params: list[str]) -> str:
+    leaves = [_leaf(parameter) for parameter in params]
+    names = [leaf if leaves.count(leaf) == 1 else parameter for leaf, parameter in zip(leaves, params, strict=True)]
+    named = zip(names, params, strict=True)
+    return ", ".join(f"{name} {short(row[parameter])}" for name, parameter in named if row[parameter] is not None)
 
 
 def _leaf(name: str) -> str:
@@ -175,7 +177,7 @@ def _footer(record: SweepRecord, summary: Summary) -> Text:
     if record.constraints and summary.front:
         lines.append(constrained(record, summary))
     counts = {state: f"{count} {state}" for state, count in summary.counts.items()}
-    if summary.counts.get(State.COMPLETE, summary.complete) != summary.complete:  # seeds, or the same knobs again
+    if summary.counts.get(State.COMPLETE, summary.complete) != summary.complete:  # seeds, or the same parameters again
         counts[State.COMPLETE] += f" ({counted(summary.complete, 'candidate', 'candidates')})"
     lines.append("trials: " + (", ".join(counts.values()) or "none yet"))
     return Text("\n".join(lines))

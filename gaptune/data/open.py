@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gaptune.config import Data
+from gaptune.config import DataConfig
 from gaptune.data.scenes import open_scenes
 from gaptune.data.store.download import fetch_store
 from gaptune.data.store.mixture import Mixture
@@ -69,7 +69,7 @@ def _is_source(named: str) -> bool:
     return ":" in named and not Path(named).exists()
 
 
-def open_training(data: Data) -> Store:
+def open_training(data: DataConfig) -> Store:
     """Opens what a trial is trained on: a store, or several mixed by weight.
 
     Raises:

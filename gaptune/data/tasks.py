@@ -54,15 +54,15 @@ def own_probes(store: Store) -> dict[str, Split]:
 
 
 def allowed_tasks(store: Store) -> tuple[Task, ...]:
-    """What a store allows to evaluate by, without ``pairs``: no store says that its rows are pairs."""
-    return tuple(task for task in TASKS if task != "pairs" and not lacking(store, task))
+    """What a store allows to evaluate by, without ``mmvp``: no store says that its rows are pairs."""
+    return tuple(task for task in TASKS if task != "mmvp" and not lacking(store, task))
 
 
 def lacking(store: Store, task: Task) -> str:
     """What a store lacks for a task; empty if nothing."""
     if task == "retrieval":
         return "" if captioned(store) else _no_captions(store, CAPTIONED)
-    if task == "pairs":
+    if task == "mmvp":
         split = paired(store)
         if split is None:
             return _no_captions(store, PAIRED)
@@ -84,7 +84,7 @@ def lacking(store: Store, task: Task) -> str:
 
 def lacking_of_source(source: Source, task: Task) -> str:
     """What a source lacks for a task, as far as it is known before its images are read; empty if nothing."""
-    if task in ("retrieval", "pairs"):
+    if task in ("retrieval", "mmvp"):
         return ""
     if few := _few_classes(source.classes):
         return few
@@ -115,7 +115,7 @@ def tested_on(store: Store, task: Task) -> str:
     Raises:
         UserError: The store has none of them.
     """
-    names = {"retrieval": CAPTIONED, "pairs": PAIRED}.get(task, TESTED)
+    names = {"retrieval": CAPTIONED, "mmvp": PAIRED}.get(task, TESTED)
     return _present(store, names)
 
 

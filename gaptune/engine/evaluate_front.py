@@ -10,25 +10,25 @@ from typing import Any
 
 import ray
 
-from gaptune.config import Evaluation, Resources, SweepConfig
+from gaptune.config import EvaluationConfig, ResourcesConfig, SweepConfig
 from gaptune.engine.signals import Stop
 from gaptune.engine.worker import hide_cards
 from gaptune.results import summarize
-from gaptune.search.orchestrator import Conductor
+from gaptune.search.orchestrator import Orchestrator
 from gaptune.storage.replica import Copies
 
 _LOOK_S = 0.5
 
 
-def score_front(
-    conductor: Conductor, sweep: SweepConfig, checkpoints: str, say: Callable[[str], None], stop: Stop
+def evaluate_front(
+    orchestrator: Orchestrator, sweep: SweepConfig, checkpoints: str, say: Callable[[str], None], stop: Stop
 ) -> None:
     """Evaluates the newest checkpoint of each member of the front that lacks a score, and puts it on record.
 
     A member that cannot be evaluated is named and left without; the same sweep, run again, tries once more.
 
     Args:
-        conductor: Knows the front.
+        orchestrator: Knows the front.
         sweep: What is evaluated, and on which resources.
         checkpoints: Folder or URL of the trials' checkpoints.
         say: Called with a line for a person.
@@ -41,14 +41,14 @@ def score_front(
     names = {metric for evaluation in wanted for metric in evaluation.metrics}
     members = [
         trial
-        for candidate in summarize(conductor.record).front
+        for candidate in summarize(orchestrator.record).front
         for trial in candidate.trials
         if not names <= trial.last.keys()
     ]
     if not members:
         return
     say(f"evaluating {len(members)} trials of the front on {', '.join(evaluation.name for evaluation in wanted)}")
-    score = ray.remote(num_cpus=sweep.resources.cpu, num_gpus=sweep.resources.gpu)(_score)
+    score = ray.remote(num_cpus=sweep.resources.cpu, num_gpus=sweep.resources.gpu)(_metric)
     evaluations = [evaluation.model_dump() for evaluation in wanted]
     here, resources = str(Path.cwd()), sweep.resources
     running = {
@@ -61,17 +61,17 @@ def score_front(
             for done in ray.wait(list(running), timeout=_LOOK_S)[0]:
                 number = running.pop(done)
                 try:
-                    conductor.scored(number, ray.get(done))
-                except ray.exceptions.RayError as fault:
-                    reason = str(fault).strip().splitlines()[-1]
+                    orchestrator.scored(number, ray.get(done))
+                except ray.exceptions.RayError as error:
+                    reason = str(error).strip().splitlines()[-1]
                     say(f"trial {number} could not be evaluated: {reason}; the same command again tries once more")
     finally:
         for one in running:
             ray.cancel(one, force=True)
 
 
-def _score(
-    checkpoints: str, evaluations: list[dict[str, Any]], device: str, resources: Resources, folder: str
+def _metric(
+    checkpoints: str, evaluations: list[dict[str, Any]], device: str, resources: ResourcesConfig, folder: str
 ) -> dict[str, float]:
     """Runs on a worker."""
     hide_cards(resources.gpu)
@@ -93,7 +93,7 @@ def _score(
             copies.remove()
     model, precision = trained_model(state, device)
     scores: dict[str, float] = {}
-    for evaluation in map(Evaluation.model_validate, evaluations):
+    for evaluation in map(EvaluationConfig.model_validate, evaluations):
         store = open_store(evaluation.data, image_size=model.image_size, context_length=model.context_length)
         values = Suite(store, evaluation.tasks, next(model.parameters()).device, precision)(model)
         scores |= {f"{evaluation.name}/{name}": float(each.mean()) for name, each in values.items()}

@@ -30,7 +30,7 @@ from gaptune.ledger.file import check_readable
 from gaptune.ledger.names import check_name
 from gaptune.ledger.opening import check_new, trial_numbers
 from gaptune.results import candidates
-from gaptune.search.identity import budget_of, check_same
+from gaptune.search.identity import check_same, num_candidates
 from gaptune.space.model import Space
 from gaptune.storage.folder import Folder
 from gaptune.tracking import (
@@ -47,7 +47,7 @@ class Plan:
         folder: Where it is kept.
         space: What may be tried.
         sweep: How trials are run, with what the command line overrides.
-        budget: Trials in all.
+        num_candidates: Trials in all.
         header: The ledger's first event.
         sizes: Of the model.
         side_by_side: Trials that this machine runs at once; None on a cluster.
@@ -61,7 +61,7 @@ class Plan:
     folder: Path
     space: Space
     sweep: SweepConfig
-    budget: int
+    num_candidates: int
     header: Event
     sizes: Sizes
     side_by_side: int | None
@@ -118,7 +118,7 @@ def prepare(
         "name": name,
         "space": space.to_dict(),
         "varied": list(space.varied()),
-        "sweep": sweep.model_dump(mode="json"),
+        "config": sweep.model_dump(mode="json"),
         "base": flatten(sweep.trial({})),
         "objectives": [
             {"metric": o.metric, "maximize": o.maximize, "reference": o.reference, "ideal": o.ideal}
@@ -148,7 +148,7 @@ def prepare(
         folder,
         space,
         sweep,
-        budget_of(space, sweep),
+        num_candidates(space, sweep),
         header,
         findings.sizes,
         findings.side_by_side,

@@ -50,8 +50,8 @@ def write_results(record: SweepRecord, folder: Path, mirror: Mirror, tracker: Tr
         return
     try:
         _send_results(record, folder, mirror, left)
-    except Exception as fault:  # the results are on disk, and that is what counts
-        display.say(f"{behind} ({first_line(fault)})")
+    except Exception as error:  # the results are on disk, and that is what counts
+        display.say(f"{behind} ({first_line(error)})")
 
 
 def _draw_results(record: SweepRecord, folder: Path, say: Callable[[str], None]) -> None:
@@ -77,8 +77,8 @@ def _guarded(file: str, again: str, say: Callable[[str], None]) -> Iterator[None
     """Each result is written by itself: what goes wrong with one is said, and the others are written all the same."""
     try:
         yield
-    except Exception as fault:
-        say(f"{file} could not be written ({first_line(fault)}); to make it again: {again}")
+    except Exception as error:
+        say(f"{file} could not be written ({first_line(error)}); to make it again: {again}")
 
 
 def _send_results(record: SweepRecord, folder: Path, mirror: Mirror, patience: float) -> None:
@@ -139,12 +139,12 @@ def synchronize(folder: Path, results: Path, tracking_uri: str | None, say: Call
             raise UserError(state.why)
         for line in mirror.write(record):
             say(line)
-    except UnreachableError as fault:
-        raise UserError(str(fault)) from None
+    except UnreachableError as error:
+        raise UserError(str(error)) from None
     finally:
         _write_page(record, folder, mirror, say)
     try:
         _send_results(record, folder, mirror, _SYNC_S)
-    except UnreachableError as fault:
-        raise UserError(str(fault)) from None
+    except UnreachableError as error:
+        raise UserError(str(error)) from None
     return len(record.trials)

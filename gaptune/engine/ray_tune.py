@@ -1,4 +1,4 @@
-"""Ray Tune's hooks (searcher, scheduler, callback), each of which asks or tells the conductor."""
+"""Ray Tune's hooks (searcher, scheduler, callback), each of which asks or tells the orchestrator."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from gaptune.engine.heartbeat import Watch, forget_beats
 from gaptune.engine.signals import Stop
 from gaptune.engine.worker import FAULT, FULL_DISK, HALT, OVER, Worker
 from gaptune.ledger import LostError, TrialRecord
-from gaptune.search.orchestrator import Conductor
+from gaptune.search.orchestrator import Orchestrator
 
 T = TypeVar("T")
 
@@ -50,21 +50,23 @@ class _NotSaved:
 
 
 class _Searcher(_NotSaved, Searcher):  # type: ignore[misc]  # ray is untyped
-    """Hands out the conductor's trials."""
+    """Hands out the orchestrator's trials."""
 
-    def __init__(self, conductor: Conductor, describe: Callable[[TrialRecord], dict[str, Any]], most: int) -> None:
+    def __init__(
+        self, orchestrator: Orchestrator, describe: Callable[[TrialRecord], dict[str, Any]], most: int
+    ) -> None:
         super().__init__()
-        self._conductor = conductor
+        self._orchestrator = orchestrator
         self._describe = describe
         self._most = most
         self._live: set[int] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        trials = self._conductor.record.trials
+        trials = self._orchestrator.record.trials
         self._live = {number for number in self._live if not trials[number].state.ended}
-        if len(self._live) >= self._most and not self._conductor.halted:
+        if len(self._live) >= self._most and not self._orchestrator.halted:
             return None
-        trial = _while_written(self._conductor, self._conductor.next_trial)
+        trial = _while_written(self._orchestrator, self._orchestrator.next_trial)
         if trial is None:
             return str(Searcher.FINISHED)
         self._live.add(trial.number)
@@ -81,11 +83,11 @@ class _Searcher(_NotSaved, Searcher):  # type: ignore[misc]  # ray is untyped
 
 
 class _Scheduler(_NotSaved, FIFOScheduler):  # type: ignore[misc]
-    """Takes every result to the conductor, and its word back to Ray."""
+    """Takes every result to the orchestrator, and its word back to Ray."""
 
-    def __init__(self, conductor: Conductor) -> None:
+    def __init__(self, orchestrator: Orchestrator) -> None:
         super().__init__()
-        self._conductor = conductor
+        self._orchestrator = orchestrator
         self._controller: Any = None
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
@@ -97,18 +99,18 @@ class _Scheduler(_NotSaved, FIFOScheduler):  # type: ignore[misc]
             self._controller.cleanup()
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        goes_on = _while_written(self._conductor, lambda: self._heard(trial.config["number"], result))
+        goes_on = _while_written(self._orchestrator, lambda: self._heard(trial.config["number"], result))
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def _heard(self, number: int, result: dict[str, Any]) -> bool:
         if HALT in result:
-            self._conductor.halt(result[HALT])
+            self._orchestrator.halt(result[HALT])
             return False
         if FAULT in result:
-            self._conductor.failed(number, result[FAULT])
+            self._orchestrator.failed(number, result[FAULT])
             return False
         scores = {name.removeprefix("scores/"): value for name, value in result.items() if name.startswith("scores/")}
-        return self._conductor.reported(number, result["epoch"], result["step"], scores)
+        return self._orchestrator.reported(number, result["epoch"], result["step"], scores)
 
 
 class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]
@@ -117,8 +119,8 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]
     Not the scheduler: Ray tells that of an error also when it is about to try the trial again.
     """
 
-    def __init__(self, conductor: Conductor, folder: Path, stop: Stop, minutes: float | None, beats: str) -> None:
-        self._conductor = conductor
+    def __init__(self, orchestrator: Orchestrator, folder: Path, stop: Stop, minutes: float | None, beats: str) -> None:
+        self._orchestrator = orchestrator
         self._folder = folder
         self._stop = stop
         self._minutes = minutes
@@ -138,22 +140,24 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         number, node = trial.config["number"], str(trial.node_ip or "local")
         self._running[f"{self._beats}/{number}"] = trial
-        _while_written(self._conductor, lambda: self._conductor.started(number, node))
+        _while_written(self._orchestrator, lambda: self._orchestrator.started(number, node))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._running.pop(f"{self._beats}/{trial.config['number']}", None)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         number, reason = trial.config["number"], self._reason(trial)
-        if reason.startswith("out of memory"):  # the same knobs would run short again; Ray cannot be kept from trying
+        if reason.startswith(
+            "out of memory"
+        ):  # the same parameters would run short again; Ray cannot be kept from trying
             trial.config[OVER] = True
-            _while_written(self._conductor, lambda: self._conductor.failed(number, reason))
+            _while_written(self._orchestrator, lambda: self._orchestrator.failed(number, reason))
         else:
-            _while_written(self._conductor, lambda: self._conductor.retried(number, reason))
+            _while_written(self._orchestrator, lambda: self._orchestrator.retried(number, reason))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         number, reason = trial.config["number"], self._reason(trial)
-        _while_written(self._conductor, lambda: self._conductor.failed(number, reason))
+        _while_written(self._orchestrator, lambda: self._orchestrator.failed(number, reason))
 
     def end_workers(self) -> None:
         """Ends the workers that are training."""
@@ -178,17 +182,17 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]
         return reason + where
 
 
-def _while_written(conductor: Conductor, call: Callable[[], T]) -> T | None:
+def _while_written(orchestrator: Orchestrator, call: Callable[[], T]) -> T | None:
     """Does something that writes the ledger; once it cannot be written (the disk is full, say), nothing more."""
-    if conductor.halted:
+    if orchestrator.halted:
         return None
     try:
         return call()
-    except OSError as fault:
-        if isinstance(fault, LostError):
-            conductor.halt(str(fault))
-        elif fault.errno in FULL_DISK:
-            conductor.halt(f"{fault.strerror} (the ledger)")
+    except OSError as error:
+        if isinstance(error, LostError):
+            orchestrator.halt(str(error))
+        elif error.errno in FULL_DISK:
+            orchestrator.halt(f"{error.strerror} (the ledger)")
         else:
             raise
         return None
@@ -219,11 +223,11 @@ def _detail(lines: list[str]) -> str:
     return detail.partition(" There are some potential root causes")[0].strip()
 
 
-def run_trials(conductor: Conductor, sweep: SweepConfig, folder: Path, checkpoints: str, stop: Stop) -> bool:
-    """Runs the conductor's trials on Ray until none is left or somebody wants an end.
+def run_trials(orchestrator: Orchestrator, sweep: SweepConfig, folder: Path, checkpoints: str, stop: Stop) -> bool:
+    """Runs the orchestrator's trials on Ray until none is left or somebody wants an end.
 
     Args:
-        conductor: Decides everything.
+        orchestrator: Decides everything.
         sweep: Resources of a trial, and its data.
         folder: The sweep's folder.
         checkpoints: Folder or URL of the trials' checkpoints, which go to ``NNNN`` in it.
@@ -251,16 +255,16 @@ def run_trials(conductor: Conductor, sweep: SweepConfig, folder: Path, checkpoin
             "event": {
                 "event": "trial",
                 "at": trial.drawn_at,
-                "sweep_id": conductor.record.header["id"],
+                "sweep_id": orchestrator.record.header["id"],
                 "trial": trial.number,
-                "suggestion": trial.suggestion,
-                "knobs": trial.knobs,
+                "candidate": trial.candidate,
+                "params": trial.params,
                 "config": trial.config,
                 "method": trial.method,
                 **({"sampler": trial.notes} if trial.notes else {}),
             },
             "data": sweep.data.model_dump(),
-            "weights": conductor.record.header.get("weights"),
+            "weights": orchestrator.record.header.get("weights"),
             "checkpoints": f"{checkpoints}/{trial.number:04d}",
             "threads": resources.cpu,
             "gpu": resources.gpu,
@@ -271,12 +275,12 @@ def run_trials(conductor: Conductor, sweep: SweepConfig, folder: Path, checkpoin
 
     # A trial's traceback is in its file, and Ray's snapshots are not used: nobody needs to hear of either.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    callback = _Callback(conductor, folder, stop, resources.stall_minutes, beats)
-    scheduler = _Scheduler(conductor)
+    callback = _Callback(orchestrator, folder, stop, resources.stall_minutes, beats)
+    scheduler = _Scheduler(orchestrator)
     tuner = tune.Tuner(
         tune.with_resources(Worker, {"cpu": resources.cpu, "gpu": resources.gpu}),
         tune_config=tune.TuneConfig(
-            search_alg=_Searcher(conductor, describe, side_by_side(resources) + drawn_ahead),
+            search_alg=_Searcher(orchestrator, describe, side_by_side(resources) + drawn_ahead),
             scheduler=scheduler,
             num_samples=-1,
             reuse_actors=True,
@@ -293,12 +297,12 @@ def run_trials(conductor: Conductor, sweep: SweepConfig, folder: Path, checkpoin
     )
     try:
         tuner.fit()
-    except KeyboardInterrupt as fault:  # of which Ray Tune itself takes no notice
-        conductor.halt(str(fault))  # what comes of the workers' end is no trial's fault
+    except KeyboardInterrupt as error:  # of which Ray Tune itself takes no notice
+        orchestrator.halt(str(error))  # what comes of the workers' end is no trial's fault
         callback.end_workers()
         if not is_ours():
             scheduler.let_go()
         raise
     if not is_ours():
         forget_beats(beats)
-    return conductor.live == 0 and conductor.exhausted
+    return orchestrator.live == 0 and orchestrator.exhausted

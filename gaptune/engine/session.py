@@ -75,11 +75,11 @@ def _run(
     tracking_uri: str | None,
     clock: Callable[[], float],
 ) -> SweepRecord:
-    from gaptune.engine.evaluate_front import score_front
+    from gaptune.engine.evaluate_front import evaluate_front
     from gaptune.engine.ray_tune import run_trials
     from gaptune.engine.retention import Retention
-    from gaptune.search.orchestrator import Conductor
-    from gaptune.search.study import Asker
+    from gaptune.search.orchestrator import Orchestrator
+    from gaptune.search.study import Study
 
     with Ledger(plan.folder) as ledger:
         opened = open_ledger(ledger, plan.place, display.say)
@@ -88,12 +88,18 @@ def _run(
         check_same(header, plan.header, plan.folder, more_points=True)
         in_mlflow = check_store(tracking_uri, results, header["id"]).highest if earlier else None
         highest = max(opened.highest[0], -1 if in_mlflow is None else in_mlflow), opened.highest[1]
-        session = {"event": "session", "at": clock(), "host": platform.node(), "budget": plan.budget, "sweep": header}
+        session = {
+            "event": "session",
+            "at": clock(),
+            "host": platform.node(),
+            "candidates": plan.num_candidates,
+            "sweep": header,
+        }
         opening: list[Event] = [session] if earlier else [header, session]
         for event in opening:
             ledger.append(event)
             record.apply(event)
-        for file, content in (("space", header["space"]), ("sweep", header["sweep"])):
+        for file, content in (("space", header["space"]), ("sweep", header["config"])):
             (plan.folder / f"{file}.yaml").write_text(
                 yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8"
             )
@@ -101,18 +107,18 @@ def _run(
         tracker = Tracker(mirror, record, [*earlier, *opening], display.say)
         kept = {bound.metric: 0.0 for bound in plan.sweep.constraints}  # an older gaptune did not say by how much
         known = [(one[0], one[1], one[2] if len(one) > 2 else kept) for one in header["known"]]
-        asker = Asker(plan.space, plan.sweep, plan.name, folder=plan.folder, known=known)
+        study = Study(plan.space, plan.sweep, plan.name, folder=plan.folder, known=known)
         if known:
-            display.say(f"learnt from {asker.learnt_from} of {len(known)} trials of the earlier sweep")
+            display.say(f"learned from {study.learned_from} of {len(known)} trials of the earlier sweep")
         backup = Backup(plan.place, plan.folder, display.say) if plan.place else None
         trials = Folder(f"{plan.place.url}/trials") if plan.place else plan.folder / "trials"
         retention = Retention(record, trials, plan.sweep.checkpoints, display.say)
-        conductor = Conductor(
+        orchestrator = Orchestrator(
             record,
             ledger,
-            asker,
+            study,
             plan.sweep,
-            budget=plan.budget,
+            num_candidates=plan.num_candidates,
             earlier=earlier,
             highest=highest,
             listeners=(tracker, display, retention, *([backup] if backup else [])),
@@ -120,17 +126,17 @@ def _run(
         )
         why = "the driver failed"
         try:
-            display.start(record, plan.budget * plan.sweep.search.seeds)
+            display.start(record, plan.num_candidates * plan.sweep.search.seeds)
             checkpoints = plan.place.url if plan.place else str(plan.folder)
-            finished = run_trials(conductor, plan.sweep, plan.folder, f"{checkpoints}/trials", stop)
-            why = "" if finished else conductor.halted or "interrupted"
+            finished = run_trials(orchestrator, plan.sweep, plan.folder, f"{checkpoints}/trials", stop)
+            why = "" if finished else orchestrator.halted or "interrupted"
             if finished:
-                score_front(conductor, plan.sweep, f"{checkpoints}/trials", display.say, stop)
-        except KeyboardInterrupt as fault:
-            why = str(fault) or "interrupted"
+                evaluate_front(orchestrator, plan.sweep, f"{checkpoints}/trials", display.say, stop)
+        except KeyboardInterrupt as error:
+            why = str(error) or "interrupted"
         finally:
             display.close()
-            conductor.close(why or None)
+            orchestrator.close(why or None)
             retention.close(finished=not why)
             if backup is not None and not backup.close():
                 display.say(f"the ledger in {plan.sweep.storage} is behind; the same command again copies it")

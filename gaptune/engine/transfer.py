@@ -1,4 +1,4 @@
-"""A set of knobs that a sweep has found, trained at another scale."""
+"""A set of parameters that a sweep has found, trained at another scale."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gaptune.config import EarlyStopping, SweepConfig
+from gaptune.config import EarlyStoppingConfig, SweepConfig
 from gaptune.engine.plan import Plan, prepare
 from gaptune.ledger import SweepRecord, TrialRecord
 from gaptune.space.parse import parse_space
 
 
-def promotion(
+def transfer_plan(
     record: SweepRecord,
     trial: TrialRecord,
     sweep: SweepConfig,
@@ -25,7 +25,7 @@ def promotion(
     address: str | None = None,
     tracking_uri: str | None = None,
 ) -> Plan:
-    """Plans a sweep of one set of knobs, trained to the end.
+    """Plans a sweep of one set of parameters, trained to the end.
 
     What the search decided goes over as it is, but for the seed; everything else (model, data, length, batch, and the
     learning rates where the search did not decide them) is the other sweep's.
@@ -43,19 +43,19 @@ def promotion(
         tracking_uri: MLflow's; None for the SQLite store beside the sweeps.
 
     Raises:
-        UserError: The knobs do not fit the sweep.
+        UserError: The parameters do not fit the sweep.
     """
-    knobs = {knob: value for knob, value in trial.knobs.items() if knob != "seed"}
+    params = {parameter: value for parameter, value in trial.params.items() if parameter != "seed"}
     space = parse_space(record.header["space"])
     space = replace(
         space,
         name=f"trial {trial.number} of {record.name}",
-        knobs=tuple(knob for knob in space.knobs if knob.name != "seed"),
-        points=(knobs,),
+        parameters=tuple(parameter for parameter in space.parameters if parameter.name != "seed"),
+        points_to_evaluate=(params,),
         grid=False,
     )
-    search = sweep.search.model_copy(update={"sampler": "random", "trials": 1, "seeds": seeds})
-    sweep = sweep.model_copy(update={"search": search, "early_stopping": EarlyStopping()})
+    search = sweep.search.model_copy(update={"sampler": "random", "candidates": 1, "seeds": seeds})
+    sweep = sweep.model_copy(update={"search": search, "early_stopping": EarlyStoppingConfig()})
     told: dict[str, Any] = {"results": results, "now": now, "command": command}
     told |= {"address": address, "tracking_uri": tracking_uri}
     return prepare(space, sweep, name=name, **told)

@@ -76,20 +76,20 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             self._file.report(time.time(), report.epoch, report.step, metrics)
             if self._copies is not None:
                 self._copies.push()
-        except (NonFinite, UserError) as fault:
-            return {FAULT: f"non-finite: {fault}" if isinstance(fault, NonFinite) else str(fault)}
-        except torch.OutOfMemoryError as fault:
-            return {FAULT: f"out of memory: {str(fault).splitlines()[0]}"}
-        except OSError as fault:
-            if fault.errno in FULL_DISK:
-                return {HALT: f"{fault.strerror} ({fault.filename or 'checkpoints'})"}
+        except (NonFinite, UserError) as error:
+            return {FAULT: f"non-finite: {error}" if isinstance(error, NonFinite) else str(error)}
+        except torch.OutOfMemoryError as error:
+            return {FAULT: f"out of memory: {str(error).splitlines()[0]}"}
+        except OSError as error:
+            if error.errno in FULL_DISK:
+                return {HALT: f"{error.strerror} ({error.filename or 'checkpoints'})"}
             raise
         return {"epoch": report.epoch, "step": report.step, "scores": metrics}
 
     def _take_up(self, task: dict[str, Any]) -> Iterator[Report]:
         import torch
 
-        from gaptune.config import Data, TrialConfig
+        from gaptune.config import DataConfig, TrialConfig
         from gaptune.data.open import open_training
         from gaptune.trial import train
 
@@ -104,7 +104,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             folder = self._copies.pull()
         if task["system_metrics"]:
             self._meter = Meter(gpu=task["gpu"] > 0 and torch.cuda.is_available())
-        data = open_training(Data.model_validate(task["data"]))
+        data = open_training(DataConfig.model_validate(task["data"]))
         config = TrialConfig.model_validate(task["config"])
         self._file = TrialFile(folder, task["event"])
         return train(config, data, checkpoints=folder, progress=Beat(task["progress"]), weights=task.get("weights"))

@@ -67,9 +67,9 @@ class Backup:
             self._news.clear()
             try:
                 self._copy()
-            except Exception as fault:  # a storage's client may raise anything
+            except Exception as error:  # a storage's client may raise anything
                 if not self._behind:
-                    why = str(fault).strip().splitlines() or [type(fault).__name__]
+                    why = str(error).strip().splitlines() or [type(error).__name__]
                     self._say(f"the ledger could not be copied to {self._place.url} ({why[0]}); it will be tried again")
                     _log.debug("the ledger could not be copied", exc_info=True)
                 self._behind = True
@@ -123,9 +123,9 @@ def stored_ledger(place: Folder) -> bytes:
             if start == len(content):
                 content += place.read(name) or b""
         return content or place.read(FILE_NAME) or b""
-    except Exception as fault:  # a storage's client may raise anything
-        why = str(fault).strip().splitlines() or [type(fault).__name__]
-        raise UserError(f"cannot read the sweep's storage {place.url}: {why[0]}") from fault
+    except Exception as error:  # a storage's client may raise anything
+        why = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"cannot read the sweep's storage {place.url}: {why[0]}") from error
 
 
 def newer_ledger(place: Folder, folder: Path) -> bytes | None:

@@ -14,7 +14,7 @@ from gaptune.ledger import SweepRecord, TrialRecord
 def outcome(
     record: SweepRecord, group: Sequence[TrialRecord], sweep: SweepConfig
 ) -> tuple[list[float], list[float], dict[str, float]]:
-    """What a suggestion has come to over its seeds.
+    """What a candidate has come to over its seeds.
 
     Returns:
         The means of the objectives, their standard deviations over seeds, and by how much each constraint is broken.

@@ -9,7 +9,7 @@ import unicodedata
 from pathlib import Path
 
 from gaptune.errors import UserError
-from gaptune.storage.bundled import RECORDED
+from gaptune.storage.bundled import EXAMPLES
 
 _LONGEST = 100  # bytes in UTF-8; with what is put behind it, a file system's 255 are not reached
 _SIGNS = frozenset(" ._-+=,@()[]")
@@ -26,10 +26,10 @@ def check_name(name: str) -> str:
     Raises:
         UserError: No sweep can be called so; says why, and what is allowed.
     """
-    fault = _fault(name)
-    if fault is not None:
+    error = _fault(name)
+    if error is not None:
         shown = name if len(name) <= _LONGEST else f"{name[:40]}…"
-        raise UserError(f"no sweep can be called {shown!r}: {fault}")
+        raise UserError(f"no sweep can be called {shown!r}: {error}")
     return name
 
 
@@ -76,7 +76,7 @@ def _fault(name: str) -> str | None:
         return "it begins with a dot, a hyphen or a space, or ends with a dot or a space"
     if name.lower() in _RESERVED:
         return "MLflow's store in the results folder has that name"
-    if name.lower() in RECORDED:
+    if name.lower() in EXAMPLES:
         return "a sweep that comes with gaptune has that name"
     return None
 

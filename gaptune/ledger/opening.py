@@ -25,7 +25,7 @@ class Opened:
     Attributes:
         events: Everything in it.
         record: What that adds up to.
-        highest: The highest numbers of a trial and of a suggestion that were ever given.
+        highest: The highest numbers of a trial and of a candidate that were ever given.
     """
 
     events: list[Event]

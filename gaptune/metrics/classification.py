@@ -48,7 +48,7 @@ def class_embeddings(texts: Tensor, classes: int) -> Tensor:
 
 
 def zero_shot(images: Tensor, class_texts: Tensor, labels: Tensor) -> float:
-    """Share of images whose nearest class embedding is their label's.
+    """Fraction of images whose nearest class embedding is their label's.
 
     A tie with another class, to within rounding, is wrong.
 
@@ -92,8 +92,8 @@ def zero_shot_topk(images: Tensor, class_texts: Tensor, labels: Tensor) -> dict[
         labels: Shape (n,).
 
     Returns:
-        ``zeroshot_top1``, ``zeroshot_top5`` (all right where there are five classes or fewer) and
-        ``zeroshot_mean_recall`` (over the classes that have images).
+        ``zeroshot/top1``, ``zeroshot/top5`` (all right where there are five classes or fewer) and
+        ``zeroshot/mean_per_class_recall`` (over the classes that have images).
 
     Raises:
         ValueError: The shapes do not match.
@@ -102,9 +102,9 @@ def zero_shot_topk(images: Tensor, class_texts: Tensor, labels: Tensor) -> dict[
     labels = labels.cpu()
     right = (ahead == 0).double()
     return {
-        "zeroshot_top1": Outcomes(right),
-        "zeroshot_top5": Outcomes((ahead < 5).double()),
-        "zeroshot_mean_recall": Outcomes(right, classes=labels),
+        "zeroshot/top1": Outcomes(right),
+        "zeroshot/top5": Outcomes((ahead < 5).double()),
+        "zeroshot/mean_per_class_recall": Outcomes(right, classes=labels),
     }
 
 

@@ -10,7 +10,7 @@ from gaptune.metrics.retrieval import recalls
 from gaptune.metrics.uniformity import w2, wang_isola
 
 
-def score_pairs(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, float]:
+def embedding_metrics(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, float]:
     """All scores of geometry, uniformity and retrieval; pairs are each image with its first caption.
 
     Args:

@@ -9,5 +9,5 @@ import numpy.typing as npt
 def held_out(n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The rows that a probe holds out to choose its regularization by, a fifth of ``n``, and the rest."""
     order = np.random.default_rng(0).permutation(n)
-    share = max(1, n // 5)
-    return order[:share], order[share:]
+    fraction = max(1, n // 5)
+    return order[:fraction], order[fraction:]

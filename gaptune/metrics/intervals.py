@@ -54,7 +54,7 @@ def bootstrap_interval(outcomes: Outcomes | Tensor, *, level: float = 0.95, seed
 
     Args:
         outcomes: What each example counts; a tensor (n,) for examples that are images of their own.
-        level: Share of the resampled scores inside.
+        level: Fraction of the resampled scores inside.
         seed: Of the resampling.
 
     Returns:

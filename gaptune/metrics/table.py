@@ -2,7 +2,7 @@
 
 Whatever is reported by a trial, written to the ledger and shown in MLflow has its row here. Names are
 ``group/name``, which MLflow accepts and shows as groups. What a trial is evaluated on besides its own data is named by
-the evaluation (``cifar10/zeroshot_top1``), with the row of its measure.
+the evaluation (``cifar10/zeroshot/top1``), with the row of its measure.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ ROUNDING = 2e-6
 """Relative: what float32 leaves of the logarithm of a temperature between 1e-6 and 1e6, and of most scores."""
 
 Direction = Literal["max", "min", "none"]
-Task = Literal["zeroshot", "probe", "knn", "retrieval", "pairs"]
+Task = Literal["zeroshot", "probe", "knn", "retrieval", "mmvp"]
 """What a model can be evaluated by; the first part of a measure's name."""
 
 
 @dataclass(frozen=True)
-class Score:
+class Metric:
     """One measured quantity.
 
     Attributes:
@@ -46,9 +46,9 @@ _CLIP = "Radford et al. 2021, arXiv 2103.00020"
 _KARPATHY = "Karpathy & Fei-Fei 2015, as in CLIP_benchmark"
 
 _RECALLS = tuple(
-    Score(
+    Metric(
         f"retrieval/{way}_r{k}",
-        "share",
+        "fraction",
         "max",
         f"{meaning} among the best {k}",
         _KARPATHY,
@@ -66,63 +66,71 @@ _W2: _Row = ("-W2, at most 0", "max", "minus the 2-Wasserstein distance to N(0, 
 _POTENTIAL: _Row = ("log, -4 to 0", "min", "log mean Gaussian potential (t = 2)", _WANG)
 
 
-def _uniformities(name: str, row: _Row) -> tuple[Score, ...]:
+def _uniformities(name: str, row: _Row) -> tuple[Metric, ...]:
     unit, direction, meaning, source = row
     parts = {"": "image and text features together", "_image": "image features", "_text": "text features"}
     return tuple(
-        Score(f"uniformity/{name}{suffix}", unit, direction, f"{meaning} of {of}", source)
+        Metric(f"uniformity/{name}{suffix}", unit, direction, f"{meaning} of {of}", source)
         for suffix, of in parts.items()
     )
 
 
-SCORES: dict[str, Score] = {
+METRICS: dict[str, Metric] = {
     score.name: score
     for score in (
-        Score("geometry/gap", "distance, 0 to 2", "min", "modality gap Δ = ||mean(H_X) - mean(H_Y)||", _YCWQ),
-        Score("geometry/alignment", "squared distance", "min", "mean ||x - y||² over matched pairs", _WANG),
-        Score("geometry/margin", "cosine", "max", "matched cosine minus the best other one, both ways", _YCWQ),
-        Score("geometry/mismatched", "share", "min", "pairs whose best match is another, both ways", _YCWQ),
+        Metric("geometry/gap", "distance, 0 to 2", "min", "modality gap Δ = ||mean(H_X) - mean(H_Y)||", _YCWQ),
+        Metric("geometry/alignment", "squared distance", "min", "mean ||x - y||² over matched pairs", _WANG),
+        Metric("geometry/margin", "cosine", "max", "matched cosine minus the best other one, both ways", _YCWQ),
+        Metric("geometry/mismatched", "fraction", "min", "pairs whose best match is another, both ways", _YCWQ),
         *_uniformities("w2", _W2),
         *_uniformities("wang_isola", _POTENTIAL),
         *_RECALLS,
-        Score("zeroshot/accuracy", "share", "max", "top-1 by class prompts", _CLIP),
-        Score("probe/accuracy", "share", "max", "top-1 of logistic regression on image features", _CLIP),
-        Score("temperature/tau", "1", "none", "temperature τ = 1/β", _CLIP),
-        Score("temperature/beta", "1", "none", "logit scale β", _CLIP),
-        Score("train/loss", "nats", "min", "symmetric cross entropy, mean over the epoch", _CLIP),
-        Score("train/lr", "1", "none", "learning rate at the end of the epoch", "torch.optim"),
-        Score("train/swapped", "share", "none", "steps of the epoch in which features were swapped", _YCWQ),
-        Score("time/train_s", "s", "none", "wall time of the epoch's training", "perf_counter"),
-        Score("time/eval_s", "s", "none", "wall time of the epoch's evaluation", "perf_counter"),
-        Score("time/samples_per_s", "1/s", "none", "training pairs per second", "perf_counter"),
+        Metric("zeroshot/top1", "fraction", "max", "top-1 by class prompts", _CLIP),
+        Metric("probe/top1", "fraction", "max", "top-1 of logistic regression on image features", _CLIP),
+        Metric("temperature/tau", "1", "none", "temperature τ = 1/β", _CLIP),
+        Metric("temperature/beta", "1", "none", "logit scale β", _CLIP),
+        Metric("train/loss", "nats", "min", "symmetric cross entropy, mean over the epoch", _CLIP),
+        Metric("train/lr", "1", "none", "learning rate at the end of the epoch", "torch.optim"),
+        Metric(
+            "train/swapped_fraction", "fraction", "none", "steps of the epoch in which features were swapped", _YCWQ
+        ),
+        Metric("time/train_s", "s", "none", "wall time of the epoch's training", "perf_counter"),
+        Metric("time/eval_s", "s", "none", "wall time of the epoch's evaluation", "perf_counter"),
+        Metric("time/samples_per_s", "1/s", "none", "training pairs per second", "perf_counter"),
     )
 }
 
-SYSTEM: dict[str, Score] = {
+SYSTEM: dict[str, Metric] = {
     score.name: score
     for score in (
-        Score("system/cpu_percent", "%", "none", "CPU time over wall time (100: one core)", "psutil"),
-        Score("system/memory_mb", "MB", "none", "resident memory of the trial's process", "psutil"),
-        Score("system/gpu_percent", "%", "none", "share of the time in which the GPU was busy", "NVML (nvidia-ml-py)"),
-        Score("system/gpu_memory_mb", "MB", "none", "GPU memory that the trial's process holds", "torch.cuda"),
+        Metric("system/cpu_percent", "%", "none", "CPU time over wall time (100: one core)", "psutil"),
+        Metric("system/memory_mb", "MB", "none", "resident memory of the trial's process", "psutil"),
+        Metric(
+            "system/gpu_percent", "%", "none", "fraction of the time in which the GPU was busy", "NVML (nvidia-ml-py)"
+        ),
+        Metric("system/gpu_memory_mb", "MB", "none", "GPU memory that the trial's process holds", "torch.cuda"),
     )
 }
 """What ``resources: {system_metrics: true}`` adds: means over the epoch."""
 
-MEASURES: dict[str, Score] = {
+TASK_METRICS: dict[str, Metric] = {
     score.name: score
     for score in (
-        Score("zeroshot_top1", "share", "max", "top-1 by class prompts, all images alike", f"{_CLIP}; clip_benchmark"),
-        Score("zeroshot_top5", "share", "max", "the right class among the best 5", f"{_CLIP}; clip_benchmark"),
-        Score("zeroshot_mean_recall", "share", "max", "top-1 by class prompts, all classes alike", "clip_benchmark"),
-        Score("probe_top1", "share", "max", "logistic regression, C chosen on held-out features", f"{_CLIP}, A.3"),
-        Score("knn_top1", "share", "max", "20 nearest neighbors by cosine", "Wu et al. 2018, arXiv 1805.01978"),
-        *(
-            replace(score, name=score.name.replace("/", "_"))
-            for score in _RECALLS
-            if not score.name.startswith("retrieval/mean")
+        Metric(
+            "zeroshot/top1", "fraction", "max", "top-1 by class prompts, all images alike", f"{_CLIP}; clip_benchmark"
         ),
-        Score("pairs_accuracy", "share", "max", "pairs told apart by both captions", "Tong et al. 2024 (MMVP-VLM)"),
+        Metric("zeroshot/top5", "fraction", "max", "the right class among the best 5", f"{_CLIP}; clip_benchmark"),
+        Metric(
+            "zeroshot/mean_per_class_recall",
+            "fraction",
+            "max",
+            "top-1 by class prompts, all classes alike",
+            "clip_benchmark",
+        ),
+        Metric("probe/top1", "fraction", "max", "logistic regression, C chosen on held-out features", f"{_CLIP}, A.3"),
+        Metric("knn/top1", "fraction", "max", "20 nearest neighbors by cosine", "Wu et al. 2018, arXiv 1805.01978"),
+        *(score for score in _RECALLS if not score.name.startswith("retrieval/mean")),
+        Metric("mmvp/accuracy", "fraction", "max", "pairs told apart by both captions", "Tong et al. 2024 (MMVP-VLM)"),
     )
 }
 """What an evaluation on further data measures, by the second part of the name."""
@@ -149,15 +157,15 @@ def excess(value: float, low: float | None, high: float | None) -> float:
     return worst
 
 
-def measures_of(tasks: Iterable[Task]) -> tuple[str, ...]:
-    """The names in ``MEASURES`` that some tasks give."""
+def metrics_of(tasks: Iterable[Task]) -> tuple[str, ...]:
+    """The names in ``TASK_METRICS`` that some tasks give."""
     wanted = set(tasks)
-    return tuple(name for name in MEASURES if name.partition("_")[0] in wanted)
+    return tuple(name for name in TASK_METRICS if name.partition("/")[0] in wanted)
 
 
-def find_score(name: str) -> Score | None:
-    """The row of a name: of ``SCORES``, or of a measure after the name of an evaluation; None where there is none."""
+def find_metric(name: str) -> Metric | None:
+    """The row of a name: of ``METRICS``, or of a measure after the name of an evaluation; None where there is none."""
     group, _, measure = name.partition("/")
-    if name in SCORES or not group or measure not in MEASURES:
-        return SCORES.get(name) or SYSTEM.get(name)
-    return replace(MEASURES[measure], name=name)
+    if name in METRICS or not group or measure not in TASK_METRICS:
+        return METRICS.get(name) or SYSTEM.get(name)
+    return replace(TASK_METRICS[measure], name=name)

@@ -15,8 +15,8 @@ from gaptune.paper.claim_tests import FEWEST, LEVEL, Values, above, falls, follo
 from gaptune.results.front import Candidate, candidates
 
 COLLAPSE = 0.5
-"""Share of the baseline's retrieval below which a method is said to have collapsed."""
-_ENOUGH = 5  # sets of knobs that a rank correlation needs
+"""Fraction of the baseline's retrieval below which a method is said to have collapsed."""
+_ENOUGH = 5  # sets of parameters that a rank correlation needs
 
 Verdict = Literal["holds", "not shown", "does not hold", "not run"]
 
@@ -72,18 +72,18 @@ def columns(record: SweepRecord) -> Columns:
     return Columns(
         gap="geometry/gap",
         uniformity="uniformity/w2",
-        zero_shot=labelled("zeroshot/accuracy", "/zeroshot_top1"),
-        probe=labelled("probe/accuracy", "/probe_top1"),
+        zero_shot=labelled("zeroshot/top1", "/zeroshot/top1"),
+        probe=labelled("probe/top1", "/probe/top1"),
         image_retrieval=f"retrieval/t2i_r{k}",
         text_retrieval=f"retrieval/i2t_r{k}",
     )
 
 
 def named_rows(record: SweepRecord) -> dict[str, Candidate]:
-    """The completed sets of knobs of a sweep over the paper's methods, by name: ``TS S3``, ``FLT 0.04``, ``HS 0.001``.
+    """The completed candidates of a sweep over the paper's methods, by name: ``TS S3``, ``FLT 0.04``, ``HS 0.001``.
 
     Raises:
-        UserError: The sweep has no knob ``method``: it is not one of the paper's methods.
+        UserError: The sweep has no parameter ``method``: it is not one of the paper's methods.
     """
     if "method" not in record.header["varied"]:
         raise UserError(f"{record.name!r} does not vary `method`; the paper's tables need search_spaces/paper.yaml")
@@ -103,7 +103,7 @@ def claims(record: SweepRecord) -> list[Claim]:
         UserError: It is a sweep over something else.
     """
     rows = named_rows(record)
-    tried = list(dict.fromkeys(_name(trials[0]) for trials in record.suggestions().values()))
+    tried = list(dict.fromkeys(_name(trials[0]) for trials in record.candidates().values()))
     judge = _Judge(rows, tried, columns(record), record.seeds)
     families: dict[str, Iterable[Claim]] = {
         "smaller gap": judge.smaller_gaps(),
@@ -137,12 +137,12 @@ class _Judge:
 
     def smaller_gaps(self) -> Iterable[Claim]:
         for name in self._mitigations():
-            text = f"the gap of {name} is below the learnt baseline's"
+            text = f"the gap of {name} is below the learned baseline's"
             yield self._against_baseline(text, name, self._gap, (self._metrics.gap,), larger=False)
 
     def better_retrieval(self) -> Iterable[Claim]:
         for name in self._mitigations():
-            text = f"retrieval of {name} is above the learnt baseline's"
+            text = f"retrieval of {name} is above the learned baseline's"
             yield self._against_baseline(text, name, self._retrieval, self._recalls(), larger=True)
 
     def larger_tau_smaller_gap(self) -> Claim:
@@ -187,11 +187,11 @@ class _Judge:
         return self._claim(text, "not shown", f"{evidence}; peak at {best:g}", lambda: peak(scores)[1])
 
     def follows_uniformity(self) -> Iterable[Claim]:
-        """Rank correlations over the sets of knobs, by their means over the seeds."""
+        """Rank correlations over the sets of parameters, by their means over the seeds."""
         for what, metric in (("zero-shot", self._metrics.zero_shot), ("linear probe", self._metrics.probe)):
             text = f"{what} follows uniformity rather than the gap"
             if metric is None or len(self._rows) < _ENOUGH:
-                yield Claim(text, "not run", "not measured" if metric is None else "too few sets of knobs")
+                yield Claim(text, "not run", "not measured" if metric is None else "too few sets of parameters")
                 continue
             wanted = (metric, self._metrics.uniformity, self._metrics.gap)
             if why := self._lacking(self._rows, wanted):
@@ -288,7 +288,7 @@ def _swaps(trial: TrialRecord) -> int:
     """In how many of its steps a training has swapped features."""
     swaps, before = 0.0, 0
     for report in trial.reports:
-        swaps += (report.step - before) * report.metrics.get("train/swapped", 0.0)
+        swaps += (report.step - before) * report.metrics.get("train/swapped_fraction", 0.0)
         before = report.step
     return round(swaps)
 
@@ -302,6 +302,6 @@ def _fixed(tau: float) -> str:
 
 
 def _name(trial: TrialRecord) -> str:
-    config, method = trial.config, str(trial.knobs["method"])
+    config, method = trial.config, str(trial.params["method"])
     number = {"FLT": "temperature.tau_start", "HS": "swap.probability", "SS": "swap.probability"}.get(method)
     return f"{method} {config[number]:g}" if number else method

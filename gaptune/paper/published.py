@@ -35,4 +35,4 @@ PUBLISHED: dict[str, Published] = {
     "FLT 0.2": Published(0.008, None, None, 0.5014, 0.2397, 0.2694),
     "FLT 0.4": Published(0.009, None, None, 0.3797, 0.0690, 0.0870),
 }
-"""By the name that ``gaptune.paper.claims`` gives to a set of knobs."""
+"""By the name that ``gaptune.paper.claims`` gives to a set of parameters."""

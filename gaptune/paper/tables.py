@@ -19,11 +19,11 @@ from gaptune.paper.published import PUBLISHED
 from gaptune.results.front import Candidate
 
 _HEADINGS = ("gap", "−W2", "zero-shot %", "linear probe %", "image retrieval %", "text retrieval %")
-_SHARES = _HEADINGS[2:]
+_PERCENTS = _HEADINGS[2:]
 _TABLES: dict[str, Callable[[str], bool]] = {
     "Methods": lambda name: not name.startswith(("FLT", "HS", "SS")) or name in ("FLT 0.04", "HS 0.001", "SS 0.05"),
     "Fixed temperature": lambda name: name.startswith("FLT"),
-    "Share of steps with a swap": lambda name: name == "Baseline" or name.startswith(("HS", "SS")),
+    "Fraction of steps with a swap": lambda name: name == "Baseline" or name.startswith(("HS", "SS")),
 }
 _CLAIM_HEADINGS = ("verdict", "claim", "figures", "p", "Holm")
 _STYLES = {"holds": "green", "does not hold": "red", "not shown": "yellow", "not run": "dim"}
@@ -111,7 +111,7 @@ def _order(name: str) -> tuple[bool, float]:
 
 def _cell(candidate: Candidate, heading: str, metric: str) -> str:
     values = np.array([trial.last.get(metric, math.nan) for trial in candidate.trials])
-    scale, digits = (100.0, 1) if heading in _SHARES else (1.0, 3)
+    scale, digits = (100.0, 1) if heading in _PERCENTS else (1.0, 3)
     mean = f"{scale * values.mean():.{digits}f}"
     if len(values) < 2:
         return mean
@@ -125,11 +125,11 @@ def _tau(candidate: Candidate) -> str:
 def _published(heading: str, value: float | None) -> str:
     if value is None:
         return "·"
-    return f"{100 * value:.2f}" if heading in _SHARES else f"{value:.3f}"
+    return f"{100 * value:.2f}" if heading in _PERCENTS else f"{value:.3f}"
 
 
 def _footnote(record: SweepRecord) -> str:
-    seeds = record.header["sweep"]["search"]["seeds"]
+    seeds = record.header["config"]["search"]["seeds"]
     retrieval = columns(record).image_retrieval.rpartition("_r")[2]
     lines = [
         f"Mean ± standard error of {seeds} paired seeds; recall@{retrieval}. p: one-sided tests over the paired seeds. "

@@ -15,7 +15,7 @@ from gaptune.text.markup import for_html
 
 REPORT_FILE = "report.html"
 
-_SCRIPTS = ("data", "filter", "charts", "scatters", "curves", "knobs", "search", "table", "details", "page")
+_SCRIPTS = ("data", "filter", "charts", "scatters", "curves", "params", "search", "table", "details", "page")
 """In the order in which the page runs them, as one script."""
 
 

@@ -29,7 +29,7 @@ class Standing:
         epochs: Epochs that they were trained.
         complete: Candidates that were trained to the end.
         infeasible: Those of them that break a constraint.
-        hypervolume: Share of the common box that its front dominates; None where the sweep has no front.
+        hypervolume: Fraction of the common box that its front dominates; None where the sweep has no front.
         front: Members of its front.
         common: Members of its front that are on the front of all sweeps together.
         unknown: Why it has no hypervolume.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def model_card(record: SweepRecord, trial: TrialRecord, scores: dict[str, Any], *, epoch: int) -> str:
     """The model card: what it is, how it was made, how good it is."""
     header = record.header
-    knobs = "\n".join(
+    params = "\n".join(
         markdown_row(markdown_code(name), for_markdown(str(value))) for name, value in trial.config.items()
     )
     measured = "\n".join(
@@ -42,7 +42,7 @@ Made with {markdown_code(header["command"])} ({versions}).
 |---|---|
 {measured}
 
-| knob | value |
+| parameter | value |
 |---|---|
-{knobs}
+{params}
 """

@@ -12,7 +12,7 @@ from gaptune.ledger import SweepRecord
 from gaptune.pareto.dominance import layers, oriented
 from gaptune.results.front import Candidate, candidates
 from gaptune.results.unknown import Unknown, Why
-from gaptune.search.rungs import cohort, rung_epoch, rung_shares
+from gaptune.search.rungs import cohort, rung_epoch, rung_fractions
 
 ENOUGH = 5
 """Completed candidates below which a rung's agreement with the end is not judged."""
@@ -25,7 +25,7 @@ class RungRanking:
     """One rung, one cohort.
 
     Attributes:
-        share: Share of training at the rung.
+        fraction: Fraction of training at the rung.
         cohort: Those that were compared with each other; see ``gaptune.search.rungs.cohort``.
         count: Completed candidates that passed it.
         kendall: Kendall's τ-b between their non-domination ranks at the rung and at the end: 1 the same order, 0 no
@@ -33,7 +33,7 @@ class RungRanking:
         unknown: Why not: too few candidates, or all of one rank.
     """
 
-    share: float
+    fraction: float
     cohort: str
     count: int
     kendall: float | None
@@ -58,34 +58,34 @@ def rank_rungs(record: SweepRecord) -> list[RungRanking]:
     Returns:
         An entry for each rung and cohort that somebody passed, in the order of the rungs.
     """
-    from gaptune.config import EarlyStopping  # pydantic's models take long to import
+    from gaptune.config import EarlyStoppingConfig  # pydantic's models take long to import
 
-    config = EarlyStopping.model_validate(record.header["sweep"]["early_stopping"])
+    config = EarlyStoppingConfig.model_validate(record.header["config"]["early_stopping"])
     complete = candidates(record)
     found = []
-    for share in rung_shares(config):
+    for fraction in rung_fractions(config):
         cohorts: dict[str, list[Candidate]] = {}
         for candidate in complete:
             epochs = candidate.trial.epochs
-            epoch = rung_epoch(share, epochs)
+            epoch = rung_epoch(fraction, epochs)
             if epoch < epochs:
                 name = cohort(config, candidate.trial.config, epoch / epochs)
                 cohorts.setdefault(name, []).append(candidate)
         for name, members in sorted(cohorts.items()):
-            agreement = _agreement(record, members, share)
+            agreement = _agreement(record, members, fraction)
             known, why = (None, agreement) if isinstance(agreement, Unknown) else (agreement, None)
-            found.append(RungRanking(share, name, len(members), known, why))
+            found.append(RungRanking(fraction, name, len(members), known, why))
     return found
 
 
-def _agreement(record: SweepRecord, compared: Sequence[Candidate], share: float) -> float | Unknown:
+def _agreement(record: SweepRecord, compared: Sequence[Candidate], fraction: float) -> float | Unknown:
     if len(compared) < ENOUGH:
         return Unknown(Why.TOO_FEW, f"{len(compared)} trained to the end, too few to say how well it ranked")
     from scipy.stats import kendalltau  # half a second, which a table without rungs need not wait for
 
     early, late = [], []
     for candidate in compared:
-        epoch = rung_epoch(share, candidate.trial.epochs)
+        epoch = rung_epoch(fraction, candidate.trial.epochs)
         there = [report.metrics for trial in candidate.trials for report in trial.reports if report.epoch == epoch]
         early.append([_mean([metrics.get(o["metric"], math.nan) for metrics in there]) for o in record.objectives])
         late.append(candidate.values)

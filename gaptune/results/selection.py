@@ -13,7 +13,7 @@ from gaptune.ledger import SweepRecord
 from gaptune.pareto.dominance import oriented
 from gaptune.results.front import Candidate
 from gaptune.results.unknown import Unknown, Why, counted, varies
-from gaptune.results.view import score_of
+from gaptune.results.view import metric_of
 
 Values = npt.NDArray[np.float64]
 
@@ -89,19 +89,19 @@ def pick(record: SweepRecord, members: Sequence[Candidate], preference: str) -> 
         raise UserError(f"{preference!r}: expected METRIC, or 'METRIC within P%, then METRIC'")
     if not members:
         raise UserError("the front is empty: there is nothing to pick")
-    first, share, second = [*found.groups(), None, None][:3]
+    first, fraction, second = [*found.groups(), None, None][:3]
     assert first is not None
-    near = _near_best(record, members, first, float(share or 0) / 100)
+    near = _near_best(record, members, first, float(fraction or 0) / 100)
     return _near_best(record, near, second or first, 0.0)[0]
 
 
-def _near_best(record: SweepRecord, members: Sequence[Candidate], metric: str, share: float) -> list[Candidate]:
-    """The members within a share of the best in a metric, in their order."""
+def _near_best(record: SweepRecord, members: Sequence[Candidate], metric: str, fraction: float) -> list[Candidate]:
+    """The members within a fraction of the best in a metric, in their order."""
     values = np.array([_sign(record, metric) * member.mean(metric) for member in members])
     if np.isnan(values).all():
         raise UserError(f"no member of the front has {metric}")
     best = float(np.nanmax(values))
-    limit = best - share * abs(best)
+    limit = best - fraction * abs(best)
     return [member for member, value in zip(members, values, strict=True) if value >= limit]
 
 
@@ -109,7 +109,7 @@ def _sign(record: SweepRecord, metric: str) -> float:
     for objective in record.objectives:
         if objective["metric"] == metric:
             return 1.0 if objective["maximize"] else -1.0
-    direction = score_of(record, metric).direction
+    direction = metric_of(record, metric).direction
     if direction == "none":
         raise UserError(f"{metric} has no better side")
     return 1.0 if direction == "max" else -1.0

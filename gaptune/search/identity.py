@@ -13,17 +13,17 @@ from gaptune.space.model import Space
 
 _NOT_COMPARED = ("resources", "search", "data", "device", "storage", "checkpoints")
 _OF_SEARCH = ("sampler", "seed", "seeds", "startup_trials")
-_POINT = "space.points"
+_POINT = "space.points_to_evaluate"
 _WEIGHTS, _PLACE = "model.pretrained (content)", "model.pretrained"
 _SHOWN = 5
 
 
-def budget_of(space: Space, sweep: SweepConfig) -> int:
-    """How many suggestions a sweep draws: no more than the space holds."""
+def num_candidates(space: Space, sweep: SweepConfig) -> int:
+    """How many candidates a sweep draws: no more than the space holds."""
     if space.grid:
         return len(space.combinations())
     size = space.size()
-    return sweep.search.trials if size is None else min(sweep.search.trials, size)
+    return sweep.search.candidates if size is None else min(sweep.search.candidates, size)
 
 
 def check_same(there: Event, asked: Event, folder: Path, *, more_points: bool = False) -> None:
@@ -59,16 +59,16 @@ def check_same(there: Event, asked: Event, folder: Path, *, more_points: bool = 
 
 def _what_matters(header: Event) -> dict[str, Any]:
     """Space, data, objectives, sampler, and how a trial is trained; not how many run where."""
-    sweep = SweepConfig.model_validate(header["sweep"]).model_dump(mode="json")  # an older one lacks newer settings
+    sweep = SweepConfig.model_validate(header["config"]).model_dump(mode="json")  # an older one lacks newer settings
     space = header["space"]
     flat: dict[str, Any] = {"data.hash": header["data"]["hash"], "space.grid": space["grid"]}
-    flat.update({f"{_POINT}[{index}]": point for index, point in enumerate(space["points"])})
+    flat.update({f"{_POINT}[{index}]": point for index, point in enumerate(space["points_to_evaluate"])})
     if header.get("weights"):
         flat[_WEIGHTS] = header["weights"]
     flat.update({f"search.{name}": sweep["search"][name] for name in _OF_SEARCH})
-    flat.update({f"space.{name}": knob for name, knob in space["knobs"].items()})
-    if not space["grid"]:  # a sampler draws one knob after the other; a grid is the same in any order
-        flat["space (order)"] = list(space["knobs"])
+    flat.update({f"space.{name}": parameter for name, parameter in space["params"].items()})
+    if not space["grid"]:  # a sampler draws one parameter after the other; a grid is the same in any order
+        flat["space (order)"] = list(space["params"])
     for group, value in sweep.items():
         if group in _NOT_COMPARED:
             continue

@@ -1,7 +1,7 @@
 """The logic of a sweep, without Ray: what to try, what a report means, when a trial has ended.
 
-The conductor alone writes the ledger. Ray's adapters (``engine.raytune``) call it, and so does the simulator. It keeps
-the order *ledger first, then study*: what the study knows can always be made again from the ledger.
+The orchestrator alone writes the ledger. Ray's adapters (``engine.raytune``) call it, and so does the simulator. It
+keeps the order *ledger first, then study*: what the study knows can always be made again from the ledger.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gaptune.pareto.dominance import oriented
 from gaptune.search.early_stopping import Stopper
 from gaptune.search.listener import Listener
 from gaptune.search.rungs import cohort
-from gaptune.search.study import Asker
+from gaptune.search.study import Study
 from gaptune.space.methods import expand_method, name_method
 
 _log = logging.getLogger(__name__)
@@ -39,30 +39,30 @@ class Log(Protocol):
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A suggestion as it was drawn."""
+    """A candidate as it was drawn."""
 
-    suggestion: int
-    knobs: dict[str, Any]
+    candidate: int
+    params: dict[str, Any]
     notes: dict[str, Any]
 
 
-class Conductor:
+class Orchestrator:
     """Draws trials, takes their reports, ends them, and puts all of it on record.
 
     Args:
         record: The sweep so far; kept up to date.
         ledger: Where every event is written first.
-        asker: Where knobs come from.
+        study: Where parameters come from.
         sweep: How trials are run.
-        budget: Number of suggestions to draw in all; each is trained on ``sweep.search.seeds`` seeds.
+        num_candidates: Number of candidates to draw in all; each is trained on ``sweep.search.seeds`` seeds.
         earlier: The events so far, from which early stopping's rungs are rebuilt.
-        highest: The highest numbers of a trial and of a suggestion that were ever given, if higher than in ``record``.
+        highest: The highest numbers of a trial and of a candidate that were ever given, if higher than in ``record``.
         listeners: Called with each event after it has been written.
         clock: Seconds since 1970.
 
     Attributes:
         record: The sweep's state.
-        budget: Suggestions to draw in all.
+        num_candidates: Candidates to draw in all.
         halted: Why the sweep cannot go on now; None while it can.
     """
 
@@ -70,36 +70,36 @@ class Conductor:
         self,
         record: SweepRecord,
         ledger: Log,
-        asker: Asker,
+        study: Study,
         sweep: SweepConfig,
         *,
-        budget: int,
+        num_candidates: int,
         earlier: Iterable[Event] = (),
         highest: tuple[int, int] = (-1, -1),
         listeners: Sequence[Listener] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.record = record
-        self.budget = budget
+        self.num_candidates = num_candidates
         self._ledger = ledger
-        self._asker = asker
+        self._study = study
         self._sweep = sweep
         self._listeners = tuple(listeners)
         self._clock = clock
         self.halted: str | None = None
         self._maximize = [objective.maximize for objective in sweep.objectives]
         self._next_trial = 1 + max(record.highest, highest[0])
-        self._groups = record.suggestions()
+        self._groups = record.candidates()
         self._nothing_left = False
         self._live = {trial.number for trial in record.trials.values() if not trial.state.ended}
         self._stopper = Stopper(sweep.early_stopping, sweep.search.seeds)
-        for suggestion, group in self._groups.items():
-            self._complete_seeds(suggestion, group)
+        for candidate, group in self._groups.items():
+            self._complete_seeds(candidate, group)
             together = State.together(trial.state for trial in group)
             notes = next((trial.notes for trial in group if trial.notes), None)
             come_to = outcome(record, group, sweep)
-            asker.resume(group[0].knobs, together, *come_to, suggestion=suggestion, notes=notes)
-        asker.pass_over(max(record.highest_suggestion, highest[1]))
+            study.resume(group[0].params, together, *come_to, candidate=candidate, notes=notes)
+        study.pass_over(max(record.highest_candidate, highest[1]))
         self._catch_up(earlier)
         self._queue = deque(record.trials[number] for number in sorted(self._live))
 
@@ -109,8 +109,8 @@ class Conductor:
 
     @property
     def exhausted(self) -> bool:
-        """Whether every suggestion has been drawn, or the space holds no further one."""
-        return self._nothing_left or len(self._groups) >= self.budget
+        """Whether every candidate has been drawn, or the space holds no further one."""
+        return self._nothing_left or len(self._groups) >= self.num_candidates
 
     @property
     def live(self) -> int:
@@ -173,7 +173,7 @@ class Conductor:
 
     def scored(self, number: int, metrics: Mapping[str, float]) -> None:
         """Takes in further scores of a trial that has ended."""
-        self._say("scores", trial=number, metrics=dict(metrics))
+        self._say("metrics", trial=number, metrics=dict(metrics))
 
     def close(self, interrupted: str | None) -> None:
         """Says why the driver stops.
@@ -189,44 +189,44 @@ class Conductor:
         with suppress(OSError):
             self._say("pause", reason=interrupted)
         with suppress(OSError):
-            self._asker.close()
+            self._study.close()
 
     def _draw(self) -> None:
-        """Asks for a set of knobs and puts its trials, one for each seed, in the queue."""
-        found = self._asker.ask()
+        """Asks for a set of parameters and puts its trials, one for each seed, in the queue."""
+        found = self._study.ask()
         if found is None:
             self._nothing_left = True
             return
-        drawn = _Drawn(*found, self._asker.notes(found[0]))
-        self._groups[drawn.suggestion] = []
+        drawn = _Drawn(*found, self._study.notes(found[0]))
+        self._groups[drawn.candidate] = []
         try:
-            config = self._sweep.trial(expand_method(drawn.knobs))
-        except UserError as fault:  # knobs that are each allowed can be impossible together
+            config = self._sweep.trial(expand_method(drawn.params))
+        except UserError as error:  # parameters that are each allowed can be impossible together
             trials = [self._enter(drawn, None) for _ in range(self._sweep.search.seeds)]
-            self._end(trials[0], State.FAIL, str(fault))
+            self._end(trials[0], State.FAIL, str(error))
             return
         self._queue.extend(self._enter(drawn, seeded) for seeded in self._seeded(config))
 
     def _seeded(self, config: TrialConfig) -> list[TrialConfig]:
         return [config.model_copy(update={"seed": config.seed + i}) for i in range(self._sweep.search.seeds)]
 
-    def _complete_seeds(self, suggestion: int, group: list[TrialRecord]) -> None:
-        """Gives a suggestion the seeds that it lacks, because a driver was killed while it drew them."""
+    def _complete_seeds(self, candidate: int, group: list[TrialRecord]) -> None:
+        """Gives a candidate the seeds that it lacks, because a driver was killed while it drew them."""
         first, states = group[0], {trial.state for trial in group}
         if len(group) >= self._sweep.search.seeds or states & {State.FAIL, State.PRUNED}:
             return
         there = {trial.config["seed"] for trial in group}
-        for seeded in self._seeded(self._sweep.trial(expand_method(first.knobs))):
+        for seeded in self._seeded(self._sweep.trial(expand_method(first.params))):
             if seeded.seed not in there:
-                self._enter(_Drawn(suggestion, first.knobs, first.notes), seeded)
+                self._enter(_Drawn(candidate, first.params, first.notes), seeded)
 
     def _enter(self, drawn: _Drawn, config: TrialConfig | None) -> TrialRecord:
         """Puts a trial on record; one without a configuration can only fail."""
         number = self._next_trial
         content: dict[str, Any] = {
             "trial": number,
-            "suggestion": drawn.suggestion,
-            "knobs": drawn.knobs,
+            "candidate": drawn.candidate,
+            "params": drawn.params,
             "config": flatten(config) if config else {},
             "method": name_method(config) if config else "impossible",
         }
@@ -235,17 +235,17 @@ class Conductor:
         self._say("trial", **content)
         self._next_trial += 1
         trial = self.record.trials[number]
-        self._groups[drawn.suggestion].append(trial)
+        self._groups[drawn.candidate].append(trial)
         self._live.add(number)
         return trial
 
     def _stop(self, trial: TrialRecord, epoch: int, metrics: Mapping[str, float]) -> str | None:
-        """Early stopping's word on a report: a reason to stop the whole suggestion, or None."""
+        """Early stopping's word on a report: a reason to stop the whole candidate, or None."""
         values = [metrics.get(objective.metric, math.nan) for objective in self._sweep.objectives]
         point = oriented([values], self._maximize)[0]
-        share = epoch / trial.epochs
-        group = cohort(self._sweep.early_stopping, trial.config, share)
-        return self._stopper.decide(trial.suggestion, trial.number, epoch, trial.epochs, tuple(point), group)
+        fraction = epoch / trial.epochs
+        group = cohort(self._sweep.early_stopping, trial.config, fraction)
+        return self._stopper.decide(trial.candidate, trial.number, epoch, trial.epochs, tuple(point), group)
 
     def _judge(self, trial: TrialRecord, stop: str | None) -> None:
         """What follows from a trial's newest report."""
@@ -259,8 +259,8 @@ class Conductor:
                 self._end(trial, State.COMPLETE, None)
 
     def _end(self, trial: TrialRecord, state: State, reason: str | None) -> None:
-        """Ends a trial, and the other seeds of its suggestion with it unless it is complete; then tells the study."""
-        group = self._groups[trial.suggestion]
+        """Ends a trial, and the other seeds of its candidate with it unless it is complete; then tells the study."""
+        group = self._groups[trial.candidate]
         ending = [trial] if state is State.COMPLETE else [one for one in group if not one.state.ended]
         for one in ending:
             why = reason if one is trial or state is State.PRUNED else f"seed {trial.config.get('seed')} failed"
@@ -268,7 +268,7 @@ class Conductor:
             self._live.discard(one.number)
         if len(group) == self._sweep.search.seeds and all(one.state.ended for one in group):
             together = State.together(one.state for one in group)
-            self._asker.tell(trial.suggestion, together, *outcome(self.record, group, self._sweep))
+            self._study.tell(trial.candidate, together, *outcome(self.record, group, self._sweep))
 
     def _catch_up(self, earlier: Iterable[Event]) -> None:
         """Rebuilds early stopping's rungs, and draws the conclusions that a killed driver did not come to."""

@@ -8,17 +8,17 @@ import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
 
-from gaptune.config import Search
+from gaptune.config import SearchConfig
 
 
-def make_sampler(search: Search, suggestion: int) -> BaseSampler:
+def make_sampler(search: SearchConfig, candidate: int) -> BaseSampler:
     """The Optuna sampler that a sweep names.
 
     Args:
         search: Its name, seed and start.
-        suggestion: The number of the suggestion that it is to draw, which goes into its seed.
+        candidate: The number of the candidate that it is to draw, which goes into its seed.
     """
-    seed = int(np.random.SeedSequence([search.seed, suggestion]).generate_state(1)[0])
+    seed = int(np.random.SeedSequence([search.seed, candidate]).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match search.sampler:
@@ -38,6 +38,6 @@ def make_sampler(search: Search, suggestion: int) -> BaseSampler:
                 return optuna.samplers.RandomSampler(seed=seed)
 
 
-def population(search: Search) -> int:
+def population(search: SearchConfig) -> int:
     """How many candidates a generation of ``nsga2`` has."""
     return max(2, search.startup_trials)

@@ -1,9 +1,9 @@
-"""Optuna by ask and tell: which knobs to try next.
+"""Optuna by ask and tell: which parameters to try next.
 
 The study on disk (``study.journal``) mirrors the ledger, so that Optuna's own tools can look at it. It is not needed to
 go on with a sweep: it is made from the ledger each time a driver starts. So that a sweep that was interrupted draws
-what it would have drawn without, nothing that decides a draw is kept in memory alone: each suggestion gets a sampler
-of its own, seeded by the suggestion's number, and what a sampler notes in the study goes into the ledger.
+what it would have drawn without, nothing that decides a draw is kept in memory alone: each candidate gets a sampler
+of its own, seeded by the candidate's number, and what a sampler notes in the study goes into the ledger.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ _STATES = {
 Known = tuple[Mapping[str, Any], Sequence[float]] | tuple[Mapping[str, Any], Sequence[float], Mapping[str, float]]
 
 
-class Asker:
-    """Draws sets of knobs and learns what became of them. No set is drawn twice.
+class Study:
+    """Draws sets of parameters and learns what became of them. No set is drawn twice.
 
     Args:
         space: What may be tried.
@@ -73,14 +73,14 @@ class Asker:
             sampler=make_sampler(sweep.search, 0),
         )
         self._all = space.everything()
-        self._given = deque(space.combinations() if space.grid else space.points)
+        self._given = deque(space.combinations() if space.grid else space.points_to_evaluate)
         self._tried: set[str] = set()
         self._asked: dict[int, optuna.Trial] = {}
-        self._ids: dict[int, int] = {}  # Optuna's id of each suggestion's trial
+        self._ids: dict[int, int] = {}  # Optuna's id of each candidate's trial
         self._noted: dict[int, dict[str, Any]] = {}
         self._next = 0
         self._completed = 0
-        self.learnt_from = self._learn(known)
+        self.learned_from = self._learn(known)
 
     @property
     def study(self) -> optuna.Study:
@@ -88,133 +88,133 @@ class Asker:
         return self._study
 
     def pass_over(self, highest: int) -> None:
-        """Gives no number up to this one any more: a suggestion had it whose record was lost."""
+        """Gives no number up to this one any more: a candidate had it whose record was lost."""
         self._next = max(self._next, highest + 1)
 
     def ask(self) -> tuple[int, dict[str, Any]] | None:
-        """Draws the next set of knobs: what the space gives and nobody has tried first, then the sampler's.
+        """Draws the next set of parameters: what the space gives and nobody has tried first, then the sampler's.
 
         Returns:
-            The suggestion's number and its knobs by dotted path; None when everything that the space holds has been
+            The candidate's number and its parameters by dotted path; None when everything that the space holds has been
             tried.
         """
-        suggestion = self._next
+        candidate = self._next
         while self._given and _key(self._given[0]) in self._tried:
             self._given.popleft()
         if (self._space.grid and not self._given) or (self._all is not None and len(self._tried) >= len(self._all)):
             return None
-        self._study.sampler = make_sampler(self._search, suggestion)
+        self._study.sampler = make_sampler(self._search, candidate)
         before = set(self._of_study())
-        trial, knobs = self._draw(self._given.popleft() if self._given else None)
-        if _key(knobs) in self._tried:  # it can learn nothing new: a training of the same seed ends the same
+        trial, params = self._draw(self._given.popleft() if self._given else None)
+        if _key(params) in self._tried:  # it can learn nothing new: a training of the same seed ends the same
             self._study.tell(trial, state=TrialState.FAIL)
-            other = self._untried(suggestion)
+            other = self._untried(candidate)
             if other is None:
                 return None
-            trial, knobs = self._draw(other)
-        self._asked[suggestion], self._ids[suggestion] = trial, trial._trial_id
-        self._noted[suggestion] = self._notes(trial, before)
-        self._tried.add(_key(knobs))
+            trial, params = self._draw(other)
+        self._asked[candidate], self._ids[candidate] = trial, trial._trial_id
+        self._noted[candidate] = self._notes(trial, before)
+        self._tried.add(_key(params))
         self._next += 1
-        return suggestion, knobs
+        return candidate, params
 
-    def notes(self, suggestion: int) -> dict[str, Any]:
-        """What the sampler notes of a suggestion that ``ask`` gave, for ``resume``."""
-        return self._noted[suggestion]
+    def notes(self, candidate: int) -> dict[str, Any]:
+        """What the sampler notes of a candidate that ``ask`` gave, for ``resume``."""
+        return self._noted[candidate]
 
     def resume(
         self,
-        knobs: Mapping[str, Any],
+        params: Mapping[str, Any],
         state: State,
         values: Sequence[float],
         spread: Sequence[float],
         violations: Mapping[str, float],
         *,
-        suggestion: int | None = None,
+        candidate: int | None = None,
         notes: Mapping[str, Any] | None = None,
     ) -> None:
-        """Puts a suggestion of an earlier driver into the study; call it in order, before ``ask``.
+        """Puts a candidate of an earlier driver into the study; call it in order, before ``ask``.
 
         Args:
-            knobs: What was suggested.
-            state: Where the suggestion stands.
+            params: What was suggested.
+            state: Where the candidate stands.
             values: Means of the objectives, if COMPLETE.
             spread: Their standard deviations over seeds.
             violations: By how much each constraint is broken.
-            suggestion: Its number; the next by default.
+            candidate: Its number; the next by default.
             notes: What the sampler noted of it; None where that is not known.
         """
-        suggestion = self._next if suggestion is None else suggestion
-        self.pass_over(suggestion)
+        candidate = self._next if candidate is None else candidate
+        self.pass_over(candidate)
         complete = state is State.COMPLETE
         trial_id = self._add(
-            knobs,
+            params,
             state,
             values=list(values) if complete else None,
-            user_attrs={"spread": list(spread)} if complete else {},
+            user_attrs={"stds": list(spread)} if complete else {},
             constraints=dict(violations) if complete and violations else None,
             system_attrs=self._attributes(notes or {}),
         )
         if not state.ended:
-            self._asked[suggestion] = optuna.Trial(self._study, trial_id)
-        self._ids[suggestion] = trial_id
-        self._tried.add(_key(knobs))
+            self._asked[candidate] = optuna.Trial(self._study, trial_id)
+        self._ids[candidate] = trial_id
+        self._tried.add(_key(params))
         self._completed += complete
 
     def tell(
         self,
-        suggestion: int,
+        candidate: int,
         state: State,
         values: Sequence[float],
         spread: Sequence[float],
         violations: Mapping[str, float],
     ) -> None:
-        """Says how a suggestion ended.
+        """Says how a candidate ended.
 
         Args:
-            suggestion: Its number.
+            candidate: Its number.
             state: COMPLETE, PRUNED or FAIL; only COMPLETE has an outcome, and what is not finite never counts as one.
             values: Means of the objectives.
             spread: Their standard deviations over seeds.
             violations: By how much each constraint is broken; 0 or less is kept.
         """
-        trial = self._asked.pop(suggestion)
+        trial = self._asked.pop(candidate)
         if state is State.COMPLETE:
-            trial.set_user_attr("spread", list(spread))
+            trial.set_user_attr("stds", list(spread))
             for name, violation in violations.items():
                 trial.set_constraint(name, violation)
         self._study.tell(trial, list(values) if state is State.COMPLETE else None, state=_STATES[state])
 
     def close(self) -> None:
-        """Leaves no suggestion RUNNING in the study on disk; the next driver makes it anew."""
-        for suggestion in list(self._asked):
-            self.tell(suggestion, State.FAIL, (), (), {})
+        """Leaves no candidate RUNNING in the study on disk; the next driver makes it anew."""
+        for candidate in list(self._asked):
+            self.tell(candidate, State.FAIL, (), (), {})
 
     def _draw(self, given: Mapping[str, Any] | None) -> tuple[optuna.Trial, dict[str, Any]]:
         if given is not None:
-            self._study.enqueue_trial(self._space.params(given))
+            self._study.enqueue_trial(self._space.varied_params(given))
         trial = self._study.ask()
         sampler = self._study.sampler
         if isinstance(sampler, optuna.samplers.NSGAIISampler):  # of its own accord it leaves given points out
             sampler.get_trial_generation(self._study, self._study._storage.get_trial(trial._trial_id))
         return trial, self._space.suggest(trial)
 
-    def _untried(self, suggestion: int) -> dict[str, Any] | None:
-        """A set of knobs that nobody has tried, at random; None if none is found."""
-        rng = np.random.default_rng([self._search.seed, suggestion])
+    def _untried(self, candidate: int) -> dict[str, Any] | None:
+        """A set of parameters that nobody has tried, at random; None if none is found."""
+        rng = np.random.default_rng([self._search.seed, candidate])
         if self._all is not None:
-            left = [knobs for knobs in self._all if _key(knobs) not in self._tried]
+            left = [params for params in self._all if _key(params) not in self._tried]
             return left[int(rng.integers(len(left)))] if left else None
         drawn = (self._space.suggest(RandomDraw(rng)) for _ in range(_TRIES))
-        return next((knobs for knobs in drawn if _key(knobs) not in self._tried), None)
+        return next((params for params in drawn if _key(params) not in self._tried), None)
 
     def _learn(self, known: Sequence[Known]) -> int:
-        """Adds what other sweeps found out, where their knobs lie in this space; returns how many trials did."""
+        """Adds what other sweeps found out, where their parameters lie in this space; returns how many trials did."""
         usable = [one for one in known if one[0] in self._space]
-        first = {_generation_key(): 0} if self._evolves else {}  # the parents of the first suggestions
-        for number, (knobs, values, *broken) in enumerate(usable):
+        first = {_generation_key(): 0} if self._evolves else {}  # the parents of the first candidates
+        for number, (params, values, *broken) in enumerate(usable):
             self._ids[-1 - number] = self._add(
-                knobs,
+                params,
                 State.COMPLETE,
                 values=list(values),
                 user_attrs={"known": True},
@@ -223,13 +223,13 @@ class Asker:
             )
         return len(usable)
 
-    def _add(self, knobs: Mapping[str, Any], state: State, **content: Any) -> int:
-        params = self._space.params(knobs)
-        fixed = optuna.trial.FixedTrial(params)
+    def _add(self, params: Mapping[str, Any], state: State, **content: Any) -> int:
+        varied = self._space.varied_params(params)
+        fixed = optuna.trial.FixedTrial(varied)
         self._space.suggest(fixed)  # so that the conditions decide which distributions belong to it
         trial = optuna.trial.create_trial(
             state=_STATES[state],
-            params={name: params[name] for name in fixed.distributions},
+            params={name: varied[name] for name in fixed.distributions},
             distributions=fixed.distributions,
             **content,
         )
@@ -249,10 +249,10 @@ class Asker:
             return {}
         generation = self._study._storage.get_trial(trial._trial_id).system_attrs.get(_generation_key())
         notes: dict[str, Any] = {} if generation is None else {"generation": generation}
-        suggestions = {trial_id: number for number, trial_id in self._ids.items()}
+        candidates = {trial_id: number for number, trial_id in self._ids.items()}
         for name, ids in self._of_study().items():
             if name not in before and name.startswith(_parents_key()):
-                notes["parents"] = {name.removeprefix(_parents_key()): [suggestions[one] for one in ids]}
+                notes["parents"] = {name.removeprefix(_parents_key()): [candidates[one] for one in ids]}
         return notes
 
     def _attributes(self, notes: Mapping[str, Any]) -> dict[str, Any]:
@@ -265,8 +265,8 @@ class Asker:
         return {_generation_key(): notes.get("generation", self._completed // population(self._search))}
 
 
-def _key(knobs: Mapping[str, Any]) -> str:
-    return json.dumps(knobs, sort_keys=True)
+def _key(params: Mapping[str, Any]) -> str:
+    return json.dumps(params, sort_keys=True)
 
 
 def _generation_key() -> str:

@@ -20,22 +20,22 @@ _KEY = b"gaptune"
 
 
 class Curves:
-    """Answers any set of knobs with the learning curve of the nearest recorded trial.
+    """Answers any set of parameters with the learning curve of the nearest recorded trial.
 
-    Nearest in the space scaled to [0, 1]: the distance is the mean difference over the knobs that either trial has,
-    1 for another choice and for a knob that only one of them has. What is nearest twice goes to the first.
+    Nearest in the space scaled to [0, 1]: the distance is the mean difference over the parameters that either trial
+    has, 1 for another choice and for a parameter that only one of them has. What is nearest twice goes to the first.
 
     Args:
-        space: Gives knobs their scale.
-        knobs: Of each recorded trial.
+        space: Gives parameters their scale.
+        params: Of each recorded trial.
         curves: The scores of each after every epoch.
     """
 
     def __init__(
-        self, space: Space, knobs: Sequence[Mapping[str, Any]], curves: Sequence[Sequence[Mapping[str, float]]]
+        self, space: Space, params: Sequence[Mapping[str, Any]], curves: Sequence[Sequence[Mapping[str, float]]]
     ) -> None:
         self._space = space
-        self._places = [_place(space, one) for one in knobs]
+        self._places = [_place(space, one) for one in params]
         self.curves = curves
 
     def __len__(self) -> int:
@@ -43,16 +43,16 @@ class Curves:
 
     def __call__(self, trial: TrialRecord) -> Sequence[Mapping[str, float]]:
         """The curve that stands for a trial's."""
-        return self.curves[self.nearest(trial.knobs)]
+        return self.curves[self.nearest(trial.params)]
 
-    def nearest(self, knobs: Mapping[str, Any]) -> int:
-        """The index of the recorded trial that is nearest to some knobs."""
-        here = _place(self._space, knobs)
+    def nearest(self, params: Mapping[str, Any]) -> int:
+        """The index of the recorded trial that is nearest to some parameters."""
+        here = _place(self._space, params)
         return min(range(len(self._places)), key=lambda index: _distance(here, self._places[index]))
 
     @classmethod
     def read(cls, path: Path, space: Space) -> Curves:
-        """Reads what ``write_curves`` wrote, for a space that has the recorded knobs.
+        """Reads what ``write_curves`` wrote, for a space that has the recorded parameters.
 
         Raises:
             UserError: A recorded trial does not lie in the space.
@@ -60,12 +60,12 @@ class Curves:
         table = pq.read_table(path)
         frame = table.to_pandas()
         found = json.loads(table.schema.metadata[_KEY])
-        for knobs in found["knobs"]:
-            if knobs not in space:
-                raise UserError(f"{path} was recorded in another space: {knobs} does not lie in {space.name}")
+        for params in found["params"]:
+            if params not in space:
+                raise UserError(f"{path} was recorded in another space: {params} does not lie in {space.name}")
         metrics = [name for name in frame.columns if "/" in name]
         curves = [part.sort_values("epoch")[metrics].to_dict("records") for _, part in frame.groupby("trial")]
-        return cls(space, found["knobs"], curves)
+        return cls(space, found["params"], curves)
 
 
 def write_curves(record: SweepRecord, path: Path, about: Mapping[str, str]) -> int:
@@ -89,23 +89,23 @@ def write_curves(record: SweepRecord, path: Path, about: Mapping[str, str]) -> i
     )
     floats = frame.select_dtypes("float64").columns
     table = pa.Table.from_pandas(frame.astype(dict.fromkeys(floats, "float32")), preserve_index=False)
-    content = json.dumps({**about, "knobs": [trial.knobs for trial in complete]})
+    content = json.dumps({**about, "params": [trial.params for trial in complete]})
     pq.write_table(table.replace_schema_metadata({_KEY: content}), path, compression="zstd")
     return len(complete)
 
 
-def _place(space: Space, knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """Each varied knob's position: 0 to 1 for numbers, the value as text for choices."""
+def _place(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Each varied parameter's position: 0 to 1 for numbers, the value as text for choices."""
     place: dict[str, Any] = {}
-    for knob in space.knobs:
-        if knob.fixed or knob.name not in knobs:
+    for parameter in space.parameters:
+        if parameter.fixed or parameter.name not in params:
             continue
-        value, of = knobs[knob.name], knob.distribution
+        value, of = params[parameter.name], parameter.distribution
         if isinstance(of, Real | Integer):
             low, high, here = (math.log(x) if of.log else float(x) for x in (of.low, of.high, value))
-            place[knob.name] = (here - low) / (high - low)
+            place[parameter.name] = (here - low) / (high - low)
         else:
-            place[knob.name] = repr(value)
+            place[parameter.name] = repr(value)
     return place
 
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gaptune.config import SweepConfig
 from gaptune.ledger import Event, SweepRecord, TrialRecord
-from gaptune.search.identity import budget_of
+from gaptune.search.identity import num_candidates
 from gaptune.search.listener import Listener
-from gaptune.search.orchestrator import Conductor
-from gaptune.search.study import Asker
+from gaptune.search.orchestrator import Orchestrator
+from gaptune.search.study import Study
 from gaptune.space.model import Space
 
 Curve = Callable[[TrialRecord], Sequence[Mapping[str, float]]]
@@ -59,7 +59,7 @@ def simulate(
         "at": 0.0,
         "name": "simulated",
         "varied": list(space.varied()),
-        "sweep": sweep.model_dump(mode="json"),
+        "config": sweep.model_dump(mode="json"),
         "objectives": [
             {"metric": o.metric, "maximize": o.maximize, "reference": o.reference, "ideal": o.ideal}
             for o in sweep.objectives
@@ -68,17 +68,17 @@ def simulate(
     log.append(opening)
     record.apply(opening)
     clock = Clock()
-    conductor = Conductor(
+    orchestrator = Orchestrator(
         record,
         log,
-        Asker(space, sweep, "simulated"),
+        Study(space, sweep, "simulated"),
         sweep,
-        budget=budget_of(space, sweep),
+        num_candidates=num_candidates(space, sweep),
         listeners=listeners,
         clock=clock,
     )
-    play(conductor, curve, clock, workers=workers, epoch_seconds=epoch_seconds)
-    conductor.close(None)
+    play(orchestrator, curve, clock, workers=workers, epoch_seconds=epoch_seconds)
+    orchestrator.close(None)
     return record, log.events
 
 
@@ -94,36 +94,36 @@ class Clock:
 
 
 def play(
-    conductor: Conductor,
+    orchestrator: Orchestrator,
     curve: Curve,
     clock: Clock,
     *,
     workers: int,
     epoch_seconds: Callable[[TrialRecord], float] = lambda trial: 1.0,
 ) -> None:
-    """Trains a conductor's trials in virtual time, until none is left.
+    """Trains a orchestrator's trials in virtual time, until none is left.
 
     Args:
-        conductor: Of a new sweep, or of one that goes on: its trials then go on after their last epoch on record.
+        orchestrator: Of a new sweep, or of one that goes on: its trials then go on after their last epoch on record.
         curve: The scores of any trial.
-        clock: The conductor's.
+        clock: The orchestrator's.
         workers: Trials side by side.
         epoch_seconds: Virtual seconds that an epoch of a trial takes.
     """
     running: list[tuple[float, int, int]] = []  # when the next report is due, of which trial, after which epoch
 
     def start() -> None:
-        trial = conductor.next_trial()
+        trial = orchestrator.next_trial()
         if trial is not None:
-            conductor.started(trial.number, "virtual")
+            orchestrator.started(trial.number, "virtual")
             heapq.heappush(running, (clock.now + epoch_seconds(trial), trial.number, trial.epoch + 1))
 
     for _ in range(workers):
         start()
     while running:
         clock.now, number, epoch = heapq.heappop(running)
-        trial = conductor.record.trials[number]
-        if conductor.reported(number, epoch, epoch, curve(trial)[epoch - 1]):
+        trial = orchestrator.record.trials[number]
+        if orchestrator.reported(number, epoch, epoch, curve(trial)[epoch - 1]):
             heapq.heappush(running, (clock.now + epoch_seconds(trial), number, epoch + 1))
         else:
             start()

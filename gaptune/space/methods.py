@@ -1,4 +1,4 @@
-"""The methods that the paper names, as presets of knobs, and the name of any set of knobs."""
+"""The methods that the paper names, as presets of parameters, and the name of any set of parameters."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ def _scheduled(end: float) -> dict[str, Any]:
     return {"temperature.schedule": "linear", "temperature.tau_start": 0.01, "temperature.tau_end": end}
 
 
-_LEARNT: dict[str, Any] = {"temperature.schedule": "learnt", "temperature.parameterization": "exp"}
+_LEARNED: dict[str, Any] = {"temperature.schedule": "learned", "temperature.parameterization": "exp"}
 
 METHODS: dict[str, dict[str, Any]] = {
-    "Baseline": _LEARNT,
+    "Baseline": _LEARNED,
     "FLT": {"temperature.schedule": "constant", "temperature.tau_start": 0.04},
     "TS S0": _scheduled(0.02),
     "TS S1": _scheduled(0.03),
     "TS S2": _scheduled(0.04),
     "TS S3": _scheduled(0.05),
-    "TR softplus": {**_LEARNT, "temperature.parameterization": "softplus"},
-    "TR exp/s": {**_LEARNT, "temperature.parameterization": "exp_scaled", "temperature.scale": 2.0},
-    "SLRT": {**_LEARNT, "temperature.lr_multiplier": 0.1},
-    "HS": {**_LEARNT, "swap.kind": "hard", "swap.probability": 1e-3},
-    "SS": {**_LEARNT, "swap.kind": "soft", "swap.probability": 5e-2},
+    "TR softplus": {**_LEARNED, "temperature.parameterization": "softplus"},
+    "TR exp/s": {**_LEARNED, "temperature.parameterization": "exp_scaled", "temperature.scale": 2.0},
+    "SLRT": {**_LEARNED, "temperature.lr_multiplier": 0.1},
+    "HS": {**_LEARNED, "swap.kind": "hard", "swap.probability": 1e-3},
+    "SS": {**_LEARNED, "swap.kind": "soft", "swap.probability": 5e-2},
 }
-"""Knobs of each method of Yaras et al. 2024 at the setting of its main table."""
+"""Parameters of each method of Yaras et al. 2024 at the setting of its main table."""
 
 
-def expand_method(knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """Replaces a ``method`` entry by the knobs that it stands for; knobs given beside it win.
+def expand_method(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Replaces a ``method`` entry by the parameters that it stands for; parameters given beside it win.
 
     Raises:
         UserError: No method has that name.
     """
-    rest = dict(knobs)
+    rest = dict(params)
     if "method" not in rest:
         return rest
     name = rest.pop("method")
@@ -51,7 +51,7 @@ def name_method(config: TrialConfig) -> str:
     temperature, swap = config.temperature, config.swap
     if temperature.schedule == "constant":
         parts = ["FLT"]
-    elif temperature.schedule != "learnt":
+    elif temperature.schedule != "learned":
         parts = ["TS" if temperature.schedule == "linear" else f"TS {temperature.schedule}"]
     else:
         named = {"exp": "", "exp_scaled": "TR exp/s", "softplus": "TR softplus"}[temperature.parameterization]

@@ -1,8 +1,8 @@
-"""Search spaces: which knobs vary, over what, under which condition, and which points are tried first.
+"""Search spaces: which parameters vary, over what, under which condition, and which points are tried first.
 
 A space is a YAML file::
 
-    knobs:
+    params:
       temperature.schedule: {choice: [constant, linear, step]}
       temperature.tau_start: {log_uniform: [0.01, 0.2]}
       temperature.tau_end: {log_uniform: [0.01, 0.2], when: {temperature.schedule: [linear, step]}}
@@ -10,11 +10,11 @@ A space is a YAML file::
       optimizer.lr: 1e-3                                      # fixed
     points: [{method: FLT}, {temperature.schedule: constant, temperature.tau_start: 0.07}]
 
-A knob whose condition fails is left out of a trial, which then has the sweep's value. ``uniform`` and
-``log_uniform`` are for knobs of real numbers, ``integer`` is for whole numbers, the rest for all knobs.
-``method`` is a knob too, for the knobs of a named method. ``grid: true`` asks for every combination.
+A parameter whose condition fails is left out of a trial, which then has the sweep's value. ``uniform`` and
+``log_uniform`` are for parameters of real numbers, ``integer`` is for whole numbers, the rest for all parameters.
+``method`` is a parameter too, for the parameters of a named method. ``grid: true`` asks for every combination.
 
-A point gives a value to every knob that is active in it: its own, else its method's, else the space's fixed
+A point gives a value to every parameter that is active in it: its own, else its method's, else the space's fixed
 one, else the default in ``TrialConfig``; it must lie in the space. What it says of others must be so anyhow.
 """
 
@@ -143,13 +143,13 @@ Condition = Mapping[str, tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
-class Knob:
-    """A knob of a space.
+class Parameter:
+    """A parameter of a space.
 
     Attributes:
         name: Its dotted path in ``TrialConfig``, or ``method``.
         distribution: The values that it can have.
-        when: The values that other knobs must have for this one to be active; all of them.
+        when: The values that other parameters must have for this one to be active; all of them.
     """
 
     name: str
@@ -161,9 +161,9 @@ class Knob:
         """Whether it has the same value in every trial in which it is active."""
         return isinstance(self.distribution, Choice) and len(self.distribution.values) == 1
 
-    def active(self, knobs: Mapping[str, Any]) -> bool:
-        """Whether its condition holds; never when it depends on a knob that is itself inactive."""
-        return all(name in knobs and knobs[name] in values for name, values in self.when.items())
+    def active(self, params: Mapping[str, Any]) -> bool:
+        """Whether its condition holds; never when it depends on a parameter that is itself inactive."""
+        return all(name in params and params[name] in values for name, values in self.when.items())
 
     def to_dict(self) -> dict[str, Any]:
         """The form of the YAML file."""
@@ -176,53 +176,57 @@ class Space:
 
     Attributes:
         name: For people; the file's stem by default.
-        knobs: In the order of the file, but each after those that its condition names.
-        points: Tried first, in order. Each is what ``suggest`` returns for it.
+        parameters: In the order of the file, but each after those that its condition names.
+        points_to_evaluate: Tried first, in order. Each is what ``suggest`` returns for it.
         grid: Whether every combination is to be tried.
         path: The file that it was read from, if any.
     """
 
     name: str
-    knobs: tuple[Knob, ...]
-    points: tuple[dict[str, Any], ...] = ()
+    parameters: tuple[Parameter, ...]
+    points_to_evaluate: tuple[dict[str, Any], ...] = ()
     grid: bool = False
     path: Path | None = field(default=None, compare=False)
 
     def suggest(self, trial: Suggester) -> dict[str, Any]:
-        """A value for every active knob, the fixed ones too, about which the suggester is not asked."""
-        knobs: dict[str, Any] = {}
-        for knob in self.knobs:
-            if knob.active(knobs):
-                knobs[knob.name] = knob.distribution.suggest(trial, knob.name)
-        return knobs
+        """A value for every active parameter, the fixed ones too, about which the suggester is not asked."""
+        params: dict[str, Any] = {}
+        for parameter in self.parameters:
+            if parameter.active(params):
+                params[parameter.name] = parameter.distribution.suggest(trial, parameter.name)
+        return params
 
-    def __contains__(self, knobs: object) -> bool:
-        """Whether a set of knobs gives every knob that is active in it a value of its distribution."""
-        return isinstance(knobs, Mapping) and all(
-            knob.name in knobs and knobs[knob.name] in knob.distribution for knob in self.knobs if knob.active(knobs)
+    def __contains__(self, params: object) -> bool:
+        """Whether a set of parameters gives every parameter that is active in it a value of its distribution."""
+        return isinstance(params, Mapping) and all(
+            parameter.name in params and params[parameter.name] in parameter.distribution
+            for parameter in self.parameters
+            if parameter.active(params)
         )
 
     def combinations(self) -> list[dict[str, Any]]:
-        """Every set of knobs that can be suggested, once; the first knob changes slowest.
+        """Every set of parameters that can be suggested, once; the first parameter changes slowest.
 
         Raises:
-            UserError: A knob is continuous, or there are more than 10,000 combinations.
+            UserError: A parameter is continuous, or there are more than 10,000 combinations.
         """
         combinations: list[dict[str, Any]] = [{}]
-        for knob in self.knobs:
-            if isinstance(knob.distribution, Real):
-                raise UserError(f"{knob.name} is continuous; a grid needs choices or integers", file=self.path)
-            values = knob.distribution.values[: _LARGEST_GRID + 1]
+        for parameter in self.parameters:
+            if isinstance(parameter.distribution, Real):
+                raise UserError(f"{parameter.name} is continuous; a grid needs choices or integers", file=self.path)
+            values = parameter.distribution.values[: _LARGEST_GRID + 1]
             longer: list[dict[str, Any]] = []
-            for knobs in combinations:
-                longer += [{**knobs, knob.name: value} for value in values] if knob.active(knobs) else [knobs]
+            for params in combinations:
+                longer += (
+                    [{**params, parameter.name: value} for value in values] if parameter.active(params) else [params]
+                )
                 if len(longer) > _LARGEST_GRID:
                     raise UserError(f"a grid of more than {_LARGEST_GRID:,} combinations", file=self.path)
             combinations = longer
         return combinations
 
     def size(self) -> int | None:
-        """How many sets of knobs can be suggested; None where a knob is continuous or there are more than 10,000."""
+        """The number of combinations; None if a parameter is continuous or there are more than 10,000."""
         everything = self.everything()
         return None if everything is None else len(everything)
 
@@ -234,15 +238,15 @@ class Space:
             return None
 
     def varied(self) -> tuple[str, ...]:
-        """Names of the knobs that have more than one value."""
-        return tuple(knob.name for knob in self.knobs if not knob.fixed)
+        """Names of the parameters that have more than one value."""
+        return tuple(parameter.name for parameter in self.parameters if not parameter.fixed)
 
-    def params(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """The part of a set of knobs that a sampler knows of: without fixed values."""
+    def varied_params(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """The part of a set of parameters that a sampler knows of: without fixed values."""
         return {name: point[name] for name in self.varied() if name in point}
 
     def fingerprint(self) -> str:
-        """SHA-256 in hex of what the space says; its name and the order of its knobs do not count."""
+        """SHA-256 in hex of what the space says; its name and the order of its parameters do not count."""
         content = {key: value for key, value in self.to_dict().items() if key != "name"}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -250,7 +254,7 @@ class Space:
         """The space in the form of its YAML file, as plain JSON values."""
         return {
             "name": self.name,
-            "knobs": {knob.name: knob.to_dict() for knob in self.knobs},
-            "points": [dict(point) for point in self.points],
+            "params": {parameter.name: parameter.to_dict() for parameter in self.parameters},
+            "points_to_evaluate": [dict(point) for point in self.points_to_evaluate],
             "grid": self.grid,
         }

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from gaptune.config import NOT_KNOBS, TrialConfig, flatten, knob_fields, with_knobs
+from gaptune.config import NOT_PARAMETERS, TrialConfig, flatten, parameter_fields, with_params
 from gaptune.config.document import Document, Key, explain, read_yaml, validate
 from gaptune.errors import UserError, brief, did_you_mean
 from gaptune.space.methods import METHODS, expand_method
-from gaptune.space.model import Choice, Condition, Distribution, Integer, Knob, Real, Space
+from gaptune.space.model import Choice, Condition, Distribution, Integer, Parameter, Real, Space
 
 _MOST_CHOICES = 1_000
 _MOST_POINTS = 10_000
@@ -25,7 +25,7 @@ def parse_space(data: Mapping[str, Any]) -> Space:
     """The inverse of ``Space.to_dict``.
 
     Raises:
-        UserError: It is not the form of a space, or names knobs that this version does not have.
+        UserError: It is not the form of a space, or names parameters that this version does not have.
     """
     return _parse(Document(Path("search space"), dict(data), {}))
 
@@ -44,22 +44,22 @@ class SpaceFile(BaseModel, extra="forbid"):
 
     Attributes:
         name: Name of the space; that of the file by default.
-        knobs: By dotted path, what each knob may be; a plain value fixes it.
-        points: Sets of knobs that are tried first, in order.
+        params: By dotted path, what each parameter may be; a plain value fixes it.
+        points_to_evaluate: Sets of parameters that are tried first, in order.
         grid: Try every combination, of choices, integers and fixed values only.
     """
 
     name: str = ""
-    knobs: dict[str, Any]
-    points: list[dict[str, Any]] = []
+    params: dict[str, Any]
+    points_to_evaluate: list[dict[str, Any]] = []
     grid: bool = False
 
 
 _Bounds = Annotated[list[Any], Field(min_length=2, max_length=2)]
 
 
-class KnobEntry(BaseModel, extra="forbid"):
-    """What a knob may be: one of the first four keys.
+class ParameterEntry(BaseModel, extra="forbid"):
+    """What a parameter may be: one of the first four keys.
 
     Attributes:
         choice: One of these values.
@@ -68,7 +68,8 @@ class KnobEntry(BaseModel, extra="forbid"):
         integer: A whole number from the first to the second.
         step: Steps of ``integer``.
         log: Whether ``integer`` is uniform in its logarithm.
-        when: The knob exists only while other knobs have certain values, such as ``{swap.kind: [hard, soft]}``.
+        when: The parameter exists only while other parameters have certain values, such as ``{swap.kind: [hard,
+            soft]}``.
     """
 
     choice: Annotated[list[Any], Field(min_length=1)] = []
@@ -82,23 +83,34 @@ class KnobEntry(BaseModel, extra="forbid"):
 
 def _parse(document: Document) -> Space:
     file = validate(document, SpaceFile)
-    values = {name: _distribution(document, name) for name in file.knobs}
-    knobs = [Knob(name, values[name], _condition(document, name, values)) for name in file.knobs]
-    with _placed(document, "knobs"):
-        space = Space(file.name or document.path.stem, _in_order(knobs), grid=file.grid)
+    values = {name: _distribution(document, name) for name in file.params}
+    params = [Parameter(name, values[name], _condition(document, name, values)) for name in file.params]
+    with _placed(document, "params"):
+        space = Space(file.name or document.path.stem, _in_order(params), grid=file.grid)
         if not space.varied():
-            raise UserError("no knob of this space varies")
+            raise UserError("no parameter of this space varies")
     if space.grid:
-        if file.points:
-            raise document.error("a grid tries every combination; it takes no points", ("points",))
+        if file.points_to_evaluate:
+            raise document.error(
+                "a grid tries every combination; it takes no points_to_evaluate", ("points_to_evaluate",)
+            )
         with _placed(document, "grid"):
             for combination in space.combinations():
-                with_knobs(TrialConfig(), expand_method(combination))
-    if len(file.points) > _MOST_POINTS:
-        raise document.error(f"{len(file.points):,} points; at most {_MOST_POINTS:,} are taken", ("points",))
+                with_params(TrialConfig(), expand_method(combination))
+    if len(file.points_to_evaluate) > _MOST_POINTS:
+        raise document.error(
+            f"{len(file.points_to_evaluate):,} points; at most {_MOST_POINTS:,} are taken", ("points_to_evaluate",)
+        )
     defaults = {"method": None} | flatten(TrialConfig())
-    defaults |= {knob.name: knob.distribution.to_dict()["choice"][0] for knob in space.knobs if knob.fixed}
-    return replace(space, points=tuple(_fit(space, document, at, defaults) for at in range(len(file.points))))
+    defaults |= {
+        parameter.name: parameter.distribution.to_dict()["choice"][0]
+        for parameter in space.parameters
+        if parameter.fixed
+    }
+    return replace(
+        space,
+        points_to_evaluate=tuple(_fit(space, document, at, defaults) for at in range(len(file.points_to_evaluate))),
+    )
 
 
 @contextmanager
@@ -106,43 +118,43 @@ def _placed(document: Document, *loc: Key) -> Iterator[None]:
     """Gives a complaint that has no place yet the file and line of what it is about."""
     try:
         yield
-    except UserError as fault:
-        raise fault if fault.file else document.error(fault.message, loc) from None
+    except UserError as error:
+        raise error if error.file else document.error(error.message, loc) from None
 
 
 @cache
 def _schema(name: str) -> TypeAdapter[Any]:
-    """What a knob's values must be like; ``UserError`` when there is no such knob."""
-    if name.split(".")[0] in NOT_KNOBS:
-        raise UserError(f"{name} is no knob: {', '.join(NOT_KNOBS)} belong to the sweep (sweeps/*.yaml)")
-    known: dict[str, Any] = {knob: Annotated[at.annotation, at] for knob, at in knob_fields().items()}
+    """What a parameter's values must be like; ``UserError`` when there is no such parameter."""
+    if name.split(".")[0] in NOT_PARAMETERS:
+        raise UserError(f"{name} is no parameter: {', '.join(NOT_PARAMETERS)} belong to the sweep (sweeps/*.yaml)")
+    known: dict[str, Any] = {parameter: Annotated[at.annotation, at] for parameter, at in parameter_fields().items()}
     known["method"] = Literal[tuple(METHODS)]
     if name not in known:
-        raise UserError(f"unknown knob {name!r}{did_you_mean(name, known)}")
+        raise UserError(f"unknown parameter {name!r}{did_you_mean(name, known)}")
     return TypeAdapter(known[name], config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
 def _value(name: str, value: Any) -> Any:
-    """A value in its knob's type; ``UserError`` if the knob cannot have it."""
+    """A value in its parameter's type; ``UserError`` if the parameter cannot have it."""
     try:
         return _schema(name).validate_python(value)
-    except ValidationError as fault:
-        raise UserError(f"{name}: {explain(fault, TrialConfig)[0]}") from None
+    except ValidationError as error:
+        raise UserError(f"{name}: {explain(error, TrialConfig)[0]}") from None
 
 
 def _distribution(document: Document, name: str) -> Distribution:
-    given = document.data["knobs"][name]
-    with _placed(document, "knobs", name):
+    given = document.data["params"][name]
+    with _placed(document, "params", name):
         _schema(name)
         if not isinstance(given, dict):
             return Choice((_value(name, given),))
-        entry = validate(document, KnobEntry, ("knobs", name))
+        entry = validate(document, ParameterEntry, ("params", name))
         kinds = [kind for kind in ("choice", "uniform", "log_uniform", "integer") if kind in given]
         if len(kinds) != 1:
             found = " and ".join(kinds) or "none"
             raise UserError(f"{name} needs one of choice, uniform, log_uniform and integer, not {found}")
     (kind,) = kinds
-    with _placed(document, "knobs", name, kind):
+    with _placed(document, "params", name, kind):
         values = [_value(name, value) for value in given[kind]]
         if kind != "integer" and entry.model_fields_set & {"step", "log"}:
             raise UserError(f"{name}: step and log go with integer, not with {kind}")
@@ -153,10 +165,10 @@ def _distribution(document: Document, name: str) -> Distribution:
                 raise UserError(f"{name}: a value stands twice in choice {brief(given[kind])}")
             return Choice(tuple(values))
         low, high = values
-        needed = int if kind == "integer" else float  # the knob's schema has made a YAML 1 what it needs
+        needed = int if kind == "integer" else float  # the parameter's schema has made a YAML 1 what it needs
         if type(low) is not needed or type(high) is not needed:
             fitting = {int: "integer", float: "uniform or log_uniform"}.get(type(low), "choice")
-            raise UserError(f"{name}: {kind} {brief(given[kind])} does not suit this knob (use {fitting})")
+            raise UserError(f"{name}: {kind} {brief(given[kind])} does not suit this parameter (use {fitting})")
         log = entry.log or kind == "log_uniform"
         if low >= high:
             raise UserError(f"{name}: low {low:g} is not below high {high:g}")
@@ -170,14 +182,14 @@ def _distribution(document: Document, name: str) -> Distribution:
 
 
 def _condition(document: Document, name: str, space: Mapping[str, Distribution]) -> Condition:
-    entry = document.data["knobs"][name]
+    entry = document.data["params"][name]
     condition: dict[str, tuple[Any, ...]] = {}
     for other, given in entry.get("when", {}).items() if isinstance(entry, dict) else ():
-        with _placed(document, "knobs", name, "when", other):
+        with _placed(document, "params", name, "when", other):
             if other == name:
                 raise UserError(f"{name} depends on itself")
             if other not in space:
-                raise UserError(f"{name} depends on {other!r}, no knob of this space{did_you_mean(other, space)}")
+                raise UserError(f"{name} depends on {other!r}, no parameter of this space{did_you_mean(other, space)}")
             if isinstance(space[other], Real):
                 raise UserError(f"{name} depends on {other}, which is continuous")
             values = {_value(other, value) for value in (given if isinstance(given, list) else [given])}
@@ -189,39 +201,39 @@ def _condition(document: Document, name: str, space: Mapping[str, Distribution])
     return condition
 
 
-def _in_order(knobs: Sequence[Knob]) -> tuple[Knob, ...]:
-    """The knobs with every one after those that its condition names, else in the order given."""
-    ordered: dict[str, Knob] = {}
-    waiting = list(knobs)
+def _in_order(params: Sequence[Parameter]) -> tuple[Parameter, ...]:
+    """The parameters with every one after those that its condition names, else in the order given."""
+    ordered: dict[str, Parameter] = {}
+    waiting = list(params)
     while waiting:
-        ready = next((knob for knob in waiting if ordered.keys() >= knob.when.keys()), None)
+        ready = next((parameter for parameter in waiting if ordered.keys() >= parameter.when.keys()), None)
         if ready is None:
-            raise UserError(f"conditions go round in a circle: {', '.join(knob.name for knob in waiting)}")
+            raise UserError(f"conditions go round in a circle: {', '.join(parameter.name for parameter in waiting)}")
         ordered[ready.name] = ready
         waiting.remove(ready)
     return tuple(ordered.values())
 
 
 def _fit(space: Space, document: Document, index: int, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """A point with a value for every knob that is active in it, as the module's docstring tells."""
+    """A point with a value for every parameter that is active in it, as the module's docstring tells."""
     given: dict[str, Any] = {}
-    for name, value in document.data["points"][index].items():
-        with _placed(document, "points", index, name):
+    for name, value in document.data["points_to_evaluate"][index].items():
+        with _placed(document, "points_to_evaluate", index, name):
             given[name] = _value(name, value)
     said = expand_method(given)
     start = {**defaults, **said, **given}
     point: dict[str, Any] = {}
-    for knob in space.knobs:
-        if knob.active(point):
-            point[knob.name] = value = start[knob.name]
-            if value not in knob.distribution:
-                what = f"{'' if knob.name in said | given else 'its default '}{value!r}"
-                message = f"{knob.name}: {what} is not in {brief(knob.distribution.to_dict())}"
-                raise document.error(message, ("points", index, knob.name))
-    with _placed(document, "points", index):
-        trial = flatten(with_knobs(TrialConfig(), expand_method(point)))
+    for parameter in space.parameters:
+        if parameter.active(point):
+            point[parameter.name] = value = start[parameter.name]
+            if value not in parameter.distribution:
+                what = f"{'' if parameter.name in said | given else 'its default '}{value!r}"
+                message = f"{parameter.name}: {what} is not in {brief(parameter.distribution.to_dict())}"
+                raise document.error(message, ("points_to_evaluate", index, parameter.name))
+    with _placed(document, "points_to_evaluate", index):
+        trial = flatten(with_params(TrialConfig(), expand_method(point)))
     for name, value in said.items():
         if trial[name] != value:
             message = f"{name} = {value!r}, but the space leaves it at {trial[name]!r} here"
-            raise document.error(message, ("points", index, name))
+            raise document.error(message, ("points_to_evaluate", index, name))
     return point

@@ -32,10 +32,10 @@ def written_whole(path: Path) -> Iterator[Path]:
             shutil.copyfile(partial, path)
         else:
             partial.replace(path)
-    except OSError as fault:
-        if is_full(fault):
+    except OSError as error:
+        if is_full(error):
             raise
-        raise UserError(f"cannot write {path}: {error_text(fault)}") from None
+        raise UserError(f"cannot write {path}: {error_text(error)}") from None
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from gaptune.errors import UserError, did_you_mean
 _HERE = Path(__file__).resolve().parents[1]
 _ROOTS = (_HERE / "_shipped", _HERE.parent)
 
-RECORDED = {"recorded": "temp", "recorded-paper": "paper"}
+EXAMPLES = {"example": "temp", "example-paper": "paper"}
 """Real sweeps on the embedded data, for those who have none of their own yet: name, and folder."""
 
 
@@ -33,9 +33,9 @@ def find(path: Path, folder: str) -> Path:
     return shipped[name]
 
 
-def recorded(name: str = "recorded") -> Path:
+def example(name: str = "example") -> Path:
     """The folder of a recorded sweep."""
-    return next(root / "recorded" for root in _ROOTS if (root / "recorded").is_dir()) / RECORDED[name]
+    return next(root / "examples" for root in _ROOTS if (root / "examples").is_dir()) / EXAMPLES[name]
 
 
 def notebooks() -> dict[str, Path]:

@@ -38,8 +38,8 @@ class Folder:
         self.url = as_url(url)
         try:
             self._files, self._root = _resolve(self.url)
-        except (ImportError, ValueError, pa.ArrowInvalid, OSError) as fault:
-            raise UserError(f"cannot open {url}: {str(fault).splitlines()[0]}") from None
+        except (ImportError, ValueError, pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"cannot open {url}: {str(error).splitlines()[0]}") from None
 
     def put(self, file: Path, name: str) -> None:
         """Copies a local file there.

@@ -39,8 +39,8 @@ def check_folder(folder: Path, what: str) -> None:
         there = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
         with tempfile.TemporaryDirectory(prefix=".gaptune-", dir=there) as trial:
             (Path(trial) / folder.relative_to(there)).mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as fault:  # ValueError: a NUL in it
-        raise UserError(f"{what}: cannot write to {folder}: {error_text(fault)}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in it
+        raise UserError(f"{what}: cannot write to {folder}: {error_text(error)}") from None
 
 
 def check_file(path: Path, what: str, endings: Collection[str] = ()) -> None:
@@ -58,8 +58,8 @@ def check_file(path: Path, what: str, endings: Collection[str] = ()) -> None:
         raise UserError(f"{what} {path}: expected a name that ends with {' or '.join(endings)}")
     try:
         there, taken = path.parent.is_dir(), path.is_dir()
-    except (OSError, ValueError) as fault:  # its name is too long, or has a NUL
-        raise UserError(f"{what} {path}: {error_text(fault)}") from None
+    except (OSError, ValueError) as error:  # its name is too long, or has a NUL
+        raise UserError(f"{what} {path}: {error_text(error)}") from None
     if not there:
         raise UserError(f"{what} {path}: there is no folder {path.parent}")
     if taken:
@@ -67,11 +67,11 @@ def check_file(path: Path, what: str, endings: Collection[str] = ()) -> None:
     check_folder(path.parent, what)
 
 
-def is_full(fault: OSError) -> bool:
+def is_full(error: OSError) -> bool:
     """Whether a write failed because there is no room, which is nobody's bad input."""
-    return fault.errno in (errno.ENOSPC, errno.EDQUOT)
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def error_text(fault: Exception) -> str:
+def error_text(error: Exception) -> str:
     """Why something could not be written, in the system's own words."""
-    return (getattr(fault, "strerror", None) or str(fault)).lower()
+    return (getattr(error, "strerror", None) or str(error)).lower()

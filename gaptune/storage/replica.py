@@ -68,8 +68,8 @@ class Copies:
                 with suppress(FileNotFoundError):
                     self._place.delete(name)
                 del self._there[name]
-        except OSError as fault:
-            log.warning("checkpoints could not be copied to %s: %s", self._place.url, fault)
+        except OSError as error:
+            log.warning("checkpoints could not be copied to %s: %s", self._place.url, error)
 
     def remove(self) -> None:
         """Removes the copies here."""

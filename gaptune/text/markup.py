@@ -25,7 +25,7 @@ _MARKS = re.compile(
 _BAR = re.compile(r"(?<!\\)\|")
 
 
-def for_picture(text: str) -> str:
+def for_plot(text: str) -> str:
     """A text as one line that matplotlib draws as it is: a ``$`` is no mathematics."""
     return one_line(text).replace("$", r"\$")
 

@@ -64,8 +64,8 @@ class Stream(io.TextIOBase):
         if self._file is not None and self._loss is None:
             try:
                 self._file.write(encodable(text, self.encoding))
-            except (OSError, ValueError) as fault:  # ValueError: it is closed
-                self._loss = fault
+            except (OSError, ValueError) as error:  # ValueError: it is closed
+                self._loss = error
         return len(text)
 
     def flush(self) -> None:
@@ -73,8 +73,8 @@ class Stream(io.TextIOBase):
         if self._file is not None and self._loss is None:
             try:
                 self._file.flush()
-            except (OSError, ValueError) as fault:
-                self._loss = fault
+            except (OSError, ValueError) as error:
+                self._loss = error
 
     def isatty(self) -> bool:
         """Whether the stream below is a terminal."""
@@ -158,19 +158,19 @@ def guarded_process() -> Iterator[tuple[Stream, Stream]]:
             stream.settle()
 
 
-def is_closed_pipe(fault: Exception) -> bool:
+def is_closed_pipe(error: Exception) -> bool:
     """Whether a stream was lost because its reader has gone, as ``| head`` does."""
-    return isinstance(fault, OSError) and fault.errno == errno.EPIPE
+    return isinstance(error, OSError) and error.errno == errno.EPIPE
 
 
 def _escaped(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode("ascii")
 
 
-def _replace(fault: UnicodeError) -> tuple[str, int]:
-    assert isinstance(fault, UnicodeEncodeError)
-    part = fault.object[fault.start : fault.end].translate(_PLAIN)
-    return "".join(one if one.isascii() else "?" for one in part), fault.end
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    part = error.object[error.start : error.end].translate(_PLAIN)
+    return "".join(one if one.isascii() else "?" for one in part), error.end
 
 
 _REPLACING = "gaptune.replace"

@@ -85,8 +85,8 @@ def _image(given: str, row: Any) -> Image.Image:
             why = f"has more than eight bits a color ({image.mode})"
     except UnidentifiedImageError:
         why = "is no image of a known format"
-    except Exception as fault:  # decoders raise what they like
-        why = f"cannot be read: {fault}"
+    except Exception as error:  # decoders raise what they like
+        why = f"cannot be read: {error}"
     raise _refused(row, "image", f"{named}, which {why}")
 
 

@@ -45,28 +45,28 @@ class GoneError(Exception):
     """A run or the experiment is not there any more, or is marked as deleted."""
 
 
-def is_gone(fault: Exception) -> bool:
+def is_gone(error: Exception) -> bool:
     """Whether a fault can mean that a run or the experiment has been deleted: worth another look at what is there."""
-    return isinstance(fault, GoneError) or getattr(fault, "error_code", None) in _GONE_CODES
+    return isinstance(error, GoneError) or getattr(error, "error_code", None) in _GONE_CODES
 
 
-def explain(fault: Exception, uri: str, *, opening: bool = False) -> Exception:
+def explain(error: Exception, uri: str, *, opening: bool = False) -> Exception:
     """Tells what does not answer from what can never work, by the types and codes of a fault and of its causes.
 
     Args:
-        fault: What MLflow, or something below it, has raised.
+        error: What MLflow, or something below it, has raised.
         uri: MLflow's.
         opening: The store was being opened: what is not known to pass is then a matter of how it is set up.
 
     Returns:
         An ``UnreachableError`` or an ``UnusableError``; the fault itself where it is neither.
     """
-    if isinstance(fault, UnreachableError | UserError):
-        return fault
-    chain = list(_causes(fault))
+    if isinstance(error, UnreachableError | UserError):
+        return error
+    chain = list(_causes(error))
     passing = next((verdict for link in reversed(chain) if (verdict := _passes(link, uri)) is not None), None)
     if passing is None and not opening:
-        return fault
+        return error
     told = _said(chain)
     if passing:
         return UnreachableError(_without_secrets(f"MLflow does not answer: {uri} ({told})"))
@@ -95,10 +95,10 @@ def hint(uri: str) -> str:
     return f"give an address such as http://HOST:5000 or sqlite:///PATH/mlflow.db{known}"
 
 
-def first_line(fault: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """A fault's type and the first line of what it says."""
-    text = str(fault).strip().splitlines()
-    return f"{type(fault).__name__}: {text[0][:160]}" if text else type(fault).__name__
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:160]}" if text else type(error).__name__
 
 
 def _said(chain: list[BaseException]) -> str:
@@ -110,49 +110,49 @@ def _said(chain: list[BaseException]) -> str:
     return first_line(chain[-1] if isinstance(chain[-1], OSError | sqlite3.Error) else chain[0])
 
 
-def _causes(fault: BaseException) -> Iterator[BaseException]:
-    link: BaseException | None = fault
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
     while link is not None:
         yield link
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
 
 
-def _passes(fault: BaseException, uri: str) -> bool | None:
+def _passes(error: BaseException, uri: str) -> bool | None:
     """Whether a fault passes by itself; None where its type does not say."""
-    if isinstance(fault, GoneError):
+    if isinstance(error, GoneError):
         return True
-    if isinstance(fault, sqlite3.Error):
-        code = getattr(fault, "sqlite_errorcode", None)
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", None)
         return None if code is None else code & 0xFF in _PASSING_SQLITE
-    if isinstance(fault, ssl.SSLError):  # before OSError, which it is
-        return isinstance(fault, ssl.SSLEOFError | ssl.SSLZeroReturnError)
-    if isinstance(fault, ImportError):
+    if isinstance(error, ssl.SSLError):  # before OSError, which it is
+        return isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+    if isinstance(error, ImportError):
         return False
-    by_library = _passes_library(fault, uri)
-    if by_library is None and isinstance(fault, OSError):
-        return fault.errno not in _LASTING_OS
+    by_library = _passes_library(error, uri)
+    if by_library is None and isinstance(error, OSError):
+        return error.errno not in _LASTING_OS
     return by_library
 
 
-def _passes_library(fault: BaseException, uri: str) -> bool | None:
+def _passes_library(error: BaseException, uri: str) -> bool | None:
     from mlflow.exceptions import MlflowException, RestException
     from requests import exceptions as http
     from sqlalchemy import exc as sql
 
-    if isinstance(fault, http.RequestException):
-        return isinstance(fault, http.ConnectionError | http.Timeout | http.RetryError | http.ChunkedEncodingError)
-    if isinstance(fault, sql.OperationalError | sql.InterfaceError | sql.TimeoutError):
+    if isinstance(error, http.RequestException):
+        return isinstance(error, http.ConnectionError | http.Timeout | http.RetryError | http.ChunkedEncodingError)
+    if isinstance(error, sql.OperationalError | sql.InterfaceError | sql.TimeoutError):
         return True
-    if isinstance(fault, sql.SQLAlchemyError):
+    if isinstance(error, sql.SQLAlchemyError):
         return False
-    if not isinstance(fault, MlflowException):
+    if not isinstance(error, MlflowException):
         return None
-    if fault.error_code != "INTERNAL_ERROR":
-        return fault.error_code in _PASSING_CODES
-    if isinstance(fault, RestException):
+    if error.error_code != "INTERNAL_ERROR":
+        return error.error_code in _PASSING_CODES
+    if isinstance(error, RestException):
         return True
     # Only its text tells a strange status of a proxy (Cloudflare has 520 to 530) from an answer that is not MLflow's.
-    return bool(re.search(r"failed with error code 5\d\d", str(fault))) if uri.startswith("http") else None
+    return bool(re.search(r"failed with error code 5\d\d", str(error))) if uri.startswith("http") else None
 
 
 def _without_secrets(text: str) -> str:

@@ -110,8 +110,8 @@ def _usable_experiment(
         elif found.lifecycle_stage == "deleted":
             try:
                 client.restore_experiment(found.experiment_id)
-            except MlflowException as fault:
-                if isinstance(explain(fault, uri), UnreachableError):
+            except MlflowException as error:
+                if isinstance(explain(error, uri), UnreachableError):
                     raise
                 continue
             say(f"experiment {name!r} had been deleted in MLflow: restored")
@@ -131,8 +131,8 @@ def _make_experiment(client: MlflowClient, uri: str, results: Path, name: str) -
     kind = {"mlflow.experimentKind": "custom_model_development"}
     try:
         client.create_experiment(name, artifact_location=place, tags=kind)
-    except MlflowException as fault:
-        if fault.error_code != "RESOURCE_ALREADY_EXISTS":  # another sweep has been quicker
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another sweep has been quicker
             raise
 
 

@@ -135,12 +135,12 @@ class Mirror:
         opening = self._client is None
         try:
             yield
-        except Exception as fault:
+        except Exception as error:
             self._forget()
-            known = explain(fault, self.uri, opening=opening)
-            if known is fault:
+            known = explain(error, self.uri, opening=opening)
+            if known is error:
                 raise
-            raise known from fault
+            raise known from error
 
     def _forget(self) -> None:
         self._has, self.complete = None, False
@@ -149,8 +149,8 @@ class Mirror:
         """Does something again where something may have been deleted, which another look will find."""
         try:
             call()
-        except Exception as fault:
-            if not is_gone(fault):
+        except Exception as error:
+            if not is_gone(error):
                 raise
         else:
             return

@@ -69,9 +69,9 @@ def _log(exported: Path, name: str, run: str, uri: str) -> str:
     try:
         ended = client.get_run(run).info.end_time
         mlflow.start_run(run_id=run)
-    except MlflowException as fault:
+    except MlflowException as error:
         raise UserError(
-            f"MLflow at {uri} does not have the trial's run ({fault.message}); gaptune sync makes it"
+            f"MLflow at {uri} does not have the trial's run ({error.message}); gaptune sync makes it"
         ) from None
     try:
         info: Any = mlflow.pyfunc.log_model(

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from gaptune.config import Model
+from gaptune.config import ModelConfig
 from gaptune.config.models import HEADS, check_model
 from gaptune.data import StoreMeta
 from gaptune.errors import UserError
@@ -16,7 +16,7 @@ from gaptune.trial.model import Clip
 from gaptune.trial.pretrained import architecture_for, check_pretrained, load_pretrained, read_weights, remarks
 
 
-def make_model(model: Model, data: StoreMeta, *, state: dict[str, Any] | None = None) -> Clip:
+def make_model(model: ModelConfig, data: StoreMeta, *, state: dict[str, Any] | None = None) -> Clip:
     """The model that a configuration names, for the data of a store.
 
     With torch's default device "meta" only names and shapes of weights are held against it.

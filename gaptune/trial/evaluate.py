@@ -9,7 +9,7 @@ from torch import Tensor
 from gaptune.data import Split, Store
 from gaptune.data.tasks import own_probes
 from gaptune.metrics.classification import linear_probe, zero_shot
-from gaptune.metrics.embeddings import score_pairs
+from gaptune.metrics.embeddings import embedding_metrics
 from gaptune.trial.embed import Features, Progress, evaluating, silent
 from gaptune.trial.model import Clip
 
@@ -49,7 +49,7 @@ class Evaluator:
         """
         with evaluating(model):
             features = Features(model, self._device, self._precision, self._progress)
-            scores = score_pairs(features.images(self._val), features.texts(self._val.tokens), self._owner)
+            scores = embedding_metrics(features.images(self._val), features.texts(self._val.tokens), self._owner)
             if self._probes:
                 scores |= self._classification(features)
         return scores
@@ -68,6 +68,6 @@ class Evaluator:
         test, test_labels = self._probes["probe_test"]
         train_images, test_images = features.images(train), features.images(test)
         return {
-            "zeroshot/accuracy": zero_shot(test_images, classes, test_labels),
-            "probe/accuracy": linear_probe(train_images, train_labels, test_images, test_labels),
+            "zeroshot/top1": zero_shot(test_images, classes, test_labels),
+            "probe/top1": linear_probe(train_images, train_labels, test_images, test_labels),
         }

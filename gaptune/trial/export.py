@@ -49,8 +49,8 @@ def export_model(
     try:
         model = make_model(config.model, store.meta, state=state)
         model.tower.load_state_dict(state["model"])
-    except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as fault:
-        why = " ".join(str(fault).split())[:200]
+    except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
+        why = " ".join(str(error).split())[:200]
         raise UserError(f"the checkpoint does not hold the model of its trial: {why}") from None
     assert model.architecture is not None  # only heads have none
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in model.tower.state_dict().items()}

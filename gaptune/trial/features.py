@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gaptune.config import Model
+from gaptune.config import ModelConfig
 from gaptune.data import Store, StoreWriter
 from gaptune.errors import UserError
 from gaptune.trial.augment import resize
@@ -23,7 +23,7 @@ _BATCH = 128
 
 @torch.no_grad()
 def build_features(
-    model: Model,
+    model: ModelConfig,
     store: Store,
     *,
     seed: int,

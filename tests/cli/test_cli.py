@@ -28,7 +28,7 @@ def test_help_is_quick():
 
 def test_a_dry_run_shows_the_plan_and_starts_nothing(gaptune, tmp_path, store):
     space, sweep = write_yaml(tmp_path, store, trials=7)
-    code, out, _ = gaptune("sweep", space, "--on", sweep, "--dry-run", "--results", tmp_path / "r", "--name", "x")
+    code, out, _ = gaptune("sweep", space, "--config", sweep, "--dry-run", "--results", tmp_path / "r", "--name", "x")
     assert code == 0
     for part in ("7, sampler RandomSampler", "retrieval/mean_r10", "192", "temperature.tau_start", "tried first"):
         assert part in out
@@ -37,7 +37,7 @@ def test_a_dry_run_shows_the_plan_and_starts_nothing(gaptune, tmp_path, store):
 
 def test_trials_and_concurrency_override_the_yaml(gaptune, tmp_path, store):
     space, sweep = write_yaml(tmp_path, store)
-    code, out, _ = gaptune("sweep", space, "--on", sweep, "--dry-run", "--trials", 3, "--concurrency", 1)
+    code, out, _ = gaptune("sweep", space, "--config", sweep, "--dry-run", "--candidates", 3, "--concurrency", 1)
     assert code == 0
     assert "trials     3," in out
 
@@ -67,15 +67,15 @@ def bad(tmp_path, store, *, space="", sweep=None):
         old, new = sweep
         assert old in sweep_file.read_text()
         sweep_file.write_text(sweep_file.read_text().replace(old, new))
-    return "sweep", space_file, "--on", sweep_file, "--results", tmp_path / "r"
+    return "sweep", space_file, "--config", sweep_file, "--results", tmp_path / "r"
 
 
 @pytest.mark.parametrize(
     ("change", "where", "gist"),
     [
-        ({"space": "knobs:\n  temperature.tau_ens: 0.1\n"}, "small.yaml:2", "did you mean 'temperature.tau_end'"),
-        ({"space": "knobs:\n  swap.probability: {uniform: [0.1, 2]}\n"}, "small.yaml:2", "less than or equal to 1"),
-        ({"space": "knobs:\n  seed: 0\n  optimizer.lr: {uniform: [1, 0.1]}\n"}, "small.yaml:3", "not below"),
+        ({"space": "params:\n  temperature.tau_ens: 0.1\n"}, "small.yaml:2", "did you mean 'temperature.tau_end'"),
+        ({"space": "params:\n  swap.probability: {uniform: [0.1, 2]}\n"}, "small.yaml:2", "less than or equal to 1"),
+        ({"space": "params:\n  seed: 0\n  optimizer.lr: {uniform: [1, 0.1]}\n"}, "small.yaml:3", "not below"),
         ({"sweep": ("epochs: 2", "epochs: two")}, "sweep.yaml:4", "integer"),
         ({"sweep": ("retrieval/mean_r10", "retrieval/mean_r7")}, "sweep.yaml:6", "did you mean 'retrieval/mean_r"),
         ({"sweep": ("scenes-tiny", "scenes-tony")}, "", "did you mean 'scenes-tiny'"),
@@ -97,10 +97,10 @@ def test_bad_input_is_one_line_with_its_place_and_nothing_is_written(gaptune, tm
     ("words", "gist"),
     [
         (("sweep", "no-such.yaml"), "no such file: no-such.yaml"),
-        (("sweep", "search_spaces/temp.yaml", "--trials", "0"), "0 is not in the range"),
+        (("sweep", "search_spaces/temp.yaml", "--candidates", "0"), "0 is not in the range"),
         (("train", "--method", "FTL"), "did you mean 'FLT'"),
         (("train", "--set", "temperature.tau_strat=0.1"), "did you mean 'temperature.tau_start'"),
-        (("train", "--set", "oops"), "expected KNOB=VALUE"),
+        (("train", "--set", "oops"), "expected PARAMETER=VALUE"),
         (("train", "--set", "swap.probability=2"), "less than or equal to 1"),
         (("data", "info", "nowhere"), "no such store: nowhere"),
         (("ui", "--results", "nowhere"), "there is no mlflow.db"),
@@ -121,7 +121,7 @@ def test_bad_words_are_refused_with_exit_code_2(gaptune, words, gist):
         (("sweep", "temp", "--name", "/etc"), "it has '/'"),
         (("sweep", "temp", "--name", "a\x1b]0;x"), r"it has '\x1b'"),
         (("sweep", "temp", "--name", "n" * 260), "260 bytes"),
-        (("sweep", "temp", "--name", "recorded"), "comes with gaptune"),
+        (("sweep", "temp", "--name", "example"), "comes with gaptune"),
         (("reproduce", "--name", "mlflow.db"), "MLflow's store"),
         (("sweep", "temp", "--results", "/proc/none"), "cannot write to /proc/none"),
         (("sweep", "temp", "--storage", "s3:/bucket"), "cannot open s3:/bucket: expected s3://bucket"),
@@ -129,17 +129,17 @@ def test_bad_words_are_refused_with_exit_code_2(gaptune, words, gist):
         (("sweep", "temp", "--warm-start", "nobody"), "no sweep 'nobody'"),
         (("sweep", "temp", "--results", "s3://bucket/x"), "expected a path on this machine, not a URL"),
         (("front", "../.."), "no sweep '../..'"),
-        (("front", "recorded", "--picture", "no/x.png"), "--picture no/x.png: there is no folder no"),
-        (("front", "recorded", "--picture", "x.txt"), "ends with .png or .svg or .pdf"),
-        (("compare", "recorded", "--picture", "no/x.png"), "there is no folder no"),
-        (("export", "recorded", "--to", "no/x.csv"), "there is no folder no"),
-        (("report", "recorded", "--out", "no/x.html"), "there is no folder no"),
-        (("report", "recorded", "--port", "999999"), "not in the range"),
-        (("report", "recorded", "--results", "/proc/none"), "cannot write to /proc/none"),
+        (("front", "example", "--plot", "no/x.png"), "--plot no/x.png: there is no folder no"),
+        (("front", "example", "--plot", "x.txt"), "ends with .png or .svg or .pdf"),
+        (("compare", "example", "--plot", "no/x.png"), "there is no folder no"),
+        (("export", "example", "--to", "no/x.csv"), "there is no folder no"),
+        (("report", "example", "--out", "no/x.html"), "there is no folder no"),
+        (("report", "example", "--port", "999999"), "not in the range"),
+        (("report", "example", "--results", "/proc/none"), "cannot write to /proc/none"),
         (("figures", "--only", "3", "--out", "/proc/none"), "cannot write to /proc/none"),
         (("train", "--out", "/proc/none"), "cannot write to /proc/none"),
-        (("show", "recorded", "abc"), "'abc': expected the number of a trial"),
-        (("front", "recorded", "--objective", "geometry/gap"), "two to four objectives, got only geometry/gap"),
+        (("show", "example", "abc"), "'abc': expected the number of a trial"),
+        (("front", "example", "--objective", "geometry/gap"), "two to four objectives, got only geometry/gap"),
     ],
 )
 def test_names_and_places_are_refused_in_one_line_before_any_work(gaptune, tmp_path, monkeypatch, words, gist):
@@ -156,7 +156,7 @@ def test_a_tilde_is_expanded_where_no_shell_has_done_it(gaptune, tmp_path, store
     monkeypatch.setenv("GAPTUNE_RESULTS", "~/runs")
     monkeypatch.chdir(tmp_path)
     space, sweep = write_yaml(tmp_path, store)
-    code, out, _ = gaptune("sweep", space, "--on", sweep, "--name", "s", "--dry-run")
+    code, out, _ = gaptune("sweep", space, "--config", sweep, "--name", "s", "--dry-run")
     assert code == 0
     assert str(tmp_path / "home/runs/s") in out.replace("\n", "")
     assert not (tmp_path / "~").exists()
@@ -165,10 +165,10 @@ def test_a_tilde_is_expanded_where_no_shell_has_done_it(gaptune, tmp_path, store
 def run_of_recorded(plan, console, results, tracking_uri, address):
     """In place of a run: the sweep's ledger is the recorded one."""
     from gaptune.ledger import load
-    from gaptune.storage.bundled import recorded
+    from gaptune.storage.bundled import example
 
     plan.folder.mkdir(parents=True)
-    (plan.folder / "ledger.jsonl").write_bytes((recorded() / "ledger.jsonl").read_bytes())
+    (plan.folder / "ledger.jsonl").write_bytes((example() / "ledger.jsonl").read_bytes())
     return load(plan.folder)
 
 
@@ -178,7 +178,7 @@ def test_what_is_printed_at_the_end_of_a_sweep_can_be_pasted(gaptune, tmp_path, 
     results = tmp_path / "my res [x]"
     monkeypatch.setenv("GAPTUNE_RESULTS", str(results))
     space, sweep = write_yaml(tmp_path, store)
-    code, out, _ = gaptune("sweep", space, "--on", sweep, "--name", name)
+    code, out, _ = gaptune("sweep", space, "--config", sweep, "--name", name)
     assert code == 0
     assert f"results: {results / name}\n" in out
     monkeypatch.delenv("GAPTUNE_RESULTS")
@@ -201,19 +201,19 @@ def test_the_command_that_resumes_carries_what_came_from_the_environment(gaptune
     monkeypatch.setenv("GAPTUNE_RESULTS", str(tmp_path / "my results"))
     monkeypatch.setenv("GAPTUNE_STORAGE", f"file://{tmp_path}/far")
     space, sweep = write_yaml(tmp_path, store)
-    code, out, _ = gaptune("sweep", space, "--on", sweep)
+    code, out, _ = gaptune("sweep", space, "--config", sweep)
     assert code == 130
     words = shlex.split(out.splitlines()[-1].partition("To go on: ")[2])
     (folder,) = (tmp_path / "my results").iterdir()
     named = dict(zip(words[2:8:2], words[3:8:2], strict=True))
     assert named == {"--name": folder.name, "--storage": f"file://{tmp_path}/far", "--results": str(folder.parent)}
-    assert words[8:] == [str(space), "--on", str(sweep)]
+    assert words[8:] == [str(space), "--config", str(sweep)]
 
 
 def test_an_earlier_sweep_to_learn_from_may_be_a_recorded_one(gaptune, tmp_path, store):
     space, sweep = write_yaml(tmp_path, store)
-    words = ("--warm-start", "recorded", "--dry-run", "--results", tmp_path / "r")
-    assert gaptune("sweep", space, "--on", sweep, *words)[0] == 0
+    words = ("--warm-start", "example", "--dry-run", "--results", tmp_path / "r")
+    assert gaptune("sweep", space, "--config", sweep, *words)[0] == 0
 
 
 def test_ui_says_whether_somebody_is_there(gaptune, tmp_path):
@@ -272,7 +272,7 @@ def test_a_training_on_a_full_disk_is_one_line(gaptune, tmp_path, store, monkeyp
 
     monkeypatch.setattr(Checkpoints, "save", full)
     _, sweep = write_yaml(tmp_path, store)
-    code, out, err = gaptune("train", "--on", sweep, "--out", tmp_path / "out")
+    code, out, err = gaptune("train", "--config", sweep, "--out", tmp_path / "out")
     assert code == 1
     assert out.splitlines()[1].split()[0] == "1"
     assert len(err.splitlines()) == 1
@@ -287,13 +287,13 @@ def test_help_names_the_environment_variables(gaptune):
 
 def test_train_prints_an_epoch_a_line_and_goes_on_from_its_checkpoints(gaptune, tmp_path, store):
     _, sweep = write_yaml(tmp_path, store)
-    words = ("train", "--method", "TS S3", "--on", sweep, "--out", tmp_path / "out")
+    words = ("train", "--method", "TS S3", "--config", sweep, "--out", tmp_path / "out")
     code, out, _ = gaptune(*words)
     assert code == 0
     lines = out.splitlines()
     assert lines[0].split()[:3] == ["epoch", "loss", "tau"]
     assert [line.split()[0] for line in lines[1:3]] == ["1", "2"]
-    assert any(line.startswith("probe/accuracy ") for line in lines[4:])
+    assert any(line.startswith("probe/top1 ") for line in lines[4:])
     assert lines[2].split()[2] == "0.0500"
     code, again, _ = gaptune(*words)
     assert code == 0
@@ -305,16 +305,16 @@ def test_a_training_and_a_dry_run_say_what_each_epoch_leaves_out(gaptune, tmp_pa
     space, sweep = write_yaml(tmp_path, small_store)
     sweep.write_text(sweep.read_text().replace("batch_size: 64", "batch_size: 65"))
     said = "each epoch leaves out 62 of 192 images (the last partial batch); training.batch_size=64 leaves out 0"
-    _, out, _ = gaptune("sweep", space, "--on", sweep, "--dry-run")
+    _, out, _ = gaptune("sweep", space, "--config", sweep, "--dry-run")
     assert f"warning    {said}" in out.splitlines()
     assert f"steps of 65 pairs; {said.partition('; ')[0]}" in out
-    _, _, err = gaptune("train", "--on", sweep, "--set", "training.epochs=1")
+    _, _, err = gaptune("train", "--config", sweep, "--set", "training.epochs=1")
     assert err.splitlines() == [f"note: {said}"]
 
 
 def test_a_training_that_diverges_says_so_with_exit_code_1(gaptune, tmp_path, store):
     _, sweep = write_yaml(tmp_path, store)
-    code, _, err = gaptune("train", "--on", sweep, "--set", "optimizer.lr=1e30", "--set", "optimizer.warmup=0")
+    code, _, err = gaptune("train", "--config", sweep, "--set", "optimizer.lr=1e30", "--set", "optimizer.warmup=0")
     assert code == 1
     assert "non-finite" in err
 
@@ -326,11 +326,11 @@ def test_status_and_sync_follow_a_sweep_from_its_ledger(gaptune, tmp_path):
     scores = {"retrieval/mean_r1": 0.5, "geometry/gap": 1.0, "temperature/tau": 0.07}
     stage = Stage(tmp_path / "s")
     for number in range(3):
-        stage.conductor.next_trial()
-        stage.conductor.started(number, "here")
-        stage.conductor.reported(number, 1, 1, scores)
-    stage.conductor.reported(0, 2, 2, scores)
-    stage.conductor.failed(1, "exception: ValueError: x")
+        stage.orchestrator.next_trial()
+        stage.orchestrator.started(number, "here")
+        stage.orchestrator.reported(number, 1, 1, scores)
+    stage.orchestrator.reported(0, 2, 2, scores)
+    stage.orchestrator.failed(1, "exception: ValueError: x")
     code, out, _ = gaptune("status", "s", "--results", tmp_path)
     assert code == 0
     for part in ("s is running", "exception: ValueError: x", "1/2", "Pareto front of s", "1 COMPLETE, 1 FAIL"):

@@ -13,21 +13,21 @@ import pytest
 from support import Stage, cpu_seconds
 
 from gaptune.console.tables import spark
-from gaptune.storage.bundled import recorded
+from gaptune.storage.bundled import example
 
 
 @pytest.fixture
 def results(tmp_path):
     for name in ("s", "t"):
-        stage = Stage(tmp_path / name, budget=4)
+        stage = Stage(tmp_path / name, num_candidates=4)
         for recall, gap in ((0.6, 1.0), (0.5, 0.3), (0.2, 0.25)):
-            trial = stage.conductor.next_trial()
-            stage.conductor.started(trial.number, "here")
+            trial = stage.orchestrator.next_trial()
+            stage.orchestrator.started(trial.number, "here")
             for epoch in (1, 2):
                 scores = {"retrieval/mean_r1": recall * epoch / 2, "geometry/gap": gap, "temperature/tau": 0.07}
-                stage.conductor.reported(trial.number, epoch, epoch, scores)
-        stage.conductor.next_trial()
-        stage.conductor.failed(3, "non-finite: loss")
+                stage.orchestrator.reported(trial.number, epoch, epoch, scores)
+        stage.orchestrator.next_trial()
+        stage.orchestrator.failed(3, "non-finite: loss")
         stage.ledger.close()
     return tmp_path
 
@@ -80,15 +80,15 @@ def test_the_command_of_show_describes_the_same_trial(results):
 
 
 def test_recorded_sweeps_are_read_by_name_and_nothing_is_written_beside_them(tmp_path):
-    shipped = {path for path in recorded().parent.rglob("*") if "__pycache__" not in path.parts}
-    assert "knee" in run(tmp_path, "front", "recorded")
-    assert "is done" in run(tmp_path, "status", "recorded")
-    assert "gaptune train" in run(tmp_path, "show", "recorded", "3")
-    assert run(tmp_path, "report", "recorded").strip() == str(tmp_path / "recorded/report.html")
+    shipped = {path for path in example().parent.rglob("*") if "__pycache__" not in path.parts}
+    assert "knee" in run(tmp_path, "front", "example")
+    assert "is done" in run(tmp_path, "status", "example")
+    assert "gaptune train" in run(tmp_path, "show", "example", "3")
+    assert run(tmp_path, "report", "example").strip() == str(tmp_path / "recorded/report.html")
     assert (tmp_path / "recorded/report.html").stat().st_size > 1e6
-    assert shipped == {path for path in recorded().parent.rglob("*") if "__pycache__" not in path.parts}
-    assert "knee" in run(tmp_path, "front", "recorded")
-    assert "no sweep 'recorded'" in run(tmp_path, "confirm", "recorded", code=2)  # it is only to be read
+    assert shipped == {path for path in example().parent.rglob("*") if "__pycache__" not in path.parts}
+    assert "knee" in run(tmp_path, "front", "example")
+    assert "no sweep 'recorded'" in run(tmp_path, "confirm", "example", code=2)  # it is only to be read
 
 
 @pytest.mark.slow
@@ -112,7 +112,7 @@ def test_export_writes_the_same_rows_as_parquet_and_csv(results):
 
 
 def test_compare_draws_and_counts(results):
-    rows = json.loads(run(results, "compare", "s", "t", "--json", "--picture", str(results / "c.png")))
+    rows = json.loads(run(results, "compare", "s", "t", "--json", "--plot", str(results / "c.png")))
     assert [row["front"] for row in rows] == [3, 3]
     assert rows[0]["hypervolume"] == rows[1]["hypervolume"] > 0
     assert (results / "c.png").stat().st_size > 10_000
@@ -128,15 +128,15 @@ def test_a_sweep_without_a_trial_is_exported_with_its_columns(tmp_path):
 
 
 def test_a_recorded_sweep_is_called_as_it_was_asked_for(tmp_path):
-    assert "Pareto front of recorded" in run(tmp_path, "front", "recorded")
-    assert json.loads(run(tmp_path, "compare", "recorded", "--json"))[0]["name"] == "recorded"
+    assert "Pareto front of recorded" in run(tmp_path, "front", "example")
+    assert json.loads(run(tmp_path, "compare", "example", "--json"))[0]["name"] == "example"
 
 
 @pytest.mark.parametrize("reason", ["cannot read [/data/1.jpg]", "[enforce fail at alloc.cpp:117] err == 0"])
 def test_a_reason_is_shown_as_it_is(tmp_path, reason):
     stage = Stage(tmp_path / "s")
-    stage.conductor.next_trial()
-    stage.conductor.failed(0, reason)
+    stage.orchestrator.next_trial()
+    stage.orchestrator.failed(0, reason)
     stage.ledger.close()
     for command in (["status", "s"], ["front", "s", "--unfinished"], ["show", "s", "0"]):
         assert reason in " ".join(run(tmp_path, *command).split())
@@ -150,16 +150,16 @@ def completed(words, **more):
     return [line.partition(",")[2] for line in done.stdout.split()]
 
 
-@pytest.mark.parametrize("command", ["front", "compare s", "export", "status", "confirm", "sync", "promote"])
+@pytest.mark.parametrize("command", ["front", "compare s", "export", "status", "confirm", "sync", "transfer"])
 def test_the_shell_completes_names_that_exist(results, command):
-    shipped = [] if command in ("confirm", "sync", "promote") else ["recorded", "recorded-paper"]
+    shipped = [] if command in ("confirm", "sync", "transfer") else ["example", "example-paper"]
     assert completed(f"gaptune {command} --results {results} ") == [*shipped, "s", "t"]
     assert completed(f"gaptune {command} t", GAPTUNE_RESULTS=str(results)) == ["t"]
 
 
 def test_the_shell_completes_trials_that_exist(results):
     assert completed("gaptune show s ", GAPTUNE_RESULTS=str(results)) == ["0", "1", "2", "3"]
-    assert completed("gaptune promote s 2", GAPTUNE_RESULTS=str(results)) == ["2"]
+    assert completed("gaptune transfer s 2", GAPTUNE_RESULTS=str(results)) == ["2"]
     assert completed("gaptune show nobody ", GAPTUNE_RESULTS=str(results)) == []
 
 
@@ -198,11 +198,11 @@ def test_what_failed_is_told_with_its_reason(results):
 
 
 def test_repeats_are_drawn_as_a_band_and_a_view_as_a_picture(results):
-    run(results, "compare", "s", "t", "--repeats", "--picture", str(results / "band.png"))
-    run(results, "front", "s", "--constraint", "geometry/gap<=0.4", "--picture", str(results / "view.png"))
+    run(results, "compare", "s", "t", "--repeats", "--plot", str(results / "band.png"))
+    run(results, "front", "s", "--constraint", "geometry/gap<=0.4", "--plot", str(results / "view.png"))
     for name in ("band.png", "view.png"):
         assert (results / name).read_bytes().startswith(b"\x89PNG")
-    assert "give --picture FILE" in run(results, "compare", "s", "t", "--repeats", code=2)
+    assert "give --plot FILE" in run(results, "compare", "s", "t", "--repeats", code=2)
     assert "no trial with method 'FTL'" in run(results, "front", "s", "--method", "FTL", code=2)
 
 

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gaptune.config import NOT_KNOBS, SweepConfig, TrialConfig, flatten, knob_fields, load_sweep_config, with_knobs
+from gaptune.config import (
+    NOT_PARAMETERS,
+    SweepConfig,
+    TrialConfig,
+    flatten,
+    load_sweep_config,
+    parameter_fields,
+    with_params,
+)
 from gaptune.errors import UserError
 
 OBJECTIVES = """\
@@ -81,7 +89,7 @@ BROKEN: dict[str, tuple[str, int, str]] = {
         "ideal 1 must be below reference 0",
     ),
     "ideal on the wrong side of a maximum": (
-        OBJECTIVES + "  - {metric: zeroshot/accuracy, reference: 1, ideal: 0.5}\n",
+        OBJECTIVES + "  - {metric: zeroshot/top1, reference: 1, ideal: 0.5}\n",
         4,
         "ideal 0.5 must be above reference 1",
     ),
@@ -101,7 +109,7 @@ BROKEN: dict[str, tuple[str, int, str]] = {
         "objectives: a metric stands twice",
     ),
     "unknown group": (OBJECTIVES + "optimiser: {lr: 1}\n", 4, r"'optimiser' \(did you mean 'optimizer'\?\)"),
-    "unknown knob": (
+    "unknown parameter": (
         OBJECTIVES + "temperature:\n  tau_init: 0.1\n  tau_strat: 0.1\n",
         6,
         r"'temperature\.tau_strat' \(did you mean 'tau_start'\?\)",
@@ -113,13 +121,13 @@ BROKEN: dict[str, tuple[str, int, str]] = {
     ),
     "odd key": (OBJECTIVES + "lr[0]: 1\n", 4, r"unknown entry 'lr\[0\]'"),
     "number as a key": (OBJECTIVES + "7: 1\n", 4, "keys should be strings"),
-    "knob by its dotted path": (OBJECTIVES + "optimizer.lr: 1e-3\n", 4, "unknown entry 'optimizer.lr'"),
+    "parameter by its dotted path": (OBJECTIVES + "optimizer.lr: 1e-3\n", 4, "unknown entry 'optimizer.lr'"),
     "words for a number": (
-        OBJECTIVES + "search: {trials: many}\n",
+        OBJECTIVES + "search: {candidates: many}\n",
         4,
-        "search.trials: .*valid integer, got 'many'",
+        "search.candidates: .*valid integer, got 'many'",
     ),
-    "quoted number": (OBJECTIVES + 'search: {trials: "16"}\n', 4, "search.trials: .*valid integer, got '16'"),
+    "quoted number": (OBJECTIVES + 'search: {candidates: "16"}\n', 4, "search.candidates: .*valid integer, got '16'"),
     "real for an integer": (OBJECTIVES + "training: {epochs: 2.0}\n", 4, "valid integer, got 2.0"),
     "truth for a number": (OBJECTIVES + "seed: true\n", 4, "seed: .*valid integer, got True"),
     "number for a truth": (OBJECTIVES + "augment: {flip: 1}\n", 4, "augment.flip: .*valid boolean, got 1"),
@@ -127,9 +135,9 @@ BROKEN: dict[str, tuple[str, int, str]] = {
     "null for a group": (OBJECTIVES + "training:\n", 4, "training: input should be"),
     "unknown sampler": (OBJECTIVES + "search:\n  sampler: tpee\n", 5, r"got 'tpee' \(did you mean 'tpe'\?\)"),
     "no trials": (
-        OBJECTIVES + "search: {trials: 0}\n",
+        OBJECTIVES + "search: {candidates: 0}\n",
         4,
-        "search.trials: .*greater than or equal to 1, got 0",
+        "search.candidates: .*greater than or equal to 1, got 0",
     ),
     "negative seed": (OBJECTIVES + "seed: -1\n", 4, "seed: .*greater than or equal to 0, got -1"),
     "probability above one": (
@@ -155,18 +163,18 @@ BROKEN: dict[str, tuple[str, int, str]] = {
         4,
         "swap: the window's start 0.5 is not before",
     ),
-    "negative share of a GPU": (
+    "negative fraction of a GPU": (
         OBJECTIVES + "resources: {gpu: -0.5}\n",
         4,
         "resources.gpu: .*equal to 0, got -0.5",
     ),
     "more trials than a ledger holds": (
-        OBJECTIVES + "search: {trials: 1000000000000}\n",
+        OBJECTIVES + "search: {candidates: 1000000000000}\n",
         4,
-        "search.trials: .*less than or equal to 1000000",
+        "search.candidates: .*less than or equal to 1000000",
     ),
     "rungs without end": (
-        OBJECTIVES + "early_stopping: {rule: halving, eta: 1.000001}\n",
+        OBJECTIVES + "early_stopping: {method: asha, reduction_factor: 1.000001}\n",
         4,
         "early_stopping: first .* make 2,197,226 rungs; at most 100",
     ),
@@ -198,20 +206,20 @@ def test_bad_sweep_is_one_line_that_says_where_and_what(tmp_path: Path, text: st
     assert "\n" not in message
 
 
-# knobs
+# parameters
 
 
 def test_knobs_are_all_leaves_but_those_of_the_sweep() -> None:
     leaves = flatten(TrialConfig())
-    outside = {name for name in leaves if name.split(".")[0] in NOT_KNOBS}
-    assert set(knob_fields()) == set(leaves) - outside
-    assert {name: field.default for name, field in knob_fields().items()} == {
-        name: leaves[name] for name in knob_fields()
+    outside = {name for name in leaves if name.split(".")[0] in NOT_PARAMETERS}
+    assert set(parameter_fields()) == set(leaves) - outside
+    assert {name: field.default for name, field in parameter_fields().items()} == {
+        name: leaves[name] for name in parameter_fields()
     }
 
 
 KNOB_VALUES: dict[str, st.SearchStrategy[Any]] = {
-    "temperature.schedule": st.sampled_from(["learnt", "constant", "linear", "cosine", "exponential", "step"]),
+    "temperature.schedule": st.sampled_from(["learned", "constant", "linear", "cosine", "exponential", "step"]),
     "temperature.tau_init": st.floats(0.01, 10),
     "temperature.tau_start": st.floats(1e-3, 10),
     "temperature.steps": st.integers(2, 100),
@@ -228,32 +236,32 @@ KNOB_VALUES: dict[str, st.SearchStrategy[Any]] = {
 SOME_KNOBS = st.fixed_dictionaries({}, optional=KNOB_VALUES)
 
 
-@given(knobs=SOME_KNOBS)
-def test_with_knobs_sets_those_and_nothing_else(knobs: dict[str, Any]) -> None:
-    assert flatten(with_knobs(TrialConfig(), knobs)) == flatten(TrialConfig()) | knobs
+@given(params=SOME_KNOBS)
+def test_with_knobs_sets_those_and_nothing_else(params: dict[str, Any]) -> None:
+    assert flatten(with_params(TrialConfig(), params)) == flatten(TrialConfig()) | params
 
 
-@given(knobs=SOME_KNOBS)
-def test_flat_form_leads_back_to_the_configuration(knobs: dict[str, Any]) -> None:
-    config = with_knobs(TrialConfig(), knobs)
-    assert with_knobs(TrialConfig(), flatten(config)) == config
+@given(params=SOME_KNOBS)
+def test_flat_form_leads_back_to_the_configuration(params: dict[str, Any]) -> None:
+    config = with_params(TrialConfig(), params)
+    assert with_params(TrialConfig(), flatten(config)) == config
 
 
 @given(first=SOME_KNOBS, second=SOME_KNOBS)
 def test_later_knobs_win(first: dict[str, Any], second: dict[str, Any]) -> None:
-    one_by_one = with_knobs(with_knobs(TrialConfig(), first), second)
-    assert one_by_one == with_knobs(TrialConfig(), first | second)
+    one_by_one = with_params(with_params(TrialConfig(), first), second)
+    assert one_by_one == with_params(TrialConfig(), first | second)
 
 
 @pytest.mark.parametrize(
-    ("knobs", "gist"),
+    ("params", "gist"),
     [
         (
             {"temperature.tau_strat": 0.1},
-            r"unknown knob 'temperature.tau_strat' \(did you mean 'temperature.tau_start'",
+            r"unknown parameter 'temperature.tau_strat' \(did you mean 'temperature.tau_start'",
         ),
-        ({"temperature": 0.1}, "unknown knob 'temperature'"),
-        ({"objectives": []}, "unknown knob 'objectives'"),
+        ({"temperature": 0.1}, "unknown parameter 'temperature'"),
+        ({"objectives": []}, "unknown parameter 'objectives'"),
         ({"optimizer.lr": "fast"}, "optimizer.lr: .*got 'fast'"),
         ({"optimizer.lr": -1}, "optimizer.lr: .*greater than 0, got -1"),
         ({"swap.kind": "hrad"}, r"swap.kind: .*got 'hrad' \(did you mean 'hard'\?\)"),
@@ -264,14 +272,14 @@ def test_later_knobs_win(first: dict[str, Any], second: dict[str, Any]) -> None:
         ({"swap.start": 0.9, "swap.end": 0.1}, "the window's start 0.9 is not before its end 0.1"),
     ],
 )
-def test_impossible_knobs_are_refused_in_one_line(knobs: dict[str, Any], gist: str) -> None:
+def test_impossible_knobs_are_refused_in_one_line(params: dict[str, Any], gist: str) -> None:
     with pytest.raises(UserError, match=gist) as caught:
-        with_knobs(TrialConfig(), knobs)
+        with_params(TrialConfig(), params)
     assert "\n" not in str(caught.value)
 
 
 def test_tau_init_may_be_anything_while_tau_is_not_learnt() -> None:
-    config = with_knobs(TrialConfig(), {"temperature.schedule": "constant", "temperature.tau_min": 0.1})
+    config = with_params(TrialConfig(), {"temperature.schedule": "constant", "temperature.tau_min": 0.1})
     assert config.temperature.tau_min == 0.1
 
 
@@ -291,35 +299,35 @@ EVALUATE = "evaluate:\n  - {name: cifar10, data: 'cifar10:/data', tasks: [zerosh
 TOP1 = """\
 objectives:
   - {metric: geometry/gap, reference: 1.0, ideal: 0.0}
-  - {metric: cifar10/zeroshot_top1, reference: 0.1, ideal: 1.0}
+  - {metric: cifar10/zeroshot/top1, reference: 0.1, ideal: 1.0}
 """
 
 
 def test_a_sweep_may_search_for_what_it_evaluates(tmp_path: Path) -> None:
-    constraint = "constraints: [{metric: cifar10/knn_top1, min: 0.2}]\nearly_stopping: {rule: halving}\n"
+    constraint = "constraints: [{metric: cifar10/knn/top1, min: 0.2}]\nearly_stopping: {method: asha}\n"
     sweep = load_sweep_config(write(tmp_path, TOP1 + EVALUATE + constraint))
     assert sweep.objectives[1].maximize
     assert sweep.trial({"seed": 3}).evaluate == sweep.evaluate
     assert sweep.evaluate[0].metrics == (
-        "cifar10/zeroshot_top1",
-        "cifar10/zeroshot_top5",
-        "cifar10/zeroshot_mean_recall",
-        "cifar10/knn_top1",
+        "cifar10/zeroshot/top1",
+        "cifar10/zeroshot/top5",
+        "cifar10/zeroshot/mean_per_class_recall",
+        "cifar10/knn/top1",
     )
 
 
 @pytest.mark.parametrize(
     ("text", "gist"),
     [
-        (TOP1, "cifar10/zeroshot_top1 is not measured: no entry of evaluate gives it"),
+        (TOP1, "cifar10/zeroshot/top1 is not measured: no entry of evaluate gives it"),
         (TOP1.replace("top1", "top2"), "no metric is called 'cifar10/zeroshot_top2'.*did you mean"),
-        (TOP1 + EVALUATE.replace("zeroshot, ", ""), "cifar10/zeroshot_top1 is not measured"),
-        (TOP1.replace("cifar10", "cifar") + EVALUATE, "did you mean 'cifar10/zeroshot_top1'"),
+        (TOP1 + EVALUATE.replace("zeroshot, ", ""), "cifar10/zeroshot/top1 is not measured"),
+        (TOP1.replace("cifar10", "cifar") + EVALUATE, "did you mean 'cifar10/zeroshot/top1'"),
         (
-            TOP1 + EVALUATE.replace("epoch", "end") + "early_stopping: {rule: halving}\n",
+            TOP1 + EVALUATE.replace("epoch", "end") + "early_stopping: {method: asha}\n",
             "too late for early stopping; say when: epoch",
         ),
-        (OBJECTIVES + EVALUATE + "constraints: [{metric: cifar10/probe_top1, min: 0}]", "is not measured"),
+        (OBJECTIVES + EVALUATE + "constraints: [{metric: cifar10/probe/top1, min: 0}]", "is not measured"),
         (OBJECTIVES + EVALUATE + EVALUATE.splitlines()[1], "a name stands twice"),
         (OBJECTIVES + EVALUATE.replace("name: cifar10", "name: geometry"), "gaptune's own metrics"),
         (OBJECTIVES + EVALUATE.replace("name: cifar10", "name: a/b"), "evaluate.0.name"),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gaptune.config import knob_fields, load_sweep_config
+from gaptune.config import load_sweep_config, parameter_fields
 from gaptune.config.document import read_yaml
 from gaptune.errors import UserError, did_you_mean
 from gaptune.space.parse import load_space
@@ -151,15 +151,15 @@ def test_lines_lead_to_every_entry_and_fall_back_to_what_is_around_it(tmp_path: 
 def test_error_tells_file_and_line_and_keeps_the_message(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("a: 1\nb: 2\n", encoding="utf-8")
-    fault = read_yaml(path).error("is odd", ["b"])
-    assert str(fault) == f"{path}:2: is odd"
-    assert (fault.message, fault.file, fault.line) == ("is odd", path, 2)
+    error = read_yaml(path).error("is odd", ["b"])
+    assert str(error) == f"{path}:2: is odd"
+    assert (error.message, error.file, error.line) == ("is odd", path, 2)
 
 
 @pytest.mark.parametrize(
     ("name", "known", "hint"),
     [
-        ("sclae", ["scale", "share"], " (did you mean 'scale'?)"),
+        ("sclae", ["scale", "fraction"], " (did you mean 'scale'?)"),
         ("tau_end", ["temperature.tau_end", "seed"], " (did you mean 'temperature.tau_end'?)"),
         ("xyz", ["b", "a"], " (known: a, b)"),
         ("gamma_end", ["temperature.tau_end", "optimizer.lr"], " (known: optimizer.lr, temperature.tau_end)"),
@@ -167,7 +167,7 @@ def test_error_tells_file_and_line_and_keeps_the_message(tmp_path: Path) -> None
         ("geometry/mean_r1", ["retrieval/mean_r1", "geometry/gap"], " (did you mean 'retrieval/mean_r1'?)"),
         ("geometry/w3", ["uniformity/w2", "geometry/gap"], " (known: geometry/gap, uniformity/w2)"),
         ("geometry/gpa", ["uniformity/gap", "geometry/gap"], " (did you mean 'geometry/gap'?)"),
-        ("accuracy", ["probe/accuracy", "geometry/gap"], " (did you mean 'probe/accuracy'?)"),
+        ("accuracy", ["probe/top1", "geometry/gap"], " (did you mean 'probe/top1'?)"),
         ("temp", ["temp.yaml", "swap.yaml"], " (did you mean 'temp.yaml'?)"),
         ("nonsense.yaml", ["temp.yaml", "swap.yaml"], " (known: swap.yaml, temp.yaml)"),
         ("xyz", [], ""),
@@ -189,7 +189,19 @@ def test_a_hint_is_not_looked_for_where_that_would_take_long() -> None:
 # --- whatever there is in a file ---
 
 WORDS = [
-    *("knobs", "points", "grid", "objectives", "choice", "uniform", "log_uniform", "integer", "when", "step", "log"),
+    *(
+        "params",
+        "points_to_evaluate",
+        "grid",
+        "objectives",
+        "choice",
+        "uniform",
+        "log_uniform",
+        "integer",
+        "when",
+        "step",
+        "log",
+    ),
     *("temperature.schedule", "swap.kind", "method", "metric", "reference", "ideal", "search", "trials", "evaluate"),
     *(
         "data",
@@ -223,15 +235,15 @@ WORDS = [
         "a\u2028b",
     ),
 ]
-SCALARS = st.sampled_from(WORDS) | st.sampled_from(sorted(knob_fields())) | st.text(max_size=5)
+SCALARS = st.sampled_from(WORDS) | st.sampled_from(sorted(parameter_fields())) | st.text(max_size=5)
 TREES: st.SearchStrategy[Any] = st.recursive(
     SCALARS | st.integers() | st.floats() | st.booleans() | st.none(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(SCALARS, inner, max_size=4),
     max_leaves=15,
 )
 SPACES = st.fixed_dictionaries(
-    {"knobs": st.dictionaries(st.sampled_from(sorted(knob_fields())) | SCALARS, TREES, max_size=4)},
-    optional={"points": st.lists(st.dictionaries(SCALARS, TREES, max_size=3), max_size=3), "grid": TREES},
+    {"params": st.dictionaries(st.sampled_from(sorted(parameter_fields())) | SCALARS, TREES, max_size=4)},
+    optional={"points_to_evaluate": st.lists(st.dictionaries(SCALARS, TREES, max_size=3), max_size=3), "grid": TREES},
 )
 
 
@@ -267,7 +279,7 @@ def test_whatever_a_file_holds_is_read_or_refused_in_one_line(
     refused = ""
     try:
         load(path)
-    except UserError as fault:
-        refused = str(fault)
+    except UserError as error:
+        refused = str(error)
     assert len(refused.splitlines()) <= 1
     assert time.process_time() - started < 5

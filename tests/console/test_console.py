@@ -45,9 +45,9 @@ def stream_of(encoding):
 def record(tmp_path_factory):
     stage = Stage(tmp_path_factory.mktemp("console") / "s")
     for _ in range(3):
-        stage.conductor.next_trial()
+        stage.orchestrator.next_trial()
     stage.finish(0)
-    stage.conductor.failed(1, "x")
+    stage.orchestrator.failed(1, "x")
     stage.ledger.close()
     return stage.record
 
@@ -97,14 +97,14 @@ def test_texts_are_escaped_once_and_fit_their_encoding(text):
 class Broken(io.StringIO):
     """A stream that fails at some call."""
 
-    def __init__(self, fault, after=0):
+    def __init__(self, error, after=0):
         super().__init__()
-        self.fault, self.left = fault, after
+        self.error, self.left = error, after
 
     def write(self, text):
         self.left -= 1
         if self.left < 0:
-            raise self.fault
+            raise self.error
         return super().write(text)
 
 
@@ -115,13 +115,13 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
-def test_a_stream_that_fails_is_said_once_and_written_to_no_more(fault):
-    stream = Stream(Broken(fault, after=1))
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda error: type(error).__name__)
+def test_a_stream_that_fails_is_said_once_and_written_to_no_more(error):
+    stream = Stream(Broken(error, after=1))
     console = Console(stream)
     for _ in range(3):
         console.say("a line")
-    assert stream.loss() is fault
+    assert stream.loss() is error
     assert stream.loss() is None
 
 
@@ -133,15 +133,15 @@ def test_there_may_be_no_stream_at_all(monkeypatch):
     Console().print("x")
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("terminal", [False, True])
-def test_a_sweep_goes_on_when_nothing_can_be_printed(tmp_path, capsys, fault, terminal):
-    display = Display(Console(Broken(fault, after=1), force_terminal=terminal, width=80))
+def test_a_sweep_goes_on_when_nothing_can_be_printed(tmp_path, capsys, error, terminal):
+    display = Display(Console(Broken(error, after=1), force_terminal=terminal, width=80))
     stage = Stage(tmp_path / "s", listeners=(display,))
     with display:
         display.start(stage.record, 6)
         for number in range(3):
-            stage.conductor.next_trial()
+            stage.orchestrator.next_trial()
             stage.finish(number)
             display.say("a line")
     stage.ledger.close()
@@ -157,7 +157,7 @@ def test_a_display_that_is_wrong_does_not_end_a_sweep(tmp_path, monkeypatch):
             for part in ("short", "running_table", "summarize", "ProgressBar"):
                 patch.setattr(f"gaptune.console.live.{part}", lambda *given, **named: 1 / 0)
             display.start(stage.record, 6)
-            stage.conductor.next_trial()
+            stage.orchestrator.next_trial()
             stage.finish(0)
             if terminal:
                 display._live.refresh()
@@ -167,7 +167,7 @@ def test_a_display_that_is_wrong_does_not_end_a_sweep(tmp_path, monkeypatch):
 def test_the_panel_is_drawn_while_trials_are_entered(tmp_path, record):
     """The record grows in one thread while another draws it: no frame fails."""
     display = Display(Console(io.StringIO(), force_terminal=True, width=80))
-    stage = Stage(tmp_path / "s", sweep=sweep_config(search={"trials": 10**6}), budget=10**6)
+    stage = Stage(tmp_path / "s", sweep=sweep_config(search={"candidates": 10**6}), num_candidates=10**6)
     display.start(stage.record, 10)
     template, enough = record.trials[0], threading.Event()
 
@@ -200,8 +200,8 @@ def test_a_panel_shows_reasons_as_they_are_also_on_a_console_of_another_kind(tmp
     stage = Stage(tmp_path / "s", listeners=(display,))
     with display:
         display.start(stage.record, 6)
-        stage.conductor.next_trial()
-        stage.conductor.failed(0, "cannot read [/data/1.jpg] [enforce fail] \x1b]0;title\a")
+        stage.orchestrator.next_trial()
+        stage.orchestrator.failed(0, "cannot read [/data/1.jpg] [enforce fail] \x1b]0;title\a")
         display._live.refresh()
     stage.ledger.close()
     assert r"cannot read [/data/1.jpg] [enforce fail] \x1b]0;title\x07" in out.getvalue()

@@ -8,7 +8,7 @@ from support import Stage
 
 from gaptune.console.live import Display
 
-SCORES = {"retrieval/mean_r1": 0.5, "geometry/gap": 1.0, "temperature/tau": 0.07}
+METRICS = {"retrieval/mean_r1": 0.5, "geometry/gap": 1.0, "temperature/tau": 0.07}
 
 
 def play(folder, *, terminal):
@@ -18,12 +18,12 @@ def play(folder, *, terminal):
     with display:
         display.start(stage.record, 6)
         for number in range(3):
-            stage.conductor.next_trial()
-            stage.conductor.started(number, "here")
-            stage.conductor.reported(number, 1, 1, SCORES)
-        stage.conductor.reported(0, 2, 2, SCORES)
-        stage.conductor.retried(1, "worker lost")
-        stage.conductor.failed(1, "exception: x")
+            stage.orchestrator.next_trial()
+            stage.orchestrator.started(number, "here")
+            stage.orchestrator.reported(number, 1, 1, METRICS)
+        stage.orchestrator.reported(0, 2, 2, METRICS)
+        stage.orchestrator.retried(1, "worker lost")
+        stage.orchestrator.failed(1, "exception: x")
         if terminal:
             display._live.refresh()
     return out.getvalue()

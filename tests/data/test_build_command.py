@@ -14,7 +14,7 @@ from gaptune.cli import main
 
 def webdataset(folder):
     write_shard(folder / "00000.tar", samples(range(30)))
-    return [folder / "{00000..00000}.tar", "--val-share", "0.3"]
+    return [folder / "{00000..00000}.tar", "--val-fraction", "0.3"]
 
 
 def csv(folder):

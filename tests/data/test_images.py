@@ -180,10 +180,10 @@ def test_a_few_words_say_why_an_image_cannot_be_read(content, said):
 
 def test_any_exception_of_a_decoder_costs_the_image_alone(monkeypatch):
     content = encoded(picture(1), "PNG")
-    for fault, said in ((struct.error("x"), "damaged (x)"), (MemoryError(), "too large (does not fit in memory)")):
+    for error, said in ((struct.error("x"), "damaged (x)"), (MemoryError(), "too large (does not fit in memory)")):
 
-        def raising(self, fault=fault):
-            raise fault
+        def raising(self, error=error):
+            raise error
 
         monkeypatch.setattr(Image.Image, "load", raising)
         assert reason(content) == said

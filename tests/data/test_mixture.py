@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from gaptune.config import Data
+from gaptune.config import DataConfig
 from gaptune.data import StoreWriter
 from gaptune.data.open import open_training
 from gaptune.data.store.keys import image_keys
@@ -39,7 +39,7 @@ def write(path, train, val=(), captions=2):
 
 
 def mixed(tmp_path, **more):
-    return open_training(Data(mix={str(tmp_path / name): 1 for name in "ab"}, **more))
+    return open_training(DataConfig(mix={str(tmp_path / name): 1 for name in "ab"}, **more))
 
 
 def test_images_of_the_home_stores_val_are_not_trained_on_whatever_their_store(tmp_path):
@@ -81,7 +81,7 @@ def test_a_batch_that_takes_more_of_a_store_than_it_has_is_told_of_and_no_other(
     write(tmp_path / "a", range(27), val=[100])
     write(tmp_path / "b", [50, 51, 52])
     mix = {str(tmp_path / "a"): 0.7, str(tmp_path / "b"): weight}
-    notes = list(of_training([10], open_training(Data(mix=mix))))
+    notes = list(of_training([10], open_training(DataConfig(mix=mix))))
     assert notes == ([notes[0]] if told else [])
     assert all("which has 3: the same image comes several times in a batch" in note for note in notes)
 
@@ -107,7 +107,7 @@ def test_equal_images_of_several_stores_are_known_as_one(tmp_path):
     write(tmp_path / "b", [9, 4, 8, 0])
     assert mixed(tmp_path).split("train").same.tolist() == [0, 1, 2, 3, 4, 5, 6, 4, 8, 0]
     write(tmp_path / "c", [10, 11])
-    other = open_training(Data(mix={str(tmp_path / name): 1 for name in "ac"}))
+    other = open_training(DataConfig(mix={str(tmp_path / name): 1 for name in "ac"}))
     assert other.split("train").same is None
 
 

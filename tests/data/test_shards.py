@@ -30,7 +30,7 @@ def built(tmp_path):
     def make(content, **options):
         (tmp_path / "s.tar").write_bytes(content)
         source = WebDataset.at(str(tmp_path / "s.tar"))
-        return build(source, out=tmp_path / "store", image_size=16, context_length=12, val_share=0, **options)
+        return build(source, out=tmp_path / "store", image_size=16, context_length=12, val_fraction=0, **options)
 
     return make
 

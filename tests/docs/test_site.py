@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gaptune.config import knob_fields
+from gaptune.config import parameter_fields
 from gaptune.space.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +29,7 @@ def test_every_generated_table_is_on_a_page():
         assert f"<!-- table: {name} -->" in together
 
 
-@pytest.mark.parametrize("name", knob_fields())
+@pytest.mark.parametrize("name", parameter_fields())
 def test_every_parameter_is_documented_with_its_meaning(name):
     lines = (DOCS / "reference/search-space.md").read_text().splitlines()
     row = next(line for line in lines if f"`{name}`" in line)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(600)
 
 def sweep_command(folder, store, *more, **yaml):
     space, config = write_yaml(folder, store, **yaml)
-    command = [sys.executable, "-m", "gaptune.cli", "sweep", str(space), "--on", str(config), "--name", "s"]
+    command = [sys.executable, "-m", "gaptune.cli", "sweep", str(space), "--config", str(config), "--name", "s"]
     return [*command, "--results", str(folder / "results"), *more]
 
 

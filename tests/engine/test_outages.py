@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(900)
 
 def sweep_command(folder, store, *more, results=None, **yaml):
     space, config = write_yaml(folder, store, **yaml)
-    command = [sys.executable, "-m", "gaptune.cli", "sweep", str(space), "--on", str(config), "--name", "s"]
+    command = [sys.executable, "-m", "gaptune.cli", "sweep", str(space), "--config", str(config), "--name", "s"]
     return [*command, "--results", str(results or folder / "results"), "--concurrency", "2", *more]
 
 

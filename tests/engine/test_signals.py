@@ -81,7 +81,7 @@ def test_outside_the_main_thread_signals_are_left_alone():
 
 def test_a_single_training_stops_with_its_checkpoint_kept(tmp_path, small_store):
     _, config = write_yaml(tmp_path, small_store, epochs=1000)
-    command = [sys.executable, "-m", "gaptune.cli", "train", "--on", str(config), "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "gaptune.cli", "train", "--config", str(config), "--out", str(tmp_path / "out")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not list((tmp_path / "out").glob("epoch-*.pt")):
         time.sleep(0.05)
@@ -101,7 +101,7 @@ def test_a_sweep_stopped_at_any_moment_ends_in_order_and_goes_on(tmp_path, small
     stops = stops if FULL else [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, True)]
     trials = 24 if FULL else 3
     space, config = write_yaml(tmp_path, small_store, trials=trials, epochs=12)
-    command = [sys.executable, "-m", "gaptune.cli", "sweep", str(space), "--on", str(config), "--name", "s"]
+    command = [sys.executable, "-m", "gaptune.cli", "sweep", str(space), "--config", str(config), "--name", "s"]
     command += ["--results", str(tmp_path / "results")]
     folder = tmp_path / "results" / "s"
     rng, kept = random.Random(0), {}

@@ -23,15 +23,15 @@ def test_a_trial_is_promoted_to_another_scale_and_exported(tmp_path, small_store
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    run("sweep", str(space), "--on", str(sweep), "--name", "s")
+    run("sweep", str(space), "--config", str(sweep), "--name", "s")
     found = load(tmp_path / "results" / "s").trials[0]
-    run("promote", "s", "0", "--on", str(other))
+    run("transfer", "s", "0", "--config", str(other))
     promoted = load(tmp_path / "results" / "s-0-on-larger")
     (trial,) = promoted.trials.values()
     assert trial.state is State.COMPLETE
-    assert trial.knobs == {knob: value for knob, value in found.knobs.items() if knob != "seed"}
+    assert trial.params == {parameter: value for parameter, value in found.params.items() if parameter != "seed"}
     assert (trial.config["training.epochs"], trial.config["training.batch_size"]) == (2, 32)
-    assert "promote s 0" in promoted.header["command"]
+    assert "transfer s 0" in promoted.header["command"]
 
     out = tmp_path / "exported"
     run("model", "export", "s", "0", "--out", str(out))
@@ -41,4 +41,4 @@ def test_a_trial_is_promoted_to_another_scale_and_exported(tmp_path, small_store
     assert f"| geometry/gap | {found.last['geometry/gap']:.4f} |" in card
     assert "exists; remove it" in run("model", "export", "s", "0", "--out", str(out), code=2)
     assert "has no trial 7" in run("model", "export", "s", "7", "--out", str(tmp_path / "x"), code=2)
-    assert "has no trial 7" in run("promote", "s", "7", "--on", str(other), code=2)
+    assert "has no trial 7" in run("transfer", "s", "7", "--config", str(other), code=2)

@@ -78,4 +78,4 @@ def labelled_store(folder, splits):
         columns = {"filepath": names, "title": [f"picture {name}" for name in names], "label": labels}
         pq.write_table(pa.table(columns), folder / f"{split}.parquet")
         words.append(f"{split}={folder / split}.parquet")
-    return built(folder / "store", "parquet", *words, "--label", "label", "--val-share", "0")
+    return built(folder / "store", "parquet", *words, "--label", "label", "--val-fraction", "0")

@@ -3,11 +3,11 @@
 import copy
 
 from gaptune.ledger import FILE_NAME, encode, load, read_events
-from gaptune.storage.bundled import recorded
+from gaptune.storage.bundled import example
 
 KNOBS = {
     "temperature.tau_start": {"log_uniform": [0.01, 0.3], "when": {}},
-    "temperature.share": {"uniform": [0.3, 1.0], "when": {}},
+    "temperature.schedule_fraction": {"uniform": [0.3, 1.0], "when": {}},
 }
 
 
@@ -22,38 +22,38 @@ def scores(recall, gap):
     return {"retrieval/mean_r1": recall, "geometry/gap": gap, "temperature/tau": 0.05, "uniformity/w2": recall - 1}
 
 
-def trial(recall, gap, tau=0.05, share=0.5, **more):
+def trial(recall, gap, tau=0.05, fraction=0.5, **more):
     """A complete trial of one epoch; ``more`` are fields of ``made``'s trials."""
-    knobs = {"temperature.tau_start": tau, "temperature.share": share}
-    return {"reports": [scores(recall, gap)], "knobs": knobs, **more}
+    params = {"temperature.tau_start": tau, "temperature.schedule_fraction": fraction}
+    return {"reports": [scores(recall, gap)], "params": params, **more}
 
 
-def made(folder, trials, *, objectives=TWO, constraints=(), seeds=1, knobs=KNOBS, **header):
+def made(folder, trials, *, objectives=TWO, constraints=(), seeds=1, params=KNOBS, **header):
     """Writes a ledger and gives its record.
 
     Args:
         folder: The sweep's folder.
-        trials: In the order of their numbers, each a dict: ``knobs``, ``reports`` (metrics, epoch by epoch), and where
-            they are not as usual ``state``, ``reason``, ``method``, ``suggestion``, ``node``.
+        trials: In the order of their numbers, each a dict: ``params``, ``reports`` (metrics, epoch by epoch), and where
+            they are not as usual ``state``, ``reason``, ``method``, ``candidate``, ``node``.
         objectives: The sweep's.
         constraints: Each with ``metric``, ``min``, ``max``.
-        seeds: Trials of a suggestion; those in a row belong together.
-        knobs: The space's.
+        seeds: Trials of a candidate; those in a row belong together.
+        params: The space's.
         header: Further fields of the sweep's event.
     """
-    events, _ = read_events(recorded())
+    events, _ = read_events(example())
     head = copy.deepcopy(next(event for event in events if event["event"] == "sweep"))
     config = next(event for event in events if event["event"] == "trial")["config"]
     head["name"], head["objectives"] = folder.name, objectives
-    head["sweep"]["constraints"], head["sweep"]["search"]["seeds"] = list(constraints), seeds
-    head["space"]["knobs"], head["varied"], head["space"]["points"] = knobs, list(knobs), []
+    head["config"]["constraints"], head["config"]["search"]["seeds"] = list(constraints), seeds
+    head["space"]["params"], head["varied"], head["space"]["points_to_evaluate"] = params, list(params), []
     head.update(header)
     at = head["at"]
-    lines = [head, {"event": "session", "at": at, "host": "here", "budget": len(trials)}]
+    lines = [head, {"event": "session", "at": at, "host": "here", "candidates": len(trials)}]
     for number, one in enumerate(trials):
         at += 1
-        own, reports = one.get("knobs", {}), one.get("reports", [])
-        drawn = {"suggestion": one.get("suggestion", number // seeds), "knobs": own, "method": one.get("method", "FLT")}
+        own, reports = one.get("params", {}), one.get("reports", [])
+        drawn = {"candidate": one.get("candidate", number // seeds), "params": own, "method": one.get("method", "FLT")}
         own_config = {**config, "training.epochs": max(1, len(reports)), "seed": number % seeds, **own}
         lines.append({"event": "trial", "at": at, "trial": number, "config": own_config, **drawn})
         lines.append({"event": "start", "at": at + 0.1, "trial": number, "node": one.get("node", "here")})

@@ -14,12 +14,12 @@ from gaptune.space.parse import load_space
 from gaptune.storage.bundled import find
 
 
-def as_in_the_paper(knobs, seed):
+def as_in_the_paper(params, seed):
     """Scores under which every claim holds; seeds shift all methods alike, and a little by themselves."""
-    config = sweep_config().trial(expand_method(knobs))
-    noise = np.random.default_rng([seed, zlib.crc32(json.dumps(knobs, sort_keys=True).encode())]).normal()
+    config = sweep_config().trial(expand_method(params))
+    noise = np.random.default_rng([seed, zlib.crc32(json.dumps(params, sort_keys=True).encode())]).normal()
     common = 0.05 * seed
-    method = knobs["method"]
+    method = params["method"]
     gap, recall, tau = 0.3, 0.5, 0.03
     if method == "FLT":
         tau = config.temperature.tau_start
@@ -32,9 +32,9 @@ def as_in_the_paper(knobs, seed):
     scores = {"geometry/gap": gap, "uniformity/w2": w2, "temperature/tau": tau}
     for way in ("i2t", "t2i", "mean"):
         scores[f"retrieval/{way}_r1"] = recall + common
-    scores |= {"zeroshot/accuracy": recall / 2 + common, "probe/accuracy": recall / 3 + common}
+    scores |= {"zeroshot/top1": recall / 2 + common, "probe/top1": recall / 3 + common}
     found = {name: value + 1e-4 * noise for name, value in scores.items()}
-    return found | {"train/swapped": config.swap.probability if config.swap.kind != "none" else 0.0}
+    return found | {"train/swapped_fraction": config.swap.probability if config.swap.kind != "none" else 0.0}
 
 
 def sweep_record(scores, *, seeds=3, leave_out=()):
@@ -43,17 +43,17 @@ def sweep_record(scores, *, seeds=3, leave_out=()):
     record = SweepRecord()
     record.apply(header(sweep) | {"varied": list(space.varied()), "space": space.to_dict()})
     number = 0
-    for suggestion, knobs in enumerate(space.combinations()):
+    for candidate, params in enumerate(space.combinations()):
         for seed in range(seeds):
-            config = flatten(sweep.trial({**expand_method(knobs), "seed": seed}))
+            config = flatten(sweep.trial({**expand_method(params), "seed": seed}))
             about = {"trial": number, "at": 1.0}
             number += 1
             record.apply(
-                {"event": "trial", "suggestion": suggestion, "knobs": knobs, "config": config}
+                {"event": "trial", "candidate": candidate, "params": params, "config": config}
                 | about
-                | {"method": knobs["method"]}
+                | {"method": params["method"]}
             )
-            record.apply({"event": "report", "epoch": 2, "step": 2000, "metrics": scores(knobs, seed)} | about)
-            ended = "FAIL" if knobs["method"] in leave_out else "COMPLETE"
+            record.apply({"event": "report", "epoch": 2, "step": 2000, "metrics": scores(params, seed)} | about)
+            ended = "FAIL" if params["method"] in leave_out else "COMPLETE"
             record.apply({"event": "end", "state": ended, "reason": "non-finite" if leave_out else None} | about)
     return record

@@ -1,4 +1,4 @@
-"""What tests share: a sweep without Ray (conductor, ledger and study are real), a small real store, pages."""
+"""What tests share: a sweep without Ray (orchestrator, ledger and study are real), a small real store, pages."""
 
 import itertools
 import os
@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from gaptune.config import SweepConfig, flatten
 from gaptune.ledger import Ledger, load
 from gaptune.ledger.opening import open_ledger
-from gaptune.search.orchestrator import Conductor
-from gaptune.search.study import Asker
+from gaptune.search.orchestrator import Orchestrator
+from gaptune.search.study import Study
 from gaptune.space.model import Space
 from gaptune.space.parse import parse_space
 
@@ -26,19 +26,19 @@ OBJECTIVES = [
 SPACE = parse_space(
     {
         "name": "small",
-        "knobs": {
+        "params": {
             "temperature.schedule": {"choice": ["constant", "linear"]},
             "temperature.tau_start": {"log_uniform": [0.01, 0.2]},
             "temperature.tau_end": {"log_uniform": [0.01, 0.2], "when": {"temperature.schedule": ["linear"]}},
             "swap.kind": "none",
         },
-        "points": [{"method": "FLT"}, {"temperature.schedule": "linear"}],
+        "points_to_evaluate": [{"method": "FLT"}, {"temperature.schedule": "linear"}],
     }
 )
 
 
 def sweep_config(**changes) -> SweepConfig:
-    search = {"sampler": "random", "trials": 6} | changes.pop("search", {})
+    search = {"sampler": "random", "candidates": 6} | changes.pop("search", {})
     return SweepConfig.model_validate({"objectives": OBJECTIVES, "training": {"epochs": 2}, "search": search} | changes)
 
 
@@ -50,12 +50,12 @@ def header(sweep: SweepConfig, space: Space = SPACE) -> dict:
     return {
         "event": "sweep",
         "at": 0.0,
-        "schema": 1,
+        "schema": 2,
         "id": "0123456789abcdef",
         "name": "s",
         "space": space.to_dict(),
         "varied": list(space.varied()),
-        "sweep": sweep.model_dump(mode="json"),
+        "config": sweep.model_dump(mode="json"),
         "base": flatten(sweep.trial({})),
         "objectives": objectives,
         "data": {"store": "scenes", "name": "scenes", "hash": "f" * 64, "splits": {"train": 100, "val": 10}},
@@ -65,9 +65,9 @@ def header(sweep: SweepConfig, space: Space = SPACE) -> dict:
 
 
 class Stage:
-    """A conductor over a real ledger and a real study in a folder."""
+    """A orchestrator over a real ledger and a real study in a folder."""
 
-    def __init__(self, folder, *, sweep=None, space=SPACE, budget=6, listeners=()):
+    def __init__(self, folder, *, sweep=None, space=SPACE, num_candidates=6, listeners=()):
         self.sweep = sweep or sweep_config()
         self.ledger = Ledger(folder)
         opened = open_ledger(self.ledger, None, print)
@@ -76,13 +76,13 @@ class Stage:
         if not earlier:
             self.ledger.append(header(self.sweep, space))
             self.record.apply(header(self.sweep, space))
-        self.asker = Asker(space, self.sweep, "s", folder=folder)
-        self.conductor = Conductor(
+        self.study = Study(space, self.sweep, "s", folder=folder)
+        self.orchestrator = Orchestrator(
             self.record,
             self.ledger,
-            self.asker,
+            self.study,
             self.sweep,
-            budget=budget,
+            num_candidates=num_candidates,
             earlier=earlier,
             highest=opened.highest,
             listeners=(self.heard.append, *listeners),
@@ -90,22 +90,22 @@ class Stage:
         )
 
     def states(self):
-        return [trial.state for trial in self.asker.study.get_trials(deepcopy=False)]
+        return [trial.state for trial in self.study.study.get_trials(deepcopy=False)]
 
     def finish(self, number, recall=0.5, gap=1.0, more=None):
-        self.conductor.started(number, "here")
+        self.orchestrator.started(number, "here")
         for epoch in (1, 2):
             scores = {"retrieval/mean_r1": recall, "geometry/gap": gap} | (more or {})
-            goes_on = self.conductor.reported(number, epoch, epoch * 10, scores)
+            goes_on = self.orchestrator.reported(number, epoch, epoch * 10, scores)
         assert not goes_on
 
 
 MADE_SPACE = parse_space(
     {
         "name": "made",
-        "knobs": {
+        "params": {
             "temperature.tau_start": {"log_uniform": [0.01, 0.3]},
-            "temperature.share": {"uniform": [0.3, 1.0]},
+            "temperature.schedule_fraction": {"uniform": [0.3, 1.0]},
         },
     }
 )
@@ -117,15 +117,18 @@ def made_sweep(folder, trials, **changes):
     Args:
         folder: Of the sweep, which is called like it.
         trials: A mapping each: ``scores``, and what else is not usual of ``tau``, ``share``, ``state``, ``reason``,
-            ``method`` and ``suggestion``.
+            ``method`` and ``candidate``.
         changes: Of the sweep's YAML.
     """
     head = header(sweep_config(**changes), MADE_SPACE) | {"name": folder.name}
     lines = [head]
     for number, one in enumerate(trials):
         at, state = 10.0 * (number + 1), one.get("state", "COMPLETE")
-        knobs = {"temperature.tau_start": one.get("tau", 0.05), "temperature.share": one.get("share", 0.5)}
-        about = {"suggestion": one.get("suggestion", number), "knobs": knobs, "config": {**head["base"], **knobs}}
+        params = {
+            "temperature.tau_start": one.get("tau", 0.05),
+            "temperature.schedule_fraction": one.get("fraction", 0.5),
+        }
+        about = {"candidate": one.get("candidate", number), "params": params, "config": {**head["base"], **params}}
         lines.append({"event": "trial", "at": at, "trial": number, "method": one.get("method", "FLT"), **about})
         lines.append({"event": "start", "at": at + 1, "trial": number, "node": "here"})
         if one.get("scores"):
@@ -143,10 +146,10 @@ def made_sweep(folder, trials, **changes):
 SMALL = {"train": 192, "val": 64, "probe_train": 60, "probe_test": 40}
 
 SPACE_YAML = """
-knobs:
+params:
   temperature.schedule: constant
   temperature.tau_start: {log_uniform: [0.02, 0.3]}
-points:
+points_to_evaluate:
   - {temperature.tau_start: 0.05}
 """
 
@@ -157,7 +160,7 @@ training: {epochs: EPOCHS, batch_size: 64}
 objectives:
   - {metric: retrieval/mean_r10, reference: 0.0, ideal: 1.0}
   - {metric: uniformity/wang_isola, reference: 0.0, ideal: -4.0}
-search: {sampler: random, trials: TRIALS}
+search: {sampler: random, candidates: TRIALS}
 """
 
 

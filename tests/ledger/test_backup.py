@@ -22,10 +22,10 @@ def test_it_follows_as_trials_end(tmp_path):
     place, said = Folder(f"file://{tmp_path}/far/s"), []
     backup = Backup(place, tmp_path / "s", said.append)
     stage = Stage(tmp_path / "s", listeners=(backup,))
-    stage.finish(stage.conductor.next_trial().number)
+    stage.finish(stage.orchestrator.next_trial().number)
     wait_for(lambda: parse_events(stored_ledger(place))[0][-1:])
     wait_for(lambda: parse_events(stored_ledger(place))[0][-1]["event"] == "end")
-    stage.conductor.close(None)
+    stage.orchestrator.close(None)
     assert backup.close()
     assert stored_ledger(place) == (tmp_path / "s/ledger.jsonl").read_bytes()
     assert said == []
@@ -37,7 +37,7 @@ def test_a_storage_that_refuses_is_named_once_and_caught_up_with(tmp_path, monke
     said = []
     backup = Backup(Folder(f"file://{tmp_path}/far/s"), tmp_path / "s", said.append)
     stage = Stage(tmp_path / "s", listeners=(backup,))
-    stage.finish(stage.conductor.next_trial().number)
+    stage.finish(stage.orchestrator.next_trial().number)
     wait_for(lambda: said)
     time.sleep(0.3)
     assert len(said) == 1
@@ -49,7 +49,7 @@ def test_a_storage_that_refuses_is_named_once_and_caught_up_with(tmp_path, monke
 
 def test_the_ledger_that_knows_more_is_taken(tmp_path):
     stage = Stage(tmp_path / "s")
-    stage.finish(stage.conductor.next_trial().number)
+    stage.finish(stage.orchestrator.next_trial().number)
     place, file = Folder(f"file://{tmp_path}/far"), tmp_path / "s" / "ledger.jsonl"
     assert newer_ledger(place, tmp_path / "s") is None
     place.put(file, "ledger.jsonl")
@@ -64,7 +64,7 @@ def test_the_ledger_that_knows_more_is_taken(tmp_path):
 def test_ledgers_that_have_gone_different_ways_are_refused(tmp_path):
     for folder in ("s", "t"):
         stage = Stage(tmp_path / folder)
-        stage.finish(stage.conductor.next_trial().number, recall=0.1 if folder == "s" else 0.2)
+        stage.finish(stage.orchestrator.next_trial().number, recall=0.1 if folder == "s" else 0.2)
     place = Folder(f"file://{tmp_path}/t")
     with pytest.raises(UserError, match="diverged"):
         newer_ledger(place, tmp_path / "s")
@@ -72,8 +72,8 @@ def test_ledgers_that_have_gone_different_ways_are_refused(tmp_path):
 
 def filled(folder, trials):
     """A sweep of some finished trials, each of which says a good deal; returns its ledger."""
-    stage = Stage(folder, sweep=sweep_config(search={"trials": trials}), budget=trials)
-    while (trial := stage.conductor.next_trial()) is not None:
+    stage = Stage(folder, sweep=sweep_config(search={"candidates": trials}), num_candidates=trials)
+    while (trial := stage.orchestrator.next_trial()) is not None:
         stage.finish(trial.number, more={f"probe/filling_{i}": 0.5 for i in range(40)})
     stage.ledger.close()
     return folder / "ledger.jsonl"
@@ -93,11 +93,11 @@ def test_a_long_ledger_is_sent_in_parts_each_byte_few_times(tmp_path, monkeypatc
     monkeypatch.setattr("gaptune.ledger.backup._PART_BYTES", 20_000)
     place = Counting(f"file://{tmp_path}/far/s")
     backup = Backup(place, tmp_path / "s", print)
-    stage = Stage(tmp_path / "s", sweep=sweep_config(search={"trials": 60}), budget=60, listeners=(backup,))
-    while (trial := stage.conductor.next_trial()) is not None:
+    stage = Stage(tmp_path / "s", sweep=sweep_config(search={"candidates": 60}), num_candidates=60, listeners=(backup,))
+    while (trial := stage.orchestrator.next_trial()) is not None:
         stage.finish(trial.number, more={f"probe/filling_{i}": 0.5 for i in range(40)})
         wait_for(lambda: not backup._news.is_set())
-    stage.conductor.close(None)
+    stage.orchestrator.close(None)
     assert backup.close()
     whole = (tmp_path / "s/ledger.jsonl").read_bytes()
     assert stored_ledger(place) == whole
@@ -111,17 +111,17 @@ def test_a_long_ledger_is_sent_in_parts_each_byte_few_times(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("no credentials"), KeyError("x"), OSError(5, "gone"), TypeError()])
-def test_whatever_a_storages_client_raises_it_is_not_backed_up(tmp_path, fault):
+def test_whatever_a_storages_client_raises_it_is_not_backed_up(tmp_path, error):
     class Broken(Folder):
         def write(self, name, content):
-            raise fault
+            raise error
 
     said = []
     backup = Backup(Broken(f"file://{tmp_path}/far/s"), tmp_path / "s", said.append)
     stage = Stage(tmp_path / "s", listeners=(backup,))
-    stage.finish(stage.conductor.next_trial().number)
+    stage.finish(stage.orchestrator.next_trial().number)
     wait_for(lambda: said)
-    stage.conductor.close(None)
+    stage.orchestrator.close(None)
     assert not backup.close()
     assert "could not be copied" in said[0]
 

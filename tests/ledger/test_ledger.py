@@ -15,9 +15,9 @@ from gaptune.ledger import Ledger, State, in_use, load, read_events, replay
 
 CONFIG = {"training.epochs": 2, "seed": 0}
 EVENTS = [
-    {"event": "sweep", "at": 1.0, "schema": 1, "name": "s", "objectives": [{"metric": "geometry/gap"}]},
+    {"event": "sweep", "at": 1.0, "schema": 2, "name": "s", "objectives": [{"metric": "geometry/gap"}]},
     {"event": "session", "at": 2.0, "host": "h"},
-    {"event": "trial", "at": 3.0, "trial": 0, "suggestion": 0, "knobs": {"a": 1}, "config": CONFIG, "method": "FLT"},
+    {"event": "trial", "at": 3.0, "trial": 0, "candidate": 0, "params": {"a": 1}, "config": CONFIG, "method": "FLT"},
     {"event": "start", "at": 4.0, "trial": 0, "node": "n"},
     {"event": "report", "at": 5.0, "trial": 0, "epoch": 1, "step": 10, "metrics": {"geometry/gap": 0.5}},
     {"event": "report", "at": 6.0, "trial": 0, "epoch": 2, "step": 20, "metrics": {"geometry/gap": 0.25}},

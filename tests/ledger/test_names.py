@@ -43,15 +43,15 @@ def test_names_that_are_allowed(name):
         ("mlflow.db", "MLflow's store"),
         ("MLflow.db-wal", "MLflow's store"),
         ("mlartifacts", "MLflow's store"),
-        ("recorded", "comes with gaptune"),
-        ("recorded-paper", "comes with gaptune"),
+        ("example", "comes with gaptune"),
+        ("example-paper", "comes with gaptune"),
     ],
 )
 def test_names_that_are_not_allowed_with_the_reason(name, why):
-    with pytest.raises(UserError, match=why) as fault:
+    with pytest.raises(UserError, match=why) as error:
         check_name(name)
-    assert len(str(fault.value)) < 300
-    assert str(fault.value).isprintable()
+    assert len(str(error.value)) < 300
+    assert str(error.value).isprintable()
 
 
 @given(ANYTHING)

@@ -12,13 +12,13 @@ from gaptune.errors import UserError
 from gaptune.ledger import Ledger, State, parse_events, read_events, replay
 from gaptune.ledger.opening import open_ledger
 from gaptune.ledger.trial_file import TrialFile
-from gaptune.search.orchestrator import Conductor
-from gaptune.search.study import Asker
+from gaptune.search.orchestrator import Orchestrator
+from gaptune.search.study import Study
 from gaptune.simulation.play import Clock, play
 
 SOAK = os.environ.get("GAPTUNE_SOAK") == "full"
 DAMAGES = 5_000 if SOAK else 300
-SWEEP = sweep_config(search={"trials": 8, "seeds": 2}, early_stopping={"rule": "halving", "first": 0.4})
+SWEEP = sweep_config(search={"candidates": 8, "seeds": 2}, early_stopping={"method": "asha", "min_fraction": 0.4})
 
 
 def curve(trial):
@@ -38,19 +38,19 @@ def run(folder, *, stop_after=None):
             ledger.append(event)
             record.apply(event)
         ledger.append({"event": "session", "at": clock.now, "sweep": first})
-        conductor = Conductor(
+        orchestrator = Orchestrator(
             record,
             ledger,
-            Asker(SPACE, SWEEP, "s"),
+            Study(SPACE, SWEEP, "s"),
             SWEEP,
-            budget=8,
+            num_candidates=8,
             earlier=opened.events,
             highest=opened.highest,
             listeners=[Files(folder, record)],
             clock=clock,
         )
-        play(conductor, curve, clock, workers=3)
-        conductor.close(None)
+        play(orchestrator, curve, clock, workers=3)
+        orchestrator.close(None)
     return record, said
 
 
@@ -66,7 +66,7 @@ class Files:
         trial = self.record.trials[event["trial"]]
         if trial.number not in self.files:
             told = {"event": "trial", "at": trial.drawn_at, "sweep_id": self.record.header["id"]}
-            told |= {"trial": trial.number, "suggestion": trial.suggestion, "knobs": trial.knobs}
+            told |= {"trial": trial.number, "candidate": trial.candidate, "params": trial.params}
             told |= {"config": trial.config, "method": trial.method}
             self.files[trial.number] = TrialFile(self.folder / "trials" / f"{trial.number:04d}", told)
         self.files[trial.number].report(event["at"], event["epoch"], event["step"], event["metrics"])
@@ -152,7 +152,7 @@ def check_damaged(folder, with_files, seed):
     by_number = {}
     for event in after:
         if event["event"] == "trial":
-            mine = (event["suggestion"], event["config"]["seed"], str(event["knobs"]))
+            mine = (event["candidate"], event["config"]["seed"], str(event["params"]))
             assert by_number.setdefault(event["trial"], mine) == mine, f"{seed}: number {event['trial']} given twice"
     new = {number for number in told if number not in seen}
     assert all(number > max(seen, default=-1) for number in new), seed
@@ -163,11 +163,11 @@ def check_damaged(folder, with_files, seed):
     if with_files:  # a trial that had ended COMPLETE is found again, whatever became of its lines
         for path in (folder / "trials").glob("*"):
             assert int(path.name) in record.trials, seed
-    groups = record.suggestions()
+    groups = record.candidates()
     assert all(len({trial.config["seed"] for trial in group}) == len(group) for group in groups.values()), seed
     assert all(trial.state.ended for trial in record.trials.values()), seed
     assert len(groups) >= 8, seed
-    pairs = [(str(trial.knobs), trial.config["seed"]) for trial in record.trials.values()]
+    pairs = [(str(trial.params), trial.config["seed"]) for trial in record.trials.values()]
     assert len(set(pairs)) == len(pairs), f"{seed}: the same params on the same seed twice"
     return True
 
@@ -216,7 +216,7 @@ def test_seeds_that_were_cut_short_are_completed(tmp_path, lines):
         for event in [events[0], *first]:
             ledger.append(event)
     record, _ = run(folder)
-    groups = record.suggestions()
+    groups = record.candidates()
     assert [[trial.config["seed"] for trial in group] for group in groups.values()] == [[0, 1]] * 8
     assert len(record.trials) == 16
 

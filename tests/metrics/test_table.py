@@ -5,15 +5,15 @@ import re
 
 import pytest
 
-from gaptune.metrics.table import MEASURES, SCORES, Score, excess, find_score
+from gaptune.metrics.table import METRICS, TASK_METRICS, Metric, excess, find_metric
 
 
 def test_table_is_keyed_by_name() -> None:
-    assert all(score.name == name for name, score in SCORES.items())
+    assert all(score.name == name for name, score in METRICS.items())
 
 
-@pytest.mark.parametrize("score", SCORES.values(), ids=SCORES)
-def test_a_score_is_fully_described(score: Score) -> None:
+@pytest.mark.parametrize("score", METRICS.values(), ids=METRICS)
+def test_a_score_is_fully_described(score: Metric) -> None:
     assert re.fullmatch(r"[a-z]+/[a-z0-9_]+", score.name)
     assert re.fullmatch(r"[A-Za-z0-9_\-. :/]+", score.name)  # MLflow's rule for the names of metrics
     assert score.direction in ("max", "min", "none")
@@ -23,7 +23,7 @@ def test_a_score_is_fully_described(score: Score) -> None:
 
 
 def test_what_a_trial_is_searched_for_is_there_with_its_direction() -> None:
-    directions = {name: score.direction for name, score in SCORES.items()}
+    directions = {name: score.direction for name, score in METRICS.items()}
     assert directions["geometry/gap"] == "min"
     assert directions["uniformity/w2"] == "max"
     assert directions["uniformity/wang_isola"] == "min"
@@ -33,20 +33,20 @@ def test_what_a_trial_is_searched_for_is_there_with_its_direction() -> None:
 
 def test_names_are_taken_once_by_group() -> None:
     # a name that is also another's group would be a file and a folder at once in a store of files
-    groups = {name.split("/")[0] for name in SCORES}
-    assert not groups & set(SCORES)
-    assert len({name.lower() for name in SCORES}) == len(SCORES)
+    groups = {name.split("/")[0] for name in METRICS}
+    assert not groups & set(METRICS)
+    assert len({name.lower() for name in METRICS}) == len(METRICS)
 
 
 def test_a_measure_is_found_after_any_evaluations_name() -> None:
-    for name, measure in MEASURES.items():
-        found = find_score(f"flowers/{name}")
+    for name, measure in TASK_METRICS.items():
+        found = find_metric(f"flowers/{name}")
         assert found is not None
         assert (found.name, found.direction, found.unit) == (f"flowers/{name}", measure.direction, measure.unit)
-    assert [find_score(name) for name in ("zeroshot_top1", "/zeroshot_top1", "a/zeroshot", "a/b/zeroshot_top1")] == (
+    assert [find_metric(name) for name in ("zeroshot/top1", "/zeroshot/top1", "a/zeroshot", "a/b/zeroshot/top1")] == (
         [None] * 4
     )
-    assert all(find_score(name) is score for name, score in SCORES.items())
+    assert all(find_metric(name) is score for name, score in METRICS.items())
 
 
 @pytest.mark.parametrize(

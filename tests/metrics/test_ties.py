@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from sphere import unit
 
 from gaptune.metrics.classification import knn_accuracy, zero_shot, zero_shot_topk
-from gaptune.metrics.embeddings import score_pairs
+from gaptune.metrics.embeddings import embedding_metrics
 from gaptune.metrics.geometry import margin_and_mismatched
 from gaptune.metrics.mmvp import pair_accuracy
 from gaptune.metrics.retrieval import recalls
@@ -29,7 +29,7 @@ def test_collapsed_features_have_no_margin_and_no_matches(d, n, dtype):
     ):
         assert margin_and_mismatched(x, y) == (0.0, 1.0)
         assert set(recalls(x, y, torch.arange(n)).values()) == {0.0}
-        assert score_pairs(x, y, torch.arange(n))["geometry/mismatched"] == 1.0
+        assert embedding_metrics(x, y, torch.arange(n))["geometry/mismatched"] == 1.0
 
 
 @pytest.mark.parametrize(("d", "n", "dtype"), CASES)

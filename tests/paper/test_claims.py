@@ -15,7 +15,7 @@ from gaptune.paper.claims import claims
 
 FULL = os.environ.get("GAPTUNE_SOAK") == "full"
 SIMULATION = runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmarks/claim_errors.py"))
-GAP_OF_SLRT = "the gap of SLRT is below the learnt baseline's"
+GAP_OF_SLRT = "the gap of SLRT is below the learned baseline's"
 FALLS, PEAK = "the gap falls as a fixed τ rises", "retrieval is an inverted U in a fixed τ"
 
 
@@ -24,17 +24,17 @@ def judged(scores, **how):
 
 
 def changed(**by_method):
-    """The made-up sweep, but for some metrics of some methods: METHOD=function of (scores, knobs, seed)."""
+    """The made-up sweep, but for some metrics of some methods: METHOD=function of (scores, parameters, seed)."""
 
-    def scores(knobs, seed):
-        found = as_in_the_paper(knobs, seed)
-        change = by_method.get(knobs["method"])
-        return found | change(found, knobs, seed) if change else found
+    def scores(params, seed):
+        found = as_in_the_paper(params, seed)
+        change = by_method.get(params["method"])
+        return found | change(found, params, seed) if change else found
 
     return scores
 
 
-def same_as_the_baseline(found, knobs, seed):
+def same_as_the_baseline(found, params, seed):
     return as_in_the_paper({"method": "Baseline"}, seed)
 
 
@@ -69,7 +69,7 @@ def test_a_method_that_is_the_baseline_is_not_shown_to_be_better():
 
 
 def test_equal_differences_do_not_hold_with_three_seeds_and_hold_with_ten():
-    def lower(found, knobs, seed):
+    def lower(found, params, seed):
         base = as_in_the_paper({"method": "Baseline"}, seed)
         return base | {"geometry/gap": base["geometry/gap"] - 0.1}
 
@@ -86,26 +86,26 @@ def test_nothing_holds_with_fewer_than_three_seeds(seeds):
 
 @pytest.mark.parametrize("value", [math.nan, None])
 def test_a_score_that_is_missing_is_not_run_and_the_trial_is_named(value):
-    def broken(found, knobs, seed):
+    def broken(found, params, seed):
         return {"geometry/gap": value} if seed == 1 else {}
 
-    def gone(knobs, seed):
-        found = changed(SLRT=broken)(knobs, seed)
+    def gone(params, seed):
+        found = changed(SLRT=broken)(params, seed)
         return {name: each for name, each in found.items() if each is not None}
 
     claim = judged(gone)[GAP_OF_SLRT]
     assert (claim.verdict, claim.p) == ("not run", None)
     assert "geometry/gap of SLRT" in claim.evidence
     assert "(trial " in claim.evidence
-    assert judged(gone)["the gap of TS S3 is below the learnt baseline's"].verdict == "holds"
+    assert judged(gone)["the gap of TS S3 is below the learned baseline's"].verdict == "holds"
 
 
 @pytest.mark.parametrize(
     ("method", "texts"),
     [
-        ("SLRT", [GAP_OF_SLRT, "retrieval of SLRT is above the learnt baseline's"]),
+        ("SLRT", [GAP_OF_SLRT, "retrieval of SLRT is above the learned baseline's"]),
         ("Baseline", [GAP_OF_SLRT, "a fixed τ above the baseline's final τ has the smaller gap"]),
-        ("FLT", [FALLS, PEAK, "the gap of FLT 0.1 is below the learnt baseline's"]),
+        ("FLT", [FALLS, PEAK, "the gap of FLT 0.1 is below the learned baseline's"]),
         ("HS", ["HS in every step (p = 1) collapses: retrieval below half of the baseline's"]),
     ],
 )
@@ -118,11 +118,11 @@ def test_a_method_that_is_missing_is_not_run(method, texts):
 
 @pytest.mark.parametrize("swapped", [(2, 0, 0), (0, 0, 0), (4, 2, 0)])
 def test_a_swap_that_the_coins_never_gave_is_not_run(swapped):
-    def coins(found, knobs, seed):
-        return {"train/swapped": swapped[seed] / 2000} if knobs.get("swap.probability") == 0.001 else {}
+    def coins(found, params, seed):
+        return {"train/swapped_fraction": swapped[seed] / 2000} if params.get("swap.probability") == 0.001 else {}
 
     found = judged(changed(HS=coins))
-    for text in ("the gap of {} is below the learnt baseline's", "retrieval of {} is above the learnt baseline's"):
+    for text in ("the gap of {} is below the learned baseline's", "retrieval of {} is above the learned baseline's"):
         claim = found[text.format("HS 0.001")]
         assert claim.verdict == "not run"
         assert ", ".join(map(str, swapped)) in claim.evidence
@@ -154,7 +154,7 @@ def test_what_scores_follow_is_told_where_it_is_clear_only():
     assert follows_more(other, one, other)[2] > 0.99
     assert follows_more(one + other, one, one)[2] == 0.5
     assert all(math.isnan(each) for each in follows_more(np.ones(21), one, other))
-    constant = {method: lambda found, knobs, seed: {"zeroshot/accuracy": 0.1} for method in ("Baseline", "FLT")}
+    constant = {method: lambda found, params, seed: {"zeroshot/top1": 0.1} for method in ("Baseline", "FLT")}
     everywhere = dict.fromkeys(("TS S0", "TS S1", "TS S2", "TS S3", "TR softplus", "TR exp/s", "SLRT", "HS", "SS"))
     found = judged(changed(**constant, **dict.fromkeys(everywhere, constant["FLT"])))
     assert found["zero-shot follows uniformity rather than the gap"].verdict == "not run"

@@ -62,6 +62,6 @@ def test_the_commands_print_what_they_find(small_store, tmp_path):
     rates = subprocess.run([*command, "rates"], capture_output=True, text=True, check=True).stdout
     assert "log γ against β²" in rates
     assert "NO" not in rates
-    steps = [*command, "first-steps", "--on", str(sweep), "--starts", "2", "--json"]
+    steps = [*command, "first-steps", "--config", str(sweep), "--starts", "2", "--json"]
     found = json.loads(subprocess.run(steps, capture_output=True, text=True, check=True).stdout)
     assert len(found["changes"]) == 2

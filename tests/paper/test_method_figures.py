@@ -49,8 +49,8 @@ def test_temperatures_are_drawn_for_each_method_with_a_line_of_its_own(record):
 
 
 def test_a_sweep_without_labels_has_no_figure_7():
-    def unlabelled(knobs, seed):
-        return {k: v for k, v in as_in_the_paper(knobs, seed).items() if not k.startswith(("zeroshot", "probe"))}
+    def unlabelled(params, seed):
+        return {k: v for k, v in as_in_the_paper(params, seed).items() if not k.startswith(("zeroshot", "probe"))}
 
     with pytest.raises(UserError, match="neither zero-shot nor linear probe"):
         downstream_figure(sweep_record(unlabelled))

@@ -43,29 +43,29 @@ def test_rows_have_the_names_of_the_published_table(record):
 
 def test_every_claim_holds_in_a_sweep_that_is_made_like_the_paper(record):
     failing = {text for text, verdict in verdicts(record).items() if verdict != "holds"}
-    at_small_tau = {f"the gap of FLT {tau:g} is below the learnt baseline's" for tau in (0.01, 0.02)}
-    off_the_peak = {f"retrieval of FLT {tau:g} is above the learnt baseline's" for tau in (0.01, 0.4)}
+    at_small_tau = {f"the gap of FLT {tau:g} is below the learned baseline's" for tau in (0.01, 0.02)}
+    off_the_peak = {f"retrieval of FLT {tau:g} is above the learned baseline's" for tau in (0.01, 0.4)}
     assert failing == at_small_tau | off_the_peak
 
 
 def test_a_gap_that_is_larger_does_not_hold(record):
-    assert verdicts(record)["the gap of FLT 0.01 is below the learnt baseline's"] == "does not hold"
+    assert verdicts(record)["the gap of FLT 0.01 is below the learned baseline's"] == "does not hold"
 
 
 def test_a_difference_that_changes_its_sign_with_the_seed_is_not_shown():
-    def noisy(knobs, seed):
-        scores = as_in_the_paper(knobs, seed)
-        if knobs["method"] == "SLRT":
+    def noisy(params, seed):
+        scores = as_in_the_paper(params, seed)
+        if params["method"] == "SLRT":
             scores["geometry/gap"] = 0.3 + (-0.2, 0.12, -0.01)[seed]
         return scores
 
-    assert verdicts(sweep_record(noisy))["the gap of SLRT is below the learnt baseline's"] == "not shown"
+    assert verdicts(sweep_record(noisy))["the gap of SLRT is below the learned baseline's"] == "not shown"
 
 
 def test_a_gap_that_rises_again_is_named():
-    def rising(knobs, seed):
-        scores = as_in_the_paper(knobs, seed)
-        if knobs.get("temperature.tau_start") == 0.4:
+    def rising(params, seed):
+        scores = as_in_the_paper(params, seed)
+        if params.get("temperature.tau_start") == 0.4:
             scores["geometry/gap"] = 0.5
         return scores
 
@@ -75,10 +75,10 @@ def test_a_gap_that_rises_again_is_named():
 
 
 def test_retrieval_that_is_best_at_the_largest_temperature_is_no_inverted_u():
-    def ever_better(knobs, seed):
-        scores = as_in_the_paper(knobs, seed)
-        if knobs["method"] == "FLT":
-            recall = float(knobs.get("temperature.tau_start", 0.04))
+    def ever_better(params, seed):
+        scores = as_in_the_paper(params, seed)
+        if params["method"] == "FLT":
+            recall = float(params.get("temperature.tau_start", 0.04))
             scores |= {f"retrieval/{way}_r1": recall for way in ("i2t", "t2i", "mean")}
         return scores
 
@@ -86,9 +86,9 @@ def test_retrieval_that_is_best_at_the_largest_temperature_is_no_inverted_u():
 
 
 def test_scores_that_follow_the_gap_are_told_from_those_that_follow_uniformity():
-    def by_the_gap(knobs, seed):
-        scores = as_in_the_paper(knobs, seed)
-        return scores | {"zeroshot/accuracy": 1 - scores["geometry/gap"] / 2}
+    def by_the_gap(params, seed):
+        scores = as_in_the_paper(params, seed)
+        return scores | {"zeroshot/top1": 1 - scores["geometry/gap"] / 2}
 
     found = verdicts(sweep_record(by_the_gap))
     assert found["zero-shot follows uniformity rather than the gap"] == "does not hold"
@@ -102,7 +102,7 @@ def test_one_seed_shows_nothing():
 def test_without_a_baseline_what_needs_it_was_not_run_and_the_report_says_what_failed():
     record = sweep_record(as_in_the_paper, leave_out=("Baseline",))
     found = verdicts(record)
-    assert found["the gap of SLRT is below the learnt baseline's"] == "not run"
+    assert found["the gap of SLRT is below the learned baseline's"] == "not run"
     assert "failed: Baseline, trial 0: non-finite" in text_of(paper_report(record))
 
 
@@ -136,7 +136,7 @@ def test_the_command_runs_every_method_and_prints_a_verdict_for_each_claim(tmp_p
         "objectives:\n  - {metric: retrieval/mean_r10, reference: 0.0, ideal: 1.0}\n"
         "  - {metric: uniformity/w2, reference: -1.5, ideal: -0.5}\nsearch: {sampler: grid}\n"
     )
-    command = [sys.executable, "-m", "gaptune.cli", "reproduce", "--on", str(sweep), "--json"]
+    command = [sys.executable, "-m", "gaptune.cli", "reproduce", "--config", str(sweep), "--json"]
     command += ["--results", str(tmp_path / "results"), "--concurrency", "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr

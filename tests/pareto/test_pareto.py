@@ -227,10 +227,10 @@ def test_points_that_are_not_better_than_the_reference_add_nothing():
 @given(clouds(values=st.floats(-2, 3) | SMALL))
 def test_the_normalized_hypervolume_is_a_share_that_grows_with_points(points):
     m = points.shape[1]
-    share = [normalized_hypervolume(points[:count], [-1.0] * m, [2.0] * m) for count in range(len(points) + 1)]
-    assert share[0] == 0.0
-    assert max(share) <= 1.0
-    assert all(after >= before - 1e-12 for before, after in itertools.pairwise(share))
+    fraction = [normalized_hypervolume(points[:count], [-1.0] * m, [2.0] * m) for count in range(len(points) + 1)]
+    assert fraction[0] == 0.0
+    assert max(fraction) <= 1.0
+    assert all(after >= before - 1e-12 for before, after in itertools.pairwise(fraction))
 
 
 def test_the_normalized_hypervolume_is_one_at_the_ideal_and_beyond():

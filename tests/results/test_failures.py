@@ -8,14 +8,14 @@ from gaptune.results.failures import nothing_complete
 
 def failed(folder, *reasons):
     """The record of a sweep whose trials failed for some reasons; None for a trial that is complete."""
-    stage = Stage(folder, budget=len(reasons))
+    stage = Stage(folder, num_candidates=len(reasons))
     for reason in reasons:
-        trial = stage.conductor.next_trial()
+        trial = stage.orchestrator.next_trial()
         if reason is None:
             stage.finish(trial.number)
         else:
-            stage.conductor.started(trial.number, "here")
-            stage.conductor.failed(trial.number, reason)
+            stage.orchestrator.started(trial.number, "here")
+            stage.orchestrator.failed(trial.number, reason)
     stage.ledger.close()
     return stage.record
 

@@ -12,19 +12,19 @@ def stage(tmp_path, *, epochs=6, rule="none", seeds=1, **stopping):
     sweep = sweep_config(
         training={"epochs": epochs},
         search={"seeds": seeds},
-        early_stopping={"rule": rule, "first": 1 / 6, "eta": 3.0, **stopping},
+        early_stopping={"method": rule, "min_fraction": 1 / 6, "reduction_factor": 3.0, **stopping},
     )
-    return Stage(tmp_path / "s", sweep=sweep, budget=50)
+    return Stage(tmp_path / "s", sweep=sweep, num_candidates=50)
 
 
-def train(stage, early, late, knobs=None):
+def train(stage, early, late, params=None):
     """A trial whose scores are those of ``early`` until its last epoch; one number, on both objectives alike."""
-    trial = stage.conductor.next_trial()
-    trial.config.update(knobs or {"temperature.schedule": "constant"})
-    stage.conductor.started(trial.number, "here")
+    trial = stage.orchestrator.next_trial()
+    trial.config.update(params or {"temperature.schedule": "constant"})
+    stage.orchestrator.started(trial.number, "here")
     for epoch in range(1, 7):
         value = late if epoch == 6 else early
-        stage.conductor.reported(trial.number, epoch, epoch, {"retrieval/mean_r1": value, "geometry/gap": 1 - value})
+        stage.orchestrator.reported(trial.number, epoch, epoch, {"retrieval/mean_r1": value, "geometry/gap": 1 - value})
 
 
 def test_rungs_that_rank_as_the_end_does_have_tau_one(tmp_path):
@@ -32,7 +32,7 @@ def test_rungs_that_rank_as_the_end_does_have_tau_one(tmp_path):
     for value in (0.1, 0.5, 0.3, 0.4, 0.2):
         train(sweep, value / 2, value)
     found = rank_rungs(sweep.record)
-    assert [(rung.share, rung.count) for rung in found] == [(pytest.approx(1 / 6), 5), (pytest.approx(1 / 2), 5)]
+    assert [(rung.fraction, rung.count) for rung in found] == [(pytest.approx(1 / 6), 5), (pytest.approx(1 / 2), 5)]
     assert [rung.kendall for rung in found] == pytest.approx([1, 1])
     assert not any(rung.blind for rung in found)
 
@@ -74,12 +74,12 @@ def test_trials_whose_tau_has_far_to_go_are_looked_at_apart(tmp_path):
         "temperature.schedule": "linear",
         "temperature.tau_start": 0.01,
         "temperature.tau_end": 0.2,
-        "temperature.share": 1.0,
+        "temperature.schedule_fraction": 1.0,
     }
     for value in (0.1, 0.2, 0.3, 0.4, 0.5):
         train(sweep, value, value)
         train(sweep, 1 - value, value, moving)
-    found = {(round(rung.share, 2), rung.cohort): rung.kendall for rung in rank_rungs(sweep.record)}
+    found = {(round(rung.fraction, 2), rung.cohort): rung.kendall for rung in rank_rungs(sweep.record)}
     assert found == pytest.approx({(0.17, ""): 1, (0.17, "moving"): -1, (0.5, ""): 1, (0.5, "moving"): -1})
 
 

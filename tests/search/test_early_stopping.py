@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gaptune.config import EarlyStopping
+from gaptune.config import EarlyStoppingConfig
 from gaptune.search.early_stopping import Stopper
-from gaptune.search.rungs import cohort, rung_epoch, rung_shares
+from gaptune.search.rungs import cohort, rung_epoch, rung_fractions
 
-HALVING = EarlyStopping(rule="halving", eta=3.0, first=1 / 9)
+HALVING = EarlyStoppingConfig(method="asha", reduction_factor=3.0, min_fraction=1 / 9)
 points = st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=1, max_size=30)
 
 
@@ -34,12 +34,12 @@ def decisions(config, values, *, epochs=9, epoch=1):
         ({"first": 1e-3, "eta": 10.0}, [0.001, 0.01, 0.1]),
     ],
 )
-def test_rungs_are_shares_of_training_below_the_whole(config, shares):
-    assert rung_shares(EarlyStopping(**config)) == pytest.approx(shares)
+def test_rungs_are_shares_of_training_below_the_whole(config, fractions):
+    assert rung_fractions(EarlyStoppingConfig(**config)) == pytest.approx(fractions)
 
 
 @pytest.mark.parametrize(
-    ("share", "epochs", "epoch"),
+    ("fraction", "epochs", "epoch"),
     [
         (1 / 9, 9, 1),
         (1 / 3, 9, 3),
@@ -51,8 +51,8 @@ def test_rungs_are_shares_of_training_below_the_whole(config, shares):
         (0.07, 100, 7),
     ],
 )
-def test_a_rung_is_the_first_epoch_at_or_past_its_share(share, epochs, epoch):
-    assert rung_epoch(share, epochs) == epoch
+def test_a_rung_is_the_first_epoch_at_or_past_its_share(fraction, epochs, epoch):
+    assert rung_epoch(fraction, epochs) == epoch
 
 
 @given(points)
@@ -142,22 +142,22 @@ def test_cohorts_are_compared_among_themselves():
 
 
 @pytest.mark.parametrize(
-    ("knobs", "share", "expected"),
+    ("params", "fraction", "expected"),
     [
-        ({"schedule": "learnt"}, 0.1, ""),
+        ({"schedule": "learned"}, 0.1, ""),
         ({"schedule": "constant", "tau_start": 0.01, "tau_end": 0.2}, 0.1, ""),
         ({"schedule": "linear", "tau_start": 0.01, "tau_end": 0.05}, 0.1, "moving"),
         ({"schedule": "linear", "tau_start": 0.05, "tau_end": 0.01}, 0.9, "moving"),
         ({"schedule": "linear", "tau_start": 0.04, "tau_end": 0.05}, 0.1, ""),
-        ({"schedule": "cosine", "tau_start": 0.01, "tau_end": 0.05, "share": 0.5}, 0.5, ""),
-        ({"schedule": "cosine", "tau_start": 0.01, "tau_end": 0.05, "share": 0.5}, 0.4, "moving"),
+        ({"schedule": "cosine", "tau_start": 0.01, "tau_end": 0.05, "fraction": 0.5}, 0.5, ""),
+        ({"schedule": "cosine", "tau_start": 0.01, "tau_end": 0.05, "fraction": 0.5}, 0.4, "moving"),
     ],
 )
-def test_a_trial_whose_tau_still_has_far_to_go_is_of_its_own_cohort(knobs, share, expected):
-    full = {"tau_start": 0.04, "tau_end": 0.04, "share": 1.0} | knobs
+def test_a_trial_whose_tau_still_has_far_to_go_is_of_its_own_cohort(params, fraction, expected):
+    full = {"tau_start": 0.04, "tau_end": 0.04, "fraction": 1.0} | params
     flat = {f"temperature.{name}": value for name, value in full.items()}
-    assert cohort(HALVING, flat, share) == expected
-    assert cohort(HALVING.model_copy(update={"schedule_aware": False}), flat, share) == ""
+    assert cohort(HALVING, flat, fraction) == expected
+    assert cohort(HALVING.model_copy(update={"schedule_aware": False}), flat, fraction) == ""
 
 
 def test_random_stops_the_same_shares_whatever_the_scores():

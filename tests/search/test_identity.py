@@ -16,7 +16,7 @@ from gaptune.errors import UserError
 from gaptune.ledger import Ledger, read_events, replay
 from gaptune.ledger.backup import newer_ledger
 from gaptune.results import candidates
-from gaptune.search.identity import budget_of, check_same
+from gaptune.search.identity import check_same, num_candidates
 from gaptune.space.parse import parse_space
 from gaptune.storage.folder import Folder
 
@@ -29,22 +29,24 @@ POINT = {"temperature.tau_start": 0.04, "training.batch_size": 128}
 
 
 def told(space=None, **changes):
-    content = {"name": "s", "knobs": KNOBS, "points": [POINT], "grid": False} | (space or {})
+    content = {"name": "s", "params": KNOBS, "points_to_evaluate": [POINT], "grid": False} | (space or {})
     return header(sweep_config(**changes), parse_space(content)) | {"weights": "a"}
 
 
 CHANGED = {
-    "a point more": told({"points": [POINT, POINT | {"temperature.tau_start": 0.02}]}),
-    "a point less": told({"points": []}),
-    "another point": told({"points": [POINT | {"temperature.tau_start": 0.08}]}),
-    "a grid in place of points": told({"points": [], "grid": True}),
-    "another range": told({"knobs": KNOBS | {"training.batch_size": {"integer": [64, 192], "step": 64}}}),
-    "a knob more": told({"knobs": KNOBS | {"optimizer.lr": {"log_uniform": [1e-4, 1e-2]}}, "points": []}),
-    "a condition": told(
-        {"knobs": KNOBS | {"training.batch_size": {"choice": [64, 128], "when": {"temperature.tau_start": 0.02}}}}
-        | {"points": []}
+    "a point more": told({"points_to_evaluate": [POINT, POINT | {"temperature.tau_start": 0.02}]}),
+    "a point less": told({"points_to_evaluate": []}),
+    "another point": told({"points_to_evaluate": [POINT | {"temperature.tau_start": 0.08}]}),
+    "a grid in place of points": told({"points_to_evaluate": [], "grid": True}),
+    "another range": told({"params": KNOBS | {"training.batch_size": {"integer": [64, 192], "step": 64}}}),
+    "a parameter more": told(
+        {"params": KNOBS | {"optimizer.lr": {"log_uniform": [1e-4, 1e-2]}}, "points_to_evaluate": []}
     ),
-    "knobs in another order": told({"knobs": dict(reversed(KNOBS.items()))}),
+    "a condition": told(
+        {"params": KNOBS | {"training.batch_size": {"choice": [64, 128], "when": {"temperature.tau_start": 0.02}}}}
+        | {"points_to_evaluate": []}
+    ),
+    "parameters in another order": told({"params": dict(reversed(KNOBS.items()))}),
     "another sampler": told(search={"sampler": "tpe"}),
     "another seed of the sampler": told(search={"seed": 1}),
     "more seeds": told(search={"seeds": 2}),
@@ -62,7 +64,7 @@ def test_another_sweep_of_the_name_is_refused_with_the_difference(tmp_path, what
 
 @pytest.mark.parametrize(
     "same",
-    [told(), told(search={"trials": 60}), told(resources={"cpu": 2, "concurrency": 7}), told(storage="s3://b/x")],
+    [told(), told(search={"candidates": 60}), told(resources={"cpu": 2, "concurrency": 7}), told(storage="s3://b/x")],
 )
 def test_how_many_and_where_do_not_count(tmp_path, same):
     check_same(told(), same, tmp_path / "s")
@@ -87,13 +89,13 @@ def test_the_same_weights_may_lie_elsewhere_and_a_tag_is_known_by_its_name(tmp_p
 
 
 def test_the_order_of_a_grid_does_not_count(tmp_path):
-    grid = {"points": [], "grid": True}
-    check_same(told(grid), told(grid | {"knobs": dict(reversed(KNOBS.items()))}), tmp_path / "s")
+    grid = {"points_to_evaluate": [], "grid": True}
+    check_same(told(grid), told(grid | {"params": dict(reversed(KNOBS.items()))}), tmp_path / "s")
 
 
 def test_points_may_be_added_only_where_that_is_meant(tmp_path):
     check_same(told(), CHANGED["a point more"], tmp_path / "s", more_points=True)
-    with pytest.raises(UserError, match=r"space.points"):
+    with pytest.raises(UserError, match=r"space.points_to_evaluate"):
         check_same(told(), CHANGED["another point"], tmp_path / "s", more_points=True)
 
 
@@ -103,22 +105,22 @@ def test_a_folder_with_the_ledger_of_another_name_is_refused(tmp_path):
 
 
 def test_a_space_gives_no_more_than_it_holds():
-    assert budget_of(parse_space({"knobs": KNOBS}), sweep_config(search={"trials": 16})) == 6
-    assert budget_of(parse_space({"knobs": KNOBS}), sweep_config(search={"trials": 4})) == 4
+    assert num_candidates(parse_space({"params": KNOBS}), sweep_config(search={"candidates": 16})) == 6
+    assert num_candidates(parse_space({"params": KNOBS}), sweep_config(search={"candidates": 4})) == 4
 
 
 def test_the_same_knobs_on_the_same_seed_count_once_on_the_front(tmp_path):
     stage = Stage(tmp_path / "s")
-    stage.finish(stage.conductor.next_trial().number)
+    stage.finish(stage.orchestrator.next_trial().number)
     events, _ = read_events(tmp_path / "s")
-    again = [event | {"trial": 7} | ({"suggestion": 7} if "suggestion" in event else {}) for event in events[1:]]
+    again = [event | {"trial": 7} | ({"candidate": 7} if "candidate" in event else {}) for event in events[1:]]
     assert len(candidates(replay(events))) == len(candidates(replay([*events, *again]))) == 1
 
 
 @pytest.mark.parametrize("change", [{"name": "t"}, {"id": "another"}])
 def test_a_stored_ledger_of_another_sweep_is_not_brought(tmp_path, change):
     stage = Stage(tmp_path / "s")
-    stage.finish(stage.conductor.next_trial().number)
+    stage.finish(stage.orchestrator.next_trial().number)
     events, _ = read_events(tmp_path / "s")
     with Ledger(tmp_path / "far" / "s") as far:
         far.append(events[0] | change)
@@ -142,8 +144,8 @@ def test_a_point_added_to_a_finished_sweep_is_refused(tmp_path, small_store, loc
         run(planned(), display=display, results=results, tracking_uri=None, address=None, clock=time.time)
     before = (results / "s" / "ledger.jsonl").read_bytes()
     content = yaml.safe_load(space.read_text())
-    content["points"].append({"temperature.tau_start": 0.07})
+    content["points_to_evaluate"].append({"temperature.tau_start": 0.07})
     space.write_text(yaml.safe_dump(content))
-    with pytest.raises(UserError, match=r"space.points\[1\]: null → .*0.07"):
+    with pytest.raises(UserError, match=r"space.points_to_evaluate\[1\]: null → .*0.07"):
         planned()
     assert (results / "s" / "ledger.jsonl").read_bytes() == before

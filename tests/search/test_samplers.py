@@ -11,22 +11,22 @@ from hypothesis import strategies as st
 from support import header, sweep_config
 
 from gaptune.ledger import State, SweepRecord, replay
-from gaptune.search.identity import budget_of
-from gaptune.search.orchestrator import Conductor
-from gaptune.search.study import Asker
+from gaptune.search.identity import num_candidates
+from gaptune.search.orchestrator import Orchestrator
+from gaptune.search.study import Study
 from gaptune.simulation.play import Clock, MemoryLog, play
 from gaptune.space.parse import parse_space
 
 SPACE = parse_space(
     {
         "name": "conditional",
-        "knobs": {
+        "params": {
             "temperature.schedule": {"choice": ["constant", "linear"]},
             "temperature.tau_start": {"log_uniform": [0.01, 0.5]},
             "temperature.tau_end": {"log_uniform": [0.01, 0.5], "when": {"temperature.schedule": ["linear"]}},
             "training.batch_size": {"integer": [64, 256], "step": 64},
         },
-        "points": [
+        "points_to_evaluate": [
             {"temperature.schedule": "linear"},
             {"temperature.schedule": "constant", "temperature.tau_start": 0.07},
         ],
@@ -35,54 +35,57 @@ SPACE = parse_space(
 FINITE = parse_space(
     {
         "name": "finite",
-        "knobs": {
+        "params": {
             "temperature.schedule": "constant",
             "temperature.tau_start": {"choice": [0.01, 0.02, 0.04]},
             "training.batch_size": {"integer": [64, 192], "step": 64},
         },
-        "points": [{"temperature.tau_start": 0.04, "training.batch_size": 128}],
+        "points_to_evaluate": [{"temperature.tau_start": 0.04, "training.batch_size": 128}],
     }
 )
 GRID = parse_space(
-    {"name": "grid", "knobs": {name: knob.to_dict() for name, knob in ((k.name, k.distribution) for k in FINITE.knobs)}}
+    {
+        "name": "grid",
+        "params": {name: parameter.to_dict() for name, parameter in ((k.name, k.distribution) for k in FINITE.params)},
+    }
     | {"grid": True}
 )
 
 
-def scores(knobs, epoch=2):
+def scores(params, epoch=2):
     """A smooth landscape with its best near tau_start 0.05."""
-    miss = abs(math.log(knobs["temperature.tau_start"] / 0.05)) / 3 + knobs["training.batch_size"] / 1000
+    miss = abs(math.log(params["temperature.tau_start"] / 0.05)) / 3 + params["training.batch_size"] / 1000
     return {"retrieval/mean_r1": max(0.0, 0.6 - miss) * epoch / 2, "geometry/gap": 0.2 + miss / epoch}
 
 
-def outcome_of(knobs):
-    return list(scores(knobs).values())
+def outcome_of(params):
+    return list(scores(params).values())
 
 
-def draw(asker, numbers, pending=()):
-    """Asks for some suggestions one after the other, and ends each but those that stay pending."""
+def draw(study, numbers, pending=()):
+    """Asks for some candidates one after the other, and ends each but those that stay pending."""
     drawn = []
     for number in numbers:
-        given, knobs = asker.ask()
+        given, params = study.ask()
         assert given == number
-        drawn.append((number, knobs, asker.notes(number)))
+        drawn.append((number, params, study.notes(number)))
         if number not in pending:
             state = State.FAIL if number % 7 == 5 else State.COMPLETE
-            asker.tell(number, state, outcome_of(knobs), [0.0, 0.0], {"geometry/gap": -0.1})
+            study.tell(number, state, outcome_of(params), [0.0, 0.0], {"geometry/gap": -0.1})
     return drawn
 
 
 def resumed(sweep, space, drawn, pending=(), known=()):
-    asker = Asker(space, sweep, "x", known=known)
-    for number, knobs, notes in drawn:
+    study = Study(space, sweep, "x", known=known)
+    for number, params, notes in drawn:
         state = State.RUNNING if number in pending else State.FAIL if number % 7 == 5 else State.COMPLETE
-        outcome = (outcome_of(knobs), [0.0, 0.0], {"geometry/gap": -0.1})
-        asker.resume(knobs, state, *outcome, suggestion=number, notes=notes)
-    return asker
+        outcome = (outcome_of(params), [0.0, 0.0], {"geometry/gap": -0.1})
+        study.resume(params, state, *outcome, candidate=number, notes=notes)
+    return study
 
 
 def known_from(drawn):
-    return [(knobs, outcome_of(knobs), {"geometry/gap": -0.1}) for _, knobs, _ in drawn]
+    return [(params, outcome_of(params), {"geometry/gap": -0.1}) for _, params, _ in drawn]
 
 
 class SamplerSuite:
@@ -93,19 +96,19 @@ class SamplerSuite:
     count = 24
 
     def sweep(self, **changes):
-        search = {"sampler": self.sampler, "trials": self.count, "startup_trials": 4, "seed": 3}
+        search = {"sampler": self.sampler, "candidates": self.count, "startup_trials": 4, "seed": 3}
         return sweep_config(search=search, constraints=[{"metric": "geometry/gap", "max": 1.5}], **changes)
 
     @pytest.mark.parametrize("cut", [1, 2, 5, 11, 17])
     def test_an_interrupted_study_draws_as_an_uninterrupted_one(self, cut):
         sweep = self.sweep()
-        whole = draw(Asker(SPACE, sweep, "x"), range(self.count))
+        whole = draw(Study(SPACE, sweep, "x"), range(self.count))
         again = resumed(sweep, SPACE, whole[:cut])
         assert draw(again, range(cut, self.count)) == whole[cut:]
 
     def test_so_it_does_with_suggestions_still_being_trained(self):
         sweep, pending = self.sweep(), (7, 9)
-        whole = draw(Asker(SPACE, sweep, "x"), range(16), pending)
+        whole = draw(Study(SPACE, sweep, "x"), range(16), pending)
         again = resumed(sweep, SPACE, whole[:10], pending)
         assert draw(again, range(10, 16)) == whole[10:]
         for number in pending:  # they can still be told
@@ -113,37 +116,39 @@ class SamplerSuite:
 
     def test_and_twice_interrupted_and_warm_started(self):
         sweep = self.sweep()
-        known = known_from(draw(Asker(SPACE, self.sweep(), "w"), range(8)))
-        whole = draw(Asker(SPACE, sweep, "x", known=known), range(self.count))
+        known = known_from(draw(Study(SPACE, self.sweep(), "w"), range(8)))
+        whole = draw(Study(SPACE, sweep, "x", known=known), range(self.count))
         first = resumed(sweep, SPACE, whole[:4], known=known)
         assert draw(first, range(4, 13)) == whole[4:13]
         second = resumed(sweep, SPACE, whole[:13], known=known)
         assert draw(second, range(13, self.count)) == whole[13:]
 
     def test_a_warm_start_changes_the_draws_if_outcomes_do(self):
-        space = parse_space(SPACE.to_dict() | {"points": []})
-        found = draw(Asker(space, sweep_config(search={"sampler": "random", "seed": 9}), "w"), range(32))
+        space = parse_space(SPACE.to_dict() | {"points_to_evaluate": []})
+        found = draw(Study(space, sweep_config(search={"sampler": "random", "seed": 9}), "w"), range(32))
         known = known_from(found)
-        cold = draw(Asker(space, self.sweep(), "x"), range(8))
-        warm = draw(Asker(space, self.sweep(), "x", known=known), range(8))
-        assert ([knobs for _, knobs, _ in warm] != [knobs for _, knobs, _ in cold]) == self.learns
+        cold = draw(Study(space, self.sweep(), "x"), range(8))
+        warm = draw(Study(space, self.sweep(), "x", known=known), range(8))
+        assert ([params for _, params, _ in warm] != [params for _, params, _ in cold]) == self.learns
         if self.learns:
-            best = [sum(outcome_of(knobs)[:1]) for _, knobs, _ in warm]
-            assert sum(best) > sum(outcome_of(knobs)[0] for _, knobs, _ in cold)
+            best = [sum(outcome_of(params)[:1]) for _, params, _ in warm]
+            assert sum(best) > sum(outcome_of(params)[0] for _, params, _ in cold)
 
     def test_nothing_is_drawn_twice_and_all_that_there_is_once(self):
-        asker = Asker(FINITE, self.sweep(), "x")
-        drawn = [knobs for _, knobs, _ in draw(asker, range(9))]
-        assert drawn[0] == FINITE.points[0]
+        study = Study(FINITE, self.sweep(), "x")
+        drawn = [params for _, params, _ in draw(study, range(9))]
+        assert drawn[0] == FINITE.points_to_evaluate[0]
         assert sorted(map(str, drawn)) == sorted(map(str, FINITE.combinations()))
-        assert asker.ask() is None
+        assert study.ask() is None
 
     @given(cut=st.integers(2, 60), seeds=st.integers(1, 3), rule=st.sampled_from(["none", "halving"]))
     @settings(max_examples=12, suppress_health_check=list(HealthCheck))
     def test_a_sweep_cut_at_any_line_of_its_ledger_ends_as_it_would_have(self, cut, seeds, rule):
-        search = {"sampler": self.sampler, "trials": 9, "startup_trials": 3, "seeds": seeds}
+        search = {"sampler": self.sampler, "candidates": 9, "startup_trials": 3, "seeds": seeds}
         sweep = sweep_config(
-            search=search, training={"epochs": 3}, early_stopping={"rule": rule, "first": 0.3, "schedule_aware": False}
+            search=search,
+            training={"epochs": 3},
+            early_stopping={"method": rule, "min_fraction": 0.3, "schedule_aware": False},
         )
         assert_cut_changes_nothing(SPACE, sweep, cut)
 
@@ -158,15 +163,15 @@ class TestNsga2(SamplerSuite):
 
     def test_a_resumed_population_has_the_parents_that_it_had(self):
         sweep = self.sweep()
-        whole = draw(Asker(SPACE, sweep, "x"), range(self.count))
+        whole = draw(Study(SPACE, sweep, "x"), range(self.count))
         parents = {number: notes["parents"] for number, _, notes in whole if "parents" in notes}
         assert len(parents) >= 3
         assert max(notes["generation"] for _, _, notes in whole) >= 3
 
     def test_a_ledger_without_notes_is_counted_off_in_generations(self):
         sweep = self.sweep()
-        whole = draw(Asker(SPACE, sweep, "x"), range(16))
-        again = resumed(sweep, SPACE, [(number, knobs, {}) for number, knobs, _ in whole])
+        whole = draw(Study(SPACE, sweep, "x"), range(16))
+        again = resumed(sweep, SPACE, [(number, params, {}) for number, params, _ in whole])
         again.ask()
         assert again.notes(16)["generation"] >= 3
 
@@ -187,17 +192,23 @@ def run(space, sweep, events=()):
     log.events = list(events) or [header(sweep, space)]
     record = replay(log.events)
     clock.now = record.updated_at
-    conductor = Conductor(
-        record, log, Asker(space, sweep, "s"), sweep, budget=budget_of(space, sweep), earlier=log.events, clock=clock
+    orchestrator = Orchestrator(
+        record,
+        log,
+        Study(space, sweep, "s"),
+        sweep,
+        num_candidates=num_candidates(space, sweep),
+        earlier=log.events,
+        clock=clock,
     )
     curve = lambda trial: [scores(trial.config, epoch) for epoch in range(1, trial.epochs + 1)]  # noqa: E731
-    play(conductor, curve, clock, workers=1)
+    play(orchestrator, curve, clock, workers=1)
     return log.events, record
 
 
 def what_happened(record: SweepRecord):
     return [
-        (trial.number, trial.suggestion, trial.knobs, trial.config["seed"], trial.state, trial.epoch, trial.last)
+        (trial.number, trial.candidate, trial.params, trial.config["seed"], trial.state, trial.epoch, trial.last)
         for trial in record.trials.values()
     ]
 
@@ -206,8 +217,8 @@ def assert_cut_changes_nothing(space, sweep, cut):
     events, whole = run(space, sweep)
     _, again = run(space, sweep, events[: min(cut, len(events))])
     assert what_happened(again) == what_happened(whole)
-    pairs = [(str(trial.knobs), trial.config["seed"]) for trial in again.trials.values()]
-    assert len(set(pairs)) == len(pairs) == budget_of(space, sweep) * sweep.search.seeds
+    pairs = [(str(trial.params), trial.config["seed"]) for trial in again.trials.values()]
+    assert len(set(pairs)) == len(pairs) == num_candidates(space, sweep) * sweep.search.seeds
 
 
 @given(cut=st.integers(1, 70), seeds=st.integers(1, 2))
@@ -222,4 +233,4 @@ def test_the_next_of_a_grid_is_what_the_ledger_lacks_not_what_a_count_says(lost)
     events, _ = run(GRID, sweep)
     left = [event for event in events if event.get("trial") not in lost]
     _, again = run(GRID, sweep, left)
-    assert sorted(str(trial.knobs) for trial in again.trials.values()) == sorted(map(str, GRID.combinations()))
+    assert sorted(str(trial.params) for trial in again.trials.values()) == sorted(map(str, GRID.combinations()))

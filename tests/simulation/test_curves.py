@@ -9,19 +9,19 @@ from gaptune.space.parse import parse_space
 
 
 @pytest.fixture
-def recorded(tmp_path):
+def example(tmp_path):
     stage = Stage(tmp_path / "s")
     for recall in (0.2, 0.4, 0.6):
-        stage.finish(stage.conductor.next_trial().number, recall=recall)
-    unfinished = stage.conductor.next_trial()
-    stage.conductor.started(unfinished.number, "here")
+        stage.finish(stage.orchestrator.next_trial().number, recall=recall)
+    unfinished = stage.orchestrator.next_trial()
+    stage.orchestrator.started(unfinished.number, "here")
     path = tmp_path / "curves.parquet"
     assert write_curves(stage.record, path, {"command": "x"}) == 3
     return stage.record, path
 
 
-def test_what_was_recorded_is_read_again(recorded):
-    record, path = recorded
+def test_what_was_recorded_is_read_again(example):
+    record, path = example
     curves = Curves.read(path, SPACE)
     assert len(curves) == 3
     for number in range(3):
@@ -30,16 +30,16 @@ def test_what_was_recorded_is_read_again(recorded):
         assert second["geometry/gap"] == pytest.approx(1.0)
 
 
-def test_another_space_is_refused(recorded):
-    other = parse_space({"knobs": {"temperature.tau_start": {"log_uniform": [0.5, 0.9]}}})
+def test_another_space_is_refused(example):
+    other = parse_space({"params": {"temperature.tau_start": {"log_uniform": [0.5, 0.9]}}})
     with pytest.raises(UserError, match="another space"):
-        Curves.read(recorded[1], other)
+        Curves.read(example[1], other)
 
 
 def test_nearest_is_on_the_logarithm_of_a_logarithmic_knob_and_another_choice_is_far():
     def place(schedule, start, end=None):
-        knobs = {"temperature.schedule": schedule, "temperature.tau_start": start}
-        return knobs if end is None else {**knobs, "temperature.tau_end": end}
+        params = {"temperature.schedule": schedule, "temperature.tau_start": start}
+        return params if end is None else {**params, "temperature.tau_end": end}
 
     known = [place("constant", 0.01), place("constant", 0.2), place("linear", 0.05, 0.05)]
     curves = Curves(SPACE, known, [[], [], []])

@@ -11,7 +11,7 @@ from gaptune.simulation.play import epochs_spent, simulate
 from gaptune.space.parse import parse_space
 
 SPACE = parse_space(
-    {"knobs": {"temperature.schedule": "constant", "temperature.tau_start": {"log_uniform": [0.01, 0.4]}}}
+    {"params": {"temperature.schedule": "constant", "temperature.tau_start": {"log_uniform": [0.01, 0.4]}}}
 )
 
 
@@ -21,14 +21,14 @@ def curve(trial):
     recall = math.exp(-(math.log(tau / 0.07) ** 2))
     gap = 0.05 + 1.0 / (1.0 + (tau / 0.04) ** 2)
     grown = [1 - math.exp(-3 * epoch / trial.epochs) for epoch in range(1, trial.epochs + 1)]
-    return [{"retrieval/mean_r1": recall * share, "geometry/gap": 2 - (2 - gap) * share} for share in grown]
+    return [{"retrieval/mean_r1": recall * fraction, "geometry/gap": 2 - (2 - gap) * fraction} for fraction in grown]
 
 
 def run(rule="none", *, trials=60, sampler="random", seed=0, seeds=1, workers=4, epochs=9):
     sweep = sweep_config(
         training={"epochs": epochs},
-        search={"sampler": sampler, "trials": trials, "seed": seed, "seeds": seeds},
-        early_stopping={"rule": rule},
+        search={"sampler": sampler, "candidates": trials, "seed": seed, "seeds": seeds},
+        early_stopping={"method": rule},
     )
     return simulate(SPACE, sweep, curve, workers=workers)
 

@@ -1,24 +1,26 @@
-"""Knobs that vary for nothing."""
+"""Parameters that vary for nothing."""
 
 from pathlib import Path
 
 import pytest
 
-from gaptune.config import TrialConfig, flatten, knob_fields, with_knobs
-from gaptune.space.idle import MATTERS, idle_knobs
+from gaptune.config import TrialConfig, flatten, parameter_fields, with_params
+from gaptune.space.idle import MATTERS, idle_parameters
 from gaptune.space.parse import load_space, parse_space
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARE = {"uniform": [0.1, 0.9]}
-SCHEDULE = {"choice": ["learnt", "constant"]}
+SCHEDULE = {"choice": ["learned", "constant"]}
 
 
-def space(**knobs):
-    return parse_space({"name": "s", "knobs": {name.replace("__", "."): knob for name, knob in knobs.items()}})
+def space(**params):
+    return parse_space(
+        {"name": "s", "params": {name.replace("__", "."): parameter for name, parameter in params.items()}}
+    )
 
 
 @pytest.mark.parametrize(
-    ("knobs", "idle"),
+    ("params", "idle"),
     [
         ({"swap__probability": SHARE}, ["swap.probability"]),
         ({"swap__probability": SHARE, "swap__kind": "none"}, ["swap.probability"]),
@@ -47,33 +49,33 @@ def space(**knobs):
         ({"optimizer__lr": SHARE, "swap__probability": 0.5}, []),  # a fixed value is no waste of trials
     ],
 )
-def test_a_knob_that_can_do_nothing_is_named(knobs, idle):
-    assert [sentence.split()[0] for sentence in idle_knobs(space(**knobs))] == idle
+def test_a_knob_that_can_do_nothing_is_named(params, idle):
+    assert [sentence.split()[0] for sentence in idle_parameters(space(**params))] == idle
 
 
 def test_a_sweep_may_switch_on_what_the_space_leaves_alone():
     varied = space(swap__probability=SHARE)
-    (sentence,) = idle_knobs(varied)
+    (sentence,) = idle_parameters(varied)
     assert sentence.endswith("no trial of this space, unless the sweep's YAML sets it")
-    assert idle_knobs(varied, flatten(with_knobs(TrialConfig(), {"swap.kind": "hard"}))) == []
-    (sentence,) = idle_knobs(varied, flatten(TrialConfig()))
+    assert idle_parameters(varied, flatten(with_params(TrialConfig(), {"swap.kind": "hard"}))) == []
+    (sentence,) = idle_parameters(varied, flatten(TrialConfig()))
     assert sentence.endswith("no trial of this space")
 
 
 def test_the_table_names_knobs_and_values_that_there_are():
-    assert knob_fields().keys() >= MATTERS.keys()
+    assert parameter_fields().keys() >= MATTERS.keys()
     for needs in MATTERS.values():
         for name, values in needs.items():
             for value in values:
-                with_knobs(TrialConfig(), {name: value})
+                with_params(TrialConfig(), {name: value})
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "search_spaces").glob("*.yaml")), ids=lambda file: file.stem)
 def test_no_shipped_space_has_one(file):
-    assert idle_knobs(load_space(file)) == []
+    assert idle_parameters(load_space(file)) == []
 
 
 def test_no_space_of_the_docs_has_one(tmp_path):
     block = (ROOT / "docs/guides/search-spaces.md").read_text().split("```yaml\n")[1].split("```")[0]
     (tmp_path / "docs.yaml").write_text(block)
-    assert idle_knobs(load_space(tmp_path / "docs.yaml")) == []
+    assert idle_parameters(load_space(tmp_path / "docs.yaml")) == []

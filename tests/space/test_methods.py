@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from gaptune.config import TrialConfig, flatten, with_knobs
+from gaptune.config import TrialConfig, flatten, with_params
 from gaptune.errors import UserError
 from gaptune.space.methods import METHODS, expand_method, name_method
 
 
-def config_of(knobs: dict[str, Any]) -> TrialConfig:
-    return with_knobs(TrialConfig(), expand_method(knobs))
+def config_of(params: dict[str, Any]) -> TrialConfig:
+    return with_params(TrialConfig(), expand_method(params))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -67,7 +67,7 @@ def test_a_method_is_named_by_a_text(name: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "name"),
+    ("params", "name"),
     [
         ({"method": "TR softplus", "swap.kind": "soft"}, "TR softplus + SS"),
         ({"method": "TR exp/s", "temperature.lr_multiplier": 0.5}, "TR exp/s + SLRT"),
@@ -77,5 +77,5 @@ def test_a_method_is_named_by_a_text(name: object) -> None:
         ({"swap.kind": "hard", "swap.probability": 0.0}, "Baseline"),
     ],
 )
-def test_name_tells_what_takes_part(knobs: dict[str, Any], name: str) -> None:
-    assert name_method(config_of(knobs)) == name
+def test_name_tells_what_takes_part(params: dict[str, Any], name: str) -> None:
+    assert name_method(config_of(params)) == name

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gaptune.config import TrialConfig, knob_fields, with_knobs
+from gaptune.config import TrialConfig, parameter_fields, with_params
 from gaptune.errors import UserError
 from gaptune.space.methods import METHODS, expand_method, name_method
-from gaptune.space.model import Choice, Integer, Knob, Real, Space
+from gaptune.space.model import Choice, Integer, Parameter, Real, Space
 from gaptune.space.parse import load_space, parse_space
 
 SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
@@ -56,7 +56,7 @@ def space_of(folder: Path, text: str) -> Space:
 
 SCHEDULES = """\
 name: small
-knobs:
+params:
   temperature.tau_end: {log_uniform: [0.01, 0.2], when: {temperature.schedule: [linear, step]}}
   temperature.schedule: {choice: [constant, linear, step]}
   temperature.tau_start: {log_uniform: [0.01, 0.2]}
@@ -66,7 +66,7 @@ knobs:
 """
 
 GRID = """\
-knobs:
+params:
   swap.kind: {choice: [none, hard, soft]}
   swap.renormalize: {choice: [false, true], when: {swap.kind: [hard, soft]}}
   temperature.steps: {integer: [2, 6], step: 2}
@@ -79,7 +79,7 @@ def test_reads_every_kind_of_knob(tmp_path: Path) -> None:
     space = space_of(tmp_path, SCHEDULES)
     assert space.name == "small"
     assert space.path == tmp_path / "space.yaml"
-    by_name = {knob.name: knob for knob in space.knobs}
+    by_name = {parameter.name: parameter for parameter in space.parameters}
     assert by_name["temperature.schedule"].distribution == Choice(("constant", "linear", "step"))
     assert by_name["temperature.tau_end"].distribution == Real(0.01, 0.2, log=True)
     assert by_name["temperature.tau_end"].when == {"temperature.schedule": ("linear", "step")}
@@ -89,11 +89,11 @@ def test_reads_every_kind_of_knob(tmp_path: Path) -> None:
 
 
 def test_name_is_the_files_stem_unless_given(tmp_path: Path) -> None:
-    assert space_of(tmp_path, "knobs: {seed: {choice: [0, 1]}}").name == "space"
+    assert space_of(tmp_path, "params: {seed: {choice: [0, 1]}}").name == "space"
 
 
 def test_a_knob_stands_after_those_that_its_condition_names(tmp_path: Path) -> None:
-    names = [knob.name for knob in space_of(tmp_path, SCHEDULES).knobs]
+    names = [parameter.name for parameter in space_of(tmp_path, SCHEDULES).params]
     assert names == [
         "temperature.schedule",
         "temperature.tau_end",
@@ -106,29 +106,29 @@ def test_a_knob_stands_after_those_that_its_condition_names(tmp_path: Path) -> N
 
 def test_fixed_values_are_given_but_not_asked_for(tmp_path: Path) -> None:
     space, suggester = space_of(tmp_path, SCHEDULES), RandomSuggester(0)
-    knobs = space.suggest(suggester)
-    assert knobs["optimizer.lr"] == 0.001
+    params = space.suggest(suggester)
+    assert params["optimizer.lr"] == 0.001
     assert "optimizer.lr" not in suggester.asked
     assert "optimizer.lr" not in space.varied()
-    assert space.params(knobs) == suggester.asked
+    assert space.varied_params(params) == suggester.asked
 
 
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 2**32), path=st.sampled_from(SHIPPED))
 def test_every_suggestion_of_a_shipped_space_is_a_possible_trial(seed: int, path: Path) -> None:
     space = load_space(path)
-    knobs = space.suggest(RandomSuggester(seed))
-    config = with_knobs(TrialConfig(), expand_method(knobs))
+    params = space.suggest(RandomSuggester(seed))
+    config = with_params(TrialConfig(), expand_method(params))
     assert name_method(config)
-    for knob in space.knobs:
-        holds = all(knobs.get(name, object()) in values for name, values in knob.when.items())
-        assert (knob.name in knobs) == holds
-        assert not holds or knobs[knob.name] in knob.distribution
+    for parameter in space.parameters:
+        holds = all(params.get(name, object()) in values for name, values in parameter.when.items())
+        assert (parameter.name in params) == holds
+        assert not holds or params[parameter.name] in parameter.distribution
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_space_says_what_it_is_for_and_how_to_run_it(path: Path) -> None:
-    head = path.read_text(encoding="utf-8").split("knobs:")[0]
+    head = path.read_text(encoding="utf-8").split("params:")[0]
     assert "?" in head
     assert f"gaptune sweep search_spaces/{path.name}" in head
 
@@ -136,15 +136,15 @@ def test_shipped_space_says_what_it_is_for_and_how_to_run_it(path: Path) -> None
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_points_are_what_the_space_itself_suggests_for_them(path: Path) -> None:
     space = load_space(path)
-    assert space.points or space.grid
-    for point in space.points:
-        assert space.suggest(optuna.trial.FixedTrial(space.params(point))) == point
+    assert space.points_to_evaluate or space.grid
+    for point in space.points_to_evaluate:
+        assert space.suggest(optuna.trial.FixedTrial(space.varied_params(point))) == point
 
 
 def test_methods_space_starts_from_every_method_of_the_paper() -> None:
-    points = load_space(METHODS_YAML).points
-    wanted = [with_knobs(TrialConfig(), knobs) for knobs in METHODS.values()]
-    assert [with_knobs(TrialConfig(), point) for point in points] == wanted
+    points = load_space(METHODS_YAML).points_to_evaluate
+    wanted = [with_params(TrialConfig(), params) for params in METHODS.values()]
+    assert [with_params(TrialConfig(), point) for point in points] == wanted
 
 
 def test_paper_space_is_every_method_with_the_papers_temperatures_and_swaps() -> None:
@@ -162,8 +162,11 @@ def test_paper_space_is_every_method_with_the_papers_temperatures_and_swaps() ->
 
 
 def test_point_takes_missing_values_from_its_method_then_from_the_defaults(tmp_path: Path) -> None:
-    text = SCHEDULES + "points:\n  - method: TS S3\n  - {temperature.schedule: constant, training.batch_size: 64}\n"
-    scheduled, constant = space_of(tmp_path, text).points
+    text = (
+        SCHEDULES
+        + "points_to_evaluate:\n  - method: TS S3\n  - {temperature.schedule: constant, training.batch_size: 64}\n"
+    )
+    scheduled, constant = space_of(tmp_path, text).points_to_evaluate
     assert scheduled == {
         "temperature.schedule": "linear",
         "temperature.tau_end": 0.05,
@@ -183,16 +186,16 @@ def test_point_of_a_space_with_methods_keeps_the_methods_name(tmp_path: Path) ->
     space = space_of(
         tmp_path,
         """\
-knobs:
+params:
   method: {choice: [FLT, SLRT]}
   temperature.tau_start: {log_uniform: [0.01, 0.2], when: {method: FLT}}
-points:
+points_to_evaluate:
   - method: FLT
   - method: SLRT
   - {method: FLT, temperature.tau_start: 0.1}
 """,
     )
-    assert space.points == (
+    assert space.points_to_evaluate == (
         {"method": "FLT", "temperature.tau_start": 0.04},
         {"method": "SLRT"},
         {"method": "FLT", "temperature.tau_start": 0.1},
@@ -200,13 +203,13 @@ points:
 
 
 def test_point_may_say_what_is_so_anyhow(tmp_path: Path) -> None:
-    text = "knobs: {swap.kind: {choice: [none, hard]}}\npoints: [{swap.kind: hard, optimizer.lr: 1e-3}]"
-    assert space_of(tmp_path, text).points == ({"swap.kind": "hard"},)
+    text = "params: {swap.kind: {choice: [none, hard]}}\npoints: [{swap.kind: hard, optimizer.lr: 1e-3}]"
+    assert space_of(tmp_path, text).points_to_evaluate == ({"swap.kind": "hard"},)
 
 
 def test_point_takes_what_the_space_fixes(tmp_path: Path) -> None:
-    text = "knobs: {swap.kind: {choice: [none, hard]}, optimizer.lr: 2e-3}\npoints: [{swap.kind: hard}]"
-    assert space_of(tmp_path, text).points == ({"swap.kind": "hard", "optimizer.lr": 0.002},)
+    text = "params: {swap.kind: {choice: [none, hard]}, optimizer.lr: 2e-3}\npoints: [{swap.kind: hard}]"
+    assert space_of(tmp_path, text).points_to_evaluate == ({"swap.kind": "hard", "optimizer.lr": 0.002},)
 
 
 # grids
@@ -216,12 +219,12 @@ def test_combinations_are_the_product_under_the_conditions(tmp_path: Path) -> No
     combinations = space_of(tmp_path, GRID).combinations()
     expected = []
     for kind, renormalize, steps in itertools.product(["none", "hard", "soft"], [False, True], [2, 4, 6]):
-        knobs: dict[str, Any] = {"swap.kind": kind}
+        params: dict[str, Any] = {"swap.kind": kind}
         if kind != "none":
-            knobs["swap.renormalize"] = renormalize
-        knobs |= {"temperature.steps": steps, "optimizer.lr": 0.002}
-        if knobs not in expected:
-            expected.append(knobs)
+            params["swap.renormalize"] = renormalize
+        params |= {"temperature.steps": steps, "optimizer.lr": 0.002}
+        if params not in expected:
+            expected.append(params)
     assert combinations == expected
     assert len(combinations) == 15
 
@@ -233,7 +236,7 @@ def test_grid_sampler_refuses_a_continuous_space(tmp_path: Path) -> None:
 
 @st.composite
 def spaces(draw: st.DrawFn) -> dict[str, Any]:
-    """Random spaces of discrete knobs, in the form of their file, with conditions on earlier knobs."""
+    """Random spaces of discrete parameters, in the form of their file, with conditions on earlier parameters."""
     candidates = {
         "seed": list(range(5)),
         "swap.kind": ["none", "hard", "soft"],
@@ -243,19 +246,19 @@ def spaces(draw: st.DrawFn) -> dict[str, Any]:
         "training.batch_size": [64, 128, 192],
     }
     names = draw(st.lists(st.sampled_from(sorted(candidates)), min_size=1, unique=True))
-    knobs: dict[str, Any] = {}
+    params: dict[str, Any] = {}
     for index, name in enumerate(names):
         fewest = 2 if index == 0 else 1  # something must vary
         values = draw(st.lists(st.sampled_from(candidates[name]), min_size=fewest, unique=True))
-        knobs[name] = {"choice": values}
+        params[name] = {"choice": values}
         if name == "training.batch_size" and draw(st.booleans()):
-            knobs[name] = {"integer": [64, 192], "step": 64}
+            params[name] = {"integer": [64, 192], "step": 64}
         if index and draw(st.booleans()):
             other = draw(st.sampled_from(names[:index]))
-            taken = knobs[other].get("choice", candidates[other])
+            taken = params[other].get("choice", candidates[other])
             some = draw(st.lists(st.sampled_from(taken), min_size=1, unique=True))
-            knobs[name]["when"] = {other: some}
-    return {"name": draw(st.text("abc", min_size=1)), "knobs": knobs, "grid": draw(st.booleans())}
+            params[name]["when"] = {other: some}
+    return {"name": draw(st.text("abc", min_size=1)), "params": params, "grid": draw(st.booleans())}
 
 
 @settings(max_examples=60, deadline=None)
@@ -263,12 +266,12 @@ def spaces(draw: st.DrawFn) -> dict[str, Any]:
 def test_combinations_are_all_that_can_be_suggested_and_each_once(data: dict[str, Any]) -> None:
     space = parse_space(data)
     combinations = space.combinations()
-    keys = [json.dumps(knobs, sort_keys=True) for knobs in combinations]
+    keys = [json.dumps(params, sort_keys=True) for params in combinations]
     assert len(set(keys)) == len(keys)
     suggested = {json.dumps(space.suggest(RandomSuggester(seed)), sort_keys=True) for seed in range(40)}
     assert suggested <= set(keys)
-    for knobs in combinations:
-        assert space.suggest(optuna.trial.FixedTrial(space.params(knobs))) == knobs
+    for params in combinations:
+        assert space.suggest(optuna.trial.FixedTrial(space.varied_params(params))) == params
 
 
 @settings(max_examples=60, deadline=None)
@@ -292,7 +295,7 @@ def test_shipped_space_survives_its_plain_form(path: Path) -> None:
 # the fingerprint
 
 
-POINTS = "points:\n  - method: FLT\n  - method: TS S3\n"
+POINTS = "points_to_evaluate:\n  - method: FLT\n  - method: TS S3\n"
 
 
 @pytest.mark.parametrize(
@@ -311,7 +314,7 @@ def test_fingerprint_ignores_what_means_the_same(tmp_path: Path, old: str, new: 
     text = SCHEDULES + POINTS
     other = text.replace(old, new)
     if not new:
-        other = other.replace("points:", "  temperature.tau_start: {log_uniform: [0.01, 0.2]}\npoints:")
+        other = other.replace("points_to_evaluate:", "  temperature.tau_start: {log_uniform: [0.01, 0.2]}\npoints:")
     assert other != text
     assert space_of(tmp_path, other).fingerprint() == space_of(tmp_path, text).fingerprint()
 
@@ -356,18 +359,18 @@ def test_optuna_searches_the_conditional_methods_space() -> None:
     sampler = optuna.samplers.TPESampler(seed=0, multivariate=True, group=True, n_startup_trials=8)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
-    for point in space.points:
-        study.enqueue_trial(space.params(point))
+    for point in space.points_to_evaluate:
+        study.enqueue_trial(space.varied_params(point))
     seen = []
     for _ in range(30):
         trial = study.ask()
-        knobs = space.suggest(trial)
-        with_knobs(TrialConfig(), knobs)
-        assert trial.params == space.params(knobs)
-        study.tell(trial, [knobs.get("temperature.tau_start", 0.07), len(knobs)])
-        seen.append(knobs)
-    assert seen[: len(space.points)] == list(space.points)
-    assert len({json.dumps(knobs, sort_keys=True) for knobs in seen}) == 30
+        params = space.suggest(trial)
+        with_params(TrialConfig(), params)
+        assert trial.params == space.varied_params(params)
+        study.tell(trial, [params.get("temperature.tau_start", 0.07), len(params)])
+        seen.append(params)
+    assert seen[: len(space.points_to_evaluate)] == list(space.points_to_evaluate)
+    assert len({json.dumps(params, sort_keys=True) for params in seen}) == 30
 
 
 def test_optuna_asks_integers_and_logarithms_as_the_space_says(tmp_path: Path) -> None:
@@ -375,7 +378,7 @@ def test_optuna_asks_integers_and_logarithms_as_the_space_says(tmp_path: Path) -
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     trials = [study.ask() for _ in range(40)]
     sets = [space.suggest(trial) for trial in trials]
-    assert {knobs["training.batch_size"] for knobs in sets} == {64, 128, 192, 256}
+    assert {params["training.batch_size"] for params in sets} == {64, 128, 192, 256}
     found: dict[str, Any] = {}
     for trial in trials:
         found |= trial.distributions
@@ -384,8 +387,8 @@ def test_optuna_asks_integers_and_logarithms_as_the_space_says(tmp_path: Path) -
     assert set(found) == set(space.varied())
 
 
-@given(knobs=st.dictionaries(st.sampled_from([*knob_fields(), "method"]), st.just(0)))
-def test_a_knob_is_active_exactly_when_all_its_conditions_hold(knobs: dict[str, int]) -> None:
-    knob = Knob("swap.end", Real(0.5, 1.0, log=False), {"seed": (0, 1), "training.epochs": (0,)})
-    assert knob.active(knobs) == ({"seed", "training.epochs"} <= knobs.keys())
-    assert not knob.active({**knobs, "seed": 2})
+@given(params=st.dictionaries(st.sampled_from([*parameter_fields(), "method"]), st.just(0)))
+def test_a_knob_is_active_exactly_when_all_its_conditions_hold(params: dict[str, int]) -> None:
+    parameter = Parameter("swap.end", Real(0.5, 1.0, log=False), {"seed": (0, 1), "training.epochs": (0,)})
+    assert parameter.active(params) == ({"seed", "training.epochs"} <= params.keys())
+    assert not parameter.active({**params, "seed": 2})

@@ -43,7 +43,7 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path, monkeypatch, path, w
     monkeypatch.chdir(tmp_path)
     Path("f.png").mkdir()
     with pytest.raises(UserError, match=why):
-        check_file(Path(path), "--picture", (".png", ".svg"))
+        check_file(Path(path), "--plot", (".png", ".svg"))
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):

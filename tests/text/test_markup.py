@@ -18,7 +18,7 @@ from gaptune.report import write_report
 from gaptune.results import summarize
 from gaptune.results.plots.comparison import plot_fronts
 from gaptune.results.plots.front import plot_front
-from gaptune.text.markup import for_html, for_markdown, for_picture, markdown_code, markdown_row
+from gaptune.text.markup import for_html, for_markdown, for_plot, markdown_code, markdown_row
 from gaptune.text.output import one_line
 
 HOSTILE = [
@@ -84,7 +84,7 @@ def on_a_terminal(text):
 
 RENDERERS = {
     "terminal": on_a_terminal,
-    "picture": lambda text: shown_in_a_picture(lambda figure: figure.suptitle(for_picture(text)))[0],
+    "picture": lambda text: shown_in_a_picture(lambda figure: figure.suptitle(for_plot(text)))[0],
     "html": lambda text: text_of(f"<p title='{for_html(text)}'>{for_html(text)}</p>", {"p"}),
     "markdown": lambda text: text_of(shown_in_markdown(for_markdown(text)), {"p"}),
     "markdown list": lambda text: text_of(shown_in_markdown(f"- {for_markdown(text)}"), {"li"}),

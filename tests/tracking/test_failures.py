@@ -48,20 +48,20 @@ def results(tmp_path, empty_store):
 
 def small_sweep(folder, *, close=None):
     """Two complete trials, one failed, one under way."""
-    stage = Stage(folder, budget=4)
+    stage = Stage(folder, num_candidates=4)
     stage.record.header["at"] = 0.5  # MLflow takes 0 for now
     for number in range(4):
-        stage.conductor.next_trial()
-        stage.conductor.started(number, "here")
+        stage.orchestrator.next_trial()
+        stage.orchestrator.started(number, "here")
     for number in range(2):
         for epoch in (1, 2):
-            stage.conductor.reported(
+            stage.orchestrator.reported(
                 number, epoch, epoch, {"retrieval/mean_r1": 0.1 * (number + 1), "geometry/gap": epoch - 0.1 * number}
             )
-    stage.conductor.failed(2, "out of memory: x")
-    stage.conductor.reported(3, 1, 1, {"retrieval/mean_r1": 0.2, "geometry/gap": 0.3})
+    stage.orchestrator.failed(2, "out of memory: x")
+    stage.orchestrator.reported(3, 1, 1, {"retrieval/mean_r1": 0.2, "geometry/gap": 0.3})
     if close is not None:
-        stage.conductor.close(close)
+        stage.orchestrator.close(close)
     return stage
 
 
@@ -472,9 +472,9 @@ def test_each_result_is_written_whatever_happens_to_the_others(results, broken):
     folder = results / "x$\\frac$"
     stage = small_sweep(folder)
     for number, gap in ((3, 0.1),):
-        stage.conductor.reported(number, 2, 2, {"retrieval/mean_r1": 0.2, "geometry/gap": gap})
+        stage.orchestrator.reported(number, 2, 2, {"retrieval/mean_r1": 0.2, "geometry/gap": gap})
     stage.record.header["name"] = folder.name
-    stage.conductor.close(None)
+    stage.orchestrator.close(None)
     stage.ledger.close()
     expected = {"front.png", "results.parquet", REPORT_FILE, RUNS_FILE} - {broken}
     if broken == "sample.npz":

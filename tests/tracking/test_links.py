@@ -12,7 +12,7 @@ from support import pages_of
 
 from gaptune.ledger import load
 from gaptune.results import summarize
-from gaptune.storage.bundled import recorded
+from gaptune.storage.bundled import example
 from gaptune.tracking.links import experiment_link
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -46,8 +46,8 @@ def lines(record, numbers, metric):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The recorded sweep, written into an empty store as at the end of a sweep."""
-    folder = tmp_path_factory.mktemp("results") / load(recorded()).name
-    shutil.copytree(recorded(), folder)
+    folder = tmp_path_factory.mktemp("results") / load(example()).name
+    shutil.copytree(example(), folder)
     command = [sys.executable, "-m", "gaptune.cli", "sync", folder.name, "--results", str(folder.parent)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment())
     assert done.returncode == 0, done.stderr

@@ -27,22 +27,22 @@ def scores(number, epoch):
 def play(stage, *, close=None):
     """Four trials: complete, complete, failed, under way."""
     for number in range(4):
-        stage.conductor.next_trial()
-        stage.conductor.started(number, "node-1")
-        stage.conductor.reported(number, 1, 10, scores(number, 1))
+        stage.orchestrator.next_trial()
+        stage.orchestrator.started(number, "node-1")
+        stage.orchestrator.reported(number, 1, 10, scores(number, 1))
     for number in range(2):
-        stage.conductor.reported(number, 2, 20, scores(number, 2))
-    stage.conductor.failed(2, "out of memory: x")
+        stage.orchestrator.reported(number, 2, 20, scores(number, 2))
+    stage.orchestrator.failed(2, "out of memory: x")
     if close is not None:
-        stage.conductor.close(close)
+        stage.orchestrator.close(close)
 
 
 def finish(stage):
-    while (trial := stage.conductor.next_trial()) is not None:
-        stage.conductor.started(trial.number, "node-2")
+    while (trial := stage.orchestrator.next_trial()) is not None:
+        stage.orchestrator.started(trial.number, "node-2")
         for epoch in (1, 2):
-            stage.conductor.reported(trial.number, epoch, 10 * epoch, scores(trial.number, epoch))
-    stage.conductor.close(None)
+            stage.orchestrator.reported(trial.number, epoch, 10 * epoch, scores(trial.number, epoch))
+    stage.orchestrator.close(None)
 
 
 def runs(uri):
@@ -61,7 +61,7 @@ def assert_equal_to_ledger(uri, record, *, open_status="RUNNING"):
         run = children[number]
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.data.tags["method"] == trial.method
-        assert run.data.params == {name: str(value) for name, value in expand_method(trial.knobs).items()}
+        assert run.data.params == {name: str(value) for name, value in expand_method(trial.params).items()}
         expected = {"COMPLETE": "FINISHED", "FAIL": "FAILED", "PRUNED": "KILLED"}.get(trial.state, open_status)
         assert run.info.status == expected
         assert run.data.tags.get("reason") == trial.reason
@@ -108,7 +108,7 @@ def test_a_tracker_follows_event_by_event_and_closes_the_sweep(tmp_path, uri):
     stage = Stage(tmp_path / "s", listeners=(lambda event: tracker(event),))
     tracker = Tracker(Mirror(uri, tmp_path), stage.record, read_events(tmp_path / "s")[0], said.append)
     play(stage)
-    stage.conductor.reported(3, 2, 20, scores(3, 2))
+    stage.orchestrator.reported(3, 2, 20, scores(3, 2))
     finish(stage)
     assert tracker.close()
     parent = assert_equal_to_ledger(uri, stage.record)
@@ -129,7 +129,7 @@ def test_an_interrupted_sweep_leaves_no_run_running_and_is_mended_by_the_next_dr
     second.ledger.append({"event": "session", "at": 50.0})
     second.record.apply({"event": "session", "at": 50.0})
     tracker = Tracker(Mirror(uri, tmp_path), second.record, read_events(tmp_path / "s")[0], print)
-    second.conductor._listeners = (tracker,)
+    second.orchestrator._listeners = (tracker,)
     finish(second)
     assert tracker.close()
     assert assert_equal_to_ledger(uri, second.record).info.status == "FINISHED"
@@ -158,7 +158,7 @@ def test_a_server_that_is_down_at_the_start_and_again_later_is_caught_up_and_sai
     stage = Stage(tmp_path / "s")
     mirror = Mirror(f"http://127.0.0.1:{port}", tmp_path)
     tracker = Tracker(mirror, stage.record, read_events(tmp_path / "s")[0], said.append)
-    stage.conductor._listeners = (tracker,)
+    stage.orchestrator._listeners = (tracker,)
     play(stage)
     deadline = time.monotonic() + 120
     while not said and time.monotonic() < deadline:
@@ -169,7 +169,7 @@ def test_a_server_that_is_down_at_the_start_and_again_later_is_caught_up_and_sai
         while len(said) < 2 and time.monotonic() < deadline + 120:
             time.sleep(0.1)
         assert "has everything" in said[1]
-    stage.conductor.reported(3, 2, 20, scores(3, 2))  # down again
+    stage.orchestrator.reported(3, 2, 20, scores(3, 2))  # down again
     finish(stage)
     with mlflow_server(tmp_path, port) as address:
         assert tracker.close(patience=120)

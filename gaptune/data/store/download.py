@@ -27,8 +27,8 @@ def fetch_store(url: str) -> Store:
     place = Folder(url)
     try:
         content = place.read(META)
-    except (OSError, ValueError) as fault:  # of Arrow too, which calls a bad URL an invalid value
-        raise UserError(f"cannot read {url}: {str(fault).splitlines()[0]}") from None
+    except (OSError, ValueError) as error:  # of Arrow too, which calls a bad URL an invalid value
+        raise UserError(f"cannot read {url}: {str(error).splitlines()[0]}") from None
     if content is None:
         raise UserError(f"no data store at {url} (it has no {META})")
     try:
@@ -50,8 +50,8 @@ def _copy(place: Folder, splits: list[str], meta: bytes, copy: Path) -> None:
         for split in splits:
             try:
                 there = place.get(f"{split}.arrow", partial / f"{split}.arrow")
-            except OSError as fault:
-                raise UserError(f"cannot copy {place.url}: {str(fault).splitlines()[0]}") from None
+            except OSError as error:
+                raise UserError(f"cannot copy {place.url}: {str(error).splitlines()[0]}") from None
             if not there:
                 raise UserError(f"corrupt store: {place.url} has no {split}.arrow")
         (partial / META).write_bytes(meta)

@@ -120,7 +120,7 @@ class Mixture(Store):
 
     Attributes:
         left_out: How many images of each store are left out, by the same names.
-        shares: The images of each store that are trained on, and its weight, by the same names.
+        fractions: The images of each store that are trained on, and its weight, by the same names.
 
     Raises:
         UserError: A store has no ``train`` beside what is in ``val``, or images of another size or captions of another
@@ -147,8 +147,8 @@ class Mixture(Store):
         val = _keys(home, "val") if "val" in home else np.empty(0, dtype=np.uint64)
         kept = {name: np.isin(_keys(store, "train"), val, invert=True) for name, store in parts.items()}
         self.left_out = {name: int((~mine).sum()) for name, mine in kept.items()}
-        self.shares = {name: (int(mine.sum()), weights[name]) for name, mine in kept.items()}
-        for name, (images, _) in self.shares.items():
+        self.fractions = {name: (int(mine.sum()), weights[name]) for name, mine in kept.items()}
+        for name, (images, _) in self.fractions.items():
             if not images:
                 raise UserError(f"{name} cannot be mixed in: all its train images are in val of {home.path}")
         self._kept = {name: np.flatnonzero(mine) for name, mine in kept.items() if self.left_out[name]}

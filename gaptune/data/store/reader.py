@@ -149,7 +149,7 @@ class Store:
             has = ", ".join(self.meta.splits)
             raise UserError(
                 f"{self.path} cannot be trained on: it has no {' and no '.join(lacking)} images, only {has} "
-                "(--val-share of `gaptune data build` takes val from train)"
+                "(--val-fraction of `gaptune data build` takes val from train)"
             )
 
     def split(self, name: str) -> Split:
@@ -163,8 +163,8 @@ class Store:
         path = self.path / f"{name}.arrow"
         try:
             return Split(path, self.meta)
-        except (pa.ArrowInvalid, OSError, ValueError) as fault:
-            raise UserError(f"corrupt store: {path}: {str(fault).splitlines()[0]}") from None
+        except (pa.ArrowInvalid, OSError, ValueError) as error:
+            raise UserError(f"corrupt store: {path}: {str(error).splitlines()[0]}") from None
 
     def verify(self) -> None:
         """Reads everything, and compares it with what was written and with what ``store.json`` says of it.
@@ -183,8 +183,8 @@ class Store:
             for name in meta.splits:
                 _check_split(name, self.split(name), meta)
             _check_vocabulary(self)
-        except ValueError as fault:
-            raise UserError(f"corrupt store: {self.path / META}: {fault}") from None
+        except ValueError as error:
+            raise UserError(f"corrupt store: {self.path / META}: {error}") from None
 
 
 def read_store(path: Path) -> Store:
@@ -209,8 +209,8 @@ def read_store(path: Path) -> Store:
         if not path.exists():
             what = "no such store"
         raise UserError(f"{what}: {path} (expected a folder with {META}, or `scenes`)") from None
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as fault:
-        raise UserError(f"corrupt store: {path / META}: {type(fault).__name__}: {fault}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise UserError(f"corrupt store: {path / META}: {type(error).__name__}: {error}") from None
     for name, split in meta.splits.items():
         file = path / f"{name}.arrow"
         size = file.stat().st_size if file.exists() else -1

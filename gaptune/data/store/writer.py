@@ -148,12 +148,12 @@ class StoreWriter:
         shutil.rmtree(self._partial, ignore_errors=True)
         try:
             self._partial.mkdir(parents=True)
-        except OSError as fault:
-            raise UserError(f"cannot write {self._out}: {fault}") from None
+        except OSError as error:
+            raise UserError(f"cannot write {self._out}: {error}") from None
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Removes what is unfinished.
 
@@ -164,10 +164,10 @@ class StoreWriter:
             for file in (*self._files.values(), *self._later.values()):
                 file.close()
         except OSError as failed:  # closing writes a footer, for which a full disk has no room either
-            fault = fault or failed
+            error = error or failed
         shutil.rmtree(self._partial, ignore_errors=True)
-        if isinstance(fault, OSError):
-            raise UserError(f"cannot write {self._out}: {str(fault).splitlines()[0]}") from None
+        if isinstance(error, OSError):
+            raise UserError(f"cannot write {self._out}: {str(error).splitlines()[0]}") from None
 
     def add(
         self,

@@ -29,7 +29,7 @@ _W2 = "uniformity −W2 (higher is better)"
 
 
 def methods_figure(record: SweepRecord) -> Figure:
-    """Figure 5: what each method does to gap and uniformity, τ over training, and the gap against the share of swaps.
+    """Figure 5: what each method does to gap and uniformity, τ over training, gap against fraction of swaps.
 
     Args:
         record: A sweep of ``search_spaces/paper.yaml``.
@@ -125,7 +125,7 @@ def _against_both(record: SweepRecord, scores: dict[str, str]) -> Figure:
 
 
 def _scatter(axes: Axes, rows: dict[str, Candidate], across: str, up: str, *, scale: float) -> None:
-    """A mark per set of knobs, with standard errors over its seeds; fixed temperatures are joined in their order."""
+    """A mark per candidate, with standard errors over its seeds; fixed temperatures are joined in their order."""
     fixed = sorted((name for name in rows if name.startswith("FLT ")), key=_number)
     joined = np.array([(rows[name].mean(across), scale * rows[name].mean(up)) for name in fixed])
     if len(joined):

@@ -25,14 +25,14 @@ def pca_figure(panels: dict[str, tuple[Values, Values]]) -> Figure:
     for axes, (title, (x, y)) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         mean = np.concatenate([x, y]).mean(axis=0)
         _, spectrum, directions = np.linalg.svd(np.concatenate([x, y]) - mean, full_matrices=False)
-        share = spectrum[:2] ** 2 / (spectrum**2).sum()
+        fraction = spectrum[:2] ** 2 / (spectrum**2).sum()
         flat_x, flat_y = (x - mean) @ directions[:2].T, (y - mean) @ directions[:2].T
         _pairs(axes, flat_x[:_PAIRS_DRAWN], flat_y[:_PAIRS_DRAWN])
         gap = float(np.linalg.norm(x.mean(axis=0) - y.mean(axis=0)))
         axes.set(
             title=f"{title}: Δ = {gap:.2f}",
-            xlabel=f"1st principal component ({share[0]:.0%} of the variance)",
-            ylabel=f"2nd principal component ({share[1]:.0%})",
+            xlabel=f"1st principal component ({fraction[0]:.0%} of the variance)",
+            ylabel=f"2nd principal component ({fraction[1]:.0%})",
         )
         axes.set_aspect("equal", adjustable="datalim")
     figure.axes[0].legend(fontsize=8)
@@ -132,11 +132,11 @@ def real_figure(step: Values, gap: Values, changes: Values) -> Figure:
     right.hist(changes, bins=20, color="0.7", edgecolor="black")
     right.axvline(0.0, color="black", linewidth=1.0)
     right.axvline(float(changes.mean()), color=_RED, linestyle="--", label=f"mean {changes.mean():.3f}")
-    share = f"{(changes > 0).mean():.0%} positive"
+    fraction = f"{(changes > 0).mean():.0%} positive"
     right.set(
         xlabel="change of Δ over the first 10 steps",
         ylabel=f"initializations (of {len(changes)})",
-        title=f"(c) {share}",
+        title=f"(c) {fraction}",
     )
     right.legend(fontsize=8)
     for axes in figure.axes:

@@ -58,7 +58,7 @@ class LineFit:
 
     Attributes:
         form: Which function.
-        r2: Share of the variance of Δ (of log Δ for a power law) that the line explains.
+        r2: Fraction of the variance of Δ (of log Δ for a power law) that the line explains.
         slope: Its slope.
     """
 
@@ -125,12 +125,12 @@ def long_run(
         for epoch in range(_CLOSING_EPOCHS):
             for rows in _batches(data, batch, config.seed, epoch - _CLOSING_EPOCHS):
                 run.step(data, rows, warm)
-    recorded = set(np.unique(np.round(np.geomspace(1, epochs, 60))).astype(int).tolist())
+    example = set(np.unique(np.round(np.geomspace(1, epochs, 60))).astype(int).tolist())
     records = [(0, gap(*run.features(data)), 1.0 / run.beta)]
     for epoch in range(epochs):
         for rows in _batches(data, batch, config.seed, epoch):
             run.step(data, rows, run.scale)
-        if epoch + 1 in recorded:
+        if epoch + 1 in example:
             records.append(((epoch + 1) * (pairs // batch), gap(*run.features(data)), 1.0 / run.beta))
         progress(epoch + 1)
     x, y = run.features(data)

@@ -1,4 +1,4 @@
-"""Gradient flow of free features on the sphere with a learnt ν: the paper's synthetic experiment (its Figure 2)."""
+"""Gradient flow of free features on the sphere with a learned ν: the paper's synthetic experiment (its Figure 2)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FreeFlow:
         t: Times, shape (m,).
         gap: Δ at each, shape (m,).
         tau: τ at each, shape (m,).
-        mismatched: Share of features whose nearest one of the other modality is not their match, shape (m,).
+        mismatched: Fraction of features whose nearest one of the other modality is not their match, shape (m,).
         x: Image features at each time, shape (m, n, d).
         y: Text features at each time, shape (m, n, d).
     """

@@ -15,7 +15,8 @@ class Scale:
     """A parameterization of the logit scale β.
 
     Attributes:
-        kind: ``exp`` β = e^ν, ``exp_scaled`` β = e^(ν/s), ``softplus`` β = log(1 + e^ν), or ``fixed``: β is not learnt.
+        kind: ``exp`` β = e^ν, ``exp_scaled`` β = e^(ν/s), ``softplus`` β = log(1 + e^ν), or ``fixed``: β is not
+            learned.
         s: The s of ``exp_scaled``.
     """
 

@@ -17,7 +17,7 @@ from gaptune.results.compare import Values
 from gaptune.results.front import summarize
 from gaptune.results.plots.front import axis_label
 from gaptune.results.plots.styles import COLORS, MARKERS
-from gaptune.text.markup import for_picture
+from gaptune.text.markup import for_plot
 
 _LINES = ("-", "--", "-.", ":")
 
@@ -83,5 +83,5 @@ def _finish(figure: Figure, axes: Axes, record: SweepRecord, path: Path, names: 
     axes.set_ylabel(axis_label(record, 1))
     axes.grid(alpha=0.25)
     for text, name in zip(axes.legend(fontsize=8).get_texts(), names, strict=True):
-        text.set_text(for_picture(name))
+        text.set_text(for_plot(name))
     figure.savefig(path, dpi=150)

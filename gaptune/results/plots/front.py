@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gaptune.ledger import SweepRecord
-from gaptune.metrics.table import find_score
+from gaptune.metrics.table import find_metric
 from gaptune.results.front import Candidate, Summary, candidates
 from gaptune.results.headline import constrained
 from gaptune.results.plots.styles import look
-from gaptune.text.markup import for_picture
+from gaptune.text.markup import for_plot
 from gaptune.text.output import one_line
 
 _MANY = 12
@@ -49,15 +49,15 @@ def _title(record: SweepRecord, summary: Summary) -> str:
         lines = [f"{record.name} has no front: {summary.unknown}"]
     elif record.constraints:
         lines.append(constrained(record, summary))
-    return "\n".join(for_picture(part) for line in lines for part in wrap(one_line(line), _WIDE))
+    return "\n".join(for_plot(part) for line in lines for part in wrap(one_line(line), _WIDE))
 
 
 def axis_label(record: SweepRecord, index: int) -> str:
     """An objective with its unit and its better side."""
     objective = record.objectives[index]
     better = "higher is better" if objective["maximize"] else "lower is better"
-    score = find_score(objective["metric"])
-    return for_picture(f"{objective['metric']} ({score.unit + '; ' if score else ''}{better})")
+    score = find_metric(objective["metric"])
+    return for_plot(f"{objective['metric']} ({score.unit + '; ' if score else ''}{better})")
 
 
 def _panel(
@@ -79,7 +79,7 @@ def _panel(
         members = [candidate for candidate in mine if candidate.trial.number in on_front]
         axes.plot(*_xy(others, first, second), **style, markersize=6, alpha=0.6)
         axes.plot(*_xy(members, first, second), **style, markersize=8)
-        axes.plot([], [], **style, label=for_picture(group))
+        axes.plot([], [], **style, label=for_plot(group))
     ruled_out = [candidate for candidate in complete if not candidate.feasible]
     if ruled_out:
         label = f"breaks a constraint ({len(ruled_out)})"

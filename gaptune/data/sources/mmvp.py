@@ -28,7 +28,7 @@ class _Side:
     category: str
 
 
-class Pairs(Source):
+class Mmvp(Source):
     """A split ``pairs`` in which rows 2k and 2k + 1 are the images of pair k, each with its one caption.
 
     ``meta.classes`` are the categories of the pairs, and both rows of a pair have its category as their label. Two
@@ -45,7 +45,7 @@ class Pairs(Source):
         UserError: It has neither form, or a row of its table is not what it should be.
     """
 
-    kind = "pairs"
+    kind = "mmvp"
     splits = (SPLIT,)
     as_published = True
     in_pairs = True
@@ -65,8 +65,8 @@ class Pairs(Source):
         self.classes = tuple(sorted({side.category for side in self._sides} - {""}))
 
     @classmethod
-    def at(cls, place: str) -> Pairs:
-        """The source that ``pairs:FOLDER`` means."""
+    def at(cls, place: str) -> Mmvp:
+        """The source that ``mmvp:FOLDER`` means."""
         return cls(existing(place, "folder"))
 
     def samples(self, split: str) -> Iterator[Sample]:
@@ -123,5 +123,5 @@ def _rows(file: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str,
                 if empty:
                     raise UserError(f"{empty[0]!r} is empty", file=file, line=reader.line_num)
                 yield reader.line_num, stripped
-    except (OSError, UnicodeDecodeError, csv.Error) as fault:
-        raise UserError(f"cannot be read as CSV: {fault}", file=file) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cannot be read as CSV: {error}", file=file) from None
