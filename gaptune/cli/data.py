@@ -83,9 +83,15 @@ def _store_options(command: Callable[..., None]) -> Callable[..., None]:
     required=True,
     multiple=True,
     metavar="SPLIT=FILE",
-    help="COCO captions JSON of a split, e.g. train=captions_train.json.",
+    help="COCO captions JSON of a split, e.g. train=captions_train.json; once for each split.",
 )
-@click.option("--images", required=True, multiple=True, metavar="SPLIT=FOLDER", help="Folder of a split's images.")
+@click.option(
+    "--images",
+    required=True,
+    multiple=True,
+    metavar="SPLIT=FOLDER",
+    help="Folder of a split's images; once for each split.",
+)
 @_outside_option
 @_store_options
 def coco(annotations: tuple[str, ...], images: tuple[str, ...], allow_outside: bool, **options: Any) -> None:
@@ -203,7 +209,7 @@ def cifar10(place: str, download: bool, **options: Any) -> None:
 @click.option(
     "--pretrained", metavar="TAG|PATH", help="Weights of the towers, as in model.pretrained; default: random."
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of random weights.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the random weights.")
 @click.option("--out", required=True, type=LocalPath(), help="The store to make.")
 def features(store: str, name: str, image_size: int | None, pretrained: str | None, seed: int, out: Path) -> None:
     """Compute the features of frozen towers for every image and caption of STORE, once."""
@@ -251,7 +257,7 @@ def info(store: str, verify: bool, as_json: bool) -> None:
 @click.argument("store", metavar="STORE")
 @click.option("--split", help="The split to look at; default: train, or the first.")
 @click.option("--count", default=24, show_default=True, type=click.IntRange(1, 1000), help="How many pairs.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the draw.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the draw.")
 @click.option(
     "--out",
     default="look.html",

@@ -24,7 +24,9 @@ from gaptune.text.output import echo
     required=True,
     help="A store, `scenes`, or a data set by kind and place: cifar10:PATH, imagefolder:PATH.",
 )
-@click.option("--tasks", metavar="TASKS", help=f"Of {','.join(get_args(Task))}; default: what the data allow but mmvp.")
+@click.option(
+    "--tasks", metavar="TASKS", help=f"Some of {','.join(get_args(Task))}; default: all that the data allow but mmvp."
+)
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
 )

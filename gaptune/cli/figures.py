@@ -31,9 +31,15 @@ if TYPE_CHECKING:
     help="Folder for the pictures, and for what was trained for them.",
 )
 @click.option(
-    "--epochs", default=200, show_default=True, type=click.IntRange(min=8), help="Of the long runs (1 and 4)."
+    "--epochs",
+    default=200,
+    show_default=True,
+    type=click.IntRange(min=8),
+    help="Epochs of the long runs (figures 1 and 4).",
 )
-@click.option("--starts", default=100, show_default=True, type=click.IntRange(min=2), help="Initializations (4).")
+@click.option(
+    "--starts", default=100, show_default=True, type=click.IntRange(min=2), help="Initializations (figure 4)."
+)
 @on_option
 @results_option
 def figures(only: str, name: str | None, out: Path, epochs: int, starts: int, sweep_file: Path, results: Path) -> None:

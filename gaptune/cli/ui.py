@@ -40,7 +40,7 @@ def ui(results: Path, tracking_uri: str | None, port: int) -> None:
 
 
 @click.command()
-@click.argument("name", metavar="NAME", shell_complete=lambda context, parameter, typed: sorted(notebooks()))
+@click.argument("name", metavar="NAME", shell_complete=lambda context, parameter, typed: _notebooks(typed))
 @click.option("--edit", is_flag=True, help="Change it, too (the file that comes with gaptune).")
 @click.option("--port", default=2718, show_default=True, type=click.IntRange(1, 65535), help="Where to serve it.")
 @results_option
@@ -60,6 +60,11 @@ def notebook(name: str, edit: bool, port: int, results: Path) -> None:
     os.environ["GAPTUNE_RESULTS"] = str(results.resolve())
     command = [sys.executable, "-m", "marimo", *how, str(known[name]), "--host", "127.0.0.1", "--port", str(port)]
     os.execv(command[0], command)
+
+
+def _notebooks(start: str) -> list[str]:
+    """Names of notebooks that begin so."""
+    return sorted(name for name in notebooks() if name.startswith(start))
 
 
 def _check_free(port: int) -> None:

@@ -82,7 +82,8 @@ def pick(record: SweepRecord, members: Sequence[Candidate], preference: str) -> 
         preference: In one of the forms above.
 
     Raises:
-        UserError: The form or a metric is unknown, no member has the metric, or there are no members.
+        UserError: The form or a metric is unknown, the percentage is above 100, no member has the metric, or there are
+            no members.
     """
     found = _WITHIN.fullmatch(preference) or _ALONE.fullmatch(preference)
     if found is None:
@@ -91,6 +92,8 @@ def pick(record: SweepRecord, members: Sequence[Candidate], preference: str) -> 
         raise UserError("the front is empty: there is nothing to pick")
     first, fraction, second = [*found.groups(), None, None][:3]
     assert first is not None
+    if float(fraction or 0) > 100:
+        raise UserError(f"{preference!r}: expected a percentage from 0 to 100, got {fraction}")
     near = _near_best(record, members, first, float(fraction or 0) / 100)
     return _near_best(record, near, second or first, 0.0)[0]
 

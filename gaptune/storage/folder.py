@@ -40,6 +40,8 @@ class Folder:
             self._files, self._root = _resolve(self.url)
         except (ImportError, ValueError, pa.ArrowInvalid, OSError) as error:
             raise UserError(f"cannot open {url}: {str(error).splitlines()[0]}") from None
+        except TypeError:  # fsspec's, of a scheme such as ftp, which takes more than a path
+            raise UserError(f"cannot open {url}: a URL alone is not enough for this kind of storage") from None
 
     def put(self, file: Path, name: str) -> None:
         """Copies a local file there.

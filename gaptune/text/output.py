@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 # Control characters but for newline and tab; marks that reorder text, or break lines; halves of surrogate pairs.
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
@@ -58,6 +58,12 @@ class Stream(io.TextIOBase):
     def encoding(self) -> str:  # type: ignore[override]
         """The encoding of the stream below."""
         return getattr(self._file, "encoding", None) or "utf-8"
+
+    @property
+    def buffer(self) -> BinaryIO:
+        """The bytes below, in which click hands to a shell what completes a word."""
+        buffer: BinaryIO = getattr(self._file, "buffer", None) or io.BytesIO()
+        return buffer
 
     def write(self, text: str) -> int:
         """Writes what the stream below can take."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import os
 from collections.abc import Mapping
@@ -49,7 +50,8 @@ def register_model(exported: Path, *, name: str, uri: str, run: str, tags: Mappi
     before = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)  # logging a model knows no other way, and it sets the environment of the process
     try:
-        version = _log(exported, name, run, uri)
+        with contextlib.redirect_stderr(io.StringIO()):  # MLflow tells what it does; what does not work is raised
+            version = _log(exported, name, run, uri)
         client = mlflow.MlflowClient()
         for key, value in tags.items():
             client.set_model_version_tag(name, version, key, value)

@@ -1,14 +1,16 @@
 """The command line as a user meets it: what it prints, its exit codes, and how it refuses bad input."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from support import SMALL, cpu_seconds, write_yaml
 
-from gaptune.cli import main
+from gaptune.cli import cli, main
 from gaptune.data.scenes import make_scenes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,7 +76,7 @@ def bad(tmp_path, store, *, space="", sweep=None):
     ("change", "where", "gist"),
     [
         ({"space": "params:\n  temperature.tau_ens: 0.1\n"}, "small.yaml:2", "did you mean 'temperature.tau_end'"),
-        ({"space": "params:\n  swap.probability: {uniform: [0.1, 2]}\n"}, "small.yaml:2", "less than or equal to 1"),
+        ({"space": "params:\n  swap.probability: {uniform: [0.1, 2]}\n"}, "small.yaml:2", "expected at most 1, got 2"),
         ({"space": "params:\n  seed: 0\n  optimizer.lr: {uniform: [1, 0.1]}\n"}, "small.yaml:3", "not below"),
         ({"sweep": ("epochs: 2", "epochs: two")}, "sweep.yaml:4", "integer"),
         ({"sweep": ("retrieval/mean_r10", "retrieval/mean_r7")}, "sweep.yaml:6", "did you mean 'retrieval/mean_r"),
@@ -101,7 +103,7 @@ def test_bad_input_is_one_line_with_its_place_and_nothing_is_written(gaptune, tm
         (("train", "--method", "FTL"), "did you mean 'FLT'"),
         (("train", "--set", "temperature.tau_strat=0.1"), "did you mean 'temperature.tau_start'"),
         (("train", "--set", "oops"), "expected PARAMETER=VALUE"),
-        (("train", "--set", "swap.probability=2"), "less than or equal to 1"),
+        (("train", "--set", "swap.probability=2"), "expected at most 1, got 2"),
         (("data", "info", "nowhere"), "no such store: nowhere"),
         (("ui", "--results", "nowhere"), "there is no mlflow.db"),
         (("sweeep",), "sweeep"),
@@ -283,6 +285,22 @@ def test_help_names_the_environment_variables(gaptune):
     _, out, _ = gaptune("sweep", "--help")
     for name in ("GAPTUNE_RESULTS", "GAPTUNE_STORAGE", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
         assert f"env var: {name}" in " ".join(out.split())
+
+
+def every_command(group=cli):
+    """The commands below a group, without the groups."""
+    for command in group.commands.values():
+        yield from every_command(command) if isinstance(command, click.Group) else [command]
+
+
+@pytest.mark.parametrize("command", every_command(), ids=lambda command: command.name)
+def test_every_option_says_what_it_is(command):
+    for option in (each for each in command.params if isinstance(each, click.Option)):
+        assert option.help
+        assert not option.help.startswith(("Of ", "Default", "The same")), option.help
+        assert option.show_envvar == bool(option.envvar), option.opts
+        if option.multiple:
+            assert re.search("several times|two to four times|once for each", option.help), option.help
 
 
 def test_train_prints_an_epoch_a_line_and_goes_on_from_its_checkpoints(gaptune, tmp_path, store):

@@ -145,8 +145,9 @@ def test_a_reason_is_shown_as_it_is(tmp_path, reason):
 def completed(words, **more):
     """What bash is offered for the last word."""
     env = os.environ | {"_GAPTUNE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-    code = "from gaptune.cli import cli; cli(prog_name='gaptune')"
+    code = "import sys; from gaptune.cli import main; sys.argv = ['gaptune']; main()"  # as the installed command does
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env | more)
+    assert (done.returncode, done.stderr) == (0, "")
     return [line.partition(",")[2] for line in done.stdout.split()]
 
 
@@ -161,6 +162,19 @@ def test_the_shell_completes_trials_that_exist(results):
     assert completed("gaptune show s ", GAPTUNE_RESULTS=str(results)) == ["0", "1", "2", "3"]
     assert completed("gaptune transfer s 2", GAPTUNE_RESULTS=str(results)) == ["2"]
     assert completed("gaptune show nobody ", GAPTUNE_RESULTS=str(results)) == []
+
+
+def test_the_shell_completes_notebooks():
+    assert completed("gaptune notebook ") == ["dynamics", "front", "paper"]
+    assert completed("gaptune notebook f") == ["front"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_line_for_a_shells_start_up_file_gives_its_script(shell):
+    code = "import sys; from gaptune.cli import main; sys.argv = ['gaptune']; main()"
+    env = os.environ | {"_GAPTUNE_COMPLETE": f"{shell}_source"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert "_gaptune_completion" in done.stdout
 
 
 def test_completion_imports_nothing_heavy(results):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 
-from gaptune.config import load_sweep_config, parameter_fields
-from gaptune.config.document import read_yaml
+from gaptune.config import SweepConfig, load_sweep_config, parameter_fields
+from gaptune.config.document import _EXPECTED, _schema_in, read_yaml
 from gaptune.errors import UserError, did_you_mean
-from gaptune.space.parse import load_space
+from gaptune.space.parse import ParameterEntry, SpaceFile, load_space
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]\n" for n in range(1, 99))
 MERGES = "a0: &a0 {k: 1, l: 2}\n" + "".join(
@@ -37,8 +39,8 @@ BROKEN: dict[str, tuple[bytes, int | None, str]] = {
     "a tag of one's own": (b"a: 1\nb: !mine 3\n", 2, "the tag '!mine' is not allowed"),
     "base64": (b"a: !!binary aGVsbG8=\n", 1, "binary' is not allowed"),
     "a set": (b"a: !!set {x}\n", 1, "set' is not allowed"),
-    "text for a number": (b"a: 1\nb: !!int many\n", 2, "'many' is not a whole number"),
-    "text for a truth value": (b"a: 1\nb: !!bool perhaps\n", 2, "'perhaps' is not a truth value"),
+    "text for a number": (b"a: 1\nb: !!int many\n", 2, "'many' is not an integer"),
+    "text for a truth value": (b"a: 1\nb: !!bool perhaps\n", 2, "'perhaps' is not true or false"),
     "text for a real number": (b"a: !!float x\n", 1, "'x' is not a number"),
     "whole number of 400 digits": (b"a: 1\nb: 1" + b"0" * 399, 2, "is too large a number"),
     "whole number of 65 bits": (b"a: 18446744073709551616\n", 1, "is too large a number"),
@@ -184,6 +186,51 @@ def test_a_hint_is_not_looked_for_where_that_would_take_long() -> None:
     started = time.process_time()
     assert did_you_mean("1" * 200, names) == did_you_mean("x" * 1_000_000, names[:20]) == ""
     assert time.process_time() - started < 2
+
+
+WRONG = [
+    None,
+    [],
+    {},
+    [1],
+    {"a": 1},
+    {1: 1},
+    "",
+    "x",
+    "A",
+    "9" * 5000,
+    b"\xff",
+    True,
+    0.5,
+    math.nan,
+    -1e300,
+    1e300,
+    10**30,
+]
+
+
+def _with_inner(schema: type[BaseModel]) -> list[type[BaseModel]]:
+    """A schema and all that stand inside it."""
+    inner = [each for field in schema.model_fields.values() if (each := _schema_in(field.annotation))]
+    return [schema, *(one for each in inner for one in _with_inner(each))]
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    "schema", [*_with_inner(SweepConfig), SpaceFile, ParameterEntry], ids=lambda one: getattr(one, "__name__", None)
+)
+def test_every_complaint_of_pydantics_is_translated(schema: type[BaseModel], strict: bool) -> None:
+    types = set()
+    for name in schema.model_fields:
+        for value in WRONG:
+            try:
+                schema.model_validate({name: value}, strict=strict)
+            except ValidationError as error:
+                for one in error.errors():
+                    types.add(one["type"])
+                    if one["type"] not in ("missing", "extra_forbidden", "value_error"):  # gaptune has words for them
+                        assert _EXPECTED[one["type"]].format(**one.get("ctx", {}))
+    assert types
 
 
 # --- whatever there is in a file ---

@@ -75,3 +75,9 @@ def test_urls_and_paths_are_told_apart():
     assert is_url("s3://bucket/x")
     assert is_url("file:///mnt/x")
     assert not is_url("results/x")
+
+
+@pytest.mark.parametrize("url", ["ftp://host/sweeps", "github://owner/sweeps"])
+def test_storage_that_needs_more_than_a_url_is_refused(url):
+    with pytest.raises(UserError, match="a URL alone is not enough"):
+        Folder(url)
