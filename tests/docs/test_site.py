@@ -1,8 +1,10 @@
 """Generated tables agree with the code, every page is linked, and the site builds."""
 
+import re
 import runpy
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,13 @@ def test_the_site_builds_without_a_warning_and_has_every_page(tmp_path):
     for page in PAGES:
         assert (tmp_path / "site" / page.relative_to(DOCS).with_suffix("") / "index.html").exists()
     assert "Quick start" in (tmp_path / "site/index.html").read_text()
+
+
+def test_the_design_page_lists_the_layers_of_import_linter():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = [layer.replace("gaptune.", "").split(" | ") for layer in contracts[0]["layers"]]
+    rows = re.findall(r"^\| (`.*`) \|", (DOCS / "reference/design.md").read_text(), re.MULTILINE)
+    assert [re.findall(r"`(\w+)`", row) for row in rows] == layers
 
 
 def test_every_page_of_the_site_is_in_its_navigation():
