@@ -24,7 +24,8 @@ PAGES = [
     *sorted((ROOT / "docs/reference").glob("*.md")),
 ]
 TUTORIALS = sorted((ROOT / "docs/tutorials").glob("*.md"))
-IDS = {page: page.relative_to(ROOT).as_posix() for page in [*PAGES, *TUTORIALS]}
+TEXTS = [*PAGES, *TUTORIALS, ROOT / "CONTRIBUTING.md"]
+IDS = {page: page.relative_to(ROOT).as_posix() for page in TEXTS}
 
 STANDS_FOR = {"NAME": "night", "TRIAL": "12", "DIR": "exported", "METHOD": "FLT"}
 ONLY_PARSED = {"ui", "notebook", "confirm", "transfer", "reproduce"}  # they serve, or train a whole sweep
@@ -57,7 +58,7 @@ def check_names(words):
     return command
 
 
-@pytest.mark.parametrize("page", [*PAGES, *TUTORIALS], ids=IDS.get)
+@pytest.mark.parametrize("page", TEXTS, ids=IDS.get)
 def test_every_command_and_option_exists(page):
     text = page.read_text()
     typed = [words for block in blocks(text) if block.kind == "bash" for words in block.commands()]
@@ -68,7 +69,7 @@ def test_every_command_and_option_exists(page):
             check_names([word.strip("[],;") for word in words])
 
 
-@pytest.mark.parametrize("page", [*PAGES, *TUTORIALS], ids=IDS.get)
+@pytest.mark.parametrize("page", TEXTS, ids=IDS.get)
 def test_every_path_of_the_repository_exists(page):
     named = re.findall(
         r"\b(?:tests|benchmarks|docs|gaptune|sweeps|search_spaces|analysis)/[\w./]+\.\w+", page.read_text()

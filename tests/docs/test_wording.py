@@ -40,7 +40,7 @@ BANNED = {
     r"(?<!full )(?<!full_)\bbudget\b": "number of candidates; full budget = epochs",
     r"\bthe box\b|\b(one|common) box\b|of the box": "reference point and ideal point",
     r"\binitial points\b": "points_to_evaluate",
-    r"early_stopping\.(eta|first|moving)\b|[{ ,](eta|first|moving): \d": "reduction_factor, min_fraction, settling_ratio",
+    r"early_stopping\.(eta|first|moving)\b|[{ ,](eta|first|moving): \d": "reduction_factor, …",
     word("orient", "oriented"): "maximized(values)",
     r"\bspread of\b|\.spread\b": "standard deviations, stds",
     r"\bpairs:PATH|\bdata build pairs\b|--tasks pairs\b|tasks: \[.*\bpairs\b": "mmvp",
