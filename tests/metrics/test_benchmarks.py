@@ -269,9 +269,9 @@ def test_recalls_are_those_of_clip_benchmark(flickr8k, tmp_path):
     y = torch.cat([model.encode_text(part) for part in texts.split(256)])
     hits = recall_hits(x, y, owner)
     for k in (1, 5, 10):
-        assert float(hits[f"retrieval_t2i_r{k}"].mean()) == pytest.approx(
+        assert float(hits[f"retrieval/t2i_r{k}"].mean()) == pytest.approx(
             expected[f"image_retrieval_recall@{k}"], abs=1e-4
         )
-        assert float(hits[f"retrieval_i2t_r{k}"].mean()) == pytest.approx(
+        assert float(hits[f"retrieval/i2t_r{k}"].mean()) == pytest.approx(
             expected[f"text_retrieval_recall@{k}"], abs=1e-4
         )
