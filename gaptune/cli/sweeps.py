@@ -313,7 +313,9 @@ def load_yaml(
         if candidates > MOST_CANDIDATES:
             raise UserError(f"--candidates {candidates:,}: a sweep has at most {MOST_CANDIDATES:,}")
         if space.grid and candidates < (size := len(space.combinations())):
-            raise UserError(f"the grid has {size} combinations and all are tried; --candidates {candidates} does not apply")
+            raise UserError(
+                f"the grid has {size} combinations and all are tried; --candidates {candidates} does not apply"
+            )
         config = config.model_copy(update={"search": config.search.model_copy(update={"candidates": candidates})})
     if concurrency is not None:
         resources = config.resources.model_copy(update={"concurrency": concurrency})
