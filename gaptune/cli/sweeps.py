@@ -100,7 +100,7 @@ def sweep(
 
         console.print(describe_plan(plan), crop=False)  # its lines hold paths and hashes
         return
-    console.say(f"sweep {name}: {plan.num_candidates} trials of {space.name} in {plan.folder}")
+    console.say(f"sweep {name}: {plan.num_candidates} candidates of {space.name} in {plan.folder}")
     record = run_plan(plan, console, results, tracking_uri, address)
     console.print(end_report(record))
     farewell(record, plan, console, results)
