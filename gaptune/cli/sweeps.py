@@ -64,7 +64,7 @@ from gaptune.console import make_console
     "--warm-start",
     metavar="NAME",
     type=SweepName(),
-    help="Let the sampler learn from the completed trials of another sweep, which may be `recorded`.",
+    help="Let the sampler learn from the completed trials of another sweep, which may be `example`.",
 )
 @click.option("--dry-run", is_flag=True, help="Check everything, show the plan, start nothing.")
 def sweep(
@@ -90,7 +90,7 @@ def sweep(
     space, config = load_yaml(space_file, sweep_file, candidates, concurrency, storage)
     name = name or default_name(space.name, results, time.time())
     if warm_start is not None:
-        warm_start = str(find_sweep(results, warm_start))  # its path: a recorded one is not in the results folder
+        warm_start = str(find_sweep(results, warm_start))  # its path: an example is not in the results folder
     told: dict[str, Any] = {"results": results, "now": time.time(), "command": typed()}
     told |= {"address": address, "tracking_uri": tracking_uri}
     plan = prepare(space, config, name=name, warm_start=warm_start, **told)
@@ -171,9 +171,9 @@ def transfer(
     plan = transfer_plan(record, record.trials[trial], other, name=new_name, seeds=seeds, **told)
     console = make_console()
     console.say(f"{new_name}: trial {trial} of {name} on {sweep_file.stem}, {seeds} seeds, in {plan.folder}")
-    promoted = run_plan(plan, console, results, tracking_uri, address)
-    console.print(end_report(promoted))
-    farewell(promoted, plan, console, results)
+    transferred = run_plan(plan, console, results, tracking_uri, address)
+    console.print(end_report(transferred))
+    farewell(transferred, plan, console, results)
 
 
 @click.command()
