@@ -183,7 +183,7 @@ def front(
 def show(name: str, trial: int, results: Path, as_json: bool) -> None:
     """Show one TRIAL of the sweep NAME: parameters, curves, scores, and the command that runs it again."""
     from gaptune.results.read import read_sweep
-    from gaptune.results.rerun import train_words
+    from gaptune.results.rerun import rerun_command
 
     record = read_sweep(results, name)
     check_trial(record, trial)
@@ -198,7 +198,7 @@ def show(name: str, trial: int, results: Path, as_json: bool) -> None:
         "params": found.params,
         "seed": found.config["seed"],
         "checkpoint": _checkpoint(find_sweep(results, name), trial),
-        "again": " ".join(train_words(found)),
+        "again": rerun_command(found),
     }
     if as_json:
         reports = [{"epoch": report.epoch, **report.metrics} for report in found.reports]
