@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import warm
 from support import Stage, cpu_seconds
 
 from gaptune.console.tables import spark
 from gaptune.storage.bundled import example
+
+pytestmark = pytest.mark.whole
 
 
 @pytest.fixture
@@ -33,9 +36,7 @@ def results(tmp_path):
 
 
 def run(results, *words, code=0):
-    command = [sys.executable, "-m", "gaptune.cli", *words, "--results", str(results)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == code, done.stdout + done.stderr
+    done = warm.run(*words, "--results", results, code=code)
     return done.stdout if code == 0 else done.stderr
 
 
@@ -84,11 +85,11 @@ def test_recorded_sweeps_are_read_by_name_and_nothing_is_written_beside_them(tmp
     assert "knee" in run(tmp_path, "front", "example")
     assert "is done" in run(tmp_path, "status", "example")
     assert "gaptune train" in run(tmp_path, "show", "example", "3")
-    assert run(tmp_path, "report", "example").strip() == str(tmp_path / "recorded/report.html")
-    assert (tmp_path / "recorded/report.html").stat().st_size > 1e6
+    assert run(tmp_path, "report", "example").strip() == str(tmp_path / "example/report.html")
+    assert (tmp_path / "example/report.html").stat().st_size > 1e6
     assert shipped == {path for path in example().parent.rglob("*") if "__pycache__" not in path.parts}
     assert "knee" in run(tmp_path, "front", "example")
-    assert "no sweep 'recorded'" in run(tmp_path, "confirm", "example", code=2)  # it is only to be read
+    assert "no sweep 'example'" in run(tmp_path, "confirm", "example", code=2)  # it is only to be read
 
 
 @pytest.mark.slow
@@ -97,8 +98,10 @@ def test_the_front_of_ten_thousand_trials_is_there_in_two_seconds(tmp_path):
     (tmp_path / "many").mkdir()
     (tmp_path / "many" / "ledger.jsonl").write_bytes(reading["ledger_of"](10_000))
     found = []
-    assert cpu_seconds(lambda: found.append(run(tmp_path, "front", "many", "--json"))) < 5  # 2 on an idle machine
-    assert len(json.loads(found[0])["front"]) > 3
+    command = [sys.executable, "-m", "gaptune.cli", "front", "many", "--json", "--results", str(tmp_path)]
+    seconds = cpu_seconds(lambda: found.append(subprocess.run(command, capture_output=True, text=True, check=True)))
+    assert seconds < 5  # 2 on an idle machine
+    assert len(json.loads(found[0].stdout)["front"]) > 3
 
 
 def test_export_writes_the_same_rows_as_parquet_and_csv(results):
@@ -128,7 +131,7 @@ def test_a_sweep_without_a_trial_is_exported_with_its_columns(tmp_path):
 
 
 def test_a_recorded_sweep_is_called_as_it_was_asked_for(tmp_path):
-    assert "Pareto front of recorded" in run(tmp_path, "front", "example")
+    assert "Pareto front of example" in run(tmp_path, "front", "example")
     assert json.loads(run(tmp_path, "compare", "example", "--json"))[0]["name"] == "example"
 
 
