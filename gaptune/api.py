@@ -148,8 +148,8 @@ def load_sweep(name: str | None = None, results: Path | str | None = None) -> Sw
     """Reads a sweep.
 
     Args:
-        name: Its name; ``recorded`` and ``example-paper`` come with gaptune. None for the newest in the results
-            folder, and ``recorded`` where there is none.
+        name: Its name; ``example`` and ``example-paper`` come with gaptune. None for the newest in the results
+            folder, and ``example`` where there is none.
         results: Folder of all sweeps; None for ``GAPTUNE_RESULTS``, or ``results`` where you are.
 
     Raises:

@@ -46,14 +46,17 @@ class Tracker:
         self._queue.put(event)
 
     def close(self, patience: float = PATIENCE_S) -> bool:
-        """Waits until all is written, some seconds at most.
+        """Waits until everything is written, but not for long. A second call does not wait.
+
+        Args:
+            patience: Seconds to wait at most.
 
         Returns:
             Whether MLflow has everything.
         """
         self._queue.put(None)
         self._closing.set()
-        self._thread.join(max(patience, 0.0))
+        self._thread.join(0.0 if self._left else max(patience, 0.0))
         self._left = True
         return not self._thread.is_alive() and not self._behind
 
