@@ -25,7 +25,7 @@ def store(tmp_path_factory):
 
 def test_what_the_page_shows_is_what_comes_out():
     failed, tried = doctest.testfile(
-        str(ROOT / "docs/api.md"), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE
+        str(ROOT / "docs/reference/api.md"), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE
     )
     assert failed == 0
     assert tried > 10

@@ -46,7 +46,7 @@ def test_trials_and_concurrency_override_the_yaml(gaptune, tmp_path, store):
 
 @pytest.mark.parametrize("name", ["temp", "parameterization", "swap", "methods", "paper"])
 def test_every_shipped_space_is_shown_and_runs_on_the_default_sweep(gaptune, name):
-    code, out, _ = gaptune("space", "show", f"search_spaces/{name}.yaml", "--draws", 2)
+    code, out, _ = gaptune("space", "show", f"search_spaces/{name}.yaml", "--samples", 2)
     assert code == 0
     assert f"search space {name}" in out
     code, out, _ = gaptune("sweep", f"{name}.yaml", "--dry-run")
@@ -164,7 +164,7 @@ def test_a_tilde_is_expanded_where_no_shell_has_done_it(gaptune, tmp_path, store
     assert not (tmp_path / "~").exists()
 
 
-def run_of_recorded(plan, console, results, tracking_uri, address):
+def run_of_example(plan, console, results, tracking_uri, address):
     """In place of a run: the sweep's ledger is the recorded one."""
     from gaptune.ledger import load
     from gaptune.storage.bundled import example
@@ -176,7 +176,7 @@ def run_of_recorded(plan, console, results, tracking_uri, address):
 
 @pytest.mark.parametrize("name", ["run[lr] 1", "a, b", "plain"])
 def test_what_is_printed_at_the_end_of_a_sweep_can_be_pasted(gaptune, tmp_path, store, monkeypatch, name):
-    monkeypatch.setattr("gaptune.cli.sweeps.run_plan", run_of_recorded)
+    monkeypatch.setattr("gaptune.cli.sweeps.run_plan", run_of_example)
     results = tmp_path / "my res [x]"
     monkeypatch.setenv("GAPTUNE_RESULTS", str(results))
     space, sweep = write_yaml(tmp_path, store)
@@ -197,7 +197,7 @@ def test_the_command_that_resumes_carries_what_came_from_the_environment(gaptune
     from dataclasses import replace
 
     def interrupted(*given):
-        return replace(run_of_recorded(*given), paused="interrupted")
+        return replace(run_of_example(*given), paused="interrupted")
 
     monkeypatch.setattr("gaptune.cli.sweeps.run_plan", interrupted)
     monkeypatch.setenv("GAPTUNE_RESULTS", str(tmp_path / "my results"))

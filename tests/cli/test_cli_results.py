@@ -84,11 +84,11 @@ def test_recorded_sweeps_are_read_by_name_and_nothing_is_written_beside_them(tmp
     assert "knee" in run(tmp_path, "front", "example")
     assert "is done" in run(tmp_path, "status", "example")
     assert "gaptune train" in run(tmp_path, "show", "example", "3")
-    assert run(tmp_path, "report", "example").strip() == str(tmp_path / "recorded/report.html")
-    assert (tmp_path / "recorded/report.html").stat().st_size > 1e6
+    assert run(tmp_path, "report", "example").strip() == str(tmp_path / "example/report.html")
+    assert (tmp_path / "example/report.html").stat().st_size > 1e6
     assert shipped == {path for path in example().parent.rglob("*") if "__pycache__" not in path.parts}
     assert "knee" in run(tmp_path, "front", "example")
-    assert "no sweep 'recorded'" in run(tmp_path, "confirm", "example", code=2)  # it is only to be read
+    assert "no sweep 'example'" in run(tmp_path, "confirm", "example", code=2)  # it is only to be read
 
 
 @pytest.mark.slow
@@ -128,7 +128,7 @@ def test_a_sweep_without_a_trial_is_exported_with_its_columns(tmp_path):
 
 
 def test_a_recorded_sweep_is_called_as_it_was_asked_for(tmp_path):
-    assert "Pareto front of recorded" in run(tmp_path, "front", "example")
+    assert "Pareto front of example" in run(tmp_path, "front", "example")
     assert json.loads(run(tmp_path, "compare", "example", "--json"))[0]["name"] == "example"
 
 
