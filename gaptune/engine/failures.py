@@ -56,9 +56,7 @@ def _full_disk(error: Exception) -> str:
 KNOWN_ERRORS: tuple[KnownError, ...] = (
     KnownError(_is_non_finite, lambda error: WorkerMessage(failure=f"non-finite: {error}")),
     KnownError(lambda error: isinstance(error, UserError), lambda error: WorkerMessage(failure=str(error))),
-    KnownError(
-        _is_out_of_memory, lambda error: WorkerMessage(failure=f"out of memory: {str(error).splitlines()[0]}")
-    ),
+    KnownError(_is_out_of_memory, lambda error: WorkerMessage(failure=f"out of memory: {str(error).splitlines()[0]}")),
     KnownError(_is_full_disk, lambda error: WorkerMessage(halt=_full_disk(error))),
 )
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from gaptune.config import DataConfig, TrialConfig
+from gaptune.data.open import open_training
 from gaptune.engine.failures import message_of
 from gaptune.engine.heartbeat import Beat
 from gaptune.engine.messages import WorkerMessage, WorkerTask
@@ -73,8 +75,6 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
     def _start(self, task: WorkerTask) -> Iterator[Report]:
         import torch
 
-        from gaptune.config import DataConfig, TrialConfig
-        from gaptune.data.open import open_training
         from gaptune.trial import train
 
         torch.set_num_threads(task.threads)

@@ -60,7 +60,10 @@ def test_last_failure_is_one_line_that_tells_what_happened(error, reason, may_pa
         (NonFinite("loss is nan"), WorkerMessage(failure="non-finite: loss is nan")),
         (UserError("no such store"), WorkerMessage(failure="no such store")),
         (torch.OutOfMemoryError("CUDA is full\nmore"), WorkerMessage(failure="out of memory: CUDA is full")),
-        (OSError(errno.ENOSPC, "No space left on device", "a.pt"), WorkerMessage(halt="No space left on device (a.pt)")),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a.pt"),
+            WorkerMessage(halt="No space left on device (a.pt)"),
+        ),
         (OSError(errno.EDQUOT, "Quota exceeded"), WorkerMessage(halt="Quota exceeded (checkpoints)")),
         (OSError(errno.EIO, "Input/output error"), None),
         (ValueError("anything else"), None),
