@@ -41,7 +41,7 @@ def test_importing_gaptune_imports_nothing_heavy():
 @pytest.mark.whole
 def test_reading_a_sweep_needs_neither_torch_nor_ray_nor_mlflow():
     code = (
-        "import gaptune, sys; s = gaptune.load_sweep('recorded'); s.front(), s.frame(), s.best();"
+        "import gaptune, sys; s = gaptune.load_sweep('example'); s.front(), s.frame(), s.best();"
         "print([name for name in ('torch', 'ray', 'mlflow', 'optuna') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
