@@ -46,6 +46,34 @@ def gaptune_cache(tmp_path_factory):
     del os.environ["GAPTUNE_CACHE"]
 
 
+@pytest.fixture(scope="session")
+def ray_address(gaptune_cache):
+    """A Ray of two cores for every test that does not look at how Ray is started; starting it takes seconds.
+
+    It is no part of this process: who uses it joins it, as one joins any cluster.
+    """
+    from ray.cluster_utils import Cluster
+
+    from gaptune.engine.machine import OBJECT_STORE
+
+    node = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    yield cluster.address
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """MLflow's SQLite file without anything in it: making one is a second of computing."""
+    from gaptune.tracking import Mirror, default_uri
+    from gaptune.tracking.mirror import open_client
+
+    folder = tmp_path_factory.mktemp("store")
+    Mirror(None, folder)
+    open_client(default_uri(folder))
+    return folder / "mlflow.db"
+
+
 @pytest.fixture
 def gaptune(capsys, monkeypatch):
     """Runs the command line in this process; gives its exit code, output and errors."""

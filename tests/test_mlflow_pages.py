@@ -2,13 +2,12 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from contextlib import suppress
 
 import pytest
 from PIL import Image
 from support import pages_of
+from warm import run
 
 from gaptune.ledger import load
 from gaptune.pages import experiment_link
@@ -48,9 +47,7 @@ def folder(tmp_path_factory):
     """The recorded sweep, written into an empty store as at the end of a sweep."""
     folder = tmp_path_factory.mktemp("results") / load(recorded()).name
     shutil.copytree(recorded(), folder)
-    command = [sys.executable, "-m", "gaptune.cli", "sync", folder.name, "--results", str(folder.parent)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment())
-    assert done.returncode == 0, done.stderr
+    run("sync", folder.name, "--results", folder.parent, env=environment())
     return folder
 
 

@@ -31,15 +31,6 @@ from gaptune.tracking.write import Tables
 DEAD = "http://127.0.0.1:1"
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
-    """A store without anything in it: making one takes MLflow a second or more."""
-    folder = tmp_path_factory.mktemp("store")
-    Mirror(None, folder)
-    mirror_module.open_client(default_uri(folder))
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
 def results(tmp_path, empty_store):
     shutil.copy(empty_store, tmp_path / "mlflow.db")

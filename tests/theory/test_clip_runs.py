@@ -1,11 +1,10 @@
 """A real CLIP's first steps and long run, on a few pairs."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from warm import run
 
 from gaptune.config import TrialConfig
 from gaptune.theory.clip_runs import LongRun, first_steps, fit_lines, long_run
@@ -58,10 +57,8 @@ def test_the_commands_print_what_they_find(small_store, tmp_path):
         f"data: {{store: {small_store}}}\ntraining: {{batch_size: 16}}\nobjectives:\n"
         "  - {metric: retrieval/mean_r1, reference: 0, ideal: 1}\n  - {metric: geometry/gap, reference: 2, ideal: 0}\n"
     )
-    command = [sys.executable, "-m", "gaptune.cli", "theory"]
-    rates = subprocess.run([*command, "rates"], capture_output=True, text=True, check=True).stdout
+    rates = run("theory", "rates").stdout
     assert "log γ against β²" in rates
     assert "NO" not in rates
-    steps = [*command, "first-steps", "--on", str(sweep), "--starts", "2", "--json"]
-    found = json.loads(subprocess.run(steps, capture_output=True, text=True, check=True).stdout)
+    found = json.loads(run("theory", "first-steps", "--on", sweep, "--starts", "2", "--json").stdout)
     assert len(found["changes"]) == 2
