@@ -17,6 +17,9 @@ settings.load_profile("gaptune")
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 
+WHOLE = {"browser", "ray_address", "two_nodes", "short"}
+"""Fixtures of tests that are more than a unit."""
+
 # A shell's background has SIGINT ignored, nohup SIGHUP, and children inherit that: signals are tested as on a terminal.
 for _signum, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_signum) is signal.SIG_IGN:
@@ -30,9 +33,14 @@ def pytest_xdist_auto_num_workers():
 
 
 def pytest_collection_modifyitems(items):
-    """Files with slow tests first: what takes minutes must not begin when the others have ended."""
-    slow = {item.path for item in items if any(map(item.get_closest_marker, ("slow", "soak")))}
-    items.sort(key=lambda item: item.path not in slow)
+    """Marks what uses Ray, a browser or a training. Files that take long come first, not when the others have ended."""
+    longest = {}
+    for item in items:
+        if WHOLE.intersection(item.fixturenames) or any(map(item.get_closest_marker, ("slow", "soak"))):
+            item.add_marker("whole")
+        length = 2 if item.get_closest_marker("slow") or item.get_closest_marker("soak") else 1
+        longest[item.path] = max(longest.get(item.path, 0), length if item.get_closest_marker("whole") else 0)
+    items.sort(key=lambda item: -longest[item.path])
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -116,7 +124,9 @@ def browser():
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if program is None:
         pytest.skip("there is no Chromium on this machine")
-    flags = ["--no-sandbox", "--enable-unsafe-swiftshader", "--disable-background-networking"]
+    flags = ["--no-sandbox", "--enable-unsafe-swiftshader", "--disable-background-networking", "--disable-extensions"]
+    flags += ["--disable-gpu-rasterization", "--disable-gpu-compositing", "--disable-component-update"]  # all of it is
+    flags += ["--disable-features=Translate,OptimizationHints,MediaRouter"]  # computed by the CPU
     with sync_api.sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=program, args=flags)
         yield running

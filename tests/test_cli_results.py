@@ -16,6 +16,8 @@ from support import Stage, cpu_seconds
 from gaptune.cli.results import _spark
 from gaptune.shipped import recorded
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture
 def results(tmp_path):

@@ -216,6 +216,7 @@ def shell(line, **env):
 GAPTUNE = f"{shlex.quote(sys.executable)} -m gaptune.cli"
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
@@ -234,6 +235,7 @@ def test_reading_commands_end_quietly_when_they_cannot_print(line, code, said):
     assert (done.returncode, done.stderr) == (code, said)
 
 
+@pytest.mark.whole
 def test_what_is_opened_later_does_not_take_the_place_of_a_closed_stream(tmp_path):
     code = (
         "from gaptune.streams import guarded_process\n"
@@ -244,6 +246,7 @@ def test_what_is_opened_later_does_not_take_the_place_of_a_closed_stream(tmp_pat
     assert shell(f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} >&- 2>&-").returncode == 0
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("settings", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}])
 def test_a_stream_of_ascii_takes_every_command(settings):
     for command in ("front recorded", "show recorded 0", "status recorded", "train --help", "space show temp"):

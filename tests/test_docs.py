@@ -49,6 +49,7 @@ def test_every_page_of_the_map_exists_and_every_page_is_on_the_map():
             assert (ROOT / line.split("](")[1].split(")")[0]).exists()
 
 
+@pytest.mark.whole
 def test_the_site_builds_without_a_warning_and_has_every_page(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -69,6 +70,7 @@ def test_every_page_of_the_site_is_in_its_navigation():
     assert {page.name for page in PAGES} <= set(listed)
 
 
+@pytest.mark.whole
 def test_the_site_asks_nobody_else_for_anything(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path / "site")]
     subprocess.run(command, cwd=ROOT, capture_output=True, check=True)

@@ -153,6 +153,7 @@ def mlflow_server(folder, port):
         process.wait()
 
 
+@pytest.mark.whole
 def test_a_server_that_is_down_at_the_start_and_again_later_is_caught_up_and_said_once(tmp_path):
     port, said = free_port(), []
     stage = Stage(tmp_path / "s")

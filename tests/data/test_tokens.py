@@ -131,6 +131,7 @@ def _random_word(seed):
     return "".join(draw.choices(letters, k=draw.randint(300, 1200)))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("seed", range(40))
 def test_a_long_word_is_cut_to_what_it_would_be_whole(seed):
     word = _random_word(seed)

@@ -18,7 +18,7 @@ from gaptune.ledger import State, load, parse_events, read_events
 from gaptune.remote import Folder
 from gaptune.trial.checkpoint import Checkpoints
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.whole, pytest.mark.timeout(600)]
 
 
 def sweep_command(folder, store, *more, **yaml):

@@ -15,7 +15,7 @@ from warm import Gaptune, run
 from gaptune.ledger import State, load, read_events
 
 FULL = os.environ.get("GAPTUNE_SOAK") == "full"
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.whole, pytest.mark.timeout(900)]
 
 
 def sweep_command(folder, store, *more, results=None, **yaml):

@@ -78,6 +78,7 @@ def test_outside_the_main_thread_signals_are_left_alone():
     assert inside == [before]
 
 
+@pytest.mark.whole
 def test_a_single_training_stops_with_its_checkpoint_kept(tmp_path, small_store):
     _, config = write_yaml(tmp_path, small_store, epochs=1000)
     process = Gaptune("train", "--on", config, "--out", tmp_path / "out")

@@ -41,6 +41,7 @@ def test_figure_4_says_how_many_starts_grew():
     assert all(one.get_xlabel() and one.get_ylabel() for one in axes)
 
 
+@pytest.mark.whole
 def test_the_command_draws_png_and_svg_and_refuses_what_it_cannot(tmp_path):
     command = "figures", "--out", tmp_path / "f", "--only"
     run(*command, "3")
