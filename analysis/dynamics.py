@@ -16,7 +16,7 @@ def _():
 
     results = Path(os.environ.get("GAPTUNE_RESULTS", "results"))
     ledgers = sorted(results.glob("*/ledger.jsonl"), key=lambda path: path.stat().st_mtime)
-    names = [path.parent.name for path in ledgers] or ["recorded"]
+    names = [path.parent.name for path in ledgers] or ["example"]
     choice = mo.ui.dropdown(names, value=names[-1], label="sweep")
     choice  # noqa: B018  (a cell shows its last expression)
     return choice, gaptune, mo, results
@@ -36,8 +36,8 @@ def _(choice, gaptune, mo, results):
 def _(frame, mo, shown):
     from matplotlib.figure import Figure
 
-    from gaptune.foreign import for_picture
-    from gaptune.results.looks import COLORS, MARKERS
+    from gaptune.results.plots.styles import COLORS, MARKERS
+    from gaptune.text.markup import for_plot
 
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     reported = frame.dropna(subset=["epoch"])
@@ -49,9 +49,9 @@ def _(frame, mo, shown):
             index = shown.value.index(name)
             mean = curve.groupby("epoch")[metric].mean()
             marker, color = MARKERS[index % len(MARKERS)], COLORS[index % len(COLORS)]
-            axes.plot(mean.index, mean.values, marker=marker, color=color, label=for_picture(name))
+            axes.plot(mean.index, mean.values, marker=marker, color=color, label=for_plot(name))
         axes.set_xlabel("epoch")
-        axes.set_ylabel(for_picture(metric))
+        axes.set_ylabel(for_plot(metric))
         axes.grid(alpha=0.25)
     figure.axes[1].set_yscale("log")
     figure.axes[1].yaxis.set_major_formatter("{x:g}")

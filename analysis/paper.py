@@ -13,11 +13,11 @@ def _():
     import marimo as mo
 
     from gaptune.ledger import load
-    from gaptune.shipped import recorded
+    from gaptune.storage.bundled import example
 
     results = Path(os.environ.get("GAPTUNE_RESULTS", "results"))
     ledgers = sorted(results.glob("*/ledger.jsonl"), key=lambda path: path.stat().st_mtime)
-    records = {"recorded-paper": load(recorded("recorded-paper"))}
+    records = {"example-paper": load(example("example-paper"))}
     records |= {path.parent.name: load(path.parent) for path in ledgers}
     names = [name for name, record in records.items() if "method" in record.header["varied"]]
     choice = mo.ui.dropdown(names, value=names[-1], label="sweep over the paper's methods")
@@ -27,7 +27,7 @@ def _():
 
 @app.cell
 def _(choice, mo, records):
-    from gaptune.results.paper_table import paper_markdown
+    from gaptune.paper.tables import paper_markdown
 
     record = records[choice.value]
     table = paper_markdown(record)
@@ -40,7 +40,7 @@ def _(mo, record):
     import io
 
     from gaptune.errors import UserError
-    from gaptune.figures.methods import downstream_figure, methods_figure, retrieval_figure
+    from gaptune.paper.figures.methods import downstream_figure, methods_figure, retrieval_figure
 
     drawn = {}
     for title, figure in {
@@ -52,8 +52,8 @@ def _(mo, record):
             picture = io.BytesIO()
             figure(record).savefig(picture, dpi=150)
             drawn[title] = mo.image(picture.getvalue(), alt=title)
-        except UserError as fault:  # a sweep whose data have no labels, or of which nothing is completed yet
-            drawn[title] = mo.callout(str(fault), kind="warn")
+        except UserError as error:  # a sweep whose data have no labels, or of which nothing is completed yet
+            drawn[title] = mo.callout(str(error), kind="warn")
     mo.vstack([part for title, shown in drawn.items() for part in (mo.md(f"## {title}"), shown)])
     return (drawn,)
 

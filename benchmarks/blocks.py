@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gaptune.data import Split, open_store
+from gaptune.data import Split
+from gaptune.data.open import open_store
 from gaptune.trial.order import epoch_order
 from gaptune.trial.streams import generator
 

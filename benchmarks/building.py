@@ -82,7 +82,7 @@ def main() -> None:
             code = "import sys, resource; from gaptune.cli import cli; cli(sys.argv[1:], standalone_mode=False); "
             code += "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
             words = ["data", "build", *arguments, "--out", str(place / "store"), "--size", str(options.size)]
-            words += ["--context", "32", "--val-share", "0"]
+            words += ["--context", "32", "--val-fraction", "0"]
             before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
             ran = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
             seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)

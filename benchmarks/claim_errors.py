@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gaptune.results.claim_tests import above, falls, follows_more, holm, peak
+from gaptune.paper.claim_tests import above, falls, follows_more, holm, peak
 
 LEVEL = 0.05
 SEEDS = (3, 4, 5, 10)
 Values = npt.NDArray[np.float64]
 Noise = Callable[[np.random.Generator, Any], Values]
-_SETS = 21  # of knobs, as in search_spaces/paper.yaml
+_SETS = 21  # of parameters, as in search_spaces/paper.yaml
 
 
 def normal(rng: np.random.Generator, mean: Any) -> Values:
@@ -80,7 +80,7 @@ def no_peak(rng: np.random.Generator, noise: Noise, seeds: int) -> bool:
 
 def unrelated(rng: np.random.Generator, noise: Noise, seeds: int) -> bool:
     """Following one thing more than another where scores follow neither; the two go together, or not."""
-    del seeds  # it is over the sets of knobs
+    del seeds  # it is over the sets of parameters
     both = rng.normal(size=_SETS) * rng.choice([0.0, 1.0])
     one, other = both + rng.normal(size=_SETS), both + rng.normal(size=_SETS)
     return follows_more(noise(rng, 0.05 * rng.normal(size=_SETS)), one, other)[2] < LEVEL
@@ -113,7 +113,7 @@ NULLS = (
 
 
 def errors(null: Callable[..., bool], noise: str, seeds: int, draws: int, seed: int = 0) -> float:
-    """Share of sweeps in which a false claim holds."""
+    """Fraction of sweeps in which a false claim holds."""
     rng = np.random.default_rng([seed, seeds])
     return sum(null(rng, NOISES[noise], seeds) for _ in range(draws)) / draws
 
@@ -129,7 +129,7 @@ def main() -> None:
     for null in NULLS:
         draws = asked.draws // (10 if null in (family, flat) else 1)  # which are slow
         worst = [max(errors(null, noise, seeds, draws, asked.seed) for noise in NOISES) for seeds in SEEDS]
-        cells = [f"{100 * share:.1f} %" for share in worst]
+        cells = [f"{100 * fraction:.1f} %" for fraction in worst]
         print(f"| {(null.__doc__ or '').rstrip('.')} | {' | '.join(cells)} |", flush=True)
 
 

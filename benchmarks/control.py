@@ -1,10 +1,10 @@
 """What control costs: early stopping, ledger and MLflow for thousands of simulated trials, beside Optuna's own ask.
 
-The trials replay the recorded embedded curves; everything else is real: the conductor, the ledger with its fsyncs on
-disk, MLflow's SQLite store. Knobs are drawn at random, because the cost of Optuna's samplers is not ours; the time
+The trials replay the recorded embedded curves; everything else is real: the orchestrator, the ledger with its fsyncs on
+disk, MLflow's SQLite store. Parameters are drawn at random, because the cost of Optuna's samplers is not ours; the time
 spent in ``ask`` is measured and taken off all the same.
 
-    python benchmarks/control.py [--trials 10000]
+    python benchmarks/control.py [--candidates 10000]
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from typing import Any
 
 from early_stopping import STOP, load
 
-from gaptune.config import EarlyStopping
-from gaptune.engine.simulate import simulate
-from gaptune.engine.study import Asker
+from gaptune.config import EarlyStoppingConfig
 from gaptune.ledger import Event, Ledger, SweepRecord, replay
+from gaptune.search.study import Study
+from gaptune.simulation.play import simulate
 from gaptune.tracking import Mirror, default_uri
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--candidates", type=int, default=10_000)
     arguments = parser.parse_args()
     space, sweep, curves = load("embedded")
     sweep = sweep.model_copy(
         update={
-            "search": sweep.search.model_copy(update={"sampler": "random", "trials": arguments.trials}),
-            "early_stopping": EarlyStopping(rule="halving", **STOP),
+            "search": sweep.search.model_copy(update={"sampler": "random", "candidates": arguments.trials}),
+            "early_stopping": EarlyStoppingConfig(method="asha", **STOP),
         }
     )
     spent = {"ask": 0.0, "ledger": 0.0}
     drawn: list[tuple[float, float]] = []  # at each draw: the time, and the part of it that is not ours
-    plain_ask = Asker.ask
+    plain_ask = Study.ask
 
-    def ask(self: Asker) -> tuple[int, dict[str, Any]]:
+    def ask(self: Study) -> tuple[int, dict[str, Any]]:
         started = time.perf_counter()
         try:
             return plain_ask(self)
@@ -48,7 +48,7 @@ def main() -> None:
             spent["ask"] += time.perf_counter() - started
             drawn.append((time.perf_counter(), spent["ask"]))
 
-    Asker.ask = ask  # type: ignore[method-assign]
+    Study.ask = ask  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with Ledger(folder / "sweep") as ledger:

@@ -16,15 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gaptune.metrics import (
-    Outcomes,
-    bootstrap_interval,
-    knn_accuracy,
-    pair_accuracy,
-    probe_with_selection,
-    recall_hits,
-    zero_shot_topk,
-)
+from gaptune.metrics.classification import knn_accuracy, probe_with_selection, zero_shot_topk
+from gaptune.metrics.intervals import Outcomes, bootstrap_interval
+from gaptune.metrics.mmvp import pair_accuracy
+from gaptune.metrics.retrieval import recall_hits
 
 SIZES = (20, 50, 200)
 _DIM = 16
@@ -55,15 +50,15 @@ def _classes(labels: Tensor, noise: float, rng: torch.Generator) -> Tensor:
     return _near(torch.eye(10, _DIM, dtype=torch.float64)[labels], noise, rng)
 
 
-def zero_shot(measure: str, shares: tuple[float, ...], noise: float) -> Draw:
-    """Zero-shot by classes with shares of the images."""
+def zero_shot(measure: str, fractions: tuple[float, ...], noise: float) -> Draw:
+    """Zero-shot by classes with fractions of the images."""
 
     def draw(n: int, rng: torch.Generator) -> Outcomes:
-        counts = [max(1, round(share * n)) for share in shares]
-        labels = torch.arange(len(shares)).repeat_interleave(torch.tensor(counts))
+        counts = [max(1, round(fraction * n)) for fraction in fractions]
+        labels = torch.arange(len(fractions)).repeat_interleave(torch.tensor(counts))
         # The later a class, the harder.
         images = F.normalize(_classes(labels, noise, rng) + 0.03 * labels[:, None] * _unit(len(labels), rng), dim=1)
-        return zero_shot_topk(images, torch.eye(10, _DIM, dtype=torch.float64)[: len(shares)], labels)[measure]
+        return zero_shot_topk(images, torch.eye(10, _DIM, dtype=torch.float64)[: len(fractions)], labels)[measure]
 
     return draw
 
@@ -92,19 +87,25 @@ def pairs(noise: float) -> Draw:
 
 
 _EQUAL, _UNEQUAL = (0.1,) * 10, (0.5, 0.3, 0.1, 0.1)
-SCORES: dict[str, tuple[Draw, bool]] = {
-    "retrieval_i2t_r1, 1 caption": (retrieval("i2t", 1, 0.7), False),
-    "retrieval_i2t_r1, 5 captions": (retrieval("i2t", 5, 0.7), False),
-    "retrieval_t2i_r1, 1 caption": (retrieval("t2i", 1, 0.7), False),
-    "retrieval_t2i_r1, 5 captions": (retrieval("t2i", 5, 0.7), False),
-    "retrieval_t2i_r5, 5 captions": (retrieval("t2i", 5, 1.0, k=5), False),
-    "zeroshot_top1": (zero_shot("zeroshot_top1", _EQUAL, 2.0), True),
-    "zeroshot_top1, nearly all right": (zero_shot("zeroshot_top1", _EQUAL, 1.2), True),
-    "zeroshot_mean_recall, 10 equal classes": (zero_shot("zeroshot_mean_recall", _EQUAL, 2.0), True),
-    "zeroshot_mean_recall, 50, 30, 10, 10 %": (zero_shot("zeroshot_mean_recall", _UNEQUAL, 2.5), True),
-    "knn_top1": (fitted(knn_accuracy, 1.6), True),
-    "probe_top1": (fitted(probe_with_selection, 1.6), True),
-    "pairs_accuracy": (pairs(0.7), True),
+METRICS: dict[str, tuple[Draw, bool]] = {
+    "retrieval/i2t_r1, 1 caption": (retrieval("i2t", 1, 0.7), False),
+    "retrieval/i2t_r1, 5 captions": (retrieval("i2t", 5, 0.7), False),
+    "retrieval/t2i_r1, 1 caption": (retrieval("t2i", 1, 0.7), False),
+    "retrieval/t2i_r1, 5 captions": (retrieval("t2i", 5, 0.7), False),
+    "retrieval/t2i_r5, 5 captions": (retrieval("t2i", 5, 1.0, k=5), False),
+    "zeroshot/top1": (zero_shot("zeroshot/top1", _EQUAL, 2.0), True),
+    "zeroshot/top1, nearly all right": (zero_shot("zeroshot/top1", _EQUAL, 1.2), True),
+    "zeroshot/mean_per_class_recall, 10 equal classes": (
+        zero_shot("zeroshot/mean_per_class_recall", _EQUAL, 2.0),
+        True,
+    ),
+    "zeroshot/mean_per_class_recall, 50, 30, 10, 10 %": (
+        zero_shot("zeroshot/mean_per_class_recall", _UNEQUAL, 2.5),
+        True,
+    ),
+    "knn/top1": (fitted(knn_accuracy, 1.6), True),
+    "probe/top1": (fitted(probe_with_selection, 1.6), True),
+    "mmvp/accuracy": (pairs(0.7), True),
 }
 """By what is measured: how a data set is drawn, and whether more images would change nothing but the precision."""
 
@@ -114,10 +115,10 @@ def coverage(name: str, n: int, draws: int, seed: int = 0) -> tuple[float, float
 
     A fitted classifier is fitted on the same images each time, so it is tested on all draws' images at once.
     """
-    draw, independent = SCORES[name]
+    draw, independent = METRICS[name]
     rng = torch.Generator().manual_seed(seed)
     truth = draw(100_000, rng).mean() if independent else 0.0
-    if independent and name in ("knn_top1", "probe_top1"):
+    if independent and name in ("knn/top1", "probe/top1"):
         many = draw(n * draws, rng).right
         data = [Outcomes(many[start : start + n]) for start in range(0, n * draws, n)]
     else:
@@ -138,7 +139,7 @@ def main() -> None:
     torch.set_num_threads(1)
     print("| score | " + " | ".join(f"{n} images" for n in SIZES) + " |")
     print("|---|" + "---|" * len(SIZES))
-    for name in SCORES:
+    for name in METRICS:
         cells = []
         for n in SIZES:
             inside, truth, _ = coverage(name, n, asked.draws, asked.seed)

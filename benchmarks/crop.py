@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from gaptune.config import Augment
+from gaptune.config import AugmentConfig
 from gaptune.trial.augment import augment, draw_boxes
 
-KNOBS = Augment(crop_min=0.6, flip=True)
+KNOBS = AugmentConfig(crop_min=0.6, flip=True)
 
 
 def by_matrices(images, side, step):

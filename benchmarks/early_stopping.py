@@ -1,10 +1,10 @@
 """Hypervolume against epochs spent, by early-stopping rule, replayed on recorded learning curves.
 
-Every arm may spend the epochs of ``--trials`` full trainings. Only trials trained to the end count. The curves were
-recorded by ``benchmarks/record.py``; a set of knobs that was not recorded gets the nearest recorded curve. The arm
+Every arm may spend the epochs of ``--candidates`` full trainings. Only trials trained to the end count. The curves were
+recorded by ``benchmarks/record.py``; a set of parameters that was not recorded gets the nearest recorded curve. The arm
 ``MOASHA`` is Syne Tune's (``pip install syne-tune``, 0.16), and is left out where that is not installed.
 
-    python benchmarks/early_stopping.py [--seeds 30] [--trials 32] [--workers 4] [--picture FILE]
+    python benchmarks/early_stopping.py [--seeds 30] [--candidates 32] [--workers 4] [--plot FILE]
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from gaptune.config import EarlyStopping, SweepConfig, load_sweep_config
-from gaptune.engine.curves import Curves
-from gaptune.engine.simulate import simulate
+from gaptune.config import EarlyStoppingConfig, SweepConfig, load_sweep_config
 from gaptune.ledger import TrialRecord
-from gaptune.pareto import normalized_hypervolume, oriented
-from gaptune.space import Space, load_space
+from gaptune.pareto.dominance import oriented
+from gaptune.pareto.hypervolume import normalized_hypervolume
+from gaptune.simulation.curves import Curves
+from gaptune.simulation.play import simulate
+from gaptune.space.model import Space
+from gaptune.space.parse import load_space
 
 ROOT = Path(__file__).resolve().parent.parent
 SETS = ("embedded", "flickr8k")
@@ -44,7 +46,7 @@ MOASHA = "MOASHA (Syne Tune)"
 def load(name: str) -> tuple[Space, SweepConfig, Curves]:
     """A recorded set: its space without given points, its sweep, its curves."""
     space = load_space(ROOT / "search_spaces/temp.yaml")
-    space = Space(space.name, space.knobs)
+    space = Space(space.name, space.parameters)
     return (
         space,
         load_sweep_config(ROOT / f"sweeps/{name}.yaml"),
@@ -56,11 +58,11 @@ def ours(name: str, arm: str, trials: int, workers: int, seed: int) -> list[tupl
     """Epochs spent and hypervolume whenever a trial of a simulated sweep completes."""
     space, sweep, curves = load(name)
     sampler, rule = ARMS[arm]
-    most = trials if rule == "none" else 4 * trials  # more suggestions for the epochs that stopping saves
+    most = trials if rule == "none" else 4 * trials  # more candidates for the epochs that stopping saves
     sweep = sweep.model_copy(
         update={
-            "search": sweep.search.model_copy(update={"sampler": sampler, "trials": most, "seed": seed}),
-            "early_stopping": EarlyStopping(rule=rule, seed=seed, **STOP),
+            "search": sweep.search.model_copy(update={"sampler": sampler, "candidates": most, "seed": seed}),
+            "early_stopping": EarlyStoppingConfig(method=rule, seed=seed, **STOP),
         }
     )
     _, events = simulate(space, sweep, curves, workers=workers)
@@ -84,12 +86,12 @@ def moasha(name: str, trials: int, workers: int, seed: int) -> list[tuple[int, f
     space, sweep, curves = load(name)
     epochs, objectives = sweep.training.epochs, sweep.objectives
     domain: dict[str, Any] = {}
-    for knob in space.knobs:
-        of = knob.distribution
+    for parameter in space.parameters:
+        of = parameter.distribution
         if hasattr(of, "values"):
-            domain[knob.name] = cs.choice(list(of.values))
+            domain[parameter.name] = cs.choice(list(of.values))
         else:
-            domain[knob.name] = (cs.loguniform if of.log else cs.uniform)(of.low, of.high)
+            domain[parameter.name] = (cs.loguniform if of.log else cs.uniform)(of.low, of.high)
     np.random.seed(seed)  # noqa: NPY002 - it is what Syne Tune draws from
     random.seed(seed)
     scheduler = module.MOASHA(
@@ -108,13 +110,13 @@ def moasha(name: str, trials: int, workers: int, seed: int) -> list[tuple[int, f
     def start(now: float) -> None:
         nonlocal number
         config = scheduler.suggest().config
-        knobs: dict[str, Any] = {}
-        for knob in space.knobs:  # what is not active in a draw does not belong to it
-            if knob.active(knobs):
-                knobs[knob.name] = config[knob.name]
+        params: dict[str, Any] = {}
+        for parameter in space.parameters:  # what is not active in a draw does not belong to it
+            if parameter.active(params):
+                params[parameter.name] = config[parameter.name]
         trial = Trial(number, config, datetime(2026, 1, 1))
         scheduler.on_trial_add(trial)
-        live[number] = trial, curves(TrialRecord(number, number, knobs, {}, "", now))
+        live[number] = trial, curves(TrialRecord(number, number, params, {}, "", now))
         heapq.heappush(running, (now + 1.0, number, 1))
         number += 1
 
@@ -162,10 +164,10 @@ def _one(task: tuple[str, str, int, int, int]) -> list[tuple[int, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=30)
-    parser.add_argument("--trials", type=int, default=32)
+    parser.add_argument("--candidates", type=int, default=32)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS)
-    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     arms = list(ARMS)
     with contextlib.suppress(ImportError):
@@ -189,14 +191,16 @@ def main() -> None:
 
 
 def report(found: dict[str, np.ndarray], arms: list[str], total: int) -> None:
-    """Prints a row per arm: hypervolume at some shares of the epochs, and when it got to 95 % of TPE's last."""
+    """Prints a row per arm: hypervolume at some fractions of the epochs, and when it got to 95 % of TPE's last."""
     grid, goal = found["grid"], 0.95 * found["TPE"][:, -1].mean()
-    print(f"{'':26}" + "".join(f"{f'at {share:.0%}':>18}" for share in (0.2, 0.4, 1.0)) + f"{'95 % of TPE at':>18}")
+    print(
+        f"{'':26}" + "".join(f"{f'at {fraction:.0%}':>18}" for fraction in (0.2, 0.4, 1.0)) + f"{'95 % of TPE at':>18}"
+    )
     for arm in arms:
         values = found[arm]
         cells = []
-        for share in (0.2, 0.4, 1.0):
-            column = values[:, np.searchsorted(grid, share * total, side="right") - 1]
+        for fraction in (0.2, 0.4, 1.0):
+            column = values[:, np.searchsorted(grid, fraction * total, side="right") - 1]
             cells.append(f"{column.mean():.4f} ± {column.std(ddof=1) / np.sqrt(len(column)):.4f}")
         there = np.flatnonzero(values.mean(axis=0) >= goal)
         cells.append(f"{grid[there[0]] / total:.0%} of epochs" if len(there) else "never")

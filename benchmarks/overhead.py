@@ -3,7 +3,7 @@
 Runs the same trials twice: as a sweep with ``--concurrency 2``, and bare, one after the other in one thread, half of
 them before the sweep and half after it, since a machine's speed drifts. Wants two free cores.
 
-    python benchmarks/overhead.py [--trials 16] [--epochs 6]
+    python benchmarks/overhead.py [--candidates 16] [--epochs 6]
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BARE = """
 import json, sys, time
 import torch
 from gaptune.config import load_sweep_config, with_knobs
-from gaptune.data import open_store
+from gaptune.data.open import open_store
 from gaptune.trial import train
 
 torch.set_num_threads(1)
@@ -38,7 +38,7 @@ for tau in taus:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=16)
+    parser.add_argument("--candidates", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=6)
     arguments = parser.parse_args()
     taus = [round(0.03 * 1.15**number, 4) for number in range(arguments.trials)]
@@ -53,7 +53,17 @@ def main() -> None:
         middle = len(taus) // 2
         seconds = bare(sweep, taus[:middle])
         started = time.perf_counter()
-        command = [sys.executable, "-m", "gaptune.cli", "sweep", str(space), "--on", str(sweep), "--name", "overhead"]
+        command = [
+            sys.executable,
+            "-m",
+            "gaptune.cli",
+            "sweep",
+            str(space),
+            "--config",
+            str(sweep),
+            "--name",
+            "overhead",
+        ]
         command += ["--concurrency", "2", "--results", str(folder / "results")]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
         wall = time.perf_counter() - started

@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gaptune.ledger import ReportRecord, State, SweepRecord, TrialRecord
-from gaptune.pareto import contributions, hypervolume, last_rank
+from gaptune.pareto.hypervolume import contributions, hypervolume
+from gaptune.pareto.ranking import last_rank
 from gaptune.results import candidates, summarize
 from gaptune.results.history import history
-from gaptune.results.stability import front_shares
+from gaptune.results.stability import front_fractions
 
 SIZES = (100, 300, 1_000, 10_000)
 OBJECTIVES = (2, 3, 4)
@@ -38,19 +39,19 @@ def record(points: Points, seeds: int = 1) -> SweepRecord:
     objectives = [{"metric": name, "maximize": True, "reference": 0.0, "ideal": 1.0} for name in names]
     made = SweepRecord(header={"name": "benchmark", "objectives": objectives, "sweep": {}})
     noise = np.random.default_rng(1).normal(scale=0.01, size=(len(points), seeds, points.shape[1]))
-    for suggestion, values in enumerate(points[:, None] + noise):
+    for candidate, values in enumerate(points[:, None] + noise):
         for each in values:
             number = len(made.trials)
-            trial = TrialRecord(number, suggestion, {}, {"training.epochs": 1}, "FLT", 0.0, State.COMPLETE)
+            trial = TrialRecord(number, candidate, {}, {"training.epochs": 1}, "FLT", 0.0, State.COMPLETE)
             trial.reports.append(ReportRecord(1, 1, float(number), dict(zip(names, each.tolist(), strict=True))))
             trial.ended_at = float(number)
             made.trials[number] = trial
     return made
 
 
-def shares(points: Points) -> None:
+def fractions(points: Points) -> None:
     repeated = record(points, seeds=5)
-    front_shares(repeated, candidates(repeated))
+    front_fractions(repeated, candidates(repeated))
 
 
 CASES: dict[str, tuple[Callable[[Points], object], tuple[int, ...]]] = {
@@ -58,7 +59,7 @@ CASES: dict[str, tuple[Callable[[Points], object], tuple[int, ...]]] = {
     "contributions": (lambda points: contributions(points, np.zeros(points.shape[1])), SIZES[:3]),
     "history": (lambda points: history(record(points)), SIZES),
     "summarize": (lambda points: summarize(record(points)), SIZES),
-    "front_shares": (shares, SIZES[:3]),
+    "front_shares": (fractions, SIZES[:3]),
     "last_rank": (lambda points: last_rank(np.random.default_rng(2).random(points.shape), "epsilon_net"), SIZES),
 }
 

@@ -1,4 +1,4 @@
-"""How long commands take on a sweep of many trials: ``python benchmarks/reading.py [--trials 10000]``.
+"""How long commands take on a sweep of many trials: ``python benchmarks/reading.py [--candidates 10000]``.
 
 The sweep is the recorded one with its trials repeated, each report with noise of its own.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from gaptune.ledger import FILE_NAME, encode, read_events
-from gaptune.shipped import recorded
+from gaptune.storage.bundled import example
 
 COMMANDS = {
     "front": [],
@@ -25,7 +25,7 @@ COMMANDS = {
 
 def ledger_of(trials: int) -> bytes:
     """The recorded sweep's ledger with so many trials."""
-    events, _ = read_events(recorded())
+    events, _ = read_events(example())
     plain = [{key: value for key, value in event.items() if key != "crc"} for event in events]
     kinds = len({event["trial"] for event in plain if "trial" in event})
     own = [[event for event in plain if event.get("trial") == number] for number in range(kinds)]
@@ -35,11 +35,15 @@ def ledger_of(trials: int) -> bytes:
         for event in own[number % kinds]:
             again = event | {"trial": number}
             if event["event"] == "trial":
-                again["suggestion"] = number
-                middle = {"temperature.tau_start": 0.1, "temperature.tau_end": 0.1, "temperature.share": 0.5}
-                apart = number / 1e7  # so that no two have the same knobs
-                moved = {k: v + (middle[k] - v) * apart for k, v in event["knobs"].items() if k in middle}
-                again["knobs"] = event["knobs"] | moved
+                again["candidate"] = number
+                middle = {
+                    "temperature.tau_start": 0.1,
+                    "temperature.tau_end": 0.1,
+                    "temperature.schedule_fraction": 0.5,
+                }
+                apart = number / 1e7  # so that no two have the same parameters
+                moved = {k: v + (middle[k] - v) * apart for k, v in event["params"].items() if k in middle}
+                again["params"] = event["params"] | moved
             if event["event"] == "report":
                 again["metrics"] = {k: v * (1 + 0.1 * rng.standard_normal()) for k, v in event["metrics"].items()}
             lines.append(encode(again))
@@ -48,7 +52,7 @@ def ledger_of(trials: int) -> bytes:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--candidates", type=int, default=10_000)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "many").mkdir()

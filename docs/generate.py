@@ -1,4 +1,4 @@
-"""Writes the tables of the docs that the code itself knows: knobs, sweeps, metrics, and the recorded sweep's figures.
+"""Writes the tables of the docs that the code itself knows: parameters, configs, metrics and figures of the example.
 
 ``python docs/generate.py`` renews what stands between ``<!-- table: NAME -->`` and ``<!-- end -->`` in the pages; a
 test holds the pages against it.
@@ -14,12 +14,12 @@ from griffe import Docstring, Parser
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
-from gaptune.config import NOT_KNOBS, Constraint, Evaluation, Objective, SweepConfig, TrialConfig
+from gaptune.config import NOT_PARAMETERS, ConstraintConfig, EvaluationConfig, ObjectiveConfig, SweepConfig, TrialConfig
 from gaptune.ledger import load
-from gaptune.results.paper_table import paper_markdown
-from gaptune.scores import MEASURES, SCORES, SYSTEM, Score
-from gaptune.shipped import recorded
-from gaptune.space import KnobEntry, SpaceFile
+from gaptune.metrics.table import METRICS, SYSTEM, TASK_METRICS, Metric
+from gaptune.paper.tables import paper_markdown
+from gaptune.space.parse import ParameterEntry, SpaceFile
+from gaptune.storage.bundled import example
 
 PAGES = Path(__file__).resolve().parent
 _MARKED = re.compile(r"(<!-- table: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -115,8 +115,8 @@ def _groups(model: type[BaseModel], names: list[str]) -> str:
     return "\n\n".join(parts)
 
 
-def _knobs() -> str:
-    groups = [name for name, field in TrialConfig.model_fields.items() if _group(field) and name not in NOT_KNOBS]
+def _params() -> str:
+    groups = [name for name, field in TrialConfig.model_fields.items() if _group(field) and name not in NOT_PARAMETERS]
     rows = [(name, field, text) for name, field, text in _described(TrialConfig) if name == "seed"]
     seed = _rows(
         ("key", "may be", "default", "what it is"),
@@ -127,8 +127,8 @@ def _knobs() -> str:
 
 def _sweep() -> str:
     groups = [name for name, field in SweepConfig.model_fields.items() if _group(field)]
-    lists = {"evaluate": Evaluation, "objectives": Objective, "constraints": Constraint}
-    parts = [_groups(SweepConfig, [name for name in groups if name in NOT_KNOBS])]
+    lists = {"evaluate": EvaluationConfig, "objectives": ObjectiveConfig, "constraints": ConstraintConfig}
+    parts = [_groups(SweepConfig, [name for name in groups if name in NOT_PARAMETERS])]
     for name, inner in lists.items():
         summary = (inner.__doc__ or "").strip().partition("\n")[0]
         parts.append(f"### {name}\n\nA list. {summary}\n\n{_schema(inner)}")
@@ -136,26 +136,26 @@ def _sweep() -> str:
     return "\n\n".join(parts)
 
 
-def _scores(scores: dict[str, Score]) -> str:
+def _scores(scores: dict[str, Metric]) -> str:
     rows = [(f"`{one.name}`", one.unit, one.direction, one.meaning, one.source) for one in scores.values()]
     return _rows(("name", "unit", "better", "what", "source"), rows)
 
 
 def _paper() -> str:
     """Tables and claims of the recorded sweep over the paper's methods; the paper's own tables stay in its file."""
-    _, *sections = paper_markdown(load(recorded("recorded-paper"))).split("\n## ")
+    _, *sections = paper_markdown(load(example("example-paper"))).split("\n## ")
     own = [section for section in sections if not section.partition("\n")[0].endswith("(MSCOCO, RN50)")]
     return "\n".join(f"### {section.replace(': this run', '', 1)}" for section in own).strip()
 
 
 TABLES = {
     "space": lambda: _schema(SpaceFile),
-    "knob": lambda: _schema(KnobEntry),
-    "knobs": _knobs,
+    "parameter": lambda: _schema(ParameterEntry),
+    "params": _params,
     "sweep": _sweep,
-    "scores": lambda: _scores(SCORES),
+    "scores": lambda: _scores(METRICS),
     "system": lambda: _scores(SYSTEM),
-    "measures": lambda: _scores(MEASURES),
+    "measures": lambda: _scores(TASK_METRICS),
     "paper": _paper,
 }
 

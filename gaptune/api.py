@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaptune.errors import UserError
-from gaptune.files import check_folder, local_path
 from gaptune.ledger import FILE_NAME, SweepRecord, find_sweep
-from gaptune.names import check_name, default_name
+from gaptune.ledger.names import check_name, default_name
 from gaptune.results.read import read_sweep
-from gaptune.shipped import find
+from gaptune.storage.bundled import find
+from gaptune.storage.paths import check_folder, local_path
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from gaptune.config import SweepConfig, TrialConfig
-    from gaptune.space import Space
+    from gaptune.space.model import Space
     from gaptune.trial import Report
 
 
@@ -53,7 +53,7 @@ class Sweep:
 
     @property
     def hypervolume(self) -> float | None:
-        """Share of the box between reference and ideal point that the front dominates, 0 to 1.
+        """Fraction of the box between reference and ideal point that the front dominates, 0 to 1.
 
         None where it is not known: there is no front (``why_no_front`` says why), or an objective of a view has no such
         points in the sweep's YAML.
@@ -74,7 +74,7 @@ class Sweep:
     def knee(self) -> int | None:
         """The number of the trial at the knee of the front; None where the front has no knee."""
         from gaptune.results import summarize
-        from gaptune.results.picks import knee
+        from gaptune.results.selection import knee
 
         bend = knee(self.record, summarize(self.record).front)
         return bend.trial.number if bend else None
@@ -97,8 +97,8 @@ class Sweep:
         """The Pareto front: a row for each member, best first objective first.
 
         Returns:
-            Indexed by trial. Columns: ``method``, ``seeds``, ``knob/…`` for what varied, and every metric under its
-            own name (its mean over the seeds).
+            Indexed by trial. Columns: ``method``, ``seeds``, ``parameter/…`` for what varied, and every metric under
+            its own name (its mean over the seeds).
         """
         from gaptune.results import summarize
         from gaptune.results.export import candidate_frame
@@ -106,14 +106,14 @@ class Sweep:
         return candidate_frame(self.record, summarize(self.record).front)
 
     def candidates(self) -> pd.DataFrame:
-        """All sets of knobs that were trained to the end, with the columns of ``front``."""
+        """All sets of parameters that were trained to the end, with the columns of ``front``."""
         from gaptune.results import candidates
         from gaptune.results.export import candidate_frame
 
         return candidate_frame(self.record, candidates(self.record))
 
     def frame(self) -> pd.DataFrame:
-        """All reports: a row for each trial and epoch, with scores, knobs and full configuration."""
+        """All reports: a row for each trial and epoch, with scores, parameters and full configuration."""
         from gaptune.results.export import frame
 
         return frame(self.record)
@@ -133,7 +133,7 @@ class Sweep:
         """
         from gaptune.results import summarize
         from gaptune.results.export import candidate_frame
-        from gaptune.results.picks import knee, pick
+        from gaptune.results.selection import knee, pick
 
         summary = summarize(self.record)
         members = summary.front
@@ -148,7 +148,7 @@ def load_sweep(name: str | None = None, results: Path | str | None = None) -> Sw
     """Reads a sweep.
 
     Args:
-        name: Its name; ``recorded`` and ``recorded-paper`` come with gaptune. None for the newest in the results
+        name: Its name; ``recorded`` and ``example-paper`` come with gaptune. None for the newest in the results
             folder, and ``recorded`` where there is none.
         results: Folder of all sweeps; None for ``GAPTUNE_RESULTS``, or ``results`` where you are.
 
@@ -157,7 +157,7 @@ def load_sweep(name: str | None = None, results: Path | str | None = None) -> Sw
     """
     where = _results(results)
     newest = max(where.glob(f"*/{FILE_NAME}"), key=lambda path: path.stat().st_mtime, default=None)
-    name = name or (newest.parent.name if newest else "recorded")
+    name = name or (newest.parent.name if newest else "example")
     return Sweep(read_sweep(where, name), find_sweep(where, name))
 
 
@@ -187,10 +187,11 @@ def run_sweep(
         UserError: Something in space, sweep, data or model cannot work, or another process runs the sweep.
     """
     from gaptune.config import load_sweep_config
-    from gaptune.console import Console
-    from gaptune.display import Display
-    from gaptune.engine.sweep import prepare, run
-    from gaptune.space import load_space
+    from gaptune.console.live import Display
+    from gaptune.console.terminal import Console
+    from gaptune.engine.plan import prepare
+    from gaptune.engine.session import run
+    from gaptune.space.parse import load_space
 
     command = f"gaptune.run_sweep({_said(space)}, {_said(sweep)}, name={name!r})"
     if isinstance(space, str | Path):
@@ -225,8 +226,9 @@ def train(
     """Trains one trial, as ``gaptune train`` does.
 
     Args:
-        config: A full configuration; or knobs by dotted path, ``method`` among them if you like, over those of a sweep.
-        sweep: YAML file of the sweep that says the rest when knobs are given.
+        config: A full configuration; or parameters by dotted path, ``method`` among them if you like, over those of a
+            sweep.
+        sweep: YAML file of the sweep that says the rest when parameters are given.
         checkpoints: A folder for checkpoints; the same call goes on from them.
 
     Returns:
@@ -234,12 +236,13 @@ def train(
         trained.
 
     Raises:
-        UserError: A knob is unknown or impossible, model and data do not fit, or another process trains in the folder.
+        UserError: A parameter is unknown or impossible, model and data do not fit, or another process trains in the
+            folder.
         NonFinite: The training diverged.
     """
     from gaptune.config import load_sweep_config
     from gaptune.engine.preflight import check_trial
-    from gaptune.methods import expand_method
+    from gaptune.space.methods import expand_method
     from gaptune.trial import train as train_trial
 
     if isinstance(config, Mapping):

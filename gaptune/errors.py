@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from gaptune.text.renamed import current_name
+
 _LONGEST = 2000  # characters of a message
 _MOST_NAMES, _LONGEST_NAME = 1000, 300  # for which the nearest is looked for: it takes long, and helps nobody
 _NEAR, _NEAR_ALONE = 0.55, 0.75
@@ -55,6 +57,9 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     names = sorted(set(known))
     if len(names) > _MOST_NAMES or len(str(name)) > _LONGEST_NAME:
         return ""
+    new = current_name(str(name))
+    if new in names:
+        return f" (it is called {new!r} now)"
     near = _nearest(str(name), names)
     if near is not None:
         return f" (did you mean {near!r}?)"

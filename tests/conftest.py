@@ -43,6 +43,16 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: -longest[item.path])
 
 
+@pytest.fixture(scope="module")
+def local_ray(ray_address):
+    """Ray for the sweeps of a module, as if the program around had joined it."""
+    from gaptune.config import ResourcesConfig
+    from gaptune.engine.cluster import ray_for
+
+    with ray_for(ResourcesConfig(concurrency=2), ray_address):
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def gaptune_cache(tmp_path_factory):
     """The environment, not a monkeypatch: subprocesses and Ray's workers inherit it."""

@@ -10,7 +10,7 @@ from support import Stage, sweep_config
 
 from gaptune.cli import cli
 from gaptune.errors import UserError
-from gaptune.space import Space
+from gaptune.space.parse import parse_space
 
 ANALYSIS = Path(__file__).resolve().parent.parent / "analysis"
 
@@ -25,7 +25,7 @@ def results(tmp_path, monkeypatch):
     for name in ("old", "new"):
         stage = Stage(tmp_path / name)
         for number in range(2):
-            stage.conductor.next_trial()
+            stage.orchestrator.next_trial()
             stage.finish(number, recall=0.2 + number / 10)
         stage.ledger.close()
     os.utime(tmp_path / "old" / "ledger.jsonl", (1, 1))
@@ -47,16 +47,16 @@ def test_the_front_is_that_of_the_sweep(results):
 def test_without_a_sweep_a_notebook_opens_on_the_recorded_one(name, tmp_path, monkeypatch):
     monkeypatch.setenv("GAPTUNE_RESULTS", str(tmp_path))
     _, found = run(name)
-    assert found["choice"].value == "recorded"
+    assert found["choice"].value == "example"
     assert len(found["table"]) > 2
 
 
 def test_the_papers_tables_and_figures_are_those_of_a_sweep_over_its_methods(tmp_path, monkeypatch):
-    space = Space.from_dict({"name": "methods", "knobs": {"method": {"choice": ["Baseline", "FLT"]}}, "grid": True})
-    stage = Stage(tmp_path / "methods", space=space, budget=2, sweep=sweep_config(search={"sampler": "grid"}))
+    space = parse_space({"name": "methods", "params": {"method": {"choice": ["Baseline", "FLT"]}}, "grid": True})
+    stage = Stage(tmp_path / "methods", space=space, num_candidates=2, sweep=sweep_config(search={"sampler": "grid"}))
     recalls = ("retrieval/i2t_r1", "retrieval/t2i_r1")
     for number in range(2):
-        stage.conductor.next_trial()
+        stage.orchestrator.next_trial()
         more = dict.fromkeys(recalls, 0.2) | {"temperature/tau": 0.05, "uniformity/w2": -0.9}
         stage.finish(number, recall=0.2 + number / 10, more=more)
     stage.ledger.close()
@@ -71,7 +71,7 @@ def test_the_papers_tables_and_figures_are_those_of_a_sweep_over_its_methods(tmp
 
 def test_without_a_sweep_over_the_papers_methods_its_notebook_opens_on_the_recorded_one(results):
     _, found = run("paper")
-    assert found["choice"].value == "recorded-paper"
+    assert found["choice"].value == "example-paper"
     assert "Baseline" in found["table"]
     assert all("<img" in drawn.text for drawn in found["drawn"].values())
 

@@ -13,7 +13,7 @@ from gaptune.data.scenes import make_scenes
 from gaptune.errors import UserError
 from gaptune.ledger import State, load
 from gaptune.results import summarize
-from gaptune.shipped import recorded
+from gaptune.storage.bundled import example
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,33 +54,33 @@ def test_only_what_is_public_is_there():
 
 
 def test_the_recorded_sweep_is_small_and_whole():
-    record = load(recorded())
+    record = load(example())
     assert record.done
     assert len(record.trials) == 16
-    sizes = {file.name: file.stat().st_size for file in recorded().rglob("*") if file.is_file()}
+    sizes = {file.name: file.stat().st_size for file in example().rglob("*") if file.is_file()}
     assert set(sizes) == {"ledger.jsonl", "sample.npz"}  # the samples are those of its front, for the report
     assert sizes["ledger.jsonl"] < 200_000 > 10 * sizes["sample.npz"]
 
 
 def test_the_recorded_sweep_over_the_papers_methods_is_whole():
-    record = load(recorded("recorded-paper"))
+    record = load(example("example-paper"))
     assert record.done
-    assert len(record.trials) == 3 * len({trial.suggestion for trial in record.trials.values()}) == 63
+    assert len(record.trials) == 3 * len({trial.candidate for trial in record.trials.values()}) == 63
     assert {trial.state for trial in record.trials.values()} == {State.COMPLETE}
 
 
 def test_without_a_name_it_is_the_newest_sweep_and_the_recorded_one_where_there_is_none(tmp_path, monkeypatch):
     monkeypatch.setenv("GAPTUNE_RESULTS", str(tmp_path))
-    assert gaptune.load_sweep().folder == recorded()
+    assert gaptune.load_sweep().folder == example()
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "ledger.jsonl").write_bytes((recorded() / "ledger.jsonl").read_bytes())
+    (tmp_path / "mine" / "ledger.jsonl").write_bytes((example() / "ledger.jsonl").read_bytes())
     assert gaptune.load_sweep().folder == tmp_path / "mine"
     with pytest.raises(UserError, match=r"no sweep 'mien' in .* \(did you mean 'mine'\?\)"):
         gaptune.load_sweep("mien")
 
 
 def test_front_and_best_are_those_of_the_summary():
-    sweep = gaptune.load_sweep("recorded")
+    sweep = gaptune.load_sweep("example")
     members = summarize(sweep.record).front
     front = sweep.front()
     assert front.index.tolist() == [member.trial.number for member in members]
@@ -98,16 +98,16 @@ def test_front_and_best_are_those_of_the_summary():
 
 
 def test_a_sweep_is_shown_in_a_line_and_called_as_it_was_asked_for():
-    sweep = gaptune.load_sweep("recorded-paper")
-    assert sweep.name == "recorded-paper"
-    assert repr(sweep).startswith("<Sweep 'recorded-paper': trials ")
+    sweep = gaptune.load_sweep("example-paper")
+    assert sweep.name == "example-paper"
+    assert repr(sweep).startswith("<Sweep 'example-paper': trials ")
     assert len(repr(sweep)) < 300
     with pytest.raises(UserError, match="got only retrieval/mean_r1"):
         sweep.view("retrieval/mean_r1")
     assert sweep.view(constraints="geometry/gap<=0.4").record.constraints
 
 
-@pytest.mark.parametrize("name", ["..", "a/b", "", "recorded"])
+@pytest.mark.parametrize("name", ["..", "a/b", "", "example"])
 def test_a_name_that_no_sweep_can_have_is_refused(name, tmp_path):
     with pytest.raises(UserError, match="no sweep can be called"):
         gaptune.run_sweep("temp", name=name, results=tmp_path)
@@ -115,14 +115,14 @@ def test_a_name_that_no_sweep_can_have_is_refused(name, tmp_path):
 
 @pytest.mark.whole
 def test_a_trial_is_trained_as_its_reports_are_asked_for(store, tmp_path):
-    knobs = {"method": "FLT", "training.epochs": 2, "training.batch_size": 64, "data.store": str(store)}
-    reports = gaptune.train(knobs, checkpoints=tmp_path / "c")
+    params = {"method": "FLT", "training.epochs": 2, "training.batch_size": 64, "data.store": str(store)}
+    reports = gaptune.train(params, checkpoints=tmp_path / "c")
     assert next(reports).epoch == 1
-    assert [report.epoch for report in gaptune.train(knobs, checkpoints=str(tmp_path / "c"))] == [1, 2]
+    assert [report.epoch for report in gaptune.train(params, checkpoints=str(tmp_path / "c"))] == [1, 2]
     with pytest.raises(UserError, match=r"did you mean 'training\.epochs'"):
         gaptune.train({"training.epoch": 2})
     with pytest.warns(UserWarning, match="the text tower has random weights and is never trained"):
-        gaptune.train(knobs | {"model.freeze": "text"})
+        gaptune.train(params | {"model.freeze": "text"})
 
 
 @pytest.mark.whole

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gaptune.config import knob_fields
-from gaptune.methods import METHODS
+from gaptune.config import parameter_fields
+from gaptune.space.methods import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -28,9 +28,9 @@ def test_every_generated_table_stands_on_a_page():
         assert f"<!-- table: {name} -->" in together
 
 
-@pytest.mark.parametrize("knob", knob_fields())
-def test_every_knob_is_documented_with_its_meaning(knob):
-    row = next(line for line in (ROOT / "docs/space-reference.md").read_text().splitlines() if f"`{knob}`" in line)
+@pytest.mark.parametrize("parameter", parameter_fields())
+def test_every_knob_is_documented_with_its_meaning(parameter):
+    row = next(line for line in (ROOT / "docs/space-reference.md").read_text().splitlines() if f"`{parameter}`" in line)
     assert len(row.split(" | ")[-1]) > 10
 
 

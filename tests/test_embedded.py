@@ -17,14 +17,14 @@ TRAIN = """
 import json, sys
 import torch
 from gaptune.config import load_sweep_config
-from gaptune.data import open_store
+from gaptune.data.open import open_store
 from gaptune.trial import train
 
 torch.set_num_threads(1)
 sweep = load_sweep_config(sys.argv[1])
 tau, seed = float(sys.argv[2]), int(sys.argv[3])
-knobs = {"temperature.schedule": "constant", "temperature.tau_start": tau, "seed": seed}
-*_, last = train(sweep.trial(knobs), open_store(sweep.data.store))
+parameters = {"temperature.schedule": "constant", "temperature.tau_start": tau, "seed": seed}
+*_, last = train(sweep.trial(parameters), open_store(sweep.data.store))
 print(json.dumps(last.metrics))
 """
 
@@ -35,7 +35,7 @@ print(json.dumps(last.metrics))
 def test_the_gap_falls_with_a_fixed_tau_and_retrieval_is_an_inverted_u():
     import json
 
-    from gaptune.data import open_store
+    from gaptune.data.open import open_store
 
     open_store("scenes")
 

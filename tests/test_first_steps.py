@@ -71,5 +71,5 @@ def test_the_first_sweep_goes_as_the_page_says(reader):
 @pytest.mark.timeout(900)
 def test_own_data_are_searched_as_the_page_says(reader):
     said = [reader.does(*block) for block in blocks("own-data.md")]
-    assert "zeroshot_top1" in said[-1]
+    assert "zeroshot/top1" in said[-1]
     assert "2 COMPLETE" in reader.does("bash", None, "gaptune status my-data")

@@ -1,10 +1,12 @@
-"""The test tree itself: what pytest needs to collect it whole."""
+"""The test tree mirrors the package."""
 
-from collections import Counter
 from pathlib import Path
 
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "gaptune"
 
-def test_no_two_test_files_share_a_name():
-    # Without packages, pytest imports by base name; a second file of one name stops the whole collection.
-    names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
-    assert [name for name, times in names.items() if times > 1] == []
+
+def test_every_package_has_its_tests_in_a_folder_of_its_name():
+    packages = {folder.name for folder in PACKAGE.iterdir() if (folder / "__init__.py").exists()}
+    folders = {file.parent.name for file in TESTS.glob("*/test_*.py")}
+    assert packages == folders

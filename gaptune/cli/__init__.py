@@ -14,18 +14,19 @@ from gaptune.cli.clean import clean
 from gaptune.cli.data import data
 from gaptune.cli.evaluate import evaluate
 from gaptune.cli.figures import figures
-from gaptune.cli.look import notebook, space, ui
 from gaptune.cli.model import model
 from gaptune.cli.report import report
 from gaptune.cli.reproduce import reproduce
 from gaptune.cli.results import compare, export, front, list_sweeps, show
-from gaptune.cli.sweeps import confirm, promote, status, sweep, sync
+from gaptune.cli.space import space
+from gaptune.cli.sweeps import confirm, status, sweep, sync, transfer
 from gaptune.cli.theory import theory
 from gaptune.cli.train import train
+from gaptune.cli.ui import notebook, ui
 from gaptune.engine.signals import Stopped
 from gaptune.errors import UserError
-from gaptune.files import is_full
-from gaptune.streams import Stream, echo, guarded_process, is_closed_pipe, one_line
+from gaptune.storage.paths import is_full
+from gaptune.text.output import Stream, echo, guarded_process, is_closed_pipe, one_line
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -43,7 +44,7 @@ for command in (
     sweep,
     status,
     confirm,
-    promote,
+    transfer,
     sync,
     list_sweeps,
     front,
@@ -82,21 +83,21 @@ def _run() -> int:
     try:
         found = cli(standalone_mode=False)
         return found if isinstance(found, int) else 0
-    except UserError as fault:
-        echo(f"gaptune: {one_line(str(fault))}", err=True)
+    except UserError as error:
+        echo(f"gaptune: {one_line(str(error))}", err=True)
         return 2
-    except OSError as fault:
-        if not is_full(fault):
+    except OSError as error:
+        if not is_full(error):
             raise
-        echo(f"gaptune: {fault.filename or 'a file'} could not be written: the disk is full", err=True)
+        echo(f"gaptune: {error.filename or 'a file'} could not be written: the disk is full", err=True)
         return 1
-    except click.ClickException as fault:
+    except click.ClickException as error:
         said = io.StringIO()
-        fault.show(said)
+        error.show(said)
         echo(said.getvalue().rstrip(), err=True)
-        return fault.exit_code
-    except (click.Abort, KeyboardInterrupt) as fault:
-        stopped = next((each for each in (fault, fault.__cause__) if isinstance(each, Stopped)), Stopped(signal.SIGINT))
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt) as error:
+        stopped = next((each for each in (error, error.__cause__) if isinstance(each, Stopped)), Stopped(signal.SIGINT))
         echo(str(stopped), err=True)
         return stopped.exit_code
 
@@ -104,8 +105,8 @@ def _run() -> int:
 def _unwritten(output: Stream) -> int:
     """The exit code that follows from output that could not be written; 0 too where only its reader has gone."""
     output.flush()
-    fault = output.loss()
-    if fault is None or is_closed_pipe(fault):
+    error = output.loss()
+    if error is None or is_closed_pipe(error):
         return 0
-    echo(f"gaptune: the output could not be written: {getattr(fault, 'strerror', None) or fault}", err=True)
+    echo(f"gaptune: the output could not be written: {getattr(error, 'strerror', None) or error}", err=True)
     return 1

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from gaptune.cli.options import SweepName, json_option, print_json, results_option
+from gaptune.cli.options import SweepName, json_option, results_option
+from gaptune.console.json_output import print_json
 from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, in_use, load, read_events, sweep_folder
-from gaptune.shipped import RECORDED
-from gaptune.streams import echo
+from gaptune.storage.bundled import EXAMPLES
+from gaptune.text.output import echo
 
 if TYPE_CHECKING:
     from gaptune.engine.retention import Freed
@@ -64,7 +65,7 @@ def clean(names: tuple[str, ...], keep: Kept, yes: bool, results: Path, as_json:
 
 
 def _folder(results: Path, name: str) -> Path:
-    if name in RECORDED and not (results / name / FILE_NAME).exists():
+    if name in EXAMPLES and not (results / name / FILE_NAME).exists():
         raise UserError(f"{name!r} is a recorded sweep that comes with gaptune; it has no checkpoints")
     folder = sweep_folder(results, name)
     if in_use(folder):
@@ -74,17 +75,17 @@ def _folder(results: Path, name: str) -> Path:
 
 def _clean(folder: Path, keep: Kept, *, remove: bool) -> Freed:
     from gaptune.engine.retention import clean as clean_sweep
-    from gaptune.remote import Folder
+    from gaptune.storage.folder import Folder
 
     record = load(folder)
     if any(not damage.torn for damage in read_events(folder)[1]):
         raise UserError(f"the ledger of {folder.name!r} is damaged: what its trials came to is not known for sure")
-    storage = record.header["sweep"].get("storage")
+    storage = record.header["config"].get("storage")
     trials = Folder(f"{storage.rstrip('/')}/{record.name}/trials") if storage else folder / "trials"
     try:
         return clean_sweep(record, trials, keep, remove=remove)
-    except OSError as fault:
-        raise UserError(f"the checkpoints of {folder.name!r} could not be removed: {fault}") from None
+    except OSError as error:
+        raise UserError(f"the checkpoints of {folder.name!r} could not be removed: {error}") from None
 
 
 def _size(count: float) -> str:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gaptune.cli.options import LocalPath, NewFile, json_option, print_json, print_pairs, print_rows
-from gaptune.cli.sweeps import make_console
+from gaptune.cli.options import LocalPath, NewFile, json_option
+from gaptune.console import make_console
+from gaptune.console.json_output import print_json
+from gaptune.console.plain import print_pairs, print_rows
 from gaptune.errors import UserError
-from gaptune.files import check_folder
-from gaptune.streams import echo
+from gaptune.storage.paths import check_folder
+from gaptune.text.output import echo
 
 if TYPE_CHECKING:
     from gaptune.data import Store
@@ -62,12 +64,12 @@ def _store_options(command: Callable[..., None]) -> Callable[..., None]:
                 default=0.01,
                 show_default=True,
                 type=click.FloatRange(0, 1),
-                help="Share of broken or missing images above which the build fails.",
+                help="Fraction of broken or missing images above which the build fails.",
             ),
             click.option(
-                "--val-share",
+                "--val-fraction",
                 type=click.FloatRange(0, 1, max_open=True),
-                help="Share of train that becomes val by hash, without a val; default: 0.05, in benchmarks 0.",
+                help="Fraction of train that becomes val by hash, without a val; default: 0.05, in benchmarks 0.",
             ),
         ]
     ):
@@ -81,9 +83,15 @@ def _store_options(command: Callable[..., None]) -> Callable[..., None]:
     required=True,
     multiple=True,
     metavar="SPLIT=FILE",
-    help="COCO captions JSON of a split, e.g. train=captions_train.json.",
+    help="COCO captions JSON of a split, e.g. train=captions_train.json; once for each split.",
 )
-@click.option("--images", required=True, multiple=True, metavar="SPLIT=FOLDER", help="Folder of a split's images.")
+@click.option(
+    "--images",
+    required=True,
+    multiple=True,
+    metavar="SPLIT=FOLDER",
+    help="Folder of a split's images; once for each split.",
+)
 @_outside_option
 @_store_options
 def coco(annotations: tuple[str, ...], images: tuple[str, ...], allow_outside: bool, **options: Any) -> None:
@@ -173,11 +181,11 @@ def parquet(**options: Any) -> None:
 @build.command()
 @click.argument("folder", metavar="FOLDER")
 @_store_options
-def pairs(folder: str, **options: Any) -> None:
+def mmvp(folder: str, **options: Any) -> None:
     """From fine-grained pairs: FOLDER has MMVP-VLM's Questions.csv and images, or pairs.csv."""
-    from gaptune.data.sources import Pairs
+    from gaptune.data.sources import Mmvp
 
-    _build(Pairs.at(folder), options)
+    _build(Mmvp.at(folder), options)
 
 
 @build.command()
@@ -201,14 +209,14 @@ def cifar10(place: str, download: bool, **options: Any) -> None:
 @click.option(
     "--pretrained", metavar="TAG|PATH", help="Weights of the towers, as in model.pretrained; default: random."
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of random weights.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the random weights.")
 @click.option("--out", required=True, type=LocalPath(), help="The store to make.")
 def features(store: str, name: str, image_size: int | None, pretrained: str | None, seed: int, out: Path) -> None:
     """Compute the features of frozen towers for every image and caption of STORE, once."""
     from rich.progress import Progress
 
-    from gaptune.config import Model
-    from gaptune.data import open_store
+    from gaptune.config import ModelConfig
+    from gaptune.data.open import open_store
     from gaptune.trial.features import build_features
 
     check_folder(out.parent, "--out")
@@ -221,7 +229,7 @@ def features(store: str, name: str, image_size: int | None, pretrained: str | No
         def say(remark: str) -> None:
             bar.console.print(f"warning: {remark}", markup=False, highlight=False, soft_wrap=True)
 
-        model = Model(name=name, image_size=image_size, pretrained=pretrained)
+        model = ModelConfig(name=name, image_size=image_size, pretrained=pretrained)
         made = build_features(model, open_store(store), seed=seed, out=out, progress=show, say=say)
     _print(made)
 
@@ -234,7 +242,7 @@ def info(store: str, verify: bool, as_json: bool) -> None:
     """Say what is in a STORE (a folder, `scenes`, or a kind and a place such as imagefolder:PATH)."""
     from dataclasses import asdict
 
-    from gaptune.data import open_store
+    from gaptune.data.open import open_store
 
     opened = open_store(store)
     if verify:
@@ -249,7 +257,7 @@ def info(store: str, verify: bool, as_json: bool) -> None:
 @click.argument("store", metavar="STORE")
 @click.option("--split", help="The split to look at; default: train, or the first.")
 @click.option("--count", default=24, show_default=True, type=click.IntRange(1, 1000), help="How many pairs.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the draw.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the draw.")
 @click.option(
     "--out",
     default="look.html",
@@ -259,8 +267,8 @@ def info(store: str, verify: bool, as_json: bool) -> None:
 )
 def look(store: str, split: str | None, count: int, seed: int, out: Path) -> None:
     """Write a page of random pairs of STORE as they are stored: pictures, captions, labels, names."""
-    from gaptune.data import open_store
     from gaptune.data.look import random_pairs, write_page
+    from gaptune.data.open import open_store
 
     opened = open_store(store)
     split = split or next(iter(opened.meta.splits))

@@ -8,10 +8,11 @@ from typing import cast, get_args
 
 import click
 
-from gaptune.cli.options import LocalPath, json_option, print_json
+from gaptune.cli.options import LocalPath, json_option
+from gaptune.console.json_output import print_json
 from gaptune.errors import UserError, did_you_mean
-from gaptune.scores import Task, measures_of
-from gaptune.streams import echo
+from gaptune.metrics.table import Task, metrics_of
+from gaptune.text.output import echo
 
 
 @click.command("eval")
@@ -24,7 +25,7 @@ from gaptune.streams import echo
     help="A store, `scenes`, or a data set by kind and place: cifar10:PATH, imagefolder:PATH.",
 )
 @click.option(
-    "--tasks", metavar="TASKS", help=f"Of {','.join(get_args(Task))}; default: what the data allow but pairs."
+    "--tasks", metavar="TASKS", help=f"Some of {','.join(get_args(Task))}; default: all that the data allow but mmvp."
 )
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
@@ -40,9 +41,9 @@ def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, t
 
     import torch
 
-    from gaptune.data import open_store
+    from gaptune.data.open import open_store
     from gaptune.data.tasks import allowed_tasks, fitted_on, tested_on
-    from gaptune.metrics import bootstrap_interval
+    from gaptune.metrics.intervals import bootstrap_interval
     from gaptune.trial import NonFinite
     from gaptune.trial.checkpoint import read_checkpoint
     from gaptune.trial.loop import pick_device, trained_model
@@ -56,12 +57,12 @@ def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, t
         raise UserError(f"{reference} has neither labels nor captions to be evaluated by")
     try:
         values = Suite(store, chosen, torch.device(pick_device(device)), precision)(model)
-    except NonFinite as fault:
-        raise UserError(f"{checkpoint} is of no use: {fault}") from None
+    except NonFinite as error:
+        raise UserError(f"{checkpoint} is of no use: {error}") from None
     scores: dict[str, dict[str, float | int | str]] = {}
     for task in chosen:
         test, train = tested_on(store, task), fitted_on(store, task)
-        for name in measures_of((task,)):
+        for name in metrics_of((task,)):
             low, high = bootstrap_interval(values[name])
             scores[name] = {"score": values[name].mean(), "low": low, "high": high, "split": test}
             scores[name] |= {"n": len(values[name]), "images": store.meta.splits[test].images}
@@ -78,7 +79,7 @@ def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, t
 def _what(name: str, row: Mapping[str, object]) -> str:
     """What a score is of, in words."""
     n, images = row["n"], f"{row['images']} images"
-    counted = {"pairs": f"{n} pairs", "t2i": f"{n} captions of {images}"}
+    counted = {"mmvp": f"{n} pairs", "t2i": f"{n} captions of {images}"}
     what = next((words for part, words in counted.items() if part in name.split("_")), images)
     fitted = f", fitted on {row['fitted_images']} images of {row['fitted_split']}" if "fitted_split" in row else ""
     return f"{row['split']}: {what}{fitted}"

@@ -11,13 +11,12 @@ import click
 from gaptune.cli.options import LocalPath, SweepName, TrialNumber, results_option, tracking_option
 from gaptune.cli.sweeps import check_trial
 from gaptune.errors import UserError
-from gaptune.files import check_folder
-from gaptune.foreign import for_markdown, markdown_code, markdown_row
 from gaptune.ledger import State, sweep_folder
-from gaptune.streams import echo
+from gaptune.storage.paths import check_folder
+from gaptune.text.output import echo
 
 if TYPE_CHECKING:
-    from gaptune.ledger import SweepRecord, TrialRecord
+    from gaptune.ledger import SweepRecord
 
 
 @click.group()
@@ -48,9 +47,9 @@ def register(name: str, trial: int, registered: str | None, tracking_uri: str | 
     """Register a TRIAL of the sweep NAME as a model of MLflow, which embeds images and texts."""
     import tempfile
 
-    from gaptune.pages import read_runs
-    from gaptune.registry import check_model_name, register_model
     from gaptune.tracking import resolve_uri
+    from gaptune.tracking.links import read_runs
+    from gaptune.tracking.registry import check_model_name, register_model
 
     model_name = name if registered is None else registered
     check_model_name(model_name)
@@ -84,8 +83,8 @@ def _trial(folder: Path, trial: int) -> SweepRecord:
 
 def _export(folder: Path, record: SweepRecord, trial: int, out: Path) -> Path:
     """Writes a trial's weights for open_clip; returns ``out``."""
-    from gaptune.config import TrialConfig, with_knobs
-    from gaptune.data import open_training
+    from gaptune.config import TrialConfig, with_params
+    from gaptune.data.open import open_training
     from gaptune.trial.checkpoint import Checkpoints
     from gaptune.trial.export import export_model
 
@@ -96,49 +95,13 @@ def _export(folder: Path, record: SweepRecord, trial: int, out: Path) -> Path:
             "" if found.state is State.COMPLETE else f" (it is {found.state}: weights are kept of complete trials only)"
         )
         raise UserError(f"trial {trial} of {record.name!r} has no checkpoint in {folder / 'trials'}{why}")
-    config = with_knobs(TrialConfig(), found.config)
+    config = with_params(TrialConfig(), found.config)
     store = open_training(config.data)
     if store.meta.content_hash != record.header["data"]["hash"]:
         raise UserError(f"{config.data.store} is no longer the data that {record.name!r} was trained on")
     scores: dict[str, Any] = state["report"]["metrics"]
-    card = _card(record, found, scores, epoch=state["report"]["epoch"])
+    from gaptune.results.model_card import model_card
+
+    card = model_card(record, found, scores, epoch=state["report"]["epoch"])
     export_model(config, store, state, beta=scores["temperature/beta"], card=card, out=out)
     return out
-
-
-def _card(record: SweepRecord, trial: TrialRecord, scores: dict[str, Any], *, epoch: int) -> str:
-    """The model card: what it is, how it was made, how good it is."""
-    header = record.header
-    knobs = "\n".join(
-        markdown_row(markdown_code(name), for_markdown(str(value))) for name, value in trial.config.items()
-    )
-    measured = "\n".join(
-        markdown_row(for_markdown(name), f"{value:.4f}")
-        for name, value in scores.items()
-        if not name.startswith("time/")
-    )
-    versions = ", ".join(f"{name} {version}" for name, version in header["versions"].items())
-    return f"""---
-library_name: open_clip
-tags: [clip, zero-shot-image-classification]
----
-# {for_markdown(record.name)}, trial {trial.number}: {for_markdown(trial.method)}
-
-A CLIP trained by gaptune for {epoch} of {trial.epochs} epochs; τ = {scores["temperature/tau"]:.4g}, which `logit_scale`
-holds as log(1/τ).
-
-    import open_clip
-    model, _, preprocess = open_clip.create_model_and_transforms("local-dir:FOLDER")
-    tokenizer = open_clip.get_tokenizer("local-dir:FOLDER")
-
-Data: {for_markdown(header["data"]["name"])}, SHA-256 `{header["data"]["hash"]}`.
-Made with {markdown_code(header["command"])} ({versions}).
-
-| score | value |
-|---|---|
-{measured}
-
-| knob | value |
-|---|---|
-{knobs}
-"""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import re
 import shlex
@@ -14,10 +12,9 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from gaptune.files import check_file, local_path
 from gaptune.ledger import FILE_NAME
-from gaptune.shipped import RECORDED, recorded
-from gaptune.streams import echo, one_line
+from gaptune.storage.bundled import EXAMPLES, example
+from gaptune.storage.paths import check_file, local_path
 
 
 class LocalPath(click.Path):
@@ -30,8 +27,8 @@ class LocalPath(click.Path):
         """The path, if it can be one."""
         try:
             return super().convert(local_path(value), param, ctx)
-        except OSError as fault:  # a name that is too long
-            self.fail(f"{str(value)[:40]!r} …: {fault.strerror}", param, ctx)
+        except OSError as error:  # a name that is too long
+            self.fail(f"{str(value)[:40]!r} …: {error.strerror}", param, ctx)
 
 
 class NewFile(LocalPath):
@@ -81,34 +78,6 @@ def typed() -> str:
     return shlex.join(["gaptune", *sys.argv[1:]])
 
 
-def print_json(value: Any) -> None:
-    """Prints JSON; a number that is not finite, which JSON does not have, as null."""
-    echo(json.dumps(_plain(value), indent=2))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def print_pairs(pairs: list[tuple[str, str]]) -> None:
-    """Prints names and values in two columns."""
-    width = max(len(label) for label, _ in pairs)
-    for label, value in pairs:
-        echo(f"{label:<{width}}  {one_line(value)}")
-
-
-def print_rows(rows: list[tuple[str, ...]]) -> None:
-    """Prints rows of texts in columns, the last column at its own length; numbers on the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        numbers = [text.rjust(width) for text, width in zip(row[1:-1], widths[1:-1], strict=True)]
-        echo(one_line("  ".join([row[0].ljust(widths[0]), *numbers, row[-1]])))
-
-
 class SweepName(click.ParamType[str]):
     """The name of a sweep, completed from the folder of all sweeps.
 
@@ -124,7 +93,7 @@ class SweepName(click.ParamType[str]):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Names that exist and begin so."""
         names = {path.parent.name for path in _results(ctx).glob(f"*/{FILE_NAME}")}
-        names |= set() if self._own else RECORDED.keys()
+        names |= set() if self._own else EXAMPLES.keys()
         return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
 
 
@@ -145,7 +114,7 @@ class TrialNumber(click.ParamType[int]):
         """Numbers that exist and begin so; found without reading the ledger as such, which may be long."""
         name = str(ctx.params.get("name"))
         known = {path.parent.name: path for path in _results(ctx).glob(f"*/{FILE_NAME}")}
-        ledger = known.get(name, recorded(name) / FILE_NAME if name in RECORDED else None)
+        ledger = known.get(name, example(name) / FILE_NAME if name in EXAMPLES else None)
         content = ledger.read_bytes() if ledger is not None else b""
         numbers = {int(number) for number in re.findall(rb'\n{"event":"trial","at":[^,]+,"trial":(\d+)', content)}
         return [CompletionItem(str(number)) for number in sorted(numbers) if str(number).startswith(incomplete)]

@@ -8,24 +8,28 @@ import click
 
 from gaptune.cli.options import NewFile, SweepName, results_option, tracking_option
 from gaptune.cli.results import constraint_option, objective_option
-from gaptune.files import check_folder
 from gaptune.ledger import find_sweep
-from gaptune.streams import echo
+from gaptune.storage.paths import check_folder
+from gaptune.text.output import echo
 
 
 @click.command()
 @click.argument("name", type=SweepName())
 @objective_option
 @constraint_option
-@click.option("--out", metavar="FILE", type=NewFile(), help="Default: report.html in its folder.")
+@click.option(
+    "--out", metavar="FILE", type=NewFile(), help="File to write; default: report.html in the sweep's folder."
+)
 @click.option("--open", "open_it", is_flag=True, help="Open it in the browser.")
-@click.option("--price", type=click.FloatRange(min=0), help="Of a GPU-hour; of a core-hour where there are no GPUs.")
+@click.option(
+    "--price", type=click.FloatRange(min=0), help="Price of a GPU-hour, or of a core-hour where there are no GPUs."
+)
 @click.option(
     "--port",
     default=5000,
     show_default=True,
     type=click.IntRange(1, 65535),
-    help="Of `gaptune ui`, for links to runs that no server has.",
+    help="Port of `gaptune ui`, used for links to runs that no MLflow server has.",
 )
 @tracking_option
 @results_option

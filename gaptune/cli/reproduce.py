@@ -8,22 +8,16 @@ from typing import Any
 
 import click
 
-from gaptune.cli.options import (
-    LocalPath,
-    address_option,
-    json_option,
-    print_json,
-    results_option,
-    tracking_option,
-    typed,
-)
-from gaptune.cli.sweeps import farewell, load_yaml, make_console, run_plan, writable_results
-from gaptune.names import check_name, fitting_name
+from gaptune.cli.options import LocalPath, address_option, json_option, results_option, tracking_option, typed
+from gaptune.cli.sweeps import farewell, load_yaml, run_plan, writable_results
+from gaptune.console import make_console
+from gaptune.console.json_output import print_json
+from gaptune.ledger.names import check_name, fitting_name
 
 
 @click.command()
 @click.option(
-    "--on",
+    "--config",
     "sweep_file",
     metavar="SWEEP",
     type=LocalPath(),
@@ -55,9 +49,9 @@ def reproduce(
     """
     from dataclasses import asdict
 
-    from gaptune.engine.sweep import prepare
-    from gaptune.results.paper import claims
-    from gaptune.results.paper_table import paper_markdown, paper_report
+    from gaptune.engine.plan import prepare
+    from gaptune.paper.claims import claims
+    from gaptune.paper.tables import paper_markdown, paper_report
 
     if name is not None:
         check_name(name)

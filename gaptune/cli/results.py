@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gaptune.checkpoint_files import newest_weights
-from gaptune.cli.options import NewFile, SweepName, TrialNumber, json_option, print_json, print_pairs, results_option
-from gaptune.cli.sweeps import check_trial, make_console
+from gaptune.cli.options import NewFile, SweepName, TrialNumber, json_option, results_option
+from gaptune.cli.sweeps import check_trial
+from gaptune.console import make_console
+from gaptune.console.json_output import print_json
+from gaptune.console.plain import print_pairs
 from gaptune.errors import UserError
-from gaptune.files import written_whole
 from gaptune.ledger import find_sweep
-from gaptune.streams import echo
+from gaptune.storage.atomic import written_whole
+from gaptune.storage.checkpoint_files import newest_weights
+from gaptune.text.output import echo
 
 if TYPE_CHECKING:
     from gaptune.ledger import SweepRecord
@@ -36,8 +39,8 @@ constraint_option = click.option(
     multiple=True,
     help="A further constraint, <= or >=; may be given several times.",
 )
-picture_option = click.option(
-    "--picture",
+plot_option = click.option(
+    "--plot",
     metavar="FILE",
     type=NewFile(".png", ".svg", ".pdf"),
     help="Draw it into a file: *.png, *.svg or *.pdf.",
@@ -56,8 +59,8 @@ def list_sweeps(results: Path, as_json: bool) -> None:
     for path in sorted(results.glob("*/ledger.jsonl"), key=lambda path: -path.stat().st_mtime):
         try:
             record = load(path.parent)
-        except UserError as fault:
-            rows.append({"name": path.parent.name, "state": f"unreadable: {fault}"})
+        except UserError as error:
+            rows.append({"name": path.parent.name, "state": f"unreadable: {error}"})
             continue
         summary = summarize(record)
         state = "running" if in_use(path.parent) else "done" if record.done else "stopped"
@@ -79,7 +82,9 @@ def list_sweeps(results: Path, as_json: bool) -> None:
     elif not rows:
         echo(f"no sweep in {results}; run one: gaptune sweep search_spaces/temp.yaml")
     else:
-        _print_rows(rows)
+        from gaptune.console.tables import print_records
+
+        print_records(rows)
 
 
 @click.command()
@@ -87,12 +92,12 @@ def list_sweeps(results: Path, as_json: bool) -> None:
 @objective_option
 @constraint_option
 @click.option("--pick", "preference", metavar="'METRIC within P%, then METRIC'", help="One member by preference.")
-@click.option("--importance", is_flag=True, help="Also how much each knob matters (PED-ANOVA).")
-@click.option("--fanova", is_flag=True, help="Also how much each knob matters, by fANOVA instead.")
-@click.option("--method", help="Also how much each knob matters among the trials of one method.")
+@click.option("--importance", is_flag=True, help="Also how much each parameter matters (PED-ANOVA).")
+@click.option("--fanova", is_flag=True, help="Also how much each parameter matters, by fANOVA instead.")
+@click.option("--method", help="Also how much each parameter matters among the trials of one method.")
 @click.option("--correlation", is_flag=True, help="Also which metrics go together.")
 @click.option("--unfinished", is_flag=True, help="Also which trials failed or were stopped, and why.")
-@picture_option
+@plot_option
 @results_option
 @json_option
 def front(
@@ -110,10 +115,10 @@ def front(
     as_json: bool,
 ) -> None:
     """Show the Pareto front of the sweep NAME, for its own objectives or others."""
+    from gaptune.console.tables import front_table
     from gaptune.results import summarize
-    from gaptune.results.picks import knee, pick
     from gaptune.results.read import read_sweep
-    from gaptune.results.table import front_table
+    from gaptune.results.selection import knee, pick
     from gaptune.results.view import view
 
     record = view(read_sweep(results, name), objectives, constraints)
@@ -140,11 +145,11 @@ def front(
 
         extra["correlation"] = [asdict(one) for one in correlations(record)]
     if unfinished:
-        from gaptune.results.ends import unfinished as without_outcome
+        from gaptune.results.failures import unfinished as without_outcome
 
         extra["unfinished"] = [asdict(one) for one in without_outcome(record)]
     if picture is not None:
-        from gaptune.results.plot import plot_front
+        from gaptune.results.plots.front import plot_front
 
         with written_whole(picture) as place:
             plot_front(record, summary, place)
@@ -176,9 +181,9 @@ def front(
 @results_option
 @json_option
 def show(name: str, trial: int, results: Path, as_json: bool) -> None:
-    """Show one TRIAL of the sweep NAME: knobs, curves, scores, and the command that runs it again."""
-    from gaptune.results.again import train_words
+    """Show one TRIAL of the sweep NAME: parameters, curves, scores, and the command that runs it again."""
     from gaptune.results.read import read_sweep
+    from gaptune.results.rerun import train_words
 
     record = read_sweep(results, name)
     check_trial(record, trial)
@@ -190,7 +195,7 @@ def show(name: str, trial: int, results: Path, as_json: bool) -> None:
         "constraints": _constraints(record, trial),
         "reason": found.reason,
         "epochs": f"{found.epoch}/{found.epochs}",
-        "knobs": found.knobs,
+        "params": found.params,
         "seed": found.config["seed"],
         "checkpoint": _checkpoint(find_sweep(results, name), trial),
         "again": " ".join(train_words(found)),
@@ -199,15 +204,17 @@ def show(name: str, trial: int, results: Path, as_json: bool) -> None:
         reports = [{"epoch": report.epoch, **report.metrics} for report in found.reports]
         print_json({**about, "reports": reports})
         return
-    knobs = ", ".join(f"{knob} = {value}" for knob, value in found.knobs.items())
-    print_pairs([(key, knobs if key == "knobs" else str(value)) for key, value in about.items() if value is not None])
+    params = ", ".join(f"{parameter} = {value}" for parameter, value in found.params.items())
+    print_pairs([(key, params if key == "params" else str(value)) for key, value in about.items() if value is not None])
     if found.reports:
+        from gaptune.console.tables import print_records, spark
+
         echo("")
-        _print_rows(
+        print_records(
             [
                 {
                     "metric": metric,
-                    "over training": _spark([report.metrics.get(metric, math.nan) for report in found.reports]),
+                    "over training": spark([report.metrics.get(metric, math.nan) for report in found.reports]),
                     "first": found.reports[0].metrics.get(metric),
                     "last": value,
                 }
@@ -221,7 +228,7 @@ def show(name: str, trial: int, results: Path, as_json: bool) -> None:
 @objective_option
 @constraint_option
 @click.option("--repeats", is_flag=True, help="The sweeps repeat each other: draw what half of them attain.")
-@picture_option
+@plot_option
 @results_option
 @json_option
 def compare(
@@ -234,12 +241,13 @@ def compare(
     as_json: bool,
 ) -> None:
     """Compare sweeps: their hypervolume in one box, and whose members are on the front of all together."""
-    from gaptune.results.compare import compare_sweeps, plot_attainment, plot_fronts
+    from gaptune.results.compare import compare_sweeps
+    from gaptune.results.plots.comparison import plot_attainment, plot_fronts
     from gaptune.results.read import read_sweep
     from gaptune.results.view import view
 
     if repeats and picture is None:
-        raise UserError("--repeats says how to draw; give --picture FILE with it")
+        raise UserError("--repeats says how to draw; give --plot FILE with it")
     records = [view(read_sweep(results, name), objectives, constraints) for name in names]
     rows = [asdict(one) for one in compare_sweeps(records)]
     if picture is not None:
@@ -300,7 +308,7 @@ def _member(member: Candidate) -> dict[str, Any]:
         "trial": member.trial.number,
         "method": member.trial.method,
         "seeds": len(member.trials),
-        "knobs": member.trial.knobs,
+        "params": member.trial.params,
         "metrics": {metric: member.mean(metric) for metric in member.trial.last},
     }
 
@@ -310,48 +318,14 @@ def _checkpoint(folder: Path, trial: int) -> str | None:
     return str(kept) if newest_weights(path.name for path in kept.glob("*")) else None
 
 
-def _spark(values: list[float], bars: str = "▁▂▃▄▅▆▇█", width: int = 40) -> str:
-    """A curve as a line of bars from its lowest to its highest value; a long one is thinned out, its end kept."""
-    every = math.ceil(len(values) / width)
-    shown = values[::-1][::every][::-1]
-    known = [value for value in shown if math.isfinite(value)]
-    if not known:
-        return ""
-    low, high = min(known), max(known)
-    scale = (len(bars) - 1) / (high - low) if high > low else 0.0
-    return "".join(bars[round((value - low) * scale)] if math.isfinite(value) else " " for value in shown)
-
-
-def _print_rows(rows: list[dict[str, Any]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    if not rows:
-        return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    names = max(rows, key=len)
-    for name in names:
-        number = any(isinstance(row.get(name), int | float) for row in rows)
-        table.add_column(name, overflow="fold", justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in names))
-    make_console().print(table)
-
-
 def _print_known(rows: list[dict[str, Any]]) -> None:
     """Rows without those that are not known, and without the column that says why."""
+    from gaptune.console.tables import print_records
+
     known = [row for row in rows if row.get("unknown") is None]
-    _print_rows([{name: value for name, value in row.items() if name != "unknown"} for row in known])
+    print_records([{name: value for name, value in row.items() if name != "unknown"} for row in known])
 
 
 def _pairs_without(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The pairs of metrics whose correlation is not known, with the reason."""
     return {f"{row['first']} and {row['second']}": row["unknown"] for row in rows if row.get("unknown") is not None}
-
-
-def _cell(value: Any) -> str:
-    if value is None or value != value:
-        return "·"
-    if isinstance(value, list):  # the numbers of many trials
-        return " ".join(map(str, value[:8])) + (f" … ({len(value)})" if len(value) > 8 else "")
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

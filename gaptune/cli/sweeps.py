@@ -17,36 +17,37 @@ from gaptune.cli.options import (
     TrialNumber,
     address_option,
     json_option,
-    print_json,
     results_option,
     tracking_option,
     typed,
 )
+from gaptune.console.json_output import print_json
 from gaptune.errors import UserError
-from gaptune.files import check_folder
 from gaptune.ledger import find_sweep, sweep_folder
-from gaptune.names import check_name, default_name, fitting_name
-from gaptune.streams import echo
+from gaptune.ledger.names import check_name, default_name, fitting_name
+from gaptune.storage.paths import check_folder
+from gaptune.text.output import echo
 
 if TYPE_CHECKING:
     from gaptune.config import SweepConfig
-    from gaptune.console import Console
-    from gaptune.engine.sweep import Plan
+    from gaptune.console.terminal import Console
+    from gaptune.engine.plan import Plan
     from gaptune.ledger import SweepRecord
-    from gaptune.space import Space
+    from gaptune.space.model import Space
+from gaptune.console import make_console
 
 
 @click.command()
 @click.argument("space_file", metavar="SPACE", type=LocalPath())
 @click.option(
-    "--on",
+    "--config",
     "sweep_file",
     metavar="SWEEP",
     type=LocalPath(),
     help="How trials are run (sweeps/*.yaml); default: the embedded data.",
 )
 @click.option("--name", help="Name of the sweep; an existing one is resumed. Default: made of space and time.")
-@click.option("--trials", type=click.IntRange(min=1), help="Trials in all (overrides the YAML).")
+@click.option("--candidates", type=click.IntRange(min=1), help="Trials in all (overrides the YAML).")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Trials side by side (overrides the YAML).")
 @click.option(
     "--storage",
@@ -80,8 +81,8 @@ def sweep(
     dry_run: bool,
 ) -> None:
     """Search SPACE for the best trade-offs; the same command with the same --name resumes it."""
-    from gaptune.engine.sweep import prepare
-    from gaptune.results.table import end_report
+    from gaptune.console.tables import end_report
+    from gaptune.engine.plan import prepare
 
     if name is not None:
         check_name(name)
@@ -95,11 +96,11 @@ def sweep(
     plan = prepare(space, config, name=name, warm_start=warm_start, **told)
     console = make_console()
     if dry_run:
-        from gaptune.engine.preview import describe_plan
+        from gaptune.console.plan import describe_plan
 
         console.print(describe_plan(plan), crop=False)  # its lines hold paths and hashes
         return
-    console.say(f"sweep {name}: {plan.budget} trials of {space.name} in {plan.folder}")
+    console.say(f"sweep {name}: {plan.num_candidates} trials of {space.name} in {plan.folder}")
     record = run_plan(plan, console, results, tracking_uri, address)
     console.print(end_report(record))
     farewell(record, plan, console, results)
@@ -116,9 +117,9 @@ def confirm(
     name: str, seeds: int, concurrency: int | None, results: Path, tracking_uri: str | None, address: str | None
 ) -> None:
     """Train the front of the sweep NAME again on fresh seeds, and show who stays on it."""
+    from gaptune.console.tables import confirmed_table
     from gaptune.engine.confirm import confirmation
     from gaptune.ledger import load
-    from gaptune.results.table import confirmed_table
 
     results = writable_results(results)
     found = load(sweep_folder(results, name))
@@ -126,7 +127,7 @@ def confirm(
     told |= {"address": address, "tracking_uri": tracking_uri}
     plan = confirmation(found, seeds=seeds, concurrency=concurrency, **told)
     console = make_console()
-    console.say(f"{plan.name}: {plan.budget} members of the front, {seeds} seeds each, in {plan.folder}")
+    console.say(f"{plan.name}: {plan.num_candidates} members of the front, {seeds} seeds each, in {plan.folder}")
     record = run_plan(plan, console, results, tracking_uri, address)
     console.print(confirmed_table(record))
     farewell(record, plan, console, results)
@@ -135,13 +136,13 @@ def confirm(
 @click.command()
 @click.argument("name", type=SweepName(own=True))
 @click.argument("trial", type=TrialNumber())
-@click.option("--on", "sweep_file", metavar="SWEEP", required=True, type=LocalPath(), help="The other scale.")
+@click.option("--config", "sweep_file", metavar="SWEEP", required=True, type=LocalPath(), help="The other scale.")
 @click.option("--seeds", default=1, show_default=True, type=click.IntRange(min=1), help="Paired seeds.")
 @click.option("--name", "new_name", help="Name of the new sweep. Default: NAME-TRIAL-on-SWEEP.")
 @results_option
 @tracking_option
 @address_option
-def promote(
+def transfer(
     name: str,
     trial: int,
     sweep_file: Path,
@@ -151,12 +152,12 @@ def promote(
     tracking_uri: str | None,
     address: str | None,
 ) -> None:
-    """Train the knobs of a TRIAL of the sweep NAME at another scale, as a sweep of its own."""
+    """Train the parameters of a TRIAL of the sweep NAME at another scale, as a sweep of its own."""
     from gaptune.config import load_sweep_config
-    from gaptune.engine.promote import promotion
+    from gaptune.console.tables import end_report
+    from gaptune.engine.transfer import transfer_plan
     from gaptune.ledger import load
-    from gaptune.results.table import end_report
-    from gaptune.shipped import find
+    from gaptune.storage.bundled import find
 
     if new_name is not None:
         check_name(new_name)
@@ -167,7 +168,7 @@ def promote(
     new_name = new_name or fitting_name(f"{name}-{trial}-on-{sweep_file.stem}")
     told: dict[str, Any] = {"results": results, "now": time.time(), "command": typed()}
     told |= {"address": address, "tracking_uri": tracking_uri}
-    plan = promotion(record, record.trials[trial], other, name=new_name, seeds=seeds, **told)
+    plan = transfer_plan(record, record.trials[trial], other, name=new_name, seeds=seeds, **told)
     console = make_console()
     console.say(f"{new_name}: trial {trial} of {name} on {sweep_file.stem}, {seeds} seeds, in {plan.folder}")
     promoted = run_plan(plan, console, results, tracking_uri, address)
@@ -181,9 +182,10 @@ def promote(
 @json_option
 def status(name: str, results: Path, as_json: bool) -> None:
     """Show where the sweep NAME stands, running or not."""
+    from gaptune.console.tables import end_report, running_table
     from gaptune.ledger import in_use
     from gaptune.results.read import read_sweep
-    from gaptune.results.table import end_report, progress, running_table
+    from gaptune.results.status import progress
 
     record = read_sweep(results, name)
     running = in_use(find_sweep(results, name))
@@ -217,8 +219,8 @@ def sync(name: str, results: Path, tracking_uri: str | None) -> None:
 
 def run_plan(plan: Plan, console: Console, results: Path, tracking_uri: str | None, address: str | None) -> SweepRecord:
     """Runs a plan with its display."""
-    from gaptune.display import Display
-    from gaptune.engine.sweep import run
+    from gaptune.console.live import Display
+    from gaptune.engine.session import run
 
     with Display(console) as display:
         return run(plan, display=display, results=results, tracking_uri=tracking_uri, address=address, clock=time.time)
@@ -232,7 +234,7 @@ def farewell(record: SweepRecord, plan: Plan, console: Console, results: Path) -
     """
     from gaptune.engine.signals import exit_code
     from gaptune.report import REPORT_FILE
-    from gaptune.results.reasons import nothing_complete
+    from gaptune.results.failures import nothing_complete
 
     if record.paused is not None:
         console.say(f"{record.paused}; what is done is kept. To go on: {again(plan.name)}")
@@ -300,27 +302,20 @@ def load_yaml(
         UserError: Something in them is wrong, or ``trials`` is more than a sweep can have, or less than a grid's.
     """
     from gaptune.config import load_sweep_config
-    from gaptune.config.sweep import MOST_TRIALS
-    from gaptune.remote import as_url
-    from gaptune.shipped import find
-    from gaptune.space import load_space
+    from gaptune.config.sweep import MOST_CANDIDATES
+    from gaptune.space.parse import load_space
+    from gaptune.storage.bundled import find
+    from gaptune.storage.folder import as_url
 
     space = load_space(find(space_file, "search_spaces"))
     config = load_sweep_config(find(sweep_file or Path("embedded.yaml"), "sweeps"))
     if trials is not None:
-        if trials > MOST_TRIALS:
-            raise UserError(f"--trials {trials:,}: a sweep has at most {MOST_TRIALS:,}")
+        if trials > MOST_CANDIDATES:
+            raise UserError(f"--candidates {trials:,}: a sweep has at most {MOST_CANDIDATES:,}")
         if space.grid and trials < (size := len(space.combinations())):
-            raise UserError(f"the grid has {size} combinations and all are tried; --trials {trials} does not apply")
-        config = config.model_copy(update={"search": config.search.model_copy(update={"trials": trials})})
+            raise UserError(f"the grid has {size} combinations and all are tried; --candidates {trials} does not apply")
+        config = config.model_copy(update={"search": config.search.model_copy(update={"candidates": trials})})
     if concurrency is not None:
         resources = config.resources.model_copy(update={"concurrency": concurrency})
         config = config.model_copy(update={"resources": resources})
     return space, config if storage is None else config.model_copy(update={"storage": as_url(storage)})
-
-
-def make_console(stderr: bool = False) -> Console:
-    """The console of this process, on standard output or standard error."""
-    from gaptune.console import Console
-
-    return Console(sys.stderr if stderr else sys.stdout)

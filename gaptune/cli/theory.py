@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from gaptune.cli.options import LocalPath, json_option, print_json
-from gaptune.cli.sweeps import make_console
-from gaptune.streams import echo
-
-if TYPE_CHECKING:
-    from gaptune.config import TrialConfig
-    from gaptune.data import Store
+from gaptune.cli.options import LocalPath, json_option
+from gaptune.console.json_output import print_json
+from gaptune.console.progress import progress_bar
+from gaptune.text.output import echo
 
 on_option = click.option(
-    "--on",
+    "--config",
     "sweep_file",
     metavar="SWEEP",
     type=LocalPath(),
@@ -37,8 +33,8 @@ def rates(as_json: bool) -> None:
     """Integrate the reduced flow and hold its fitted rates against the derived and the published ones."""
     from dataclasses import asdict
 
-    from gaptune.theory.rates import SCALES, fit_rates
-    from gaptune.theory.reduced import flow
+    from gaptune.paper.theory.rates import SCALES, fit_rates
+    from gaptune.paper.theory.reduced import flow
 
     found = fit_rates()
     lemma = max(float(flow(scale).lemma.max()) for scale in SCALES)
@@ -46,7 +42,9 @@ def rates(as_json: bool) -> None:
         rows = [{**asdict(rate), "agrees": rate.agrees} for rate in found]
         print_json({"rates": rows, "lemma_3_1_deviation": lemma})
         return
-    _print_table(
+    from gaptune.console.tables import print_table
+
+    print_table(
         ["β(ν)", "slope of", "derived", "fitted", "agrees (1 %)", "published"],
         [
             [
@@ -69,7 +67,8 @@ def rates(as_json: bool) -> None:
 @json_option
 def first_steps_command(sweep_file: Path, starts: int, as_json: bool) -> None:
     """Train a real CLIP for 10 steps from many initializations: does the gap grow at first?"""
-    from gaptune.theory.clip_runs import first_steps
+    from gaptune.paper.theory.clip_runs import first_steps
+    from gaptune.paper.theory.setup import open_setup
 
     config, store = open_setup(sweep_file)
     with progress_bar("starts", starts) as show:
@@ -90,7 +89,8 @@ def long_run_command(sweep_file: Path, epochs: int, as_json: bool) -> None:
     """Train a real CLIP on 2,048 pairs for long: is the gap a line in 1/log² t?"""
     from dataclasses import asdict
 
-    from gaptune.theory.clip_runs import fit_lines, long_run
+    from gaptune.paper.theory.clip_runs import fit_lines, long_run
+    from gaptune.paper.theory.setup import open_setup
 
     config, store = open_setup(sweep_file)
     with progress_bar("epochs", epochs) as show:
@@ -103,46 +103,6 @@ def long_run_command(sweep_file: Path, epochs: int, as_json: bool) -> None:
     echo(
         f"gap {run.gap[0]:.3f} at the start, {run.gap.max():.3f} at most, {run.gap[-1]:.3f} at step {run.step[-1]:.0f}"
     )
-    _print_table(["line", "R²", "slope"], [[fit.form, f"{fit.r2:.4f}", f"{fit.slope:.4g}"] for fit in fits])
+    from gaptune.console.tables import print_table
 
-
-def open_setup(sweep_file: Path) -> tuple[TrialConfig, Store]:
-    """A sweep's configuration and data, for runs on one thread."""
-    import torch
-
-    from gaptune.config import load_sweep_config
-    from gaptune.data import open_training
-    from gaptune.shipped import find
-
-    torch.set_num_threads(1)
-    config = load_sweep_config(find(sweep_file, "sweeps")).trial({})
-    return config, open_training(config.data)
-
-
-class progress_bar:  # noqa: N801  (used like the function that it stands for)
-    """A progress bar on standard error, as a context that gives the function to call with the number done."""
-
-    def __init__(self, what: str, total: int) -> None:
-        from rich.progress import Progress
-
-        self._bar = Progress(console=make_console(stderr=True))
-        self._task = self._bar.add_task(what, total=total)
-
-    def __enter__(self) -> Any:
-        self._bar.start()
-        return lambda done: self._bar.update(self._task, completed=done)
-
-    def __exit__(self, *fault: object) -> None:
-        self._bar.stop()
-
-
-def _print_table(headings: list[str], rows: list[list[str]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading)
-    for row in rows:
-        table.add_row(*row)
-    make_console().print(table)
+    print_table(["line", "R²", "slope"], [[fit.form, f"{fit.r2:.4f}", f"{fit.slope:.4g}"] for fit in fits])

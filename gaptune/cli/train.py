@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from gaptune.cli.options import LocalPath, print_pairs
+from gaptune.cli.options import LocalPath
+from gaptune.console.plain import print_pairs
 from gaptune.errors import UserError, brief
-from gaptune.files import check_folder, is_full
-from gaptune.streams import echo
+from gaptune.storage.paths import check_folder, is_full
+from gaptune.text.output import echo
 
 
 @click.command()
@@ -20,7 +21,7 @@ from gaptune.streams import echo
     help="A method of the paper: Baseline, FLT, TS S0 … TS S3, TR softplus, TR exp/s, SLRT, HS, SS.",
 )
 @click.option(
-    "--on",
+    "--config",
     "sweep_file",
     metavar="SWEEP",
     type=LocalPath(),
@@ -29,9 +30,9 @@ from gaptune.streams import echo
 @click.option(
     "--set",
     "assignments",
-    metavar="KNOB=VALUE",
+    metavar="PARAMETER=VALUE",
     multiple=True,
-    help="Set a knob by its dotted path; may be given several times.",
+    help="Set a parameter by its dotted path; may be given several times.",
 )
 @click.option(
     "--out",
@@ -51,16 +52,16 @@ def train(
     from gaptune.config import load_sweep_config
     from gaptune.engine.preflight import check_trial, of_training
     from gaptune.engine.signals import stopping
-    from gaptune.methods import expand_method
-    from gaptune.shipped import find
+    from gaptune.space.methods import expand_method
+    from gaptune.storage.bundled import find
     from gaptune.trial import NonFinite
     from gaptune.trial import train as train_trial
     from gaptune.trial.checkpoint import alone
 
-    knobs = dict(_assignment(text) for text in assignments)
+    params = dict(_assignment(text) for text in assignments)
     if method is not None:
-        knobs["method"] = method
-    config = load_sweep_config(find(sweep_file or Path("embedded.yaml"), "sweeps")).trial(expand_method(knobs))
+        params["method"] = method
+    config = load_sweep_config(find(sweep_file or Path("embedded.yaml"), "sweeps")).trial(expand_method(params))
     store, sizes = check_trial(config)
     torch.set_num_threads(threads)
     shown = (
@@ -84,25 +85,25 @@ def train(
                 echo("  ".join([f"{report.epoch:5d}", *cells, f"{seconds:7.1f}"]))
             echo("")
             print_pairs([(name, f"{value:.4f}") for name, value in report.metrics.items()])
-    except OSError as fault:
-        if out is None or not is_full(fault):
+    except OSError as error:
+        if out is None or not is_full(error):
             raise
         echo(
             f"stopped: the disk of {out} is full; the checkpoint before is kept, and the same command resumes", err=True
         )
         raise SystemExit(1) from None
-    except NonFinite as fault:
-        echo(f"stopped: non-finite: {fault}", err=True)
+    except NonFinite as error:
+        echo(f"stopped: non-finite: {error}", err=True)
         raise SystemExit(1) from None
 
 
 def _assignment(text: str) -> tuple[str, Any]:
-    from gaptune.yamlfile import read_value
+    from gaptune.config.document import read_value
 
-    knob, equals, value = text.partition("=")
-    if not equals or not knob:
-        raise UserError(f"--set {brief(text)}: expected KNOB=VALUE, such as temperature.tau_end=0.05")
+    parameter, equals, value = text.partition("=")
+    if not equals or not parameter:
+        raise UserError(f"--set {brief(text)}: expected PARAMETER=VALUE, such as temperature.tau_end=0.05")
     try:
-        return knob.strip(), read_value(value)
-    except UserError as fault:
-        raise UserError(f"--set {brief(text)}: {fault.message}") from None
+        return parameter.strip(), read_value(value)
+    except UserError as error:
+        raise UserError(f"--set {brief(text)}: {error.message}") from None

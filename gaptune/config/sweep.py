@@ -9,22 +9,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from gaptune.config.trial import Place, Schema, TrialConfig, as_tuple, with_knobs
+from gaptune.config.document import Document, read_yaml, validate
+from gaptune.config.trial import Place, Schema, TrialConfig, as_tuple, with_params
 from gaptune.errors import did_you_mean
-from gaptune.scores import MEASURES, SCORES, Score, excess, find_score
-from gaptune.yamlfile import Document, read_yaml, validate
+from gaptune.metrics.table import METRICS, TASK_METRICS, Metric, excess, find_metric
 
 
 def _known_metric(name: str) -> str:
-    if find_score(name) is None:
+    if find_metric(name) is None:
         group, _, measure = name.partition("/")
-        of_evaluations = [f"{group}/{each}" for each in MEASURES] if measure else []
-        raise ValueError(f"no metric is called {name!r}{did_you_mean(name, [*SCORES, *of_evaluations])}")
+        of_evaluations = [f"{group}/{each}" for each in TASK_METRICS] if measure else []
+        raise ValueError(f"no metric is called {name!r}{did_you_mean(name, [*METRICS, *of_evaluations])}")
     return name
 
 
-def _score(name: str) -> Score:
-    score = find_score(name)
+def _metric(name: str) -> Metric:
+    score = find_metric(name)
     assert score is not None  # names are checked when they are read
     return score
 
@@ -33,15 +33,15 @@ MetricName = Annotated[str, AfterValidator(_known_metric)]
 Coordinate = Annotated[float, Field(ge=-1e9, le=1e9)]
 """Of the hypervolume's box, whose sides are multiplied with one another."""
 
-MOST_TRIALS = 1_000_000
+MOST_CANDIDATES = 1_000_000
 """Of a sweep: each is a line of its ledger and a run of MLflow."""
 
 
-class Objective(Schema):
+class ObjectiveConfig(Schema):
     """A metric that is searched for.
 
     Attributes:
-        metric: Its name in ``gaptune.scores``.
+        metric: Its name in ``gaptune.metrics.table``.
         direction: ``max`` or ``min``; the metric's own by default.
         reference: Worst value that still counts, one coordinate of the hypervolume's fixed reference point.
         ideal: Value of a perfect trial, by which the hypervolume is scaled to [0, 1].
@@ -53,8 +53,8 @@ class Objective(Schema):
     ideal: Coordinate
 
     @model_validator(mode="after")
-    def _ordered(self) -> Objective:
-        if _score(self.metric).direction == "none" and self.direction is None:
+    def _ordered(self) -> ObjectiveConfig:
+        if _metric(self.metric).direction == "none" and self.direction is None:
             raise ValueError(f"{self.metric} has no better side of its own; say direction: max or min")
         if abs(self.ideal - self.reference) < 1e-9 or self.maximize != (self.ideal > self.reference):
             side = "above" if self.maximize else "below"
@@ -64,14 +64,14 @@ class Objective(Schema):
     @property
     def maximize(self) -> bool:
         """Whether larger is better."""
-        return (self.direction or _score(self.metric).direction) == "max"
+        return (self.direction or _metric(self.metric).direction) == "max"
 
 
-class Constraint(Schema):
+class ConstraintConfig(Schema):
     """A bound that a trial's final score must keep to be on the front.
 
     Attributes:
-        metric: Its name in ``gaptune.scores``.
+        metric: Its name in ``gaptune.metrics.table``.
         min: Smallest allowed value; None for no such bound.
         max: Largest allowed value; None for no such bound.
     """
@@ -81,7 +81,7 @@ class Constraint(Schema):
     max: float | None = None
 
     @model_validator(mode="after")
-    def _bounded(self) -> Constraint:
+    def _bounded(self) -> ConstraintConfig:
         if self.min is None and self.max is None:
             raise ValueError(f"the constraint on {self.metric} needs min or max")
         if self.min is not None and self.max is not None and self.min > self.max:
@@ -93,57 +93,60 @@ class Constraint(Schema):
         return excess(value, self.min, self.max)
 
 
-class Search(Schema):
+class SearchConfig(Schema):
     """How trials are chosen.
 
     Attributes:
         sampler: Optuna's multi-objective ``tpe``, ``nsga2``, ``gp``, ``random``; or ``grid``.
-        trials: How many trials; a grid has its own number.
+        candidates: How many candidates; a grid has its own number.
         seed: Seed of the sampler.
         startup_trials: Random trials before the sampler's model is used.
-        seeds: Each suggestion is trained on this many seeds side by side; the sampler learns their mean.
+        seeds: Each candidate is trained on this many seeds side by side; the sampler learns their mean.
     """
 
     sampler: Literal["tpe", "nsga2", "gp", "random", "grid"] = "tpe"
-    trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] = 16
+    candidates: Annotated[int, Field(ge=1, le=MOST_CANDIDATES)] = 16
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    startup_trials: Annotated[int, Field(ge=0, le=MOST_TRIALS)] = 8
+    startup_trials: Annotated[int, Field(ge=0, le=MOST_CANDIDATES)] = 8
     seeds: Annotated[int, Field(ge=1, le=100)] = 1
 
 
-class EarlyStopping(Schema):
+class EarlyStoppingConfig(Schema):
     """Which trials are stopped before their full budget.
 
     Attributes:
-        rule: ``none``, ``halving`` (asynchronous successive halving for several objectives) or ``random`` (the same
-            rungs and shares, ranks drawn at random: for comparison).
-        eta: The best ⌊n/eta⌋ of the n trials at a rung go on, at least one.
-        first: Share of training at the first rung; the next are at first·eta, first·eta², …
+        method: ``none``, ``asha`` (asynchronous successive halving, for several objectives) or ``random`` (the same
+            rungs and fractions, ranks drawn at random: for comparison).
+        reduction_factor: The best ⌊n/reduction_factor⌋ of the n trials at a rung go on, at least one.
+        min_fraction: Fraction of training at the first rung; each rung is reduction_factor times as far as the last.
         brackets: Trials take turns in this many brackets; bracket b leaves out the first b rungs.
         priority: Order within a non-dominated layer.
         schedule_aware: Whether trials whose τ is still to move far are compared among themselves.
-        moving: How far is far: the factor between the schedule's ends.
-        seed: Of the rule ``random``.
+        settling_ratio: How far is far: the factor between the schedule's ends.
+        seed: Random seed of the method ``random``.
     """
 
-    rule: Literal["none", "halving", "random"] = "none"
-    eta: Annotated[float, Field(gt=1.0)] = 3.0
-    first: Annotated[float, Field(gt=0.0, lt=1.0)] = 1 / 9
+    method: Literal["none", "asha", "random"] = "none"
+    reduction_factor: Annotated[float, Field(gt=1.0)] = 3.0
+    min_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 1 / 9
     brackets: Annotated[int, Field(ge=1, le=100)] = 1
     priority: Literal["epsilon_net", "crowding", "hypervolume"] = "epsilon_net"
     schedule_aware: bool = True
-    moving: Annotated[float, Field(ge=1.0)] = 1.5
+    settling_ratio: Annotated[float, Field(ge=1.0)] = 1.5
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @model_validator(mode="after")
-    def _countable(self) -> EarlyStopping:
-        rungs = -math.log(self.first) / math.log(self.eta)
+    def _countable(self) -> EarlyStoppingConfig:
+        rungs = -math.log(self.min_fraction) / math.log(self.reduction_factor)
         if rungs > 100:
-            raise ValueError(f"first {self.first:g} and eta {self.eta:g} make {rungs:,.0f} rungs; at most 100 are kept")
+            raise ValueError(
+                f"min_fraction {self.min_fraction:g} and reduction_factor {self.reduction_factor:g} make {rungs:,.0f} "
+                "rungs; at most 100 are allowed"
+            )
         return self
 
 
-class Resources(Schema):
+class ResourcesConfig(Schema):
     """What each trial gets.
 
     Attributes:
@@ -179,11 +182,11 @@ class SweepConfig(TrialConfig):
     front (the others are removed when the sweep is done), or of all, with what it takes to go on.
     """
 
-    objectives: Annotated[tuple[Objective, ...], Field(min_length=2, max_length=4)]
-    constraints: tuple[Constraint, ...] = ()
-    search: Search = Search()
-    early_stopping: EarlyStopping = EarlyStopping()
-    resources: Resources = Resources()
+    objectives: Annotated[tuple[ObjectiveConfig, ...], Field(min_length=2, max_length=4)]
+    constraints: tuple[ConstraintConfig, ...] = ()
+    search: SearchConfig = SearchConfig()
+    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
+    resources: ResourcesConfig = ResourcesConfig()
     storage: Place | None = None
     checkpoints: Literal["complete", "front", "all"] = "complete"
 
@@ -194,7 +197,7 @@ class SweepConfig(TrialConfig):
 
     @field_validator("objectives")
     @classmethod
-    def _distinct(cls, objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+    def _distinct(cls, objectives: tuple[ObjectiveConfig, ...]) -> tuple[ObjectiveConfig, ...]:
         names = [objective.metric for objective in objectives]
         if len(set(names)) < len(names):
             raise ValueError("a metric stands twice")
@@ -205,13 +208,13 @@ class SweepConfig(TrialConfig):
         """Metrics of evaluations are asked for only where they are there, and in time."""
         when = {metric: evaluation.when for evaluation in self.evaluate for metric in evaluation.metrics}
         for metric in self.asked:
-            if metric in SCORES:
+            if metric in METRICS:
                 continue
             if metric not in when:
                 raise ValueError(f"{metric} is not measured: no entry of evaluate gives it{did_you_mean(metric, when)}")
             if when[metric] == "front":
                 raise ValueError(f"{metric} is known for trials of the front only; say when: end, or epoch")
-            if when[metric] == "end" and self.early_stopping.rule != "none":
+            if when[metric] == "end" and self.early_stopping.method != "none":
                 raise ValueError(f"{metric} is known at the end only, too late for early stopping; say when: epoch")
         return self
 
@@ -220,17 +223,17 @@ class SweepConfig(TrialConfig):
         """The metrics of objectives and constraints."""
         return [each.metric for each in self.objectives] + [each.metric for each in self.constraints]
 
-    def trial(self, knobs: Mapping[str, Any]) -> TrialConfig:
-        """The full configuration of a trial with some knobs set.
+    def trial(self, params: Mapping[str, Any]) -> TrialConfig:
+        """The full configuration of a trial with some parameters set.
 
         Args:
-            knobs: Values by dotted path, ``method`` not among them.
+            params: Values by dotted path, ``method`` not among them.
 
         Raises:
-            UserError: A knob is unknown or its value impossible.
+            UserError: A parameter is unknown or its value impossible.
         """
         base = {name: getattr(self, name) for name in TrialConfig.model_fields}
-        return with_knobs(TrialConfig.model_construct(**base), knobs)
+        return with_params(TrialConfig.model_construct(**base), params)
 
 
 def load_sweep_config(path: Path | str) -> SweepConfig:

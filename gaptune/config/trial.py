@@ -1,8 +1,8 @@
 """What a trial is made of, as typed schemas with their defaults and bounds.
 
-A *knob* is a leaf of ``TrialConfig`` outside ``NOT_KNOBS`` (``model``, ``data`` …), addressed by its dotted path
-(``temperature.tau_end``). Which source wins, from weakest to strongest: the defaults here, the sweep's YAML,
-the method (``gaptune.methods``), the knobs that were suggested or given by ``--set``.
+A *parameter* is a leaf of ``TrialConfig`` outside ``NOT_PARAMETERS`` (``model``, ``data`` …), addressed by its dotted
+path (``temperature.tau_end``). Which source wins, from weakest to strongest: the defaults here, the sweep's YAML, the
+method (``gaptune.space.methods``), the parameters that were suggested or given by ``--set``.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pydantic import (
     model_validator,
 )
 
+from gaptune.config.document import explain
 from gaptune.errors import UserError, did_you_mean
-from gaptune.scores import SCORES, SYSTEM, Task, measures_of
-from gaptune.yamlfile import explain
+from gaptune.metrics.table import METRICS, SYSTEM, Task, metrics_of
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
+UnitInterval = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Moderate = Annotated[float, Field(ge=1e-6, le=1e6)]
 """A temperature, or what divides its logarithm. float32 holds a cosine to 6e-8, so with τ below a millionth the logits
@@ -51,7 +51,7 @@ class Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Model(Schema):
+class ModelConfig(Schema):
     """Which CLIP is trained.
 
     Attributes:
@@ -72,7 +72,7 @@ class Model(Schema):
     freeze: Literal["image", "text"] | None = None
 
 
-class Data(Schema):
+class DataConfig(Schema):
     """Which pairs it is trained and evaluated on.
 
     Attributes:
@@ -93,28 +93,28 @@ class Data(Schema):
         return given
 
 
-class Temperature(Schema):
-    """The temperature τ = 1/β, learnt by gradient descent or moved by a schedule.
+class TemperatureConfig(Schema):
+    """The temperature τ = 1/β, learned by gradient descent or moved by a schedule.
 
     Attributes:
-        schedule: ``learnt``, or how τ moves from ``tau_start`` to ``tau_end`` while it is not learnt.
+        schedule: ``learned``, or how τ moves from ``tau_start`` to ``tau_end`` while it is not learned.
             ``constant`` stays at ``tau_start``.
-        parameterization: β as a function of the learnt scalar ν: ``exp`` β = e^ν, ``exp_scaled``
+        parameterization: β as a function of the learned scalar ν: ``exp`` β = e^ν, ``exp_scaled``
             β = e^(ν/scale), ``softplus`` β = log(1 + e^ν).
         scale: The s of ``exp_scaled``. AdamW ignores the scale of a gradient, so that this is ``exp`` with ν's learning
             rate divided by s.
-        tau_init: τ at the first step when learnt.
+        tau_init: τ at the first step when learned.
         lr: Highest learning rate of ν; None for the common one. In a short training τ needs a larger one to move.
         lr_multiplier: Multiplies it (0.1 is the paper's SLRT).
-        tau_min: Lower bound on a learnt τ (0.01 is CLIP's β ≤ 100); None for no bound.
-        tau_max: Upper bound on a learnt τ; None for no bound.
+        tau_min: Lower bound on a learned τ (0.01 is CLIP's β ≤ 100); None for no bound.
+        tau_max: Upper bound on a learned τ; None for no bound.
         tau_start: τ at the start of a schedule.
         tau_end: τ at the end of a schedule.
-        share: Share of the training steps over which the schedule moves; τ then stays at ``tau_end``.
+        schedule_fraction: Fraction of the training steps over which the schedule moves; τ then stays at ``tau_end``.
         steps: Number of levels of the ``step`` schedule, the first at ``tau_start``, the last at ``tau_end``.
     """
 
-    schedule: Literal["learnt", "constant", "linear", "cosine", "exponential", "step"] = "learnt"
+    schedule: Literal["learned", "constant", "linear", "cosine", "exponential", "step"] = "learned"
     parameterization: Literal["exp", "exp_scaled", "softplus"] = "exp"
     scale: Moderate = 2.0
     tau_init: Moderate = 0.07
@@ -124,44 +124,44 @@ class Temperature(Schema):
     tau_max: Moderate | None = None
     tau_start: Moderate = 0.04
     tau_end: Moderate = 0.04
-    share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    schedule_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     steps: Annotated[int, Field(ge=2, le=1_000_000)] = 4
 
     @model_validator(mode="after")
-    def _bounds(self) -> Temperature:
+    def _bounds(self) -> TemperatureConfig:
         low, high = self.tau_min or 0.0, self.tau_max or float("inf")
         if low > high:
             raise ValueError(f"tau_min {low:g} is above tau_max {high:g}")
-        if self.schedule == "learnt" and not low <= self.tau_init <= high:
+        if self.schedule == "learned" and not low <= self.tau_init <= high:
             raise ValueError(f"tau_init {self.tau_init:g} is outside [tau_min, tau_max] = [{low:g}, {high:g}]")
         return self
 
 
-class Swap(Schema):
+class SwapConfig(Schema):
     """Exchange of feature entries between the modalities during training.
 
     Attributes:
         kind: ``none``, ``hard`` (entries exchanged with probability 0.5) or ``soft`` (entries mixed).
-        probability: Share of the training steps within the window in which a swap happens.
-        start: Start of the window, as a share of training.
-        end: End of the window, as a share of training.
+        probability: Fraction of the training steps within the window in which a swap happens.
+        start: Start of the window, as a fraction of training.
+        end: End of the window, as a fraction of training.
         renormalize: Whether swapped features are brought back to length 1 (the paper does not).
     """
 
     kind: Literal["none", "hard", "soft"] = "none"
-    probability: Share = 0.05
-    start: Share = 0.0
-    end: Share = 1.0
+    probability: UnitInterval = 0.05
+    start: UnitInterval = 0.0
+    end: UnitInterval = 1.0
     renormalize: bool = False
 
     @model_validator(mode="after")
-    def _window(self) -> Swap:
+    def _window(self) -> SwapConfig:
         if self.start >= self.end:
             raise ValueError(f"the window's start {self.start:g} is not before its end {self.end:g}")
         return self
 
 
-class Optimizer(Schema):
+class OptimizerConfig(Schema):
     """AdamW with linear warm-up and cosine decay.
 
     Attributes:
@@ -170,7 +170,7 @@ class Optimizer(Schema):
         beta2: Second moment's decay.
         eps: Added to the denominator.
         weight_decay: For matrices and kernels; norms, biases and the temperature have none.
-        warmup: Share of the steps in which the learning rate rises linearly.
+        warmup: Fraction of the steps in which the learning rate rises linearly.
         clip_norm: Largest norm of the gradient, that of ν included; None for no clipping.
     """
 
@@ -179,11 +179,11 @@ class Optimizer(Schema):
     beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.98
     eps: Annotated[float, Field(ge=1e-37)] = 1e-6  # less is 0 in float32, and weights without a gradient become NaN
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
-    warmup: Share = 0.1
+    warmup: UnitInterval = 0.1
     clip_norm: Positive | None = None
 
 
-class Training(Schema):
+class TrainingConfig(Schema):
     """How long and in what precision.
 
     Attributes:
@@ -197,11 +197,11 @@ class Training(Schema):
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
-class Augment(Schema):
+class AugmentConfig(Schema):
     """Random resized crop (torchvision's, bicubic) and flip of the training images, on the trial's device.
 
     Attributes:
-        crop_min: Smallest share of the image's area that a crop keeps; 1 switches cropping off.
+        crop_min: Smallest fraction of the image's area that a crop keeps; 1 switches cropping off.
         flip: Whether half of the images are mirrored.
     """
 
@@ -209,13 +209,13 @@ class Augment(Schema):
     flip: bool = False
 
 
-class Evaluation(Schema):
+class EvaluationConfig(Schema):
     """Further data on which a training is evaluated.
 
     Attributes:
-        name: Stands before its scores: ``cifar10`` gives ``cifar10/zeroshot_top1``.
+        name: Stands before its scores: ``cifar10`` gives ``cifar10/zeroshot/top1``.
         data: A store, or a data set by its kind and place, such as ``cifar10:PATH``.
-        tasks: ``zeroshot``, ``probe`` and ``knn`` need labels, ``retrieval`` and ``pairs`` captions.
+        tasks: ``zeroshot``, ``probe`` and ``knn`` need labels, ``retrieval`` and ``mmvp`` captions.
         when: After each ``epoch``, once at the ``end`` of a training, or once a sweep has ended for the trials of its
             ``front`` alone.
     """
@@ -233,14 +233,14 @@ class Evaluation(Schema):
     @field_validator("name")
     @classmethod
     def _own_group(cls, name: str) -> str:
-        if name in {score.partition("/")[0] for score in (*SCORES, *SYSTEM)}:
+        if name in {score.partition("/")[0] for score in (*METRICS, *SYSTEM)}:
             raise ValueError(f"{name!r} stands before gaptune's own metrics; give another name")
         return name
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of its scores."""
-        return tuple(f"{self.name}/{measure}" for measure in measures_of(self.tasks))
+        return tuple(f"{self.name}/{measure}" for measure in metrics_of(self.tasks))
 
 
 def as_tuple(entries: Any) -> Any:
@@ -248,14 +248,14 @@ def as_tuple(entries: Any) -> Any:
     return tuple(entries) if isinstance(entries, list) else entries
 
 
-def _distinct_names(evaluations: tuple[Evaluation, ...]) -> tuple[Evaluation, ...]:
+def _distinct_names(evaluations: tuple[EvaluationConfig, ...]) -> tuple[EvaluationConfig, ...]:
     names = [evaluation.name for evaluation in evaluations]
     if len(set(names)) < len(names):
         raise ValueError("a name stands twice")
     return evaluations
 
 
-Evaluations = Annotated[tuple[Evaluation, ...], BeforeValidator(as_tuple), AfterValidator(_distinct_names)]
+Evaluations = Annotated[tuple[EvaluationConfig, ...], BeforeValidator(as_tuple), AfterValidator(_distinct_names)]
 
 
 class TrialConfig(Schema):
@@ -264,9 +264,9 @@ class TrialConfig(Schema):
     Attributes:
         model: Which CLIP.
         data: Which pairs.
-        temperature: Knobs of the temperature.
-        swap: Knobs of the modality swap.
-        optimizer: Knobs of AdamW.
+        temperature: Parameters of the temperature.
+        swap: Parameters of the modality swap.
+        optimizer: Parameters of AdamW.
         training: Length, batch, precision.
         augment: Augmentation.
         seed: Decides initial weights, order of batches, captions, augmentation and swaps.
@@ -274,26 +274,26 @@ class TrialConfig(Schema):
         evaluate: Further data on which it is evaluated.
     """
 
-    model: Model = Model()
-    data: Data = Data()
-    temperature: Temperature = Temperature()
-    swap: Swap = Swap()
-    optimizer: Optimizer = Optimizer()
-    training: Training = Training()
-    augment: Augment = Augment()
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    temperature: TemperatureConfig = TemperatureConfig()
+    swap: SwapConfig = SwapConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TrainingConfig()
+    augment: AugmentConfig = AugmentConfig()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     evaluate: Evaluations = ()
 
 
-NOT_KNOBS = ("model", "data", "device", "evaluate")
+NOT_PARAMETERS = ("model", "data", "device", "evaluate")
 
 
-def knob_fields() -> dict[str, Any]:
-    """All knobs by dotted path, each with its pydantic field (type, bounds, default)."""
+def parameter_fields() -> dict[str, Any]:
+    """All parameters by dotted path, each with its pydantic field (type, bounds, default)."""
     fields: dict[str, Any] = {}
     for name, field in TrialConfig.model_fields.items():
-        if name in NOT_KNOBS:
+        if name in NOT_PARAMETERS:
             continue
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             fields.update({f"{name}.{leaf}": inner for leaf, inner in field.annotation.model_fields.items()})
@@ -302,31 +302,31 @@ def knob_fields() -> dict[str, Any]:
     return fields
 
 
-def with_knobs(config: TrialConfig, knobs: Mapping[str, Any]) -> TrialConfig:
+def with_params(config: TrialConfig, params: Mapping[str, Any]) -> TrialConfig:
     """A copy of a configuration with some values replaced, validated as a whole.
 
     Args:
         config: Where the other values come from.
-        knobs: New values by dotted path (``model.…`` and ``data.…`` are accepted too).
+        params: New values by dotted path (``model.…`` and ``data.…`` are accepted too).
 
     Raises:
         UserError: A path is unknown or a value impossible.
     """
     tree = copy.deepcopy(config.model_dump())
     known = {
-        *knob_fields(),
+        *parameter_fields(),
         *(f"{group}.{leaf}" for group in ("model", "data") for leaf in tree[group]),
         *("device", "evaluate"),
     }
-    for path, value in knobs.items():
+    for path, value in params.items():
         if path not in known:
-            raise UserError(f"unknown knob {path!r}{did_you_mean(path, known)}")
+            raise UserError(f"unknown parameter {path!r}{did_you_mean(path, known)}")
         group, _, leaf = path.rpartition(".")
         (tree[group] if group else tree)[leaf] = value
     try:
         return TrialConfig.model_validate(tree)
-    except ValidationError as fault:
-        raise UserError(explain(fault, TrialConfig)[0]) from None
+    except ValidationError as error:
+        raise UserError(explain(error, TrialConfig)[0]) from None
 
 
 def flatten(config: BaseModel) -> dict[str, Any]:

@@ -20,16 +20,17 @@ from PIL import Image
 from gaptune.data.images import UnreadableError, decode, read_file
 from gaptune.data.pixels import square
 from gaptune.data.sources import Pixels, Sample, Source
-from gaptune.data.store import Store, storable
+from gaptune.data.store.meta import storable
+from gaptune.data.store.reader import Store
+from gaptune.data.store.writer import StoreWriter
 from gaptune.data.tokens import encode, padded, tokenize
-from gaptune.data.writer import StoreWriter
 from gaptune.errors import UserError
 
 VERSION = 2
 """Part of the names in the cache: raise it whenever the same source would become another store."""
 
 MAX_BROKEN = 0.01
-VAL_SHARE = 0.05
+VAL_FRACTION = 0.05
 
 NO_CAPTION, IN_VAL = "no caption", "in val"
 """Why an image that could be read is left out, as ``store.json`` counts it."""
@@ -50,7 +51,7 @@ def build(
     context_length: int,
     name: str | None = None,
     max_broken: float = MAX_BROKEN,
-    val_share: float | None = None,
+    val_fraction: float | None = None,
     progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> Store:
     """Builds a store.
@@ -66,20 +67,20 @@ def build(
         image_size: Side of the stored squares in pixels.
         context_length: Token ids per caption, start and end included; longer captions are cut and counted.
         name: What people call it; the folder's name by default.
-        max_broken: Share of missing or unreadable images, from 0 to 1, above which nothing is built.
-        val_share: Share of ``train`` that becomes ``val``, by the hash of each image, where the source has no ``val``:
-            an image stays on its side when others are added. By default 0.05, and 0 where the source is kept as
-            published.
+        max_broken: Fraction of missing or unreadable images, from 0 to 1, above which nothing is built.
+        val_fraction: Fraction of ``train`` that becomes ``val``, by the hash of each image, where the source has no
+            ``val``: an image stays on its side when others are added. By default 0.05, and 0 where the source is kept
+            as published.
         progress: Called with the number of images done and their total over all splits, None when unknown.
 
     Raises:
         UserError: The source is not what it should be, ``out`` exists, too many images are missing or broken, or none
             is left.
     """
-    if val_share is None:
-        val_share = 0.0 if source.as_published or "val" in source.splits else VAL_SHARE
-    elif val_share and "val" in source.splits:
-        raise UserError("there is a split val already, so that no --val-share can be taken from train")
+    if val_fraction is None:
+        val_fraction = 0.0 if source.as_published or "val" in source.splits else VAL_FRACTION
+    elif val_fraction and "val" in source.splits:
+        raise UserError("there is a split val already, so that no --val-fraction can be taken from train")
     counts = [source.count(split) for split in source.splits]
     total = None if None in counts else sum(count for count in counts if count is not None)
     classes = tuple(map(storable, source.classes))
@@ -87,7 +88,7 @@ def build(
     prompt_tokens = tokenize(prompts, context_length) if prompts else None
     with StoreWriter(out, image_size, context_length) as writer, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of odd files: what cannot be read is counted
-        building = _Building(writer, context_length, val_share, merge=not source.as_published)
+        building = _Building(writer, context_length, val_fraction, merge=not source.as_published)
         done = 0
         for split in sorted(source.splits, key=lambda split: split != "val"):  # train must not repeat what val has
             tally = building.tallies[split] = Tally()
@@ -97,7 +98,7 @@ def build(
                 progress(done, total)
                 building.add(split, sample, key, pixels)
             tally.left_out.update(source.left_out(split))
-            tally.check_share(split, 0.0 if source.in_pairs else max_broken)
+            tally.check_fraction(split, 0.0 if source.in_pairs else max_broken)
         if not any(tally.stored for tally in building.tallies.values()):
             raise UserError(_nothing_left(building.tallies))
         return writer.finish(
@@ -106,7 +107,7 @@ def build(
                 "builder": source.kind,
                 **source.origin(),
                 "max_broken": max_broken,
-                "val_share": val_share,
+                "val_share": val_fraction,
                 "versions": {package: version(package) for package in ("pillow", "open_clip_torch")},
                 **building.report(),
             },
@@ -157,7 +158,7 @@ class Tally:
             for kind, names in self.unread.items()
         )
 
-    def check_share(self, split: str, most: float) -> None:
+    def check_fraction(self, split: str, most: float) -> None:
         """Checks that no more images are missing or broken than are allowed.
 
         Raises:
@@ -176,14 +177,14 @@ class _Building:
     Args:
         writer: What writes it.
         context_length: Token ids per caption.
-        val_share: Share of ``train`` that becomes ``val``.
+        val_fraction: Fraction of ``train`` that becomes ``val``.
         merge: Whether the same image is kept once.
     """
 
-    def __init__(self, writer: StoreWriter, context_length: int, val_share: float, *, merge: bool) -> None:
+    def __init__(self, writer: StoreWriter, context_length: int, val_fraction: float, *, merge: bool) -> None:
         self._writer = writer
         self._context_length = context_length
-        self._val_share = val_share
+        self._val_fraction = val_fraction
         self._merge = merge
         self._rows: dict[str, dict[int, int]] = {}  # by the hash of what an image is kept as
         self._labels: dict[str, array[int]] = {}
@@ -244,7 +245,7 @@ class _Building:
 
     def _place(self, split: str, key: int) -> tuple[str, int | None]:
         """The split that an image belongs to, and its row there, if it has one already."""
-        target = "val" if split == "train" and key >> 64 < self._val_share * 2**64 else split
+        target = "val" if split == "train" and key >> 64 < self._val_fraction * 2**64 else split
         if not self._merge:
             return target, None
         if target == "train" and key in self._rows.get("val", ()):

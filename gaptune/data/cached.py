@@ -8,10 +8,11 @@ import logging
 from pathlib import Path
 
 from gaptune.data.build import VERSION, build
-from gaptune.data.cache import cache_folder, locked
 from gaptune.data.images import found
 from gaptune.data.sources import Source, find_source
-from gaptune.data.store import META, Store, read_store
+from gaptune.data.store.meta import META
+from gaptune.data.store.reader import Store, read_store
+from gaptune.storage.cache import cache_folder, locked
 
 _log = logging.getLogger(__name__)
 

@@ -126,8 +126,8 @@ def read_file(path: Path) -> bytes:
         descriptor = os.open(found(path), os.O_RDONLY | os.O_NONBLOCK)  # a pipe that nobody writes to would block
     except (FileNotFoundError, NotADirectoryError):
         raise UnreadableError("missing", _looked_for(path)) from None
-    except (OSError, ValueError) as fault:  # ValueError: a zero byte in the name
-        raise UnreadableError("cannot be opened", getattr(fault, "strerror", None) or str(fault)) from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise UnreadableError("cannot be opened", getattr(error, "strerror", None) or str(error)) from None
     try:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
@@ -136,8 +136,8 @@ def read_file(path: Path) -> bytes:
             raise UnreadableError("too large", f"{state.st_size / 2**30:.1f} GiB, at most {MOST_BYTES >> 30}")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read(MOST_BYTES)
-    except OSError as fault:
-        raise UnreadableError("cannot be opened", fault.strerror or str(fault)) from None
+    except OSError as error:
+        raise UnreadableError("cannot be opened", error.strerror or str(error)) from None
     finally:
         os.close(descriptor)
 
@@ -163,12 +163,12 @@ def decode(content: bytes) -> Image.Image:
         raise
     except UnidentifiedImageError:
         raise UnreadableError("not an image", _guess(content)) from None
-    except Image.DecompressionBombError as fault:
-        pixels = re.search(r"\d+", str(fault))
+    except Image.DecompressionBombError as error:
+        pixels = re.search(r"\d+", str(error))
         size = f"{int(pixels[0]) / 1e6:.0f} megapixels, " if pixels else ""
         raise UnreadableError("too large", f"{size}at most {MOST_PIXELS / 1e6:.0f}") from None
-    except Exception as fault:  # decoders raise whatever they like: RuntimeError, struct.error, MemoryError, …
-        raise UnreadableError(*_said(fault)) from None
+    except Exception as error:  # decoders raise whatever they like: RuntimeError, struct.error, MemoryError, …
+        raise UnreadableError(*_said(error)) from None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -221,13 +221,13 @@ def _guess(content: bytes) -> str:
     return next((name for sign, name in _OTHERS if start.startswith(sign)), "of none of the formats that are read")
 
 
-def _said(fault: Exception) -> tuple[str, str]:
+def _said(error: Exception) -> tuple[str, str]:
     """A kind and a detail for what a decoder raised."""
-    text = (str(fault).splitlines() or [""])[0][:100]
-    if isinstance(fault, MemoryError):
+    text = (str(error).splitlines() or [""])[0][:100]
+    if isinstance(error, MemoryError):
         return "too large", "does not fit in memory"
-    if isinstance(fault, OSError | EOFError | SyntaxError) and ("truncated" in text.lower() or "EOF" in text):
+    if isinstance(error, OSError | EOFError | SyntaxError) and ("truncated" in text.lower() or "EOF" in text):
         return "cut short", ""
     if "too large" in text.lower():  # texts of a PNG that grow when they are unpacked
         return "too large", text
-    return "damaged", text or type(fault).__name__
+    return "damaged", text or type(error).__name__

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gaptune.data.store import Store
+from gaptune.data.store.reader import Store
 from gaptune.data.tokens import END
 
 _NAMED = 3  # images that are named for each reason
@@ -73,10 +73,10 @@ def _losses(store: Store) -> Iterator[tuple[str, str]]:
     source = store.meta.source
     if "truncated" in source:
         captions = sum(split.captions for split in store.meta.splits.values())
-        share = f"{source['truncated'] / captions:.2%}"
+        fraction = f"{source['truncated'] / captions:.2%}"
         yield (
             "truncated",
-            f"{source['truncated']:,} captions ({share}) longer than {store.meta.context_length} tokens",
+            f"{source['truncated']:,} captions ({fraction}) longer than {store.meta.context_length} tokens",
         )
     for split, by_reason in source.get("unread", {}).items():
         for reason, names in by_reason.items():

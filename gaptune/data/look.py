@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from gaptune.data.store import Store
-from gaptune.files import written_whole
-from gaptune.foreign import for_html
+from gaptune.data.store.reader import Store
+from gaptune.storage.atomic import written_whole
+from gaptune.text.markup import for_html
 
 _CAPTIONS = 5  # of an image
 _COLUMNS, _WIDTH, _GAP = 6, 192, 12  # of the sheet, in cells and in pixels

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gaptune.data.cache import cache_folder
-from gaptune.data.store import META, Store, read_store
+from gaptune.data.store.meta import META
+from gaptune.data.store.reader import Store, read_store
+from gaptune.data.store.writer import StoreWriter
 from gaptune.data.tokens import tokenize
-from gaptune.data.writer import StoreWriter
 from gaptune.errors import UserError
+from gaptune.storage.cache import cache_folder
 
 VERSION = 1
 """Part of the cached folder's name: raise it whenever anything below changes what is drawn or said."""

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 import numpy.typing as npt
 
-from gaptune.data.store import Split, Store
+from gaptune.data.store.reader import Split, Store
 from gaptune.errors import UserError
-from gaptune.scores import Task
+from gaptune.metrics.table import Task
 
 if TYPE_CHECKING:
     from gaptune.data.sources.base import Source
+from gaptune.metrics.held_out import held_out
 
 TASKS: tuple[Task, ...] = get_args(Task)
 
@@ -53,15 +54,15 @@ def own_probes(store: Store) -> dict[str, Split]:
 
 
 def allowed_tasks(store: Store) -> tuple[Task, ...]:
-    """What a store allows to evaluate by, without ``pairs``: no store says that its rows are pairs."""
-    return tuple(task for task in TASKS if task != "pairs" and not lacking(store, task))
+    """What a store allows to evaluate by, without ``mmvp``: no store says that its rows are pairs."""
+    return tuple(task for task in TASKS if task != "mmvp" and not lacking(store, task))
 
 
 def lacking(store: Store, task: Task) -> str:
     """What a store lacks for a task; empty if nothing."""
     if task == "retrieval":
         return "" if captioned(store) else _no_captions(store, CAPTIONED)
-    if task == "pairs":
+    if task == "mmvp":
         split = paired(store)
         if split is None:
             return _no_captions(store, PAIRED)
@@ -83,7 +84,7 @@ def lacking(store: Store, task: Task) -> str:
 
 def lacking_of_source(source: Source, task: Task) -> str:
     """What a source lacks for a task, as far as it is known before its images are read; empty if nothing."""
-    if task in ("retrieval", "pairs"):
+    if task in ("retrieval", "mmvp"):
         return ""
     if few := _few_classes(source.classes):
         return few
@@ -108,20 +109,13 @@ def one_class(labels: npt.NDArray[np.int64], *, choosing: bool = False) -> str:
     return ""
 
 
-def held_out(n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The rows that a probe holds out to choose its regularization by, a fifth of ``n``, and the rest."""
-    order = np.random.default_rng(0).permutation(n)
-    share = max(1, n // 5)
-    return order[:share], order[share:]
-
-
 def tested_on(store: Store, task: Task) -> str:
     """The split that a task is tested on: the first that the store has of those for the task, and never another.
 
     Raises:
         UserError: The store has none of them.
     """
-    names = {"retrieval": CAPTIONED, "pairs": PAIRED}.get(task, TESTED)
+    names = {"retrieval": CAPTIONED, "mmvp": PAIRED}.get(task, TESTED)
     return _present(store, names)
 
 

@@ -1,1 +1,1 @@
-"""Running a sweep: Optuna suggests, Ray Tune places, the conductor decides and writes the ledger."""
+"""Running a sweep: Optuna suggests, Ray Tune places, the orchestrator decides and writes the ledger."""

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import yaml
 
-from gaptune.config import Resources
+from gaptune.config import ResourcesConfig
 from gaptune.engine.address import check_address
 from gaptune.engine.machine import OBJECT_STORE, available_cores, check_local, describe, ray_folders
 from gaptune.engine.signals import Stop, Stopped
@@ -57,7 +57,7 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def check_place(resources: Resources, address: str | None) -> None:
+def check_place(resources: ResourcesConfig, address: str | None) -> None:
     """Checks that trials can run where they are to run. Starts nothing.
 
     Args:
@@ -74,7 +74,7 @@ def check_place(resources: Resources, address: str | None) -> None:
 
 
 @contextmanager
-def ray_for(resources: Resources, address: str | None, stop: Stop | None = None) -> Iterator[None]:
+def ray_for(resources: ResourcesConfig, address: str | None, stop: Stop | None = None) -> Iterator[None]:
     """A context with Ray: as the program around has started it, or else one that ends with the context.
 
     Args:
@@ -102,7 +102,7 @@ def is_ours() -> bool:
     return _ours
 
 
-def side_by_side(resources: Resources) -> int:
+def side_by_side(resources: ResourcesConfig) -> int:
     """How many trials Ray can run at once, at most as many as the sweep allows.
 
     Where a cluster grows by itself, that is what the sweep allows, or what fits at the moment if it does not say.
@@ -131,7 +131,7 @@ def is_running() -> bool:
 
 
 @contextmanager
-def _started(resources: Resources, place: str | None, stop: Stop) -> Iterator[None]:
+def _started(resources: ResourcesConfig, place: str | None, stop: Stop) -> Iterator[None]:
     global _ours
     import ray
 
@@ -172,12 +172,12 @@ def _init(trouble: str, address: str, **options: Any) -> None:
     giving_up.start()
     try:
         ray.init(address, **options)
-    except SystemExit as fault:  # by the handler that Ray has put in the place of ours
-        if fault.code == signal.SIGTERM:
+    except SystemExit as error:  # by the handler that Ray has put in the place of ours
+        if error.code == signal.SIGTERM:
             raise Stopped(signal.SIGTERM) from None
         raise
-    except Exception as fault:  # of whatever kind
-        raise UserError(f"{trouble}: {' '.join(str(fault).split())}") from None
+    except Exception as error:  # of whatever kind
+        raise UserError(f"{trouble}: {' '.join(str(error).split())}") from None
     finally:
         giving_up.cancel()
 
@@ -278,7 +278,7 @@ def _found_anyway(root: Path) -> bool:
     return Path(done.stdout.strip()) == root / "gaptune" / "__init__.py"
 
 
-def _check_placement(resources: Resources, machines: Sequence[dict[str, float]], place: str | None) -> None:
+def _check_placement(resources: ResourcesConfig, machines: Sequence[dict[str, float]], place: str | None) -> None:
     """Refuses trials that no machine can ever take: Ray would wait for one for ever.
 
     On Kubernetes nobody can tell here what the operator may still start, so nothing is refused.
@@ -295,7 +295,7 @@ def _check_placement(resources: Resources, machines: Sequence[dict[str, float]],
     )
 
 
-def _fits(resources: Resources, machine: dict[str, float]) -> bool:
+def _fits(resources: ResourcesConfig, machine: dict[str, float]) -> bool:
     return machine.get("CPU", 0.0) >= resources.cpu and machine.get("GPU", 0.0) >= resources.gpu
 
 

@@ -1,4 +1,4 @@
-"""The front of a sweep run again on fresh seeds: a sweep of its own, whose points are the front's knobs."""
+"""The front of a sweep run again on fresh seeds: a sweep of its own, whose points are the front's parameters."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gaptune.config import EarlyStopping, SweepConfig
-from gaptune.engine.sweep import Plan, prepare
+from gaptune.config import EarlyStoppingConfig, SweepConfig
+from gaptune.engine.plan import Plan, prepare
 from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, SweepRecord, load
-from gaptune.names import fitting_name
+from gaptune.ledger.names import fitting_name
 from gaptune.results import summarize
-from gaptune.space import Space
+from gaptune.space.parse import parse_space
 
 
 def confirmation(
@@ -46,32 +46,32 @@ def confirmation(
         UserError: The front is empty.
     """
     name = fitting_name(f"{record.name}-confirm-{seeds}")
-    members = [_without_seed(member.trial.knobs) for member in summarize(record).front]
+    members = [_without_seed(member.trial.params) for member in summarize(record).front]
     if not members:
         raise UserError(f"the front of {record.name!r} is empty: there is nothing to confirm")
-    space = Space.from_dict(record.header["space"])
+    space = parse_space(record.header["space"])
     known: list[dict[str, Any]] = []
-    sweep = SweepConfig.model_validate(record.header["sweep"])
+    sweep = SweepConfig.model_validate(record.header["config"])
     fresh = 1 + max(int(trial.config["seed"]) for trial in record.trials.values() if trial.config)
     if (results / name / FILE_NAME).exists():
         earlier = load(results / name).header
-        known, fresh = list(earlier["space"]["points"]), int(earlier["sweep"]["seed"])
+        known, fresh = list(earlier["space"]["points_to_evaluate"]), int(earlier["config"]["seed"])
     points = known + [member for index, member in enumerate(members) if member not in known + members[:index]]
     space = replace(
         space,
         name=f"the front of {record.name}",
-        knobs=tuple(knob for knob in space.knobs if knob.name != "seed"),
-        points=tuple(points),
+        parameters=tuple(parameter for parameter in space.parameters if parameter.name != "seed"),
+        points_to_evaluate=tuple(points),
         grid=False,
     )
-    search = sweep.search.model_copy(update={"sampler": "random", "trials": len(points), "seeds": seeds})
+    search = sweep.search.model_copy(update={"sampler": "random", "candidates": len(points), "seeds": seeds})
     resources = sweep.resources.model_copy(update={"concurrency": concurrency or sweep.resources.concurrency})
-    changes = {"search": search, "early_stopping": EarlyStopping(), "seed": fresh, "resources": resources}
+    changes = {"search": search, "early_stopping": EarlyStoppingConfig(), "seed": fresh, "resources": resources}
     sweep = sweep.model_copy(update=changes)
     told: dict[str, Any] = {"results": results, "now": now, "command": command}
     told |= {"address": address, "tracking_uri": tracking_uri}
     return prepare(space, sweep, name=name, more_points=True, **told)
 
 
-def _without_seed(knobs: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in knobs.items() if name != "seed"}
+def _without_seed(params: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if name != "seed"}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gaptune.config import Resources
+from gaptune.config import ResourcesConfig
 from gaptune.errors import UserError
 
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -25,7 +25,7 @@ OBJECT_STORE = 128 * 2**20
 """Bytes of Ray's object store: trials send each other nothing, and their reports are small."""
 
 
-def check_local(resources: Resources) -> None:
+def check_local(resources: ResourcesConfig) -> None:
     """Refuses trials that this machine can never take. Starts nothing.
 
     Args:
@@ -44,7 +44,7 @@ def check_local(resources: Resources) -> None:
         )
 
 
-def describe(resources: Resources) -> str:
+def describe(resources: ResourcesConfig) -> str:
     """What a trial needs, in words."""
     return f"{resources.cpu} CPU" + (f" and {resources.gpu:g} GPU" if resources.gpu else "")
 

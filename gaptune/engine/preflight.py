@@ -16,28 +16,29 @@ from typing import Any
 import numpy as np
 
 from gaptune.config import SweepConfig, TrialConfig, flatten
-from gaptune.config.sweep import MOST_TRIALS
-from gaptune.data import Mixture, Store, look_up, open_training
+from gaptune.config.document import flow
+from gaptune.config.models import PRESETS, check_model, preset_weights
+from gaptune.config.sweep import MOST_CANDIDATES
+from gaptune.data import Mixture, Store
+from gaptune.data.open import look_up, open_training
 from gaptune.data.tasks import PROBED, lacking, lacking_of_source, own_probes
 from gaptune.engine.cluster import check_place, is_running
 from gaptune.engine.machine import available_cores
 from gaptune.errors import UserError
-from gaptune.exact import exact
-from gaptune.idle import idle_knobs
-from gaptune.methods import expand_method
-from gaptune.models import PRESETS, check_model, preset_weights
-from gaptune.remote import is_url
-from gaptune.rungs import rung_epoch, rung_shares
-from gaptune.space import Choice, RandomDraw, Space
-from gaptune.yamlfile import flow
+from gaptune.search.rungs import rung_epoch, rung_fractions
+from gaptune.space.idle import idle_parameters
+from gaptune.space.methods import expand_method
+from gaptune.space.model import Choice, RandomDraw, Space
+from gaptune.storage.folder import is_url
+from gaptune.text.numbers import exact
 
 FEW_IMAGES = 100
-"""Validation images below which a share such as recall has a standard error of up to 0.05 and more."""
+"""Validation images below which a fraction such as recall has a standard error of up to 0.05 and more."""
 
 _MOST_STEPS = 10**9  # of a training: months on any device
 _LONGEST_INSIDE = 256  # bytes of a path inside a sweep's folder
 _DRAWS = 50
-_MUCH = 0.1  # share of the images of an epoch that is worth another batch size
+_MUCH = 0.1  # fraction of the images of an epoch that is worth another batch size
 _STATE = 3 * 4  # bytes of a weight in a checkpoint: itself and AdamW's two moments in float32
 _KEPT = 2  # checkpoints of a trial under way
 
@@ -114,7 +115,7 @@ def preflight(space: Space, sweep: SweepConfig, folder: Path, *, address: str | 
     warnings = [
         *draws,
         *sizes.remarks,
-        *idle_knobs(space, flatten(sweep.trial({}))),
+        *idle_parameters(space, flatten(sweep.trial({}))),
         *_of_search(space, sweep, reach),
         *_of_validation(sweep, store),
         *of_training(reach("training.batch_size"), store, least=_MUCH),
@@ -192,12 +193,12 @@ def check_folder(folder: Path) -> int:
         with tempfile.TemporaryFile(dir=parent):  # it has no name, where the file system knows such files
             pass
         return shutil.disk_usage(parent).free
-    except OSError as fault:
-        raise UserError(f"cannot write {folder}: {fault.strerror} ({parent})") from None
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror} ({parent})") from None
 
 
 class _Reach:
-    """The values that knobs can have in a sweep's trials: of a range its ends.
+    """The values that parameters can have in a sweep's trials: of a range its ends.
 
     Args:
         space: The search space.
@@ -205,35 +206,35 @@ class _Reach:
     """
 
     def __init__(self, space: Space, sweep: SweepConfig) -> None:
-        self._knobs = {knob.name: knob for knob in space.knobs}
+        self._params = {parameter.name: parameter for parameter in space.parameters}
         self._base = flatten(sweep.trial({}))
 
     def __call__(self, name: str) -> tuple[Any, ...]:
-        knob = self._knobs.get(name)
-        if knob is None:
+        parameter = self._params.get(name)
+        if parameter is None:
             return (self._base[name],)
-        of = knob.distribution
+        of = parameter.distribution
         values = of.values if isinstance(of, Choice) else (of.low, of.high)
-        return (*values, self._base[name]) if knob.when else tuple(values)
+        return (*values, self._base[name]) if parameter.when else tuple(values)
 
 
 def _trials(space: Space, sweep: SweepConfig) -> int:
-    return len(space.combinations()) if space.grid else sweep.search.trials
+    return len(space.combinations()) if space.grid else sweep.search.candidates
 
 
 def _check_search(space: Space, sweep: SweepConfig) -> None:
     if sweep.search.sampler == "grid" and not space.grid:
         raise UserError("sampler grid needs a space with `grid: true`", file=space.path)
-    for point in space.combinations() if space.grid else space.points:
+    for point in space.combinations() if space.grid else space.points_to_evaluate:
         try:
             sweep.trial(expand_method(point))
-        except UserError as fault:
+        except UserError as error:
             raise UserError(
-                f"the point {flow(dict(point))} does not fit this sweep: {fault}", file=space.path
+                f"the point {flow(dict(point))} does not fit this sweep: {error}", file=space.path
             ) from None
     trainings = _trials(space, sweep) * sweep.search.seeds
-    if trainings > MOST_TRIALS:
-        raise UserError(f"{trainings:,} trainings (trials times seeds); a sweep has at most {MOST_TRIALS:,}")
+    if trainings > MOST_CANDIDATES:
+        raise UserError(f"{trainings:,} trainings (trials times seeds); a sweep has at most {MOST_CANDIDATES:,}")
 
 
 def _check_numbers(sweep: SweepConfig, reach: _Reach) -> None:
@@ -250,9 +251,9 @@ def _check_draws(space: Space, sweep: SweepConfig) -> list[str]:
     for _ in range(_DRAWS):
         try:
             sweep.trial(expand_method(space.suggest(draws)))
-        except UserError as fault:
-            reasons.append(fault.message)
-    if len(reasons) == _DRAWS and not space.points:
+        except UserError as error:
+            reasons.append(error.message)
+    if len(reasons) == _DRAWS and not space.points_to_evaluate:
         raise UserError(f"no trial of this space is possible in this sweep: {reasons[0]}", file=space.path)
     return [f"{len(reasons)} of {_DRAWS} random draws are impossible ({reasons[0]})"] if reasons else []
 
@@ -276,7 +277,7 @@ def _sizes(config: TrialConfig, store: Store) -> Sizes:
         return Sizes(preset_weights(model, len(meta.vocabulary), meta.context_length), image_size, meta.context_length)
     import torch
 
-    from gaptune.trial.features import make_model
+    from gaptune.trial.build_model import make_model
 
     with torch.device("meta"):
         clip = make_model(model, meta)
@@ -294,20 +295,23 @@ def _check_data(sweep: SweepConfig, store: Store, reach: _Reach) -> None:
         raise UserError(f"a training of {steps:,} steps (epochs times batches); at most {_MOST_STEPS:,} are taken")
     if not own_probes(store):
         for metric in sweep.asked:
-            if metric in ("zeroshot/accuracy", "probe/accuracy"):
+            if metric in ("zeroshot/top1", "probe/top1"):
                 raise UserError(f"{metric} cannot be measured: {store.path} has no {' and '.join(PROBED)} with classes")
 
 
 def _of_search(space: Space, sweep: SweepConfig, reach: _Reach) -> Iterator[str]:
-    trials, size = sweep.search.trials, space.size()
-    if space.grid and trials != size and "trials" in sweep.search.model_fields_set:
-        yield f"the grid has {size} combinations and all are tried: search.trials {trials} does not apply"
+    trials, size = sweep.search.candidates, space.size()
+    if space.grid and trials != size and "candidates" in sweep.search.model_fields_set:
+        yield f"the grid has {size} combinations and all are tried: search.candidates {trials} does not apply"
     elif not space.grid and size is not None and trials > size:
-        yield f"the space has {size} combinations, fewer than the {trials} trials that are asked for"
-    if len(space.points) > trials:
-        yield f"the space has {len(space.points)} points, of which the first {trials} are tried (trials: {trials})"
+        yield f"the space has {size} combinations, fewer than the {trials} candidates that are asked for"
+    if len(space.points_to_evaluate) > trials:
+        yield (
+            f"the space has {len(space.points_to_evaluate)} points_to_evaluate; only the first {trials} are tried "
+            f"(search.candidates: {trials})"
+        )
     stopping, epochs = sweep.early_stopping, max(reach("training.epochs"))
-    if stopping.rule != "none" and not any(rung_epoch(at, epochs) < epochs for at in rung_shares(stopping)):
+    if stopping.method != "none" and not any(rung_epoch(at, epochs) < epochs for at in rung_fractions(stopping)):
         yield f"early stopping has nothing to stop: a training of {epochs} epochs has no rung before its end"
 
 
@@ -317,7 +321,7 @@ def of_training(batches: Iterable[int], store: Store, *, least: float = 0.0) -> 
     Args:
         batches: The sizes that its batches may have.
         store: Its data.
-        least: Share of the images from which on it is said that an epoch leaves them out.
+        least: Fraction of the images from which on it is said that an epoch leaves them out.
 
     Yields:
         A sentence each: images that no epoch or not each epoch uses, images that come twice in a batch.
@@ -334,9 +338,9 @@ def of_training(batches: Iterable[int], store: Store, *, least: float = 0.0) -> 
         if count:
             named = "1 train image" if count == 1 else f"{count:,} train images"
             yield f"{named} of {name} {'is' if count == 1 else 'are'} in val of {store.path}: not trained on"
-    whole = sum(exact(weight) for _, weight in store.shares.values())
+    whole = sum(exact(weight) for _, weight in store.fractions.values())
     for batch in sorted(set(batches)):
-        for name, (mine, weight) in store.shares.items():
+        for name, (mine, weight) in store.fractions.items():
             if (taken := batch * exact(weight) / whole) > mine:
                 yield (
                     f"a batch of {batch} takes {float(taken):.1f} images of {name}, which has {mine}: the same image "

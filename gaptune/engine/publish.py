@@ -10,17 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gaptune.display import Display
 from gaptune.errors import UserError
-from gaptune.foreign import for_markdown
 from gaptune.ledger import SweepRecord, in_use, load
-from gaptune.pages import RUNS_FILE
 from gaptune.report import REPORT_FILE, write_report
 from gaptune.results import summarize
 from gaptune.results.correlation import correlations
 from gaptune.results.export import write_parquet
 from gaptune.results.headline import headline
-from gaptune.results.plot import plot_front
+from gaptune.results.plots.front import plot_front
+from gaptune.search.listener import Observer
+from gaptune.text.markup import for_markdown
 from gaptune.tracking import (
     PATIENCE_S,
     Mirror,
@@ -32,12 +31,13 @@ from gaptune.tracking import (
     first_line,
     limited,
 )
+from gaptune.tracking.links import RUNS_FILE
 
 _SYNC_S = 600.0
 """The longest that `gaptune sync` waits for the results to be sent; what does not answer is given up far earlier."""
 
 
-def write_results(record: SweepRecord, folder: Path, mirror: Mirror, tracker: Tracker, display: Display) -> None:
+def write_results(record: SweepRecord, folder: Path, mirror: Mirror, tracker: Tracker, display: Observer) -> None:
     """Draws and writes what is made from the ledger, here and in MLflow; no fault of it ends a sweep."""
     behind = f"MLflow is behind; when it is back: {_sync_command(folder, mirror)}"
     _draw_results(record, folder, display.say)
@@ -50,8 +50,8 @@ def write_results(record: SweepRecord, folder: Path, mirror: Mirror, tracker: Tr
         return
     try:
         _send_results(record, folder, mirror, left)
-    except Exception as fault:  # the results are on disk, and that is what counts
-        display.say(f"{behind} ({first_line(fault)})")
+    except Exception as error:  # the results are on disk, and that is what counts
+        display.say(f"{behind} ({first_line(error)})")
 
 
 def _draw_results(record: SweepRecord, folder: Path, say: Callable[[str], None]) -> None:
@@ -77,8 +77,8 @@ def _guarded(file: str, again: str, say: Callable[[str], None]) -> Iterator[None
     """Each result is written by itself: what goes wrong with one is said, and the others are written all the same."""
     try:
         yield
-    except Exception as fault:
-        say(f"{file} could not be written ({first_line(fault)}); to make it again: {again}")
+    except Exception as error:
+        say(f"{file} could not be written ({first_line(error)}); to make it again: {again}")
 
 
 def _send_results(record: SweepRecord, folder: Path, mirror: Mirror, patience: float) -> None:
@@ -139,12 +139,12 @@ def synchronize(folder: Path, results: Path, tracking_uri: str | None, say: Call
             raise UserError(state.why)
         for line in mirror.write(record):
             say(line)
-    except UnreachableError as fault:
-        raise UserError(str(fault)) from None
+    except UnreachableError as error:
+        raise UserError(str(error)) from None
     finally:
         _write_page(record, folder, mirror, say)
     try:
         _send_results(record, folder, mirror, _SYNC_S)
-    except UnreachableError as fault:
-        raise UserError(str(fault)) from None
+    except UnreachableError as error:
+        raise UserError(str(error)) from None
     return len(record.trials)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gaptune.checkpoint_files import Keep, epoch_of, newest_weights, slim, surplus, trial_files, weights_epoch
 from gaptune.ledger import Event, State, SweepRecord
-from gaptune.remote import Folder
 from gaptune.results import summarize
+from gaptune.storage.checkpoint_files import Keep, epoch_of, newest_weights, slim, surplus, trial_files, weights_epoch
+from gaptune.storage.folder import Folder
 
 _PATIENCE_S = 60.0
 
@@ -22,7 +22,7 @@ def needed(record: SweepRecord, keep: Literal["complete", "front", "none"]) -> d
 
     Args:
         record: The sweep.
-        keep: Whose weights: of complete trials, of those on the front, or of none. As long as a suggestion has seeds
+        keep: Whose weights: of complete trials, of those on the front, or of none. As long as a candidate has seeds
             to come, it may still get onto the front.
 
     Returns:
@@ -30,7 +30,7 @@ def needed(record: SweepRecord, keep: Literal["complete", "front", "none"]) -> d
     """
     members = {trial.number for member in summarize(record).front for trial in member.trials}
     found: dict[int, Keep] = {}
-    for group in record.suggestions().values():
+    for group in record.candidates().values():
         open_ = any(not trial.state.ended for trial in group)
         for trial in group:
             weights = keep == "complete" or (keep == "front" and (open_ or trial.number in members))
@@ -98,9 +98,9 @@ class Retention:
         while (wanted := self._todo.get()) is not None:
             try:
                 self._tidy(wanted())
-            except Exception as fault:  # each storage's client raises its own, and none may end a sweep
+            except Exception as error:  # each storage's client raises its own, and none may end a sweep
                 if not self._failed:
-                    self._say(f"checkpoints that are not needed any more could not be removed: {fault}")
+                    self._say(f"checkpoints that are not needed any more could not be removed: {error}")
                 self._failed = True
 
     def _tidy(self, wanted: Mapping[int, Keep]) -> None:

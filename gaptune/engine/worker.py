@@ -7,37 +7,28 @@ of its own across trials but the opened data store; a trial that is started agai
 from __future__ import annotations
 
 import errno
-import hashlib
-import logging
 import os
-import platform
-import shutil
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 from ray import tune
 
-from gaptune.engine.progress import Beat
-from gaptune.engine.usage import Meter
+from gaptune.engine.heartbeat import Beat
+from gaptune.engine.system_metrics import Meter
 from gaptune.errors import UserError
-from gaptune.ledger.trialfile import TrialFile
-from gaptune.remote import Folder
+from gaptune.ledger.trial_file import TrialFile
 
 if TYPE_CHECKING:
     from gaptune.trial import Report
+from gaptune.storage.replica import Copies
 
 FAULT = "gaptune_fault"
 HALT = "gaptune_halt"
 OVER = "over"
-_ABANDONED_S = 7 * 86400.0
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
-
-log = logging.getLogger(__name__)
 
 
 class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
@@ -85,21 +76,21 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             self._file.report(time.time(), report.epoch, report.step, metrics)
             if self._copies is not None:
                 self._copies.push()
-        except (NonFinite, UserError) as fault:
-            return {FAULT: f"non-finite: {fault}" if isinstance(fault, NonFinite) else str(fault)}
-        except torch.OutOfMemoryError as fault:
-            return {FAULT: f"out of memory: {str(fault).splitlines()[0]}"}
-        except OSError as fault:
-            if fault.errno in FULL_DISK:
-                return {HALT: f"{fault.strerror} ({fault.filename or 'checkpoints'})"}
+        except (NonFinite, UserError) as error:
+            return {FAULT: f"non-finite: {error}" if isinstance(error, NonFinite) else str(error)}
+        except torch.OutOfMemoryError as error:
+            return {FAULT: f"out of memory: {str(error).splitlines()[0]}"}
+        except OSError as error:
+            if error.errno in FULL_DISK:
+                return {HALT: f"{error.strerror} ({error.filename or 'checkpoints'})"}
             raise
         return {"epoch": report.epoch, "step": report.step, "scores": metrics}
 
     def _take_up(self, task: dict[str, Any]) -> Iterator[Report]:
         import torch
 
-        from gaptune.config import Data, TrialConfig
-        from gaptune.data import open_training
+        from gaptune.config import DataConfig, TrialConfig
+        from gaptune.data.open import open_training
         from gaptune.trial import train
 
         torch.set_num_threads(task["threads"])
@@ -113,7 +104,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             folder = self._copies.pull()
         if task["system_metrics"]:
             self._meter = Meter(gpu=task["gpu"] > 0 and torch.cuda.is_available())
-        data = open_training(Data.model_validate(task["data"]))
+        data = open_training(DataConfig.model_validate(task["data"]))
         config = TrialConfig.model_validate(task["config"])
         self._file = TrialFile(folder, task["event"])
         return train(config, data, checkpoints=folder, progress=Beat(task["progress"]), weights=task.get("weights"))
@@ -137,78 +128,3 @@ def hide_cards(gpu: float) -> None:
     """
     if gpu == 0:
         os.environ.update(CUDA_VISIBLE_DEVICES="", HIP_VISIBLE_DEVICES="")
-
-
-class Copies:
-    """The checkpoints of a trial in a storage, and their copies on this node.
-
-    Args:
-        url: The trial's folder in the storage.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._place = Folder(url)
-        cache = Path(os.environ.get("GAPTUNE_CACHE", Path.home() / ".cache" / "gaptune")) / "trials"
-        self._host = platform.node() or "host"
-        _remove_abandoned(cache, self._host)
-        # A home may be shared: process ids say nothing on other machines, and in containers little.
-        self.folder = cache / f"{self._host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._there: dict[str, str] = {}  # the content, as a digest, that the storage has of each file
-        self._known: dict[Path, tuple[tuple[int, int, int], str]] = {}  # digests of files that have not been touched
-
-    def pull(self) -> Path:
-        """Copies the trial's checkpoints here; returns the folder.
-
-        Raises:
-            OSError: The storage does not answer.
-        """
-        self.remove()
-        for name in self._place.names():
-            with suppress(FileNotFoundError):  # the driver has just removed what is not needed any more
-                if self._place.get(name, self.folder / name):
-                    self._there[name] = self._digest(self.folder / name)
-        return self.folder
-
-    def push(self) -> None:
-        """Makes the storage hold the checkpoints that are here; when it cannot, after the next epoch.
-
-        A copy is there already if its content is that of the file here, and the storage has it in full.
-        """
-        here = {path.name: self._digest(path) for path in self.folder.glob("*.*") if path.suffix != ".partial"}
-        try:
-            sizes = self._place.tree()
-            for name in sorted(here):  # an optimizer comes before its weights, which say that a checkpoint is there
-                if here[name] != self._there.get(name) or (self.folder / name).stat().st_size != sizes.get(name):
-                    self._place.put(self.folder / name, name)
-                    self._there[name] = here[name]
-            for name in self._there.keys() - here.keys():
-                with suppress(FileNotFoundError):
-                    self._place.delete(name)
-                del self._there[name]
-        except OSError as fault:
-            log.warning("checkpoints could not be copied to %s: %s", self._place.url, fault)
-
-    def remove(self) -> None:
-        """Removes the copies here."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._there, self._known = {}, {}
-
-    def _digest(self, path: Path) -> str:
-        found = path.stat()
-        state = found.st_ino, found.st_mtime_ns, found.st_size
-        known = self._known.get(path)
-        if known is None or known[0] != state:
-            with path.open("rb") as file:
-                known = self._known[path] = state, hashlib.file_digest(file, "sha256").hexdigest()
-        return known[1]
-
-
-def _remove_abandoned(cache: Path, host: str) -> None:
-    """Removes the copies that dead processes have left: of this machine at once, of others after a week."""
-    for folder in cache.glob("*"):
-        owner, _, pid = folder.name.rpartition("-")[0].rpartition("-")
-        with suppress(OSError):
-            here = owner == host and pid.isdecimal()
-            age = time.time() - folder.stat().st_mtime
-            if not psutil.pid_exists(int(pid)) if here else age > _ABANDONED_S:
-                shutil.rmtree(folder, ignore_errors=True)

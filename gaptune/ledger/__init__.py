@@ -6,7 +6,7 @@ text file of JSON lines, each closed by a checksum, so that a line torn by a cra
 * ``sweep``: what was asked for (space, sweep's YAML, data, versions, command); the first line.
 * ``session``: a driver began to work on it, with a copy of the first line. ``pause``: it stopped before the sweep was
   done.
-* ``trial``: a suggestion was drawn. ``start``: a worker took it up. ``report``: an epoch was evaluated.
+* ``trial``: a candidate was drawn. ``start``: a worker took it up. ``report``: an epoch was evaluated.
 * ``retry``: a fault that a retry may cure. ``end``: the trial's final state.
 * ``scores``: an ended trial was evaluated on further data.
 * ``done``: every trial of the sweep has ended.

@@ -13,14 +13,15 @@ from typing import Any
 import orjson
 
 from gaptune.errors import UserError
+from gaptune.ledger.schema1 import is_old, translate
 
 FILE_NAME = "ledger.jsonl"
-SCHEMA = 1
+SCHEMA = 2
 
 Event = dict[str, Any]
 
 _BOM = b"\xef\xbb\xbf"
-_NUMBER = re.compile(rb'"(trial|suggestion)":(\d{1,9})[,}]')
+_NUMBER = re.compile(rb'"(trial|candidate|suggestion)":(\d{1,9})[,}]')
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ def read_events(folder: Path) -> tuple[list[Event], list[Damage]]:
         return parse_events(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"no sweep at {folder} (it has no {FILE_NAME})") from None
-    except OSError as fault:
-        raise UserError(f"cannot be read: {fault.strerror}", file=path) from None
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", file=path) from None
 
 
 def parse_events(content: bytes) -> tuple[list[Event], list[Damage]]:
@@ -78,6 +79,8 @@ def parse_events(content: bytes) -> tuple[list[Event], list[Damage]]:
             events.append(event)
         elif line.strip(b"\r"):
             damages.append(Damage(number + 1, number == last, line))
+    if is_old(content):
+        events = [translate(event) for event in events]
     return events, damages
 
 
@@ -87,18 +90,19 @@ def name_lines(damages: Sequence[Damage]) -> str:
 
 
 def numbers_in(damages: Iterable[Damage], limit: int) -> tuple[int, int]:
-    """The highest number of a trial and of a suggestion that damaged lines still show; -1 for none.
+    """The highest number of a trial and of a candidate that damaged lines still show; -1 for none.
 
     Args:
         damages: The lines.
         limit: Numbers above it are not believed: a damaged digit may show anything.
     """
-    highest = {b"trial": -1, b"suggestion": -1}
+    highest = {b"trial": -1, b"candidate": -1}
     for damage in damages:
         for kind, digits in _NUMBER.findall(damage.content):
+            kind = b"candidate" if kind == b"suggestion" else kind  # as schema 1 calls it
             if int(digits) <= limit:
                 highest[kind] = max(highest[kind], int(digits))
-    return highest[b"trial"], highest[b"suggestion"]
+    return highest[b"trial"], highest[b"candidate"]
 
 
 def _decode(line: bytes) -> Event | None:

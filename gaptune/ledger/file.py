@@ -8,10 +8,10 @@ from io import FileIO
 from pathlib import Path
 from types import TracebackType
 
-from gaptune import lock
 from gaptune.errors import UserError
 from gaptune.ledger.events import FILE_NAME, Damage, Event, encode, name_lines, parse_events
 from gaptune.ledger.state import replay
+from gaptune.storage import lock
 
 LOCK = "ledger.lease"
 QUARANTINE = "ledger.quarantine"
@@ -39,9 +39,9 @@ class Ledger:
         self._lost = False
         try:
             self._lock = lock.acquire(folder / LOCK, on_lost=self._lose)
-        except lock.HeldError as fault:
+        except lock.HeldError as error:
             raise UserError(
-                f"sweep {folder.name!r} is being run by another process ({fault}); see `gaptune status {folder.name}`"
+                f"sweep {folder.name!r} is being run by another process ({error}); see `gaptune status {folder.name}`"
             ) from None
         try:
             self.path = folder / FILE_NAME
@@ -94,7 +94,7 @@ class Ledger:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 

@@ -6,12 +6,12 @@ import gc
 import logging
 from pathlib import Path
 
-from gaptune import lock
 from gaptune.errors import UserError, did_you_mean
 from gaptune.ledger.events import FILE_NAME, SCHEMA, Damage, name_lines, read_events
 from gaptune.ledger.file import LOCK, check_readable
 from gaptune.ledger.state import SweepRecord, replay
-from gaptune.shipped import RECORDED, recorded
+from gaptune.storage import lock
+from gaptune.storage.bundled import EXAMPLES, example
 
 _log = logging.getLogger(__name__)
 
@@ -67,8 +67,8 @@ def find_sweep(results: Path, name: str) -> Path:
     Raises:
         UserError: There is none of that name; with the nearest name.
     """
-    if name in RECORDED and not (results / name / FILE_NAME).exists():
-        return recorded(name)
+    if name in EXAMPLES and not (results / name / FILE_NAME).exists():
+        return example(name)
     return sweep_folder(results, name)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from gaptune.ledger.events import Damage, Event, numbers_in
 from gaptune.ledger.state import State, SweepRecord
-from gaptune.ledger.trialfile import read
+from gaptune.ledger.trial_file import read
 
 
 def lost_events(record: SweepRecord, numbers: Iterable[int], content: Callable[[int], bytes | None]) -> list[Event]:
@@ -39,15 +39,15 @@ def lost_events(record: SweepRecord, numbers: Iterable[int], content: Callable[[
 
 
 def highest_numbers(record: SweepRecord, damages: Sequence[Damage], folders: Iterable[int]) -> tuple[int, int]:
-    """The highest numbers ever seen of a trial and of a suggestion: none of them is given again.
+    """The highest numbers ever seen of a trial and of a candidate: none of them is given again.
 
     Args:
         record: What the ledger adds up to.
         damages: Its damaged lines, of now and of earlier (in ``ledger.quarantine``).
         folders: The trials that have a folder.
     """
-    trial, suggestion = record.highest, record.highest_suggestion
+    trial, candidate = record.highest, record.highest_candidate
     trial = max([trial, *folders])
     # Nothing had a number beyond these: each damaged line can have been a trial's own.
-    trial_seen, suggestion_seen = numbers_in(damages, limit=max(trial, suggestion) + len(damages))
-    return max(trial, trial_seen), max(suggestion, suggestion_seen)
+    trial_seen, candidate_seen = numbers_in(damages, limit=max(trial, candidate) + len(damages))
+    return max(trial, trial_seen), max(candidate, candidate_seen)

@@ -10,7 +10,7 @@ from typing import Any
 from gaptune.errors import UserError
 from gaptune.ledger.events import Event
 
-_ENDS = ("end", "scores")
+_ENDS = ("end", "metrics")
 _OF_TRIALS = ("start", "report", "retry", *_ENDS)
 
 
@@ -30,7 +30,7 @@ class State(StrEnum):
 
     @staticmethod
     def together(states: Iterable[State]) -> State:
-        """The state of a suggestion whose seeds are in some states.
+        """The state of a candidate whose seeds are in some states.
 
         It has not ended before all have; then one failed seed fails it, and one stopped seed stops it.
         """
@@ -56,8 +56,8 @@ class TrialRecord:
 
     Attributes:
         number: Its number in the sweep, from 0.
-        suggestion: The set of knobs that it tries, from 0; with one seed per suggestion the same as its number.
-        knobs: What the search decided, by dotted path.
+        candidate: The set of parameters that it tries, from 0; with one seed per candidate the same as its number.
+        params: What the search decided, by dotted path.
         config: The full configuration, flattened.
         method: What the paper would call it.
         drawn_at: When it was suggested, in seconds since 1970.
@@ -66,14 +66,14 @@ class TrialRecord:
         started_at: When a worker first took it up.
         node: The machine that took it up last.
         ended_at: When it ended.
-        notes: What the sampler noted of the suggestion.
+        notes: What the sampler noted of the candidate.
         retries: Faults after which it was tried again.
         reports: One per epoch, in order.
     """
 
     number: int
-    suggestion: int
-    knobs: dict[str, Any]
+    candidate: int
+    params: dict[str, Any]
     config: dict[str, Any]
     method: str
     drawn_at: float
@@ -110,7 +110,7 @@ class SweepRecord:
         header: The ``sweep`` event.
         trials: Trials by number.
         highest: The highest number of a trial that any event names; -1 before the first.
-        highest_suggestion: The same of suggestions.
+        highest_candidate: The same of candidates.
         sessions: How many drivers have worked on it.
         paused: Why the last driver stopped early; None while one runs or when all is done.
         done: Whether every trial has ended.
@@ -120,7 +120,7 @@ class SweepRecord:
     header: Event = field(default_factory=dict)
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     highest: int = -1
-    highest_suggestion: int = -1
+    highest_candidate: int = -1
     sessions: int = 0
     paused: str | None = None
     done: bool = False
@@ -139,22 +139,22 @@ class SweepRecord:
     @property
     def constraints(self) -> list[dict[str, Any]]:
         """The constraints: metric, min, max."""
-        return list(self.header["sweep"].get("constraints", ()))
+        return list(self.header["config"].get("constraints", ()))
 
     @property
     def seeds(self) -> int:
-        """Trials of each suggestion."""
-        return int(self.header["sweep"].get("search", {}).get("seeds", 1))
+        """Trials of each candidate."""
+        return int(self.header["config"].get("search", {}).get("seeds", 1))
 
     def values(self, trial: TrialRecord) -> list[float]:
         """A trial's newest values of the objectives; NaN for what is missing."""
         return [trial.last.get(objective["metric"], float("nan")) for objective in self.objectives]
 
-    def suggestions(self) -> dict[int, list[TrialRecord]]:
-        """The trials of each suggestion, by its number: one for each of its seeds, in the order of the seeds."""
+    def candidates(self) -> dict[int, list[TrialRecord]]:
+        """The trials of each candidate, by its number: one for each of its seeds, in the order of the seeds."""
         groups: dict[int, list[TrialRecord]] = {}
         for _, trial in sorted(self.trials.items()):
-            groups.setdefault(trial.suggestion, []).append(trial)
+            groups.setdefault(trial.candidate, []).append(trial)
         for group in groups.values():
             if len(group) > 1:
                 group.sort(key=lambda trial: trial.config.get("seed", 0))
@@ -189,11 +189,11 @@ class SweepRecord:
             number = event["trial"]
             if number in self.trials:
                 return False
-            self.highest_suggestion = max(self.highest_suggestion, event["suggestion"])
+            self.highest_candidate = max(self.highest_candidate, event["candidate"])
             self.trials[number] = TrialRecord(
                 number,
-                event["suggestion"],
-                event["knobs"],
+                event["candidate"],
+                event["params"],
                 event["config"],
                 event["method"],
                 event["at"],
@@ -205,7 +205,7 @@ class SweepRecord:
 
     @staticmethod
     def _apply_to_trial(kind: str, event: Event, trial: TrialRecord) -> bool:
-        if kind == "scores":
+        if kind == "metrics":
             trial.last.update(event["metrics"])
             return bool(trial.reports)
         if trial.state.ended:

@@ -45,7 +45,7 @@ def margin_and_mismatched(x: Tensor, y: Tensor) -> tuple[float, float]:
 
     Returns:
         The cross-modal margin (cosine of the match minus the best other cosine, mean over pairs and both directions,
-        in [-2, 2]), and the share of points, over both directions, whose best match is another one. A tie, to within
+        in [-2, 2]), and the fraction of points, over both directions, whose best match is another one. A tie, to within
         rounding, has margin 0 and counts as mismatched.
 
     Raises:

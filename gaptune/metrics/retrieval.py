@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gaptune.metrics.bootstrap import Outcomes
+from gaptune.metrics.intervals import Outcomes
 from gaptune.metrics.ties import rounding
 
 _BLOCK = 256
@@ -46,7 +46,7 @@ def recall_hits(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, Outco
     """The recalls of both directions query by query: arguments and errors are those of ``recalls``.
 
     Returns:
-        ``retrieval_i2t_r1`` … ``retrieval_t2i_r10``: n images, or m captions with the image of each.
+        ``retrieval/i2t_r1`` … ``retrieval/t2i_r10``: n images, or m captions with the image of each.
     """
     texts_ahead, images_ahead = _rivals_ahead(images, texts, owner)
     ways = {"i2t": (texts_ahead.cpu(), None), "t2i": (images_ahead.cpu(), owner.cpu())}

@@ -14,21 +14,21 @@ from urllib.parse import urlsplit
 import yaml
 
 from gaptune.ledger import State, SweepRecord, TrialRecord
-from gaptune.pages import run_links
+from gaptune.metrics.table import find_metric
 from gaptune.report.features import projection
 from gaptune.results import Candidate, summarize
-from gaptune.results.again import train_words
 from gaptune.results.correlation import correlations
-from gaptune.results.ends import unfinished
+from gaptune.results.failures import unfinished
 from gaptune.results.feasible import broken, said
 from gaptune.results.headline import headline
 from gaptune.results.history import Step, history
 from gaptune.results.importance import importances
-from gaptune.results.looks import look
-from gaptune.results.picks import knee
+from gaptune.results.plots.styles import look
+from gaptune.results.rerun import train_words
+from gaptune.results.selection import knee
 from gaptune.results.unknown import Why
-from gaptune.scores import find_score
-from gaptune.streams import printable
+from gaptune.text.output import printable
+from gaptune.tracking.links import run_links
 
 _MOST_CURVE_NUMBERS = 40_000
 """Of curves in a page: all metrics of about 70 trials of 20 epochs, in 300 kB."""
@@ -41,7 +41,7 @@ Group = list[TrialRecord]
 def content(record: SweepRecord, folder: Path, *, mlflow_url: str, price: float | None) -> dict[str, Any]:
     """Everything that the page shows.
 
-    A row of ``rows`` is a set of knobs: scores are means over its seeds, its number that of the first.
+    A row of ``rows`` is a set of parameters: scores are means over its seeds, its number that of the first.
 
     Args:
         record: The sweep, or a view of it.
@@ -52,8 +52,8 @@ def content(record: SweepRecord, folder: Path, *, mlflow_url: str, price: float 
     Returns:
         What JSON can hold; numbers that are not finite are None, and control characters in texts are escaped.
     """
-    summary, found, shares = summarize(record), correlations(record), importances(record)
-    groups = list(record.suggestions().values())
+    summary, found, fractions = summarize(record), correlations(record), importances(record)
+    groups = list(record.candidates().values())
     on_front = [member.trial.number for member in summary.front]
     metrics = list(dict.fromkeys(metric for trial in record.trials.values() for metric in trial.last))
     told = {
@@ -65,13 +65,13 @@ def content(record: SweepRecord, folder: Path, *, mlflow_url: str, price: float 
         "rows": _rows(record, groups),
         "looks": {method: asdict(look(method)) for method in sorted({group[0].method for group in groups})},
         **_scores(record, groups, metrics),
-        **_knobs(record, groups),
+        **_params(record, groups),
         "front": on_front,
         "picks": _picks(record, summary.front),
         "seeds": record.seeds,
         "curves": _curves(groups, on_front),
-        "importance": [asdict(one) for one in shares],
-        "no_importance": {metric: str(reason) for metric, reason in shares.unknown.items()},
+        "importance": [asdict(one) for one in fractions],
+        "no_importance": {metric: str(reason) for metric, reason in fractions.unknown.items()},
         "correlations": [
             asdict(one) for one in found if one.unknown is None or one.unknown.why is not Why.NOT_MEASURED
         ],
@@ -107,7 +107,7 @@ def _rows(record: SweepRecord, groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def _about(metric: str) -> dict[str, str]:
-    score = find_score(metric)
+    score = find_metric(metric)
     if score is None:
         return {"unit": "", "direction": "none", "meaning": metric}
     return {"unit": score.unit, "direction": score.direction, "meaning": score.meaning}
@@ -135,16 +135,21 @@ def _error(values: Sequence[float | None]) -> float | None:
     return statistics.stdev(value for value in values if value is not None) / math.sqrt(len(values))
 
 
-def _knobs(record: SweepRecord, groups: Sequence[Group]) -> dict[str, Any]:
-    """Values of the knobs that varied; apart from them, the rows in which a knob does not apply."""
-    varied = [knob for knob in record.header["varied"] if knob != "method"]
-    rules = {knob: how if isinstance(how, dict) else {} for knob, how in record.header["space"]["knobs"].items()}
-    rules = {knob: rules.get(knob, {}) for knob in varied}
+def _params(record: SweepRecord, groups: Sequence[Group]) -> dict[str, Any]:
+    """Values of the parameters that varied; apart from them, the rows in which a parameter does not apply."""
+    varied = [parameter for parameter in record.header["varied"] if parameter != "method"]
+    rules = {
+        parameter: how if isinstance(how, dict) else {} for parameter, how in record.header["space"]["params"].items()
+    }
+    rules = {parameter: rules.get(parameter, {}) for parameter in varied}
     return {
-        "knobs": {knob: [group[0].knobs.get(knob) for group in groups] for knob in varied},
-        "off": {knob: [row for row, group in enumerate(groups) if knob not in group[0].knobs] for knob in varied},
-        "choices": {knob: rule["choice"] for knob, rule in rules.items() if "choice" in rule},
-        "log": [knob for knob, rule in rules.items() if "log_uniform" in rule or rule.get("log")],
+        "params": {parameter: [group[0].params.get(parameter) for group in groups] for parameter in varied},
+        "off": {
+            parameter: [row for row, group in enumerate(groups) if parameter not in group[0].params]
+            for parameter in varied
+        },
+        "choices": {parameter: rule["choice"] for parameter, rule in rules.items() if "choice" in rule},
+        "log": [parameter for parameter, rule in rules.items() if "log_uniform" in rule or rule.get("log")],
     }
 
 
@@ -230,7 +235,7 @@ def _seconds(trial: TrialRecord) -> float:
 
 
 def _cost(record: SweepRecord, price: float | None) -> dict[str, Any]:
-    resources = record.header["sweep"]["resources"]
+    resources = record.header["config"]["resources"]
     nodes: dict[str, dict[str, float]] = {}
     for trial in record.trials.values():
         node = nodes.setdefault(trial.node or "not started", {"trials": 0, "hours": 0.0})
@@ -260,7 +265,7 @@ def _again(record: SweepRecord) -> dict[str, Any]:
         "versions": header["versions"],
         "data": f"{header['data']['name']}, SHA-256 {header['data']['hash']}",
         "space": yaml.safe_dump(header["space"], sort_keys=False, allow_unicode=True),
-        "sweep": yaml.safe_dump(header["sweep"], sort_keys=False, allow_unicode=True),
+        "sweep": yaml.safe_dump(header["config"], sort_keys=False, allow_unicode=True),
     }
 
 

@@ -19,7 +19,7 @@ def projection(folder: Path, trial: TrialRecord) -> dict[str, Any] | None:
         trial: The trial.
 
     Returns:
-        ``images`` and ``texts`` as n pairs of coordinates each, and ``explained``, the two components' shares of the
+        ``images`` and ``texts`` as n pairs of coordinates each, and ``explained``, the two components' fractions of the
         variance. None where the trial has no usable sample, or where all of its features are equal.
     """
     path = folder / "trials" / f"{trial.number:04d}" / "sample.npz"

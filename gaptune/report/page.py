@@ -8,14 +8,14 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from gaptune.files import written_whole
-from gaptune.foreign import for_html
 from gaptune.ledger import SweepRecord
 from gaptune.report.content import content
+from gaptune.storage.atomic import written_whole
+from gaptune.text.markup import for_html
 
 REPORT_FILE = "report.html"
 
-_SCRIPTS = ("data", "filter", "charts", "scatters", "curves", "knobs", "search", "table", "details", "page")
+_SCRIPTS = ("data", "filter", "charts", "scatters", "curves", "params", "search", "table", "details", "page")
 """In the order in which the page runs them, as one script."""
 
 

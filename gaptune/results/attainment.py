@@ -1,4 +1,4 @@
-"""How much a front owes to luck: what some share of repeats attain, of a sweep or of each seed in it."""
+"""How much a front owes to luck: what some fraction of repeats attain, of a sweep or of each seed in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord
-from gaptune.pareto import attained, oriented
+from gaptune.pareto.dominance import oriented
+from gaptune.pareto.hypervolume import attained
 from gaptune.results.front import candidates, summarize
 
 
@@ -20,24 +21,24 @@ class Band:
     """A surface of the empirical attainment function.
 
     Attributes:
-        share: At least this share of the repeats attain it; 0.5 is the median front.
+        fraction: At least this fraction of the repeats attain it; 0.5 is the median front.
         repeats: How many repeats there are.
         points: Its corners in the units of the two objectives, ascending from the worst first objective to the best,
             of shape (k, 2).
     """
 
-    share: float
+    fraction: float
     repeats: int
     points: npt.NDArray[np.float64]
 
 
-def attainment(records: Sequence[SweepRecord], shares: Sequence[float] = (0.25, 0.5, 0.75)) -> list[Band]:
-    """What some shares of repeats attain (Grunert da Fonseca et al. 2001).
+def attainment(records: Sequence[SweepRecord], fractions: Sequence[float] = (0.25, 0.5, 0.75)) -> list[Band]:
+    """What some fractions of repeats attain (Grunert da Fonseca et al. 2001).
 
     Args:
         records: Several sweeps that repeat each other, each of which is one repeat; or one sweep with several seeds per
-            suggestion, in which each seed is one.
-        shares: Of the repeats, each above 0 and at most 1.
+            candidate, in which each seed is one.
+        fractions: Of the repeats, each above 0 and at most 1.
 
     Returns:
         A band for each share.
@@ -60,8 +61,8 @@ def attainment(records: Sequence[SweepRecord], shares: Sequence[float] = (0.25, 
             "one with `search: {seeds: 2}` or more"
         )
     return [
-        Band(share, len(sets), oriented(attained(sets, max(1, math.ceil(share * len(sets)))), maximize))
-        for share in shares
+        Band(fraction, len(sets), oriented(attained(sets, max(1, math.ceil(fraction * len(sets)))), maximize))
+        for fraction in fractions
     ]
 
 

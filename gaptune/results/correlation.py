@@ -17,10 +17,10 @@ Values = npt.NDArray[np.float64]
 QUESTIONS = (
     ("retrieval/mean_r1", "geometry/gap"),
     ("retrieval/mean_r1", "uniformity/w2"),
-    ("zeroshot/accuracy", "geometry/gap"),
-    ("zeroshot/accuracy", "uniformity/w2"),
-    ("probe/accuracy", "geometry/gap"),
-    ("probe/accuracy", "uniformity/w2"),
+    ("zeroshot/top1", "geometry/gap"),
+    ("zeroshot/top1", "uniformity/w2"),
+    ("probe/top1", "geometry/gap"),
+    ("probe/top1", "uniformity/w2"),
 )
 """Does retrieval follow the gap here? Do scores follow uniformity?"""
 _ENOUGH = 5

@@ -18,7 +18,7 @@ def frame(record: SweepRecord) -> pd.DataFrame:
     """All reports of a sweep, one row per trial and epoch (one row without scores for a trial that has none).
 
     Columns: ``trial``, ``state``, ``feasible`` (whether the trial's candidate keeps the constraints; empty for what is
-    not complete), ``reason``, ``method``, ``epoch``, ``step``, ``at``, ``knob/…`` for what the search decided,
+    not complete), ``reason``, ``method``, ``epoch``, ``step``, ``at``, ``parameter/…`` for what the search decided,
     ``config/…`` for the full configuration, and every metric under its own name.
     """
     rows = []
@@ -30,7 +30,7 @@ def frame(record: SweepRecord) -> pd.DataFrame:
             "feasible": kept.get(trial.number),
             "reason": trial.reason,
             "method": trial.method,
-            **{f"knob/{name}": value for name, value in trial.knobs.items()},
+            **{f"parameter/{name}": value for name, value in trial.params.items()},
             **{f"config/{name}": value for name, value in trial.config.items()},
         }
         rows += [
@@ -43,22 +43,22 @@ def frame(record: SweepRecord) -> pd.DataFrame:
 def candidate_frame(record: SweepRecord, chosen: Sequence[Candidate]) -> pd.DataFrame:
     """Some candidates, one row each, indexed by ``trial`` (that of the first seed).
 
-    Columns: ``method``, ``seeds`` (how many), ``feasible`` (whether it keeps the constraints), ``knob/…`` for what
+    Columns: ``method``, ``seeds`` (how many), ``feasible`` (whether it keeps the constraints), ``parameter/…`` for what
     varied in the sweep, and every metric under its own name: the mean over the seeds.
     """
-    varied = [knob for knob in record.header["varied"] if knob != "method"]
+    varied = [parameter for parameter in record.header["varied"] if parameter != "method"]
     metrics = {metric: None for one in chosen for metric in one.trial.last}
     rows = [
         {
             "method": one.trial.method,
             "seeds": len(one.trials),
             "feasible": one.feasible,
-            **{f"knob/{knob}": one.trial.knobs.get(knob) for knob in varied},
+            **{f"parameter/{parameter}": one.trial.params.get(parameter) for parameter in varied},
             **{metric: one.mean(metric) for metric in metrics},
         }
         for one in chosen
     ]
-    columns = ["method", "seeds", "feasible", *(f"knob/{knob}" for knob in varied), *metrics]
+    columns = ["method", "seeds", "feasible", *(f"parameter/{parameter}" for parameter in varied), *metrics]
     return pd.DataFrame(rows, columns=columns, index=pd.Index([one.trial.number for one in chosen], name="trial"))
 
 

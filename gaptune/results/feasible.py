@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gaptune.metrics.table import excess
 from gaptune.results.unknown import Unknown, Why, counted
-from gaptune.scores import excess
 
 if TYPE_CHECKING:
     from gaptune.results.front import Candidate
@@ -39,12 +39,13 @@ def broken(constraints: Sequence[Constraint], candidate: Candidate) -> list[str]
 def none_feasible(constraints: Sequence[Constraint], complete: Sequence[Candidate], trials: int) -> Unknown:
     """The reason where every complete candidate breaks a constraint: which shut out how many, and who is nearest.
 
-    The nearest has the least sum of excesses, each as a share of what the metric spans over the candidates.
+    The nearest has the least sum of excesses, each as a fraction of what the metric spans over the candidates.
 
     Args:
         constraints: Of the sweep.
         complete: Its candidates.
-        trials: How many trials are complete: more than candidates with several seeds, or where knobs were drawn twice.
+        trials: How many trials are complete: more than candidates with several seeds, or where parameters were drawn
+            twice.
     """
     total = np.zeros(len(complete))
     parts = []

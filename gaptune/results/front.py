@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gaptune.ledger import State, SweepRecord, TrialRecord
-from gaptune.pareto import front, normalized_hypervolume, oriented
+from gaptune.pareto.dominance import front, oriented
+from gaptune.pareto.hypervolume import normalized_hypervolume
 from gaptune.results.feasible import keeps, none_feasible
 from gaptune.results.unknown import Unknown, Why
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A completed suggestion: one set of knobs, trained on one seed or several.
+    """A completed candidate: one set of parameters, trained on one seed or several.
 
     Attributes:
         trials: A trial for each seed.
@@ -47,7 +48,7 @@ class Summary:
 
     Attributes:
         front: The feasible candidates that no other one beats in every objective, best first objective first.
-        hypervolume: Share of the box between reference and ideal point that the front dominates, 0 to 1; None where
+        hypervolume: Fraction of the box between reference and ideal point that the front dominates, 0 to 1; None where
             it is not known.
         unknown: Why there is no hypervolume, or no front.
         counts: Number of trials by state, in the order of ``State``, without zeros.
@@ -64,9 +65,9 @@ class Summary:
 
 
 def completed(record: SweepRecord) -> Iterator[Candidate]:
-    """The suggestions of which every seed is COMPLETE, in the order of their numbers; the same knobs again, too."""
+    """The candidates of which every seed is COMPLETE, in the order of their numbers; the same parameters again, too."""
     metrics, constraints = [objective["metric"] for objective in record.objectives], record.constraints
-    for trials in record.suggestions().values():
+    for trials in record.candidates().values():
         if len(trials) < record.seeds:  # a driver was killed while it drew them, or their lines were lost
             continue
         if State.together(trial.state for trial in trials) is State.COMPLETE:
@@ -77,13 +78,13 @@ def completed(record: SweepRecord) -> Iterator[Candidate]:
 
 
 def candidates(record: SweepRecord) -> list[Candidate]:
-    """The suggestions of which every seed is COMPLETE, in the order of their numbers.
+    """The candidates of which every seed is COMPLETE, in the order of their numbers.
 
-    The same knobs count once, with the first suggestion of them: on the same seeds they end the same.
+    The same parameters count once, with the first candidate of them: on the same seeds they end the same.
     """
     first: dict[str, Candidate] = {}
     for one in completed(record):
-        first.setdefault(str(sorted(one.trial.knobs.items())), one)
+        first.setdefault(str(sorted(one.trial.params.items())), one)
     return list(first.values())
 
 

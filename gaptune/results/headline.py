@@ -8,7 +8,7 @@ from gaptune.ledger import SweepRecord
 from gaptune.results.correlation import Correlation
 from gaptune.results.feasible import said
 from gaptune.results.front import Candidate, Summary
-from gaptune.results.picks import knee
+from gaptune.results.selection import knee
 from gaptune.results.unknown import Unknown, Why, counted
 
 

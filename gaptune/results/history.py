@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gaptune.ledger import SweepRecord
-from gaptune.pareto import normalized_hypervolume, oriented
+from gaptune.pareto.dominance import oriented
+from gaptune.pareto.hypervolume import normalized_hypervolume
 from gaptune.results.front import candidates, no_box
 
 

@@ -9,16 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from gaptune.ledger import SweepRecord
-from gaptune.pareto import front, oriented
+from gaptune.pareto.dominance import front, oriented
 from gaptune.results.feasible import keeps
 from gaptune.results.front import Candidate
 from gaptune.results.unknown import Unknown, Why, too_few
 
 
-def front_shares(
+def front_fractions(
     record: SweepRecord, compared: Sequence[Candidate], draws: int = 2000, seed: int = 0
 ) -> npt.NDArray[np.float64] | Unknown:
-    """The share of bootstrap draws in which each candidate is on the front.
+    """The fraction of bootstrap draws in which each candidate is on the front.
 
     A draw takes as many seeds as there are, with replacement, and the same ones for every candidate: the seeds are
     paired, so what they have in common does not blur the comparison. Objectives and constraints are their means.

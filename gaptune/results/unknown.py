@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from gaptune.scores import ROUNDING
+from gaptune.metrics.table import ROUNDING
 
 
 class Why(StrEnum):
@@ -35,9 +35,9 @@ class Why(StrEnum):
     CONSTANT = "constant"
     """A metric is the same for all."""
     NOTHING_VARIED = "nothing_varied"
-    """No knob has two values."""
+    """No parameter has two values."""
     NO_DIFFERENCE = "no_difference"
-    """No knob tells good from bad."""
+    """No parameter tells good from bad."""
     ALL_EQUAL = "all_equal"
     """The members of a front are equal in all objectives."""
     NO_BEND = "no_bend"

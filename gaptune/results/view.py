@@ -10,7 +10,7 @@ from typing import Any
 
 from gaptune.errors import UserError, did_you_mean
 from gaptune.ledger import SweepRecord
-from gaptune.scores import SCORES, Score, find_score
+from gaptune.metrics.table import METRICS, Metric, find_metric
 
 _CONSTRAINT = re.compile(r"\s*([^\s<>=]+)\s*(<=|>=)\s*(\S+)\s*")
 
@@ -43,7 +43,7 @@ def view(
             raise UserError("an objective is given twice")
     if constraints:
         kept = [*record.constraints, *(_constraint(record, text) for text in constraints)]
-        header["sweep"] = {**header["sweep"], "constraints": kept}
+        header["config"] = {**header["config"], "constraints": kept}
     return replace(record, header=header)
 
 
@@ -54,7 +54,7 @@ def _listed(given: Sequence[str] | str) -> list[str]:
 
 def _objective(record: SweepRecord, text: str) -> dict[str, Any]:
     metric, _, direction = text.partition(":")
-    score = score_of(record, metric)
+    score = metric_of(record, metric)
     direction = direction or score.direction
     if direction not in ("max", "min"):
         raise UserError(f"{text!r}: expected METRIC:max or METRIC:min, such as geometry/gap:min")
@@ -66,29 +66,29 @@ def _objective(record: SweepRecord, text: str) -> dict[str, Any]:
 
 
 def _constraint(record: SweepRecord, text: str) -> dict[str, Any]:
-    from gaptune.config import Constraint  # pydantic's models take long to import
+    from gaptune.config import ConstraintConfig  # pydantic's models take long to import
 
     found = _CONSTRAINT.fullmatch(text)
     try:
         if found is None:
             raise ValueError
         metric, sign, bound = found[1], found[2], float(found[3])
-        score_of(record, metric)
+        metric_of(record, metric)
         sides = {"max": bound} if sign == "<=" else {"min": bound}
-        return Constraint(metric=metric, **sides).model_dump()
+        return ConstraintConfig(metric=metric, **sides).model_dump()
     except ValueError:  # or pydantic's, which is one
         raise UserError(f"{text!r}: expected METRIC<=VALUE or METRIC>=VALUE, such as geometry/gap<=0.3") from None
 
 
-def score_of(record: SweepRecord, metric: str) -> Score:
+def metric_of(record: SweepRecord, metric: str) -> Metric:
     """The row of a metric that the sweep has measured; of further evaluations too, which a sweep names itself.
 
     Raises:
         UserError: There is no such metric, or no trial has it; with the nearest name.
     """
-    score, measured = find_score(metric), {name for trial in record.trials.values() for name in trial.last}
+    score, measured = find_metric(metric), {name for trial in record.trials.values() for name in trial.last}
     if score is None:
-        raise UserError(f"no metric is called {metric!r}{did_you_mean(metric, measured | SCORES.keys())}")
+        raise UserError(f"no metric is called {metric!r}{did_you_mean(metric, measured | METRICS.keys())}")
     if measured and metric not in measured:
         raise UserError(f"no trial of {record.name!r} has {metric}{did_you_mean(metric, measured)}")
     return score

@@ -6,8 +6,8 @@ MLflow has, with the ledger's own time stamps. So any request may fail: the next
 what is missing, after an outage, a crash, a deletion, or into an empty store.
 """
 
-from gaptune.tracking.faults import UnreachableError, UnusableError, first_line
-from gaptune.tracking.look import describe
+from gaptune.tracking.failures import UnreachableError, UnusableError, first_line
+from gaptune.tracking.lookup import describe
 from gaptune.tracking.mirror import Mirror
 from gaptune.tracking.store import StoreState, check_store, default_uri, limited, resolve_uri
 from gaptune.tracking.tracker import PATIENCE_S, Tracker

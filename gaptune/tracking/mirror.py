@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaptune.ledger import SweepRecord
-from gaptune.pages import LOCAL
-from gaptune.tracking.faults import UnusableError, explain, is_gone
-from gaptune.tracking.look import Looked, look_up
+from gaptune.tracking.failures import UnusableError, explain, is_gone
+from gaptune.tracking.links import LOCAL
+from gaptune.tracking.lookup import Looked, look_up
 from gaptune.tracking.runs import NOTE, Change, difference
 from gaptune.tracking.store import open_client, quieten, resolve_uri, sqlite_path
 
@@ -135,12 +135,12 @@ class Mirror:
         opening = self._client is None
         try:
             yield
-        except Exception as fault:
+        except Exception as error:
             self._forget()
-            known = explain(fault, self.uri, opening=opening)
-            if known is fault:
+            known = explain(error, self.uri, opening=opening)
+            if known is error:
                 raise
-            raise known from fault
+            raise known from error
 
     def _forget(self) -> None:
         self._has, self.complete = None, False
@@ -149,8 +149,8 @@ class Mirror:
         """Does something again where something may have been deleted, which another look will find."""
         try:
             call()
-        except Exception as fault:
-            if not is_gone(fault):
+        except Exception as error:
+            if not is_gone(error):
                 raise
         else:
             return

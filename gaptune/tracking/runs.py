@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gaptune.ledger import State, SweepRecord, TrialRecord
-from gaptune.methods import expand_method
+from gaptune.space.methods import expand_method
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -109,8 +109,8 @@ def difference(record: SweepRecord, trial: TrialRecord, parent: str, known: Know
     change.tags = {key: value for key, value in _tags(record, trial, parent).items() if has.tags.get(key) != value}
     if NOTE in has.tags:
         change.tags.pop(NOTE, None)  # somebody may have written another one
-    knobs = {**expand_method(trial.knobs), **{k: v for k, v in trial.knobs.items() if k == "method"}}
-    change.params = {key: str(value)[:_PARAM_LENGTH] for key, value in knobs.items() if key not in has.params}
+    params = {**expand_method(trial.params), **{k: v for k, v in trial.params.items() if k == "method"}}
+    change.params = {key: str(value)[:_PARAM_LENGTH] for key, value in params.items() if key not in has.params}
     for report in list(trial.reports):
         for metric, value in dict(report.metrics).items():
             if has.epochs.get(metric, -1) < report.epoch:
@@ -132,7 +132,7 @@ def _tags(record: SweepRecord, trial: TrialRecord, parent: str) -> dict[str, str
         "space": header["space"]["name"],
         "sweep": header["name"],
         "data": header["data"]["hash"],
-        NOTE: ", ".join(f"{knob} = {value}" for knob, value in trial.knobs.items()),
+        NOTE: ", ".join(f"{parameter} = {value}" for parameter, value in trial.params.items()),
     }
     tags |= {key: value for key, value in (("node", trial.node), ("reason", trial.reason)) if value}
     return {key: value[:_TAG_LENGTH] for key, value in tags.items()}

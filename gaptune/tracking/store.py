@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
-from gaptune.tracking.faults import UnreachableError, UnusableError, explain, hint
+from gaptune.tracking.failures import UnreachableError, UnusableError, explain, hint
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -95,8 +95,8 @@ def check_store(uri: str | None, results: Path, sweep_id: str | None = None) -> 
             return StoreState(where, True, "", limited(2 * ASK_S, lambda: _ask_sqlite(path, where, sweep_id)))
         client = open_client(where)
         highest = limited(ASK_S, lambda: _ask(client, sweep_id))
-    except Exception as fault:
-        known = explain(fault, where, opening=True)
+    except Exception as error:
+        known = explain(error, where, opening=True)
         if isinstance(known, UnreachableError):
             return StoreState(where, False, str(known), None)
         raise known from None
@@ -150,8 +150,8 @@ def limited(seconds: float, call: Callable[[], T]) -> T:
     def run() -> None:
         try:
             back.append(call())
-        except BaseException as fault:
-            raised.append(fault)
+        except BaseException as error:
+            raised.append(error)
 
     thread = threading.Thread(target=run, name="mlflow-limited", daemon=True)
     thread.start()

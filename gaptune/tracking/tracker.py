@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from gaptune.errors import UserError
 from gaptune.ledger import Event, SweepRecord
-from gaptune.tracking.faults import UnreachableError, first_line
+from gaptune.tracking.failures import UnreachableError, first_line
 from gaptune.tracking.mirror import Mirror
 
 PATIENCE_S = 20.0
@@ -21,7 +21,7 @@ class Tracker:
 
     Args:
         mirror: Where events go.
-        record: The sweep's state, kept up to date by the conductor.
+        record: The sweep's state, kept up to date by the orchestrator.
         events: What happened before now, to be brought up to date first.
         say: Called with one line when the tracker goes away, and when it has come back.
     """
@@ -67,11 +67,11 @@ class Tracker:
                     self._say(line)
                 news.clear()
                 self._mirror.add_files(self._record)
-            except Exception as fault:  # whatever a tracker does, trials go on
+            except Exception as error:  # whatever a tracker does, trials go on
                 if not behind and not self._left:
-                    self._say(_told(fault))
+                    self._say(_told(error))
                 self._behind = behind = True
-                if last and isinstance(fault, UserError):
+                if last and isinstance(error, UserError):
                     return
                 if self._closing.is_set():
                     time.sleep(1.0)
@@ -99,9 +99,9 @@ class Tracker:
         return last
 
 
-def _told(fault: Exception) -> str:
-    if isinstance(fault, UserError):
-        return f"{fault}; trials go on"
-    if isinstance(fault, UnreachableError):
-        return f"{fault}; trials go on, it will be caught up"
-    return f"MLflow could not be written to ({first_line(fault)}); trials go on, it is tried again"
+def _told(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return f"{error}; trials go on"
+    if isinstance(error, UnreachableError):
+        return f"{error}; trials go on, it will be caught up"
+    return f"MLflow could not be written to ({first_line(error)}); trials go on, it is tried again"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
-from gaptune.tracking.faults import GoneError
+from gaptune.tracking.failures import GoneError
 from gaptune.tracking.runs import Change, Known
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from gaptune.config import Model, TrialConfig
+from gaptune.config import ModelConfig, TrialConfig
+from gaptune.config.models import CLIP_VOCABULARY, HEADS, PRESETS, known_models
 from gaptune.errors import UserError
-from gaptune.models import CLIP_VOCABULARY, HEADS, PRESETS, known_models
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's own
 
@@ -136,7 +136,7 @@ def architecture_of_tag(name: str, tag: str) -> Architecture | None:
     )
 
 
-def architecture_of_state(state: dict[str, Any], model: Model) -> Architecture:
+def architecture_of_state(state: dict[str, Any], model: ModelConfig) -> Architecture:
     """What a checkpoint says of its model.
 
     Args:
@@ -153,7 +153,7 @@ def architecture_of_state(state: dict[str, Any], model: Model) -> Architecture:
     return (of_tag or architecture_named(model.name)).sized(image_size=model.image_size)
 
 
-def model_of_state(state: dict[str, Any]) -> Model:
+def model_of_state(state: dict[str, Any]) -> ModelConfig:
     """The configuration of a checkpoint's model.
 
     Raises:
@@ -161,10 +161,10 @@ def model_of_state(state: dict[str, Any]) -> Model:
     """
     config = json.loads(state["config"])
     unknown = config.keys() - {*TrialConfig.model_fields, "further"}
-    unknown |= {f"model.{name}" for name in config["model"].keys() - Model.model_fields.keys()}
+    unknown |= {f"model.{name}" for name in config["model"].keys() - ModelConfig.model_fields.keys()}
     if unknown:
         raise ValueError(f"this gaptune does not know {', '.join(sorted(unknown))} in its configuration")
-    return Model.model_validate(config["model"])
+    return ModelConfig.model_validate(config["model"])
 
 
 def check_fits(name: str, known: Architecture, source: str) -> tuple[str, ...]:
@@ -244,8 +244,8 @@ def _flat(config: dict[str, Any]) -> dict[str, Any]:
         if name in ("vision_cfg", "text_cfg"):
             try:
                 whole = asdict((CLIPVisionCfg if name == "vision_cfg" else CLIPTextCfg)(**value))
-            except TypeError as fault:
-                raise ValueError(f"{name}: {fault}") from None
+            except TypeError as error:
+                raise ValueError(f"{name}: {error}") from None
             flat |= {f"{name}.{leaf}": inner for leaf, inner in whole.items()}
         else:
             flat[name] = value

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gaptune.config import Augment
+from gaptune.config import AugmentConfig
 from gaptune.data.pixels import INTERPOLATION
 from gaptune.trial.streams import generator
 
@@ -36,12 +36,12 @@ class Boxes(NamedTuple):
     mirrored: Tensor
 
 
-def augment(images: Tensor, knobs: Augment, side: int, seed: int, step: int) -> Tensor:
+def augment(images: Tensor, params: AugmentConfig, side: int, seed: int, step: int) -> Tensor:
     """Crops, resizes and mirrors images.
 
     Args:
         images: Float, shape (n, 3, stored side, stored side).
-        knobs: What to do.
+        params: What to do.
         side: Side of the square result.
         seed: Of the trial.
         step: Decides, with the seed, what is drawn.
@@ -49,9 +49,9 @@ def augment(images: Tensor, knobs: Augment, side: int, seed: int, step: int) -> 
     Returns:
         Shape (n, 3, side, side); the same images, resized if need be, when everything is switched off.
     """
-    if knobs.crop_min == 1.0 and not knobs.flip:
+    if params.crop_min == 1.0 and not params.flip:
         return resize(images, side)
-    return crop(images, draw_boxes(len(images), images.shape[-1], knobs, seed, step), side)
+    return crop(images, draw_boxes(len(images), images.shape[-1], params, seed, step), side)
 
 
 def resize(images: Tensor, side: int) -> Tensor:
@@ -61,7 +61,7 @@ def resize(images: Tensor, side: int) -> Tensor:
     return F.interpolate(images, size=(side, side), mode=INTERPOLATION, antialias=True, align_corners=False)
 
 
-def draw_boxes(n: int, stored: int, knobs: Augment, seed: int, step: int) -> Boxes:
+def draw_boxes(n: int, stored: int, params: AugmentConfig, seed: int, step: int) -> Boxes:
     """Draws crops as torchvision's ``RandomResizedCrop`` does.
 
     Area uniform in [crop_min, 1], aspect ratio log-uniform in [3/4, 4/3], sides rounded, position uniform. Of ten
@@ -70,7 +70,7 @@ def draw_boxes(n: int, stored: int, knobs: Augment, seed: int, step: int) -> Box
     Args:
         n: How many.
         stored: Side of the square images in pixels.
-        knobs: What to do.
+        params: What to do.
         seed: Of the trial.
         step: Decides, with the seed, what is drawn.
     """
@@ -78,10 +78,10 @@ def draw_boxes(n: int, stored: int, knobs: Augment, seed: int, step: int) -> Box
     area, ratio = torch.rand(2, _TRIES, n, dtype=torch.float64, generator=stream)
     y, x, mirror = torch.rand(3, n, dtype=torch.float64, generator=stream)
     whole = torch.full((n,), stored)
-    if knobs.crop_min == 1.0:
+    if params.crop_min == 1.0:
         height, width = whole, whole
     else:
-        area = stored**2 * (knobs.crop_min + (1.0 - knobs.crop_min) * area)
+        area = stored**2 * (params.crop_min + (1.0 - params.crop_min) * area)
         ratio = torch.exp((2.0 * ratio - 1.0) * _LOG_RATIO)
         height, width = (area / ratio).sqrt().round().long(), (area * ratio).sqrt().round().long()
         fits = (height > 0) & (width > 0) & (height <= stored) & (width <= stored)
@@ -89,7 +89,7 @@ def draw_boxes(n: int, stored: int, knobs: Augment, seed: int, step: int) -> Box
         found = fits.any(0)
         height, width = (torch.where(found, each.gather(0, first)[0], whole) for each in (height, width))
     top, left = (y * (stored - height + 1)).long(), (x * (stored - width + 1)).long()
-    return Boxes(top, left, height, width, (mirror < 0.5) & torch.tensor(knobs.flip))
+    return Boxes(top, left, height, width, (mirror < 0.5) & torch.tensor(params.flip))
 
 
 def crop(images: Tensor, boxes: Boxes, side: int) -> Tensor:

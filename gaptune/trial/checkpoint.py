@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gaptune.checkpoint_files import (
+from gaptune.errors import UserError
+from gaptune.ledger.schema1 import config_text
+from gaptune.storage.checkpoint_files import (
     DAMAGED,
     SAMPLE,
     epoch_of,
@@ -26,10 +28,11 @@ from gaptune.checkpoint_files import (
     weights_name,
     write_sealed,
 )
-from gaptune.errors import UserError
+from gaptune.text.renamed import metric_name
 
-FORMAT = 2
-"""Of the checkpoints that are written. Those before 2 hold neither this number nor what belongs to the weights."""
+FORMAT = 3
+"""Of the checkpoints that are written. Those before 3 have names of ledger schema 1 in ``config`` and ``report``; those
+before 2 hold neither this number nor what belongs to the weights."""
 
 _KEEP = 2
 _KEYS = {"config", "data", "report", "model", "scale"}
@@ -201,8 +204,8 @@ def read_checkpoint(place: Path) -> dict[str, Any]:
         else:
             found = _read_state(place)
             state = found and found.state
-    except OSError as fault:
-        raise UserError(f"{place} cannot be read: {fault.strerror}") from None
+    except OSError as error:
+        raise UserError(f"{place} cannot be read: {error.strerror}") from None
     if state is None:
         raise UserError(f"{place} {'holds no whole checkpoint' if place.is_dir() else 'is no whole checkpoint'}")
     return state
@@ -277,8 +280,19 @@ def _read_state(path: Path) -> _Found | None:
     if not found.state.keys() >= _KEYS:
         return None
     report = found.state["report"]
+    _translate(found.state)
     is_report = isinstance(report, dict) and report.keys() == _REPORT_KEYS and isinstance(report["epoch"], int)
     return found if is_report else None
+
+
+def _translate(state: dict[str, Any]) -> None:
+    """Gives a checkpoint of an earlier format the names of today."""
+    if state.get("format", 1) < 3:
+        state["config"] = config_text(state["config"])
+        metrics = state["report"].get("metrics", {}) if isinstance(state["report"], dict) else {}
+        renamed = {metric_name(name): value for name, value in metrics.items()}
+        metrics.clear()
+        metrics.update(renamed)
 
 
 def _check_format(state: dict[str, Any], path: Path) -> None:

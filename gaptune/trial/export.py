@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from gaptune.config import TrialConfig
+from gaptune.config.models import HEADS
 from gaptune.data import Store
 from gaptune.data.pixels import INTERPOLATION, RESIZE_MODE
 from gaptune.errors import UserError
-from gaptune.models import HEADS
-from gaptune.trial.features import make_model
+from gaptune.trial.build_model import make_model
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "open_clip_config.json", "open_clip_model.safetensors", "README.md"
 
@@ -49,8 +49,8 @@ def export_model(
     try:
         model = make_model(config.model, store.meta, state=state)
         model.tower.load_state_dict(state["model"])
-    except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as fault:
-        why = " ".join(str(fault).split())[:200]
+    except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
+        why = " ".join(str(error).split())[:200]
         raise UserError(f"the checkpoint does not hold the model of its trial: {why}") from None
     assert model.architecture is not None  # only heads have none
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in model.tower.state_dict().items()}

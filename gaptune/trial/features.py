@@ -5,111 +5,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
-from gaptune.config import Model
-from gaptune.data import Store, StoreMeta, StoreWriter
+from gaptune.config import ModelConfig
+from gaptune.data import Store, StoreWriter
 from gaptune.errors import UserError
-from gaptune.models import HEADS, check_model
-from gaptune.trial.architecture import architecture_of_state
 from gaptune.trial.augment import resize
-from gaptune.trial.model import Clip
-from gaptune.trial.pretrained import architecture_for, check_pretrained, load_pretrained, read_weights, remarks
+from gaptune.trial.build_model import make_model
 from gaptune.trial.streams import global_seed
 
 log = logging.getLogger(__name__)
 
 _BATCH = 128
-_WIDTH = 128  # of the embeddings that the heads learn
-
-
-class LinearHeads(Clip):
-    """A linear projection for each modality, on the features of a store that ``build_features`` made.
-
-    To the training it is a ``Clip``: stored features take the place of images and tokens.
-
-    Args:
-        data: What the store says of its features.
-
-    Raises:
-        UserError: The store holds images.
-    """
-
-    def __init__(self, data: StoreMeta) -> None:
-        nn.Module.__init__(self)
-        if not data.features:
-            raise UserError(f"{HEADS} trains on features; make a store of them: gaptune data features {data.name} …")
-        self.tower = _Heads(data.features)
-        self.name, self.architecture = HEADS, None
-        self.image_size, self.context_length = 1, data.context_length
-
-    def pixels(self, images: Tensor) -> Tensor:
-        """Stored features, uint8 (n, 2 d), as floats (n, d, 1, 1)."""
-        return images.view(torch.float16).float()[:, :, None, None]
-
-    def text_features(self, tokens: Tensor) -> Tensor:
-        """L2-normalized embeddings of stored features, shape (n, d), of which tokens hold the bits."""
-        return F.normalize(self.tower.encode_text(tokens.to(torch.int16).view(torch.float16).float()), dim=1)
-
-
-class _Heads(nn.Module):
-    """What stands in for open_clip's model."""
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.image = nn.Linear(features, _WIDTH, bias=False)
-        self.text = nn.Linear(features, _WIDTH, bias=False)
-
-    def encode_image(self, pixels: Tensor) -> Tensor:
-        return self.image(pixels.flatten(1))  # type: ignore[no-any-return]
-
-    def encode_text(self, features: Tensor) -> Tensor:
-        return self.text(features)  # type: ignore[no-any-return]
-
-
-def make_model(model: Model, data: StoreMeta, *, state: dict[str, Any] | None = None) -> Clip:
-    """The model that a configuration names, for the data of a store.
-
-    With torch's default device "meta" only names and shapes of weights are held against it.
-
-    Args:
-        model: Which.
-        data: What the store says of itself.
-        state: A checkpoint of this model, whose weights are loaded right after; None to start from the weights that
-            the configuration names.
-
-    Raises:
-        UserError: They do not fit.
-        ValueError: The checkpoint does not hold what it should.
-    """
-    if state is None:
-        check_pretrained(model)
-    if model.name == HEADS:
-        return LinearHeads(data)
-    if data.features:
-        raise UserError(f"{data.name} is a store of features, on which only model {HEADS} trains, not {model.name}")
-    if state is not None:
-        check_model(model)
-        return Clip(model, data, architecture_of_state(state, model))
-    shapes_only = torch.get_default_device().type == "meta"
-    weights = read_weights(model, shapes_only=shapes_only)
-    clip = Clip(model, data, architecture_for(model, weights, data))
-    clip.remarks = remarks(model, weights, data)
-    if weights is not None:
-        load_pretrained(clip, weights, data)
-        if not (shapes_only or weights.of_tag):
-            clip.weights_hash = weights.content_hash(model.name)
-    return clip
 
 
 @torch.no_grad()
 def build_features(
-    model: Model,
+    model: ModelConfig,
     store: Store,
     *,
     seed: int,

@@ -16,13 +16,15 @@ import torch
 from torch import Tensor
 
 from gaptune.config import TrialConfig
-from gaptune.data import Split, Store, StoreMeta, open_store
+from gaptune.data import Split, Store, StoreMeta
+from gaptune.data.open import open_store
 from gaptune.errors import UserError
 from gaptune.trial.architecture import model_of_state
 from gaptune.trial.augment import augment
+from gaptune.trial.build_model import make_model
 from gaptune.trial.checkpoint import Checkpoints, save_sample
-from gaptune.trial.evaluate import Evaluator, Progress, silent
-from gaptune.trial.features import make_model
+from gaptune.trial.embed import Progress, silent
+from gaptune.trial.evaluate import Evaluator
 from gaptune.trial.loss import NonFinite, clip_loss
 from gaptune.trial.model import Clip
 from gaptune.trial.optim import clip_gradients, lr_factor, make_optimizer, set_lr
@@ -46,7 +48,7 @@ class Report:
     Attributes:
         epoch: Epochs trained, from 1.
         step: Steps trained.
-        metrics: Scores by their names in ``gaptune.scores``, those of ``evaluate`` by its names too; all finite.
+        metrics: Scores by their names in ``gaptune.metrics.table``, those of ``evaluate`` by its names too; all finite.
     """
 
     epoch: int
@@ -65,8 +67,8 @@ def train(
     """Trains a CLIP and yields a report after each epoch.
 
     Everything random is decided by ``config.seed`` and a position, so trials of one seed start from the same weights
-    and see the same batches whatever their other knobs, and a training that goes on from a checkpoint ends with the
-    same weights as one that ran through.
+    and see the same batches whatever their other parameters, and a training that goes on from a checkpoint ends with
+    the same weights as one that ran through.
 
     Args:
         config: The trial.
@@ -162,7 +164,7 @@ class _Trial:
             "temperature/beta": 1.0 / tau,
             "train/loss": losses / self._per_epoch,
             "train/lr": self._config.optimizer.lr * self._lr_factor(step - 1),
-            "train/swapped": swapped / self._per_epoch,
+            "train/swapped_fraction": swapped / self._per_epoch,
             "time/train_s": trained - started,
             "time/eval_s": time.perf_counter() - trained,
             "time/samples_per_s": self._per_epoch * self._batch / (trained - started),
@@ -174,22 +176,22 @@ class _Trial:
 
     def _step(self, step: int, rows: np.ndarray[Any, Any], which: np.ndarray[Any, Any]) -> tuple[float, bool]:
         """One update; returns the loss before it, and whether features were swapped."""
-        knobs = self._config
+        params = self._config
         images, tokens = self._pairs(rows, which)
         set_lr(self.optimizer, self._lr_factor(step))
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=knobs.training.precision == "bf16"):
-            pixels = augment(self.model.pixels(images), knobs.augment, self.model.image_size, knobs.seed, step)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=params.training.precision == "bf16"):
+            pixels = augment(self.model.pixels(images), params.augment, self.model.image_size, params.seed, step)
             x, y = self.model.image_features(pixels), self.model.text_features(tokens)
-        swapping = swaps_at(knobs.swap, knobs.seed, step, self._steps)
+        swapping = swaps_at(params.swap, params.seed, step, self._steps)
         if swapping:
-            x, y = swap(x, y, knobs.swap, knobs.seed, step)
+            x, y = swap(x, y, params.swap, params.seed, step)
         loss = clip_loss(x, y, self.scale(Fraction(step, self._steps)))
         value = float(loss.detach())
         if not math.isfinite(value):
             raise NonFinite(f"loss {value} at step {step}")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        norm = clip_gradients(self.optimizer, knobs.optimizer.clip_norm)
+        norm = clip_gradients(self.optimizer, params.optimizer.clip_norm)
         if not math.isfinite(norm):  # clipping by it makes every gradient 0, and so does dividing by its square
             raise NonFinite(f"the gradient's norm is {norm} at step {step}")
         self.optimizer.step()
@@ -247,8 +249,8 @@ class _Trial:
                 self.optimizer.load_state_dict(state["optimizer"])
         except torch.OutOfMemoryError:
             raise
-        except _MISFIT as fault:
-            raise UserError(f"the newest checkpoint does not fit its model: {_one_line(fault)}") from None
+        except _MISFIT as error:
+            raise UserError(f"the newest checkpoint does not fit its model: {_one_line(error)}") from None
         return int(state["report"]["epoch"])
 
 
@@ -262,13 +264,13 @@ def trained_model(state: dict[str, Any], device: str = "auto") -> tuple[Clip, st
         given, data = model_of_state(state), StoreMeta(**state["data"], splits={})
         model, precision = make_model(given, data, state=state), json.loads(state["config"])["training"]["precision"]
         model.tower.load_state_dict(state["model"])
-    except _MISFIT as fault:
-        raise UserError(f"the checkpoint does not hold the model that it names: {_one_line(fault)}") from None
+    except _MISFIT as error:
+        raise UserError(f"the checkpoint does not hold the model that it names: {_one_line(error)}") from None
     return model.to(pick_device(device)).to(memory_format=torch.channels_last), precision
 
 
-def _one_line(fault: BaseException) -> str:
-    return " ".join(f"{type(fault).__name__}: {fault}".split())[:200]
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def pick_device(wanted: str) -> str:
@@ -286,8 +288,8 @@ def pick_device(wanted: str) -> str:
 
 def _identity(config: TrialConfig, store: Store, further: list[Store], weights: str | None) -> str:
     """What must be the same for a checkpoint to fit: everything but where it runs and where data and weights lie."""
-    knobs = config.model_dump(exclude={"device": True, "data": True, "evaluate": {"__all__": {"data"}}})
+    params = config.model_dump(exclude={"device": True, "data": True, "evaluate": {"__all__": {"data"}}})
     if weights is not None:
-        knobs["model"]["pretrained"] = f"sha256:{weights}"
+        params["model"]["pretrained"] = f"sha256:{weights}"
     hashes = {"data": store.meta.content_hash, "further": [data.meta.content_hash for data in further]}
-    return json.dumps({**knobs, **hashes}, sort_keys=True)
+    return json.dumps({**params, **hashes}, sort_keys=True)

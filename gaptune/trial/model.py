@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gaptune.config import Model
+from gaptune.config import ModelConfig
+from gaptune.config.models import CLIP_VOCABULARY, PRESETS, check_model
 from gaptune.data import StoreMeta
 from gaptune.errors import UserError
-from gaptune.models import CLIP_VOCABULARY, PRESETS, check_model
 from gaptune.trial.architecture import Architecture, architecture_named, other_tokenizer
 
 
@@ -51,7 +51,7 @@ class Clip(nn.Module):
     _mean: Tensor
     _std: Tensor
 
-    def __init__(self, model: Model, data: StoreMeta, architecture: Architecture | None = None) -> None:
+    def __init__(self, model: ModelConfig, data: StoreMeta, architecture: Architecture | None = None) -> None:
         super().__init__()
         check_model(model)
         self.name = model.name
@@ -127,7 +127,7 @@ def token_rows(vocabulary: Sequence[int]) -> Tensor:
     return rows
 
 
-def _build(model: Model, architecture: Architecture, rows: int) -> Any:
+def _build(model: ModelConfig, architecture: Architecture, rows: int) -> Any:
     if other_tokenizer(architecture.config):
         raise UserError(f"{model.name} reads another tokenizer's tokens; stores hold CLIP's")
     config = architecture.config | {"text_cfg": {**architecture.config["text_cfg"], "vocab_size": rows}}
@@ -138,9 +138,9 @@ def _build(model: Model, architecture: Architecture, rows: int) -> Any:
             with torch.no_grad():
                 tower.eval().encode_image(torch.zeros(1, 3, size, size))
             tower.train()
-    except (RuntimeError, TypeError, OSError, ImportError) as fault:
+    except (RuntimeError, TypeError, OSError, ImportError) as error:
         of_size = f" for images of {size} pixels" if size != own else ""
-        raise UserError(f"{model.name} cannot be built{of_size}: {str(fault).splitlines()[0]}") from None
+        raise UserError(f"{model.name} cannot be built{of_size}: {str(error).splitlines()[0]}") from None
     return tower
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from gaptune.config import TrialConfig
-from gaptune.exact import exact
+from gaptune.text.numbers import exact
 
 _LARGEST = math.sqrt(torch.finfo(torch.float32).max)
 
@@ -22,10 +22,10 @@ def make_optimizer(model: nn.Module, nu: nn.Parameter, config: TrialConfig) -> A
 
     Args:
         model: Its trainable parameters are optimized.
-        nu: The temperature's scalar; left out when it is not learnt.
-        config: Knobs of optimizer and temperature.
+        nu: The temperature's scalar; left out when it is not learned.
+        config: Parameters of optimizer and temperature.
     """
-    knobs = config.optimizer
+    params = config.optimizer
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
@@ -33,22 +33,22 @@ def make_optimizer(model: nn.Module, nu: nn.Parameter, config: TrialConfig) -> A
             excluded = parameter.ndim < 2 or any(part in name for part in ("bn", "ln", "bias"))
             (plain if excluded else decayed).append(parameter)
     groups = [
-        {"params": decayed, "weight_decay": knobs.weight_decay, "peak": knobs.lr},
-        {"params": plain, "weight_decay": 0.0, "peak": knobs.lr},
+        {"params": decayed, "weight_decay": params.weight_decay, "peak": params.lr},
+        {"params": plain, "weight_decay": 0.0, "peak": params.lr},
     ]
     if nu.requires_grad:
-        peak = (config.temperature.lr or knobs.lr) * config.temperature.lr_multiplier
+        peak = (config.temperature.lr or params.lr) * config.temperature.lr_multiplier
         groups.append({"params": [nu], "weight_decay": 0.0, "peak": peak})
-    return AdamW(groups, lr=knobs.lr, betas=(knobs.beta1, knobs.beta2), eps=knobs.eps, fused=True)
+    return AdamW(groups, lr=params.lr, betas=(params.beta1, params.beta2), eps=params.eps, fused=True)
 
 
 def lr_factor(step: int, steps: int, warmup: float) -> float:
-    """Share of the highest learning rate: linear from 0 in the warm-up, then a half cosine down to 0.
+    """Fraction of the highest learning rate: linear from 0 in the warm-up, then a half cosine down to 0.
 
     Args:
         step: Counted from 0.
         steps: Steps in all.
-        warmup: Share of the steps that is warm-up.
+        warmup: Fraction of the steps that is warm-up.
     """
     warm = round(exact(warmup) * steps)
     if step < warm:
@@ -75,6 +75,6 @@ def clip_gradients(optimizer: AdamW, most: float | None) -> float:
 
 
 def set_lr(optimizer: AdamW, factor: float) -> None:
-    """Sets each group's learning rate to a share of its highest."""
+    """Sets each group's learning rate to a fraction of its highest."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 
 from gaptune.data import Split
-from gaptune.data.mix import MixedSplit
-from gaptune.data.store import WINDOW
-from gaptune.exact import exact
+from gaptune.data.store.mixture import MixedSplit
+from gaptune.data.store.reader import WINDOW
+from gaptune.text.numbers import exact
 
 BLOCK = WINDOW // 64  # 4 MiB: Linux may map 2 MiB around whatever is touched
 """Bytes of neighbouring images of a large split that are read together."""
@@ -33,7 +33,7 @@ def epoch_order(split: Split, generator: torch.Generator, batch: int | None = No
     time.
 
     Of mixed splits each has its own order, from the start again where it has fewer images than its share, and each
-    batch has its share of every split, rounded up or down by chance. So a row comes twice in a batch only where a
+    batch has its fraction of every split, rounded up or down by chance. So a row comes twice in a batch only where a
     split has fewer images than the batch takes of it, and then as rarely as can be. Equal images of several splits
     are moved to neighbouring batches.
 
@@ -60,7 +60,7 @@ def epoch_order(split: Split, generator: torch.Generator, batch: int | None = No
     return np.concatenate(parts)
 
 
-def shares(total: int, weights: Sequence[Fraction | int], offset: float) -> list[int]:
+def apportion(total: int, weights: Sequence[Fraction | int], offset: float) -> list[int]:
     """Splits a number by weight into whole numbers that add up to it: each exact share rounded down or up.
 
     It is systematic sampling: of the points offset, offset + 1, …, each weight has those within its part of the whole.
@@ -78,12 +78,12 @@ def shares(total: int, weights: Sequence[Fraction | int], offset: float) -> list
 def _mixed(split: MixedSplit, generator: torch.Generator, batch: int) -> Rows:
     total = len(split)
     offset = generator.initial_seed() * _GOLDEN % 2**64 / 2**64  # fractions come out over few epochs
-    left = shares(total, [exact(weight) for weight in split.weights], min(offset, 1 - 2**-53))
+    left = apportion(total, [exact(weight) for weight in split.weights], min(offset, 1 - 2**-53))
     sizes = [total % batch] + [batch] * (total // batch)
     table = np.zeros((len(sizes), len(left)), dtype=np.int64)  # of each batch, how many of each split
     draws = torch.rand(len(sizes), generator=generator, dtype=torch.float64).tolist()
     for index, (size, draw) in enumerate(zip(sizes, draws, strict=True)):
-        table[index] = shares(size, left, draw)
+        table[index] = apportion(size, left, draw)
         left = [have - taken for have, taken in zip(left, table[index].tolist(), strict=True)]
     table = np.roll(table, -1, axis=0)  # the last batch, which is not full, was dealt out first
     turns = np.repeat(np.tile(np.arange(table.shape[1]), len(table)), table.ravel())

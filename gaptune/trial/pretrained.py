@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gaptune.config import Model
+from gaptune.config import ModelConfig
+from gaptune.config.models import CLIP_VOCABULARY, HEADS, PRESETS
 from gaptune.data import StoreMeta
 from gaptune.errors import UserError, did_you_mean
-from gaptune.models import CLIP_VOCABULARY, HEADS, PRESETS
 from gaptune.trial.architecture import (
     MEAN,
     STD,
@@ -96,7 +96,7 @@ class Weights:
         return digest.hexdigest()
 
 
-def check_pretrained(model: Model) -> None:
+def check_pretrained(model: ModelConfig) -> None:
     """Makes sure that a model's weights are at hand; those of a tag are fetched, once per machine.
 
     Raises:
@@ -108,7 +108,7 @@ def check_pretrained(model: Model) -> None:
         _fetch(model.name, model.pretrained)
 
 
-def read_weights(model: Model, *, shapes_only: bool = False) -> Weights | None:
+def read_weights(model: ModelConfig, *, shapes_only: bool = False) -> Weights | None:
     """The weights that a model starts from.
 
     Args:
@@ -139,7 +139,7 @@ def read_weights(model: Model, *, shapes_only: bool = False) -> Weights | None:
     return weights
 
 
-def weights_hash(model: Model) -> str | None:
+def weights_hash(model: ModelConfig) -> str | None:
     """SHA-256 in hex of the weights that a model starts from, whatever kind of file they are in.
 
     Args:
@@ -157,7 +157,7 @@ def weights_hash(model: Model) -> str | None:
     return None if weights is None else weights.content_hash(model.name)
 
 
-def architecture_for(model: Model, weights: Weights | None, data: StoreMeta) -> Architecture:
+def architecture_for(model: ModelConfig, weights: Weights | None, data: StoreMeta) -> Architecture:
     """The architecture in which a model is built: that of its weights, where they say it.
 
     Args:
@@ -180,7 +180,7 @@ def load_pretrained(clip: Clip, weights: Weights, data: StoreMeta) -> None:
     Rows of the token table are matched by token, whatever the vocabularies; a token that the weights do not know keeps
     its random row. Positions of tokens are kept as they are: a longer context has random ones behind them. Those of
     image patches are interpolated to another image size as open_clip does it. The logit scale is left out: a trial's
-    temperature is a knob.
+    temperature is a parameter.
 
     Args:
         clip: The model, freshly built; on torch's device "meta" only names and shapes are held against it.
@@ -210,14 +210,14 @@ def load_pretrained(clip: Clip, weights: Weights, data: StoreMeta) -> None:
     try:
         resize_pos_embed(tensors, clip.tower)
         clip.tower.load_state_dict(tensors)
-    except (RuntimeError, AssertionError, AttributeError, TypeError) as fault:
-        what = [line.strip() for line in str(fault).splitlines() if line.strip()]
+    except (RuntimeError, AssertionError, AttributeError, TypeError) as error:
+        what = [line.strip() for line in str(error).splitlines() if line.strip()]
         told = " ".join(what[1:2] or what)
         told = told if len(told) <= 200 else f"{told[:200]}…"
         raise UserError(f"the weights of {weights.source} do not fit {clip.name}: {told}") from None
 
 
-def remarks(model: Model, weights: Weights | None, data: StoreMeta) -> list[str]:
+def remarks(model: ModelConfig, weights: Weights | None, data: StoreMeta) -> list[str]:
     """What a person should know before a model is trained: where its start is not what one might think.
 
     Args:
@@ -309,8 +309,8 @@ def _of_checkpoint(place: Path, shapes_only: bool) -> Weights:
         return Weights(str(place), tensors, rows, architecture_of_state(state, model_of_state(state)))
     except UserError:
         raise
-    except Exception as fault:  # of pickle or of what it holds, in a file that is whole and something else
-        what = " ".join(f"{type(fault).__name__}: {fault}".split())[:200]
+    except Exception as error:  # of pickle or of what it holds, in a file that is whole and something else
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(f"{place} does not hold the model that it names: {what}") from None
 
 
@@ -333,8 +333,8 @@ def _config_in(folder: Path) -> Architecture | None:
         return None
     try:
         return Architecture.from_dict(json.loads(path.read_text(encoding="utf-8-sig")))
-    except (OSError, ValueError) as fault:
-        raise UserError(f"{path} cannot be used: {fault}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be used: {error}") from None
 
 
 def _of_file(place: Path, shapes_only: bool, architecture: Architecture | None) -> Weights:
@@ -348,8 +348,8 @@ def _of_file(place: Path, shapes_only: bool, architecture: Architecture | None) 
             tensors = dict(open_clip.factory.load_state_dict(str(place), device=device, weights_only=True))
         if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
             raise ValueError("it does not hold tensors by name")
-    except Exception as fault:  # of pickle, zip or safetensors: whatever a file that is no checkpoint leads to
-        what = (str(fault).splitlines() or ["it holds nothing"])[0].partition(". ")[0]  # torch advises to run its code
+    except Exception as error:  # of pickle, zip or safetensors: whatever a file that is no checkpoint leads to
+        what = (str(error).splitlines() or ["it holds nothing"])[0].partition(". ")[0]  # torch advises to run its code
         raise UserError(f"{place} is no checkpoint that open_clip can read: {what}") from None
     return Weights(str(place), tensors, _all_rows(), architecture)
 
@@ -377,8 +377,8 @@ def _fetch(name: str, tag: str) -> tuple[Path, Architecture]:
     check_fits(name, architecture, f"the tag {tag}")
     try:
         return Path(known.download_pretrained(known.get_pretrained_cfg(name, tag))), architecture
-    except Exception as fault:  # hub, HTTP or disk: each raises its own
+    except Exception as error:  # hub, HTTP or disk: each raises its own
         raise UserError(
-            f"the weights {tag} of {name} cannot be fetched ({type(fault).__name__}); fetch them on a machine with a "
+            f"the weights {tag} of {name} cannot be fetched ({type(error).__name__}); fetch them on a machine with a "
             f"network and give the file as model.pretrained, in a folder with its {_CONFIG}"
         ) from None

@@ -13,9 +13,12 @@ from gaptune.data import Split, Store
 from gaptune.data.tasks import FITTED, TESTED, captioned, labelled, lacking, paired
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
-from gaptune.metrics import Outcomes, knn_accuracy, pair_accuracy, probe_with_selection, recall_hits, zero_shot_topk
-from gaptune.scores import Task
-from gaptune.trial.evaluate import Features, Progress, evaluating, silent
+from gaptune.metrics.classification import knn_accuracy, probe_with_selection, zero_shot_topk
+from gaptune.metrics.intervals import Outcomes
+from gaptune.metrics.mmvp import pair_accuracy
+from gaptune.metrics.retrieval import recall_hits
+from gaptune.metrics.table import Task
+from gaptune.trial.embed import Features, Progress, evaluating, silent
 from gaptune.trial.model import Clip
 
 _log = logging.getLogger(__name__)
@@ -25,8 +28,8 @@ class Suite:
     """Scores a model by some tasks on a store.
 
     Classification is tested on ``probe_test``, ``test`` or ``val``, fitted on ``probe_train`` or ``train``; retrieval
-    takes ``test`` or ``val``, and so do pairs where there is no split ``pairs``: the first that the store has, and no
-    other where it does not fit. Rows 2k and 2k + 1 are the images of a pair, with a caption each.
+    takes ``test`` or ``val``, and so does ``mmvp`` where there is no split ``pairs``: the first that the store has, and
+    no other where it does not fit. Rows 2k and 2k + 1 are the images of a pair, with a caption each.
 
     Args:
         store: The data.
@@ -58,7 +61,7 @@ class Suite:
         self._warned = False
 
     def __call__(self, model: Clip) -> dict[str, Outcomes]:
-        """What each example counts, by the names of ``gaptune.scores.MEASURES``.
+        """What each example counts, by the names of ``gaptune.metrics.table.TASK_METRICS``.
 
         Raises:
             NonFinite: A feature is not finite.
@@ -72,10 +75,10 @@ class Suite:
                 values |= self._classification(features)
             if "retrieval" in self._tasks:
                 values |= self._retrieval(features)
-            if "pairs" in self._tasks:
+            if "mmvp" in self._tasks:
                 split = paired(self._store)
                 assert split is not None  # checked at the start
-                values["pairs_accuracy"] = Outcomes(pair_accuracy(features.images(split), features.texts(split.tokens)))
+                values["mmvp/accuracy"] = Outcomes(pair_accuracy(features.images(split), features.texts(split.tokens)))
         return values
 
     def _classification(self, features: Features) -> dict[str, Outcomes]:
@@ -88,9 +91,9 @@ class Suite:
             train, train_labels = self._labelled(FITTED)
             known = features.images(train), train_labels
             if "probe" in self._tasks:
-                values["probe_top1"] = Outcomes(probe_with_selection(*known, images, labels))
+                values["probe/top1"] = Outcomes(probe_with_selection(*known, images, labels))
             if "knn" in self._tasks:
-                values["knn_top1"] = Outcomes(knn_accuracy(*known, images, labels))
+                values["knn/top1"] = Outcomes(knn_accuracy(*known, images, labels))
         return values
 
     def _retrieval(self, features: Features) -> dict[str, Outcomes]:

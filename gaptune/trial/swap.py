@@ -6,26 +6,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gaptune.config import Swap
-from gaptune.exact import exact
+from gaptune.config import SwapConfig
+from gaptune.text.numbers import exact
 from gaptune.trial.streams import generator
 
 
-def swaps_at(knobs: Swap, seed: int, step: int, steps: int) -> bool:
+def swaps_at(config: SwapConfig, seed: int, step: int, steps: int) -> bool:
     """Whether features are swapped in a step: a coin of its own for each step within the window.
 
     Args:
-        knobs: Kind, probability and window.
+        config: Kind, probability and window.
         seed: Of the trial.
         step: Counted from 0.
         steps: Steps in all.
     """
-    if knobs.kind == "none" or not exact(knobs.start) * steps <= step < exact(knobs.end) * steps:
+    if config.kind == "none" or not exact(config.start) * steps <= step < exact(config.end) * steps:
         return False
-    return float(torch.rand((), generator=generator(seed, "swap?", step))) < knobs.probability
+    return float(torch.rand((), generator=generator(seed, "swap?", step))) < config.probability
 
 
-def swap(x: Tensor, y: Tensor, knobs: Swap, seed: int, step: int) -> tuple[Tensor, Tensor]:
+def swap(x: Tensor, y: Tensor, config: SwapConfig, seed: int, step: int) -> tuple[Tensor, Tensor]:
     """Swaps features; the sum of both stays what it was, entry by entry.
 
     ``hard``: each entry is exchanged with probability 0.5. ``soft``: each entry x becomes λx + (1-λ)y and y becomes
@@ -34,17 +34,17 @@ def swap(x: Tensor, y: Tensor, knobs: Swap, seed: int, step: int) -> tuple[Tenso
     Args:
         x: Image features, shape (n, d).
         y: Text features, shape (n, d).
-        knobs: Kind, and whether the results are normalized again.
+        config: Kind, and whether the results are normalized again.
         seed: Of the trial.
         step: Decides, with the seed, which entries.
 
     Returns:
         The swapped features.
     """
-    share = torch.rand(x.shape, generator=generator(seed, "swap", step)).to(x.device, x.dtype)
-    if knobs.kind == "hard":
-        share = (share < 0.5).to(x.dtype)
-    swapped = share * x + (1 - share) * y, share * y + (1 - share) * x
-    if knobs.renormalize:
+    weight = torch.rand(x.shape, generator=generator(seed, "swap", step)).to(x.device, x.dtype)
+    if config.kind == "hard":
+        weight = (weight < 0.5).to(x.dtype)
+    swapped = weight * x + (1 - weight) * y, weight * y + (1 - weight) * x
+    if config.renormalize:
         return F.normalize(swapped[0], dim=1), F.normalize(swapped[1], dim=1)
     return swapped

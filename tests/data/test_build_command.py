@@ -5,8 +5,8 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from captioned_files import encoded, plain_pairs, samples, write_csv, write_images, write_shard
 from labelled_files import write_cifar10, write_image_folder
-from test_captioned import encoded, plain_pairs, samples, write_csv, write_images, write_shard
 from warm import run
 
 from gaptune.cli import main
@@ -14,7 +14,7 @@ from gaptune.cli import main
 
 def webdataset(folder):
     write_shard(folder / "00000.tar", samples(range(30)))
-    return [folder / "{00000..00000}.tar", "--val-share", "0.3"]
+    return [folder / "{00000..00000}.tar", "--val-fraction", "0.3"]
 
 
 def csv(folder):

@@ -1,58 +1,18 @@
 """WebDataset shards, CSV and Parquet files, and pairs; and what is lost on the way into a store."""
 
-import csv
-import io
 import json
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import webdataset as wds
-from coco_files import picture
+from captioned_files import encoded, plain_pairs, samples, write_csv, write_images, write_shard
 
-from gaptune.data import open_store
 from gaptune.data.build import build
 from gaptune.data.info import describe, splits_table
+from gaptune.data.open import open_store
 from gaptune.data.sources import Columns, Table, WebDataset, find_source
 from gaptune.errors import UserError
-
-
-def encoded(seed, form="PNG"):
-    buffer = io.BytesIO()
-    picture(seed).save(buffer, form)
-    return buffer.getvalue()
-
-
-def write_shard(path, samples):
-    """By the webdataset library, from samples such as ``{"__key__": "a", "jpg": bytes, "txt": str}``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with wds.TarWriter(str(path), encoder=False) as shard:
-        for sample in samples:
-            shard.write(
-                {
-                    name: text if name == "__key__" or isinstance(text, bytes) else text.encode()
-                    for name, text in sample.items()
-                }
-            )
-    return path
-
-
-def samples(numbers):
-    return [{"__key__": f"{n:05d}", "png": encoded(n), "txt": f"picture {n}\nanother caption"} for n in numbers]
-
-
-def write_csv(path, rows, separator=","):
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, delimiter=separator).writerows(rows)
-    return path
-
-
-def write_images(folder, numbers):
-    folder.mkdir(parents=True, exist_ok=True)
-    for n in numbers:
-        (folder / f"{n}.png").write_bytes(encoded(n))
-    return folder
 
 
 def made(source, tmp_path, **changes):
@@ -70,11 +30,11 @@ def ids(store, split="train"):
 def test_shards_are_read_in_order_with_a_caption_a_line(tmp_path):
     for shard in range(3):
         write_shard(tmp_path / f"{shard:05d}.tar", samples(range(shard * 4, shard * 4 + 4)))
-    store = made(WebDataset.at(f"{tmp_path}/{{00000..00002}}.tar"), tmp_path, val_share=0)
+    store = made(WebDataset.at(f"{tmp_path}/{{00000..00002}}.tar"), tmp_path, val_fraction=0)
     assert ids(store) == [f"{n:05d}" for n in range(12)]
     assert store.split("train").captions(5) == ["picture 5", "another caption"]
     assert store.split("train").labels is None
-    assert ids(made(WebDataset.at(f"{tmp_path}/*.tar"), tmp_path, out=tmp_path / "b", val_share=0)) == ids(store)
+    assert ids(made(WebDataset.at(f"{tmp_path}/*.tar"), tmp_path, out=tmp_path / "b", val_fraction=0)) == ids(store)
 
 
 def test_captions_can_stand_in_json_and_images_have_several_forms(tmp_path):
@@ -92,7 +52,7 @@ def test_captions_can_stand_in_json_and_images_have_several_forms(tmp_path):
             {"__key__": "x/four", "seg.png": b"mask", "png": encoded(4), "txt": "in a folder"},
         ],
     )
-    train = made(WebDataset.at(str(tmp_path / "a.tar")), tmp_path, val_share=0).split("train")
+    train = made(WebDataset.at(str(tmp_path / "a.tar")), tmp_path, val_fraction=0).split("train")
     assert [train.captions(row) for row in range(4)] == [["in json"], ["a", "b"], ["text"], ["in a folder"]]
     assert train.ids[3] == "x/four"
 
@@ -144,7 +104,7 @@ def test_a_csv_file_is_read_with_open_clips_columns_and_either_separator(separat
     write_images(tmp_path / "images", range(3))
     rows = [["filepath", "title"], *([f"images/{n}.png", f'picture, "{n}"\nof a dog'] for n in range(3))]
     write_csv(tmp_path / "table.csv", rows, separator)
-    store = made(find_source(f"csv:{tmp_path / 'table.csv'}"), tmp_path, val_share=0)
+    store = made(find_source(f"csv:{tmp_path / 'table.csv'}"), tmp_path, val_fraction=0)
     assert ids(store) == [f"images/{n}.png" for n in range(3)]
     assert store.split("train").captions(2) == ['picture, "2"\nof a dog']
 
@@ -178,7 +138,7 @@ def test_a_parquet_file_holds_paths_or_bytes_or_both_as_hugging_face_has_them(tm
     }
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
     stores = [
-        made(Table.of("parquet", [str(tmp_path)], Columns(image=name)), tmp_path, out=tmp_path / name, val_share=0)
+        made(Table.of("parquet", [str(tmp_path)], Columns(image=name)), tmp_path, out=tmp_path / name, val_fraction=0)
         for name in ("path", "bytes", "both")
     ]
     assert ids(stores[0]) == ids(stores[2]) == [f"{n}.png" for n in range(3)]
@@ -220,21 +180,15 @@ def test_mmvps_own_layout_gives_pairs_in_neighbouring_rows(tmp_path):
     kinds = ["Texts", "Texts", "Color", "Color"]
     rows = [[n + 1, kind, f"thing {n + 1}"] for n, kind in enumerate(kinds)]
     write_csv(tmp_path / "Questions.csv", [["Question ID", "Type", "Statement"], *rows])
-    store = made(find_source(f"pairs:{tmp_path}"), tmp_path)
+    store = made(find_source(f"mmvp:{tmp_path}"), tmp_path)
     pairs = store.split("pairs")
     assert [pairs.captions(row) for row in range(4)] == [[f"a photo of thing {n}"] for n in range(1, 5)]
     assert store.meta.classes == ("Color", "Texts")
     assert pairs.labels.tolist() == [1, 1, 0, 0]
 
 
-def plain_pairs(folder, rows=(("0.png", "1.png", "a", "b"), ("2.png", "0.png", "c", "a"))):
-    write_images(folder, range(3))
-    write_csv(folder / "pairs.csv", [["image1", "image2", "caption1", "caption2"], *rows])
-    return folder
-
-
 def test_plain_pairs_may_share_images_and_need_no_category(tmp_path):
-    store = made(find_source(f"pairs:{plain_pairs(tmp_path)}"), tmp_path)
+    store = made(find_source(f"mmvp:{plain_pairs(tmp_path)}"), tmp_path)
     assert ids(store, "pairs") == ["0.png", "1.png", "2.png", "0.png"]
     assert store.split("pairs").labels is None
 
@@ -242,7 +196,7 @@ def test_plain_pairs_may_share_images_and_need_no_category(tmp_path):
 def test_a_broken_image_spoils_pairs_whatever_is_allowed(tmp_path):
     (plain_pairs(tmp_path) / "1.png").unlink()
     with pytest.raises(UserError, match="1 of 4 pairs images are missing or broken"):
-        made(find_source(f"pairs:{tmp_path}"), tmp_path, max_broken=0.9)
+        made(find_source(f"mmvp:{tmp_path}"), tmp_path, max_broken=0.9)
 
 
 PLAIN = ["image1", "image2", "caption1", "caption2"]
@@ -271,7 +225,7 @@ MMVP = ["Question ID", "Type", "Statement"]
 def test_bad_pairs_are_one_clear_line(name, rows, message, tmp_path):
     write_csv(tmp_path / name, rows)
     with pytest.raises(UserError, match=message):
-        find_source(f"pairs:{tmp_path}")
+        find_source(f"mmvp:{tmp_path}")
 
 
 def test_a_coco_folder_is_found_by_its_layout(tmp_path):
@@ -293,12 +247,12 @@ def test_a_coco_folder_is_found_by_its_layout(tmp_path):
 def test_a_share_of_train_becomes_val_by_hash_and_stays_there_when_images_are_added(tmp_path):
     write_shard(tmp_path / "a.tar", samples(range(200)))
     write_shard(tmp_path / "b.tar", samples(range(200, 300)))
-    some = made(WebDataset.at(str(tmp_path / "a.tar")), tmp_path, val_share=0.2)
-    more = made(WebDataset.at(f"{tmp_path}/*.tar"), tmp_path, out=tmp_path / "more", val_share=0.2)
+    some = made(WebDataset.at(str(tmp_path / "a.tar")), tmp_path, val_fraction=0.2)
+    more = made(WebDataset.at(f"{tmp_path}/*.tar"), tmp_path, out=tmp_path / "more", val_fraction=0.2)
     assert 20 <= len(ids(some, "val")) <= 60
     assert set(ids(some, "val")) <= set(ids(more, "val"))
     assert set(ids(some)) <= set(ids(more))
-    wider = made(WebDataset.at(str(tmp_path / "a.tar")), tmp_path, out=tmp_path / "wider", val_share=0.4)
+    wider = made(WebDataset.at(str(tmp_path / "a.tar")), tmp_path, out=tmp_path / "wider", val_fraction=0.4)
     assert set(ids(some, "val")) < set(ids(wider, "val"))
 
 
@@ -312,7 +266,7 @@ def test_a_twentieth_becomes_val_unless_there_is_one(tmp_path):
     given = made(WebDataset.at(*places), tmp_path, out=tmp_path / "given")
     assert ids(given, "val") == [f"{n:05d}" for n in range(200, 204)]
     with pytest.raises(UserError, match="there is a split val already"):
-        made(WebDataset.at(*places), tmp_path, out=tmp_path / "both", val_share=0.1)
+        made(WebDataset.at(*places), tmp_path, out=tmp_path / "both", val_fraction=0.1)
 
 
 def test_images_that_come_again_are_merged_or_left_out_and_counted(tmp_path):
@@ -338,14 +292,14 @@ def test_captions_longer_than_the_context_are_told_with_their_share(tmp_path):
     rows = samples(range(4))
     rows[0]["txt"] = "a caption that is by far too long for a context of twelve tokens"
     write_shard(tmp_path / "a.tar", rows)
-    store = made(WebDataset.at(str(tmp_path / "a.tar")), tmp_path, val_share=0)
+    store = made(WebDataset.at(str(tmp_path / "a.tar")), tmp_path, val_fraction=0)
     assert dict(describe(store))["truncated"] == "1 captions (14.29%) longer than 12 tokens"
 
 
 def test_samples_without_an_image_count_as_broken_and_those_without_a_caption_apart(tmp_path):
     rows = [*samples(range(4)), {"__key__": "blind", "txt": "x"}, {"__key__": "mute", "png": encoded(9), "txt": " "}]
     write_shard(tmp_path / "a.tar", rows)
-    source = made(WebDataset.at(str(tmp_path / "a.tar")), tmp_path, val_share=0).meta.source
+    source = made(WebDataset.at(str(tmp_path / "a.tar")), tmp_path, val_fraction=0).meta.source
     assert source["left_out"]["train"] == {"no image": 1, "no caption": 1}
     assert source["unread"]["train"] == {"no image": ["blind (its members: txt)"]}
 

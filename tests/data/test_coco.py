@@ -7,7 +7,7 @@ import pytest
 from coco_files import CocoFiles, build_coco, picture
 from PIL import Image
 
-from gaptune.data import open_store
+from gaptune.data.open import open_store
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 

@@ -6,11 +6,12 @@ import shutil
 
 import pytest
 from click.testing import CliRunner
-from test_images import encoded, picture
+from coco_files import picture
+from image_files import encoded
 
 from gaptune.cli import cli
 from gaptune.data.build import build
-from gaptune.data.sources import Coco, ImageFolder, Pairs
+from gaptune.data.sources import Coco, ImageFolder, Mmvp
 from gaptune.errors import UserError
 
 
@@ -151,7 +152,7 @@ def listed(image_id=lambda number: number, caption_id=lambda number: number):
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_ids_are_matched_whatever_their_type(image_id, caption_id, encoding, tmp_path):
-    store = made(coco(tmp_path, *listed(image_id, caption_id), encoding), tmp_path, val_share=0)
+    store = made(coco(tmp_path, *listed(image_id, caption_id), encoding), tmp_path, val_fraction=0)
     assert [store.split("train").captions(row) for row in range(4)] == [[f"words {row}"] for row in range(4)]
 
 
@@ -160,7 +161,7 @@ def test_an_image_that_is_listed_twice_is_taken_once_and_counted(tmp_path):
     images += [images[0], {"id": 9, "file_name": "1.png"}]
     annotations += [{"image_id": 9, "caption": "more words"}, {"image_id": 8, "caption": "of nothing"}]
     annotations += [{"image_id": 2, "caption": None}]
-    store = made(coco(tmp_path, images, annotations), tmp_path, val_share=0)
+    store = made(coco(tmp_path, images, annotations), tmp_path, val_fraction=0)
     assert store.split("train").captions(1) == ["words 1", "more words"]
     assert store.meta.source["left_out"] == {"train": {"listed again": 2}}
     assert store.meta.source["without_image"] == 1
@@ -174,14 +175,14 @@ def test_an_image_outside_the_folder_is_refused_unless_asked(name, tmp_path):
     source = coco(tmp_path, images, annotations)
     with pytest.raises(UserError, match=r"1 of 4 train .* 1 outside the folder: .*reads it with --allow-outside"):
         made(source, tmp_path)
-    assert sizes(made(coco(tmp_path, images, annotations, outside=True), tmp_path, val_share=0)) == {"train": 4}
+    assert sizes(made(coco(tmp_path, images, annotations, outside=True), tmp_path, val_fraction=0)) == {"train": 4}
 
 
 def test_tables_and_pairs_stay_inside_their_folder(tmp_path):
     add(tmp_path / "i", 2)
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "c.csv").write_text(f"filepath,title\n../i/0.png,a\n{tmp_path}/i/1.png,b\n")
-    words = ["data", "build", "csv", str(tmp_path / "t" / "c.csv"), "--size", "16", "--val-share", "0"]
+    words = ["data", "build", "csv", str(tmp_path / "t" / "c.csv"), "--size", "16", "--val-fraction", "0"]
     refused = CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "a")])
     assert "2 of 2 train images" in str(refused.exception)
     assert "2 outside the folder: ../i/0.png (not in" in str(refused.exception)
@@ -189,7 +190,7 @@ def test_tables_and_pairs_stay_inside_their_folder(tmp_path):
     assert allowed.stdout.splitlines()[1].split()[:2] == ["train", "2"], allowed.output
     (tmp_path / "t" / "pairs.csv").write_text("image1,image2,caption1,caption2\n../i/0.png,../i/1.png,a,b\n")
     with pytest.raises(UserError, match=r"2 outside the folder: ../i/0.png \(not in [^;]*\)"):
-        made(Pairs.at(str(tmp_path / "t")), tmp_path)
+        made(Mmvp.at(str(tmp_path / "t")), tmp_path)
 
 
 def test_the_captions_file_says_which_split_it_is_by_any_of_its_names(tmp_path):

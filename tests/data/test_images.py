@@ -1,6 +1,5 @@
 """Image files: which are read and how, and why one is not."""
 
-import io
 import os
 import struct
 import unicodedata
@@ -9,21 +8,16 @@ import zlib
 import numpy as np
 import pytest
 from coco_files import picture
+from image_files import encoded
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from gaptune.data import open_store
 from gaptune.data.images import ENDINGS, FORMATS, UnreadableError, decode, inside, read_file
+from gaptune.data.open import open_store
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # a build ignores them
 
 RAMP = np.linspace(0, 1, 40)[None].repeat(40, 0)
 EIGHT_BITS = np.rint(RAMP * 255)
-
-
-def encoded(image, form, **options):
-    out = io.BytesIO()
-    image.save(out, form, **options)
-    return out.getvalue()
 
 
 def pixels(content):
@@ -186,10 +180,10 @@ def test_a_few_words_say_why_an_image_cannot_be_read(content, said):
 
 def test_any_exception_of_a_decoder_costs_the_image_alone(monkeypatch):
     content = encoded(picture(1), "PNG")
-    for fault, said in ((struct.error("x"), "damaged (x)"), (MemoryError(), "too large (does not fit in memory)")):
+    for error, said in ((struct.error("x"), "damaged (x)"), (MemoryError(), "too large (does not fit in memory)")):
 
-        def raising(self, fault=fault):
-            raise fault
+        def raising(self, error=error):
+            raise error
 
         monkeypatch.setattr(Image.Image, "load", raising)
         assert reason(content) == said

@@ -6,8 +6,9 @@ from click.testing import CliRunner
 from coco_files import CocoFiles, build_coco, picture
 
 from gaptune.cli import cli
-from gaptune.data import StoreWriter, open_store
+from gaptune.data import StoreWriter
 from gaptune.data.info import describe, splits_table
+from gaptune.data.open import open_store
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 

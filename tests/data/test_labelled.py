@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from labelled_files import CIFAR_CLASSES, write_cifar10, write_cifar10_archive, write_image_folder
 
-from gaptune.data import open_store
 from gaptune.data.build import build
+from gaptune.data.open import open_store
 from gaptune.data.sources import Cifar10, ImageFolder
 from gaptune.errors import UserError
 
@@ -85,7 +85,7 @@ def test_a_benchmark_can_be_trained_on_when_val_is_asked_for(tmp_path):
     build(source, out=tmp_path / "whole", image_size=16, context_length=8)
     with pytest.raises(UserError, match="cannot be trained on: it has no val images"):
         open_store(tmp_path / "whole").check_trainable()
-    store = build(source, out=tmp_path / "store", image_size=16, context_length=8, val_share=0.25)
+    store = build(source, out=tmp_path / "store", image_size=16, context_length=8, val_fraction=0.25)
     store.check_trainable()
     assert 8 <= len(store.split("val")) <= 32
     assert len(store.split("val")) + len(store.split("train")) == 80

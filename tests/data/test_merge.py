@@ -6,10 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from coco_files import picture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_images import encoded, picture
-from test_shards import tar
+from image_files import encoded
+from shard_files import tar
 
 from gaptune.data.build import build
 from gaptune.data.sources import Coco, Columns, Table, WebDataset
@@ -95,17 +96,19 @@ def test_long_captions_that_come_again_count_once(tmp_path):
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(st.tuples(st.integers(0, 5), st.sampled_from("abcdefgh")), min_size=1, max_size=40),
-    share=st.sampled_from([0, 0.4]),
+    fraction=st.sampled_from([0, 0.4]),
 )
-def test_any_order_of_rows_gives_each_image_its_captions(rows, share, tmp_path_factory):
+def test_any_order_of_rows_gives_each_image_its_captions(rows, fraction, tmp_path_factory):
     expected = {}
     for image, caption in rows:
         expected.setdefault(image, {})[caption] = None
     folder = tmp_path_factory.mktemp("rows")
-    store = made(Given(train=[(image, (caption,)) for image, caption in rows]), folder, val_share=share)
+    store = made(Given(train=[(image, (caption,)) for image, caption in rows]), folder, val_fraction=fraction)
     found = [each for name in store.meta.splits for each in captions(store, name)]
     assert sorted(found) == sorted(list(each) for each in expected.values())
-    whole = made(Given(train=[(image, tuple(each)) for image, each in expected.items()]), folder / "a", val_share=share)
+    whole = made(
+        Given(train=[(image, tuple(each)) for image, each in expected.items()]), folder / "a", val_fraction=fraction
+    )
     for name in store.meta.splits:
         assert captions(whole, name) == captions(store, name)
 

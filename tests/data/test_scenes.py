@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from gaptune.data import open_store, scenes
-from gaptune.data.cache import cache_folder
+from gaptune.data import scenes
+from gaptune.data.open import open_store
 from gaptune.data.scenes import (
     BACKGROUNDS,
     COLORS,
@@ -22,6 +22,7 @@ from gaptune.data.scenes import (
 )
 from gaptune.data.tokens import END, encode
 from gaptune.errors import UserError
+from gaptune.storage.cache import cache_folder
 
 # What each word of a caption says of an object.
 MEANING = {
@@ -173,7 +174,7 @@ def test_the_cache_is_made_once_and_found_again(store):
 
 
 ASK = """
-from gaptune.data import open_store
+from gaptune.data.open import open_store
 store = open_store("scenes")
 store.verify()
 print(store.meta.content_hash)

@@ -8,21 +8,13 @@ import lzma
 import tarfile
 
 import pytest
-from test_images import encoded, picture
+from coco_files import picture
+from image_files import encoded
+from shard_files import tar
 
 from gaptune.data.build import build
 from gaptune.data.sources import WebDataset
 from gaptune.errors import UserError
-
-
-def tar(members, *, encoding="utf-8"):
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT, encoding=encoding) as archive:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return out.getvalue()
 
 
 def pairs(count, start=0, name="{:05d}"):
@@ -38,7 +30,7 @@ def built(tmp_path):
     def make(content, **options):
         (tmp_path / "s.tar").write_bytes(content)
         source = WebDataset.at(str(tmp_path / "s.tar"))
-        return build(source, out=tmp_path / "store", image_size=16, context_length=12, val_share=0, **options)
+        return build(source, out=tmp_path / "store", image_size=16, context_length=12, val_fraction=0, **options)
 
     return make
 

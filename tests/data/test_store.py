@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gaptune.data import Store, StoreWriter, open_store
-from gaptune.data.store import META
+from gaptune.data import Store, StoreWriter
+from gaptune.data.open import open_store
+from gaptune.data.store.meta import META
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from table_files import captions, labels, opened, png, read, write_csv, write_jsonl, write_parquet, write_pictures
 
-from gaptune.data import open_store
+from gaptune.data.open import open_store
 from gaptune.data.sources import find_source
 from gaptune.errors import UserError
 

@@ -55,7 +55,7 @@ def test_the_note_of_a_cluster_that_is_gone_is_no_cluster(monkeypatch, tmp_path)
     before = {process.name() for process in psutil.process_iter()}
     try:
         check_address("auto")
-    except UserError as fault:
-        assert str(fault).startswith("no Ray cluster at auto: ")  # noqa: PT017 (which of the two depends on the machine)
+    except UserError as error:
+        assert str(error).startswith("no Ray cluster at auto: ")  # noqa: PT017 (which of the two depends on the machine)
     else:  # Ray also finds what runs on this machine beside its note: other tests, say
         assert "gcs_server" in before | {process.name() for process in psutil.process_iter()}

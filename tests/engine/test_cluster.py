@@ -13,9 +13,9 @@ from ray.cluster_utils import Cluster
 from support import free_port, write_yaml
 from warm import Gaptune, run
 
-from gaptune.engine.backup import stored_ledger
 from gaptune.ledger import State, load, parse_events, read_events
-from gaptune.remote import Folder
+from gaptune.ledger.backup import stored_ledger
+from gaptune.storage.folder import Folder
 from gaptune.trial.checkpoint import Checkpoints
 
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(600)]
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.whole, pytest.mark.timeout(600)]
 
 def sweep_command(folder, store, *more, **yaml):
     space, config = write_yaml(folder, store, **yaml)
-    return ["sweep", space, "--on", config, "--name", "s", "--results", folder / "results", *more]
+    return ["sweep", space, "--config", config, "--name", "s", "--results", folder / "results", *more]
 
 
 def events(folder):

@@ -11,7 +11,7 @@ from gaptune.engine.confirm import confirmation
 from gaptune.errors import UserError
 from gaptune.ledger import State, load
 from gaptune.results import candidates
-from gaptune.results.stability import front_shares
+from gaptune.results.stability import front_fractions
 
 
 @pytest.fixture
@@ -23,11 +23,11 @@ def searched(tmp_path, small_store):
     stage = Stage(tmp_path / "results" / "found", sweep=load_sweep_config(config))
     stage.record.header["name"] = "found"
     for recall, uniformity in ((0.5, -1.0), (0.2, -0.5), (0.3, -2.0)):
-        trial = stage.conductor.next_trial()
-        stage.conductor.started(trial.number, "here")
+        trial = stage.orchestrator.next_trial()
+        stage.orchestrator.started(trial.number, "here")
         for epoch in (1, 2):
             scores = {"retrieval/mean_r10": recall, "uniformity/wang_isola": uniformity}
-            stage.conductor.reported(trial.number, epoch, epoch, scores)
+            stage.orchestrator.reported(trial.number, epoch, epoch, scores)
     return stage.record, tmp_path / "results"
 
 
@@ -35,11 +35,11 @@ def test_the_plan_is_the_fronts_knobs_on_seeds_that_the_search_has_not_seen(sear
     record, results = searched
     plan = confirmation(record, seeds=3, results=results, now=0.0, command="")
     assert plan.name == "found-confirm-3"
-    assert list(plan.space.points) == [record.trials[0].knobs, record.trials[2].knobs]
-    assert plan.budget == 2
+    assert list(plan.space.points_to_evaluate) == [record.trials[0].params, record.trials[2].params]
+    assert plan.num_candidates == 2
     assert plan.sweep.search.seeds == 3
     assert plan.sweep.seed > max(trial.config["seed"] for trial in record.trials.values())
-    assert plan.sweep.early_stopping.rule == "none"
+    assert plan.sweep.early_stopping.method == "none"
 
 
 def test_an_empty_front_is_refused(tmp_path):
@@ -61,7 +61,7 @@ def test_the_command_trains_the_front_again_and_shows_who_stays_on_it(
         assert stop.value.code == 0, out
         return out
 
-    gaptune("sweep", space, "--on", config, "--name", "s")
+    gaptune("sweep", space, "--config", config, "--name", "s")
     out = gaptune("confirm", "s", "--seeds", 2)
     record = load(tmp_path / "r" / "s-confirm-2")
     found = candidates(record)
@@ -69,8 +69,8 @@ def test_the_command_trains_the_front_again_and_shows_who_stays_on_it(
     assert {trial.config["seed"] for trial in record.trials.values()} == {1, 2}
     assert "±" in out
     assert "on front" in out
-    for share in front_shares(record, found):
-        assert f"{share:.0%}" in out
+    for fraction in front_fractions(record, found):
+        assert f"{fraction:.0%}" in out
     again = gaptune("confirm", "s", "--seeds", 2)  # nothing is left to do
     assert load(tmp_path / "r" / "s-confirm-2").trials == record.trials
     assert "on front" in again
@@ -85,6 +85,6 @@ def test_a_confirmation_is_gone_on_with_when_the_front_has_grown(searched):
         ledger.append(first.header)
     record.trials[1].reports[-1].metrics["retrieval/mean_r10"] = 0.9
     second = confirmation(record, seeds=2, results=results, now=time.time(), command="")
-    assert list(second.space.points)[:2] == list(first.space.points)
-    assert list(second.space.points)[2:] == [record.trials[1].knobs]
+    assert list(second.space.points_to_evaluate)[:2] == list(first.space.points_to_evaluate)
+    assert list(second.space.points_to_evaluate)[2:] == [record.trials[1].params]
     assert second.sweep.seed == first.sweep.seed

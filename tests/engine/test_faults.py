@@ -17,12 +17,13 @@ from warm import Gaptune
 from warm import run as gaptune
 
 from gaptune.config import load_sweep_config
-from gaptune.display import Display
-from gaptune.engine.backup import stored_ledger
-from gaptune.engine.sweep import prepare, run
+from gaptune.console.live import Display
+from gaptune.engine.plan import prepare
+from gaptune.engine.session import run
 from gaptune.ledger import State, load, read_events, replay
-from gaptune.remote import Folder
-from gaptune.space import load_space
+from gaptune.ledger.backup import stored_ledger
+from gaptune.space.parse import load_space
+from gaptune.storage.folder import Folder
 from gaptune.tracking import default_uri
 from gaptune.trial.checkpoint import Checkpoints
 
@@ -121,13 +122,13 @@ def test_an_exception_in_a_worker_is_tried_again_and_then_fails_with_its_message
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("seed", range(5 if FULL else 1))
 def test_a_driver_killed_at_random_moments_is_continued_by_the_same_command(tmp_path, small_store, seed):
-    """With two seeds for each suggestion, early stopping, and a storage; in full 100 kills of five sweeps."""
-    kills, suggestions = (20, 8) if FULL else (2, 3)
-    trials = 2 * suggestions
-    more = "early_stopping: {rule: halving, first: 0.3}\n"
-    space, config = write_yaml(tmp_path, small_store, trials=suggestions, epochs=4, more=more)
+    """With two seeds for each candidate, early stopping, and a storage; in full 100 kills of five sweeps."""
+    kills, candidates = (20, 8) if FULL else (2, 3)
+    trials = 2 * candidates
+    more = "early_stopping: {method: asha, min_fraction: 0.3}\n"
+    space, config = write_yaml(tmp_path, small_store, trials=candidates, epochs=4, more=more)
     config.write_text(config.read_text().replace("search: {", "search: {seeds: 2, "))
-    command = ["sweep", space, "--on", config, "--name", "s", "--storage", f"file://{tmp_path}/far"]
+    command = ["sweep", space, "--config", config, "--name", "s", "--storage", f"file://{tmp_path}/far"]
     command += ["--results", tmp_path / "results", "--concurrency", "2"]
     folder = tmp_path / "results" / "s"
     rng, finished = random.Random(seed), {}
@@ -156,7 +157,7 @@ def test_a_driver_killed_at_random_moments_is_continued_by_the_same_command(tmp_
     assert all(record.trials[number] == trial for number, trial in finished.items())
     happened = [(e["event"], e["trial"], e.get("epoch")) for e in events() if e["event"] in ("trial", "report", "end")]
     assert len(happened) == len(set(happened))  # nothing drawn, reported or ended twice
-    assert {len(group) for group in record.suggestions().values()} == {2}
+    assert {len(group) for group in record.candidates().values()} == {2}
     stored = stored_ledger(Folder(f"file://{tmp_path}/far/s"))
     assert stored == (folder / "ledger.jsonl").read_bytes()
 

@@ -55,7 +55,7 @@ if sys.argv[1] == "two":
 
 def test_a_picture_is_drawn_whatever_backend_a_notebook_has_left(tmp_path):
     picture = tmp_path / "front.png"
-    command = [sys.executable, "-m", "gaptune.cli", "front", "recorded", "--picture", str(picture)]
+    command = [sys.executable, "-m", "gaptune.cli", "front", "example", "--plot", str(picture)]
     done = subprocess.run(
         command, env=os.environ | {"MPLBACKEND": "module://of_the_notebook"}, capture_output=True, text=True
     )

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.whole, pytest.mark.timeout(900)]
 
 def sweep_command(folder, store, *more, results=None, **yaml):
     space, config = write_yaml(folder, store, **yaml)
-    command = ["sweep", space, "--on", config, "--name", "s"]
+    command = ["sweep", space, "--config", config, "--name", "s"]
     return [*command, "--results", results or folder / "results", "--concurrency", "2", *more]
 
 

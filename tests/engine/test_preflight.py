@@ -10,15 +10,16 @@ import torch
 from labelled_files import write_image_folder
 from support import write_yaml
 
-from gaptune.config import Data, Model, TrialConfig, load_sweep_config
-from gaptune.data import StoreWriter, open_store
+from gaptune.config import DataConfig, ModelConfig, TrialConfig, load_sweep_config
+from gaptune.config.models import PRESETS
+from gaptune.data import StoreWriter
+from gaptune.data.open import open_store
 from gaptune.data.tokens import tokenize
+from gaptune.engine.plan import prepare
 from gaptune.engine.preflight import check_folder, check_trial
-from gaptune.engine.sweep import prepare
 from gaptune.errors import UserError
-from gaptune.models import PRESETS
-from gaptune.space import Space
-from gaptune.trial.features import make_model
+from gaptune.space.parse import parse_space
+from gaptune.trial.build_model import make_model
 from gaptune.trial.pretrained import weights_hash
 
 TAU = {"temperature.schedule": "constant", "temperature.tau_start": {"log_uniform": [0.02, 0.3]}}
@@ -76,7 +77,7 @@ def places(tmp_path_factory, small_store):
     }
 
 
-def plan(base, places, sweep="", knobs=None, **space):
+def plan(base, places, sweep="", params=None, **space):
     """What ``prepare`` makes of a small sweep with further YAML, and a space."""
     data = "" if sweep.startswith("data:") else "data: {store: SMALL}\n"
     objectives = (
@@ -90,8 +91,8 @@ def plan(base, places, sweep="", knobs=None, **space):
         text = text.replace(name, places[name])
     file = base / "sweep.yaml"
     file.write_text(text)
-    content = {"name": "space", "knobs": {**TAU, **(knobs or {})}, **space}
-    return prepare(Space.from_dict(content), load_sweep_config(file), name="n", results=base / "r", now=0.0, command="")
+    content = {"name": "space", "params": {**TAU, **(params or {})}, **space}
+    return prepare(parse_space(content), load_sweep_config(file), name="n", results=base / "r", now=0.0, command="")
 
 
 def evaluate(place, *tasks):
@@ -137,19 +138,19 @@ REFUSED = {
         {},
         "more .* by probe: it has no labelled images in probe_train, train",
     ),
-    "no pairs": (evaluate("PLAIN", "pairs"), {}, "5 images with 5 captions, not pairs"),
+    "no pairs": (evaluate("PLAIN", "mmvp"), {}, "5 images with 5 captions, not pairs"),
     "features for a model of images": (evaluate("FEATURES", "retrieval"), {}, "takes images, and it has features of 8"),
     "a metric of labels without labels": (
-        "data: {store: PLAIN}\n" + OBJECTIVES.replace("METRIC", "probe/accuracy"),
+        "data: {store: PLAIN}\n" + OBJECTIVES.replace("METRIC", "probe/top1"),
         {},
-        "probe/accuracy cannot be measured: .* has no probe_train and probe_test",
+        "probe/top1 cannot be measured: .* has no probe_train and probe_test",
     ),
     "a constraint on it": (
-        "data: {store: PLAIN}\nconstraints: [{metric: zeroshot/accuracy, min: 0.1}]\n",
+        "data: {store: PLAIN}\nconstraints: [{metric: zeroshot/top1, min: 0.1}]\n",
         {},
-        "zeroshot/accuracy cannot be measured",
+        "zeroshot/top1 cannot be measured",
     ),
-    "more trainings than a sweep has": ("search: {trials: 20000, seeds: 100}\n", {}, "2,000,000 trainings"),
+    "more trainings than a sweep has": ("search: {candidates: 20000, seeds: 100}\n", {}, "2,000,000 trainings"),
     "a place that is too long": (f"data: {{store: 'csv:{'x' * 300}'}}\n", {}, "too long for a place"),
     "a file in place of a folder": (evaluate("imagefolder:NOTES", "zeroshot"), {}, "cannot be read: Not a directory"),
     "a user nobody knows": (evaluate("imagefolder:~nobody-knows", "zeroshot"), {}, "there is no folder"),
@@ -158,16 +159,16 @@ REFUSED = {
     "seeds past their end": ("seed: 2147483647\nsearch: {seeds: 2}\n", {}, "the last of 2 seeds is 2147483648"),
     "no possible draw": (
         "temperature: {tau_min: 0.2, tau_init: 0.3}\n",
-        {"temperature.schedule": "learnt", "temperature.tau_init": {"uniform": [0.01, 0.1]}},
+        {"temperature.schedule": "learned", "temperature.tau_init": {"uniform": [0.01, 0.1]}},
         "no trial of this space is possible in this sweep: temperature: tau_init",
     ),
 }
 
 
-@pytest.mark.parametrize(("sweep", "knobs", "gist"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_work_is_refused_and_nothing_is_written(tmp_path, places, sweep, knobs, gist):
+@pytest.mark.parametrize(("sweep", "params", "gist"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_work_is_refused_and_nothing_is_written(tmp_path, places, sweep, params, gist):
     with pytest.raises(UserError, match=gist) as caught:
-        plan(tmp_path, places, sweep, knobs)
+        plan(tmp_path, places, sweep, params)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "r").exists()
 
@@ -180,7 +181,7 @@ def test_a_training_of_more_steps_than_anybody_waits_for_is_refused(tmp_path, pl
 
 
 @pytest.mark.parametrize(
-    ("sweep", "knobs"),
+    ("sweep", "params"),
     [
         ("", {}),
         ("training: {epochs: 2, batch_size: 500}\n", {"training.batch_size": {"choice": [16, 32]}}),
@@ -191,12 +192,12 @@ def test_a_training_of_more_steps_than_anybody_waits_for_is_refused(tmp_path, pl
         ("data: {store: PLAIN}\n", {}),
     ],
 )
-def test_what_works_is_not_refused(tmp_path, places, sweep, knobs):
-    assert plan(tmp_path, places, sweep, knobs).budget == 16
+def test_what_works_is_not_refused(tmp_path, places, sweep, params):
+    assert plan(tmp_path, places, sweep, params).num_candidates == 16
 
 
 def test_a_cluster_decides_about_its_own_devices(small_store):
-    config = TrialConfig(data=Data(store=str(small_store)), device="cuda")
+    config = TrialConfig(data=DataConfig(store=str(small_store)), device="cuda")
     check_trial(config, address="10.0.0.1:6379")
     with pytest.raises(UserError, match="sees no GPU"):
         check_trial(config)
@@ -210,7 +211,7 @@ WARNED = {
         r"only 9 validation images: recall@10 is 1 whatever the model does, and one image counts 0\.11",
     ),
     "fewer than a hundred": ("", {}, {}, r"only 64 validation images: recall@10 is 0\.16 by chance"),
-    "a knob without a switch": (
+    "a parameter without a switch": (
         "",
         {"swap.probability": {"uniform": [0.0, 0.5]}},
         {},
@@ -218,19 +219,19 @@ WARNED = {
     ),
     "fewer combinations than trials": ("", GRID, {}, "the space has 8 combinations, fewer than the 16 trials"),
     "a grid and another number of trials": (
-        "search: {trials: 3}\n",
+        "search: {candidates: 3}\n",
         GRID,
         {"grid": True},
-        "the grid has 8 combinations and all are tried: search.trials 3 does not apply",
+        "the grid has 8 combinations and all are tried: search.candidates 3 does not apply",
     ),
     "more points than trials": (
-        "search: {trials: 1}\n",
+        "search: {candidates: 1}\n",
         {},
-        {"points": [{"temperature.tau_start": 0.03}, {"temperature.tau_start": 0.04}]},
+        {"points_to_evaluate": [{"temperature.tau_start": 0.03}, {"temperature.tau_start": 0.04}]},
         "the space has 2 points, of which the first 1 are tried",
     ),
     "nothing to stop": (
-        "training: {epochs: 1, batch_size: 16}\nearly_stopping: {rule: halving}\n",
+        "training: {epochs: 1, batch_size: 16}\nearly_stopping: {method: asha}\n",
         {},
         {},
         "early stopping has nothing to stop",
@@ -255,24 +256,24 @@ WARNED = {
     ),
     "some draws impossible": (
         "temperature: {tau_min: 0.05}\n",
-        {"temperature.schedule": "learnt", "temperature.tau_init": {"uniform": [0.01, 0.1]}},
+        {"temperature.schedule": "learned", "temperature.tau_init": {"uniform": [0.01, 0.1]}},
         {},
         r"\d+ of 50 random draws are impossible \(temperature: tau_init",
     ),
 }
 
 
-@pytest.mark.parametrize(("sweep", "knobs", "space", "gist"), WARNED.values(), ids=WARNED)
-def test_what_works_but_hardly_as_meant_is_a_warning(tmp_path, places, sweep, knobs, space, gist):
-    warnings = plan(tmp_path, places, sweep, knobs, **space).warnings
+@pytest.mark.parametrize(("sweep", "params", "space", "gist"), WARNED.values(), ids=WARNED)
+def test_what_works_but_hardly_as_meant_is_a_warning(tmp_path, places, sweep, params, space, gist):
+    warnings = plan(tmp_path, places, sweep, params, **space).warnings
     assert any(re.search(gist, warning) for warning in warnings), warnings
     assert not any("\n" in warning for warning in warnings)
 
 
 def test_a_sweep_that_is_as_meant_has_no_warning(tmp_path, places):
-    found = plan(tmp_path, {**places, "SMALL": "scenes"}, "search: {trials: 8}\n", GRID, grid=True)
+    found = plan(tmp_path, {**places, "SMALL": "scenes"}, "search: {candidates: 8}\n", GRID, grid=True)
     assert found.warnings == ()
-    assert found.budget == 8
+    assert found.num_candidates == 8
 
 
 def test_little_room_on_the_disk_is_a_warning(tmp_path, places, monkeypatch):
@@ -313,8 +314,8 @@ def test_a_folder_that_can_be_made_is_not_made(tmp_path):
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("vocabulary", ["auto", "full"])
 def test_the_weights_of_a_preset_are_counted_without_building_it(small_store, name, vocabulary):
-    model, store = Model(name=name, vocabulary=vocabulary), open_store(small_store)
-    _, sizes = check_trial(TrialConfig(model=model, data=Data(store=str(small_store))))
+    model, store = ModelConfig(name=name, vocabulary=vocabulary), open_store(small_store)
+    _, sizes = check_trial(TrialConfig(model=model, data=DataConfig(store=str(small_store))))
     clip = make_model(model, store.meta)
     assert sizes.weights == sum(parameter.numel() for parameter in clip.parameters())
     assert (sizes.image_size, sizes.context_length) == (clip.image_size, clip.context_length)
@@ -327,29 +328,29 @@ def test_weights_are_checked_and_known_by_their_content(tmp_path, small_store):
     states = []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        states.append(make_model(Model(), store.meta).tower.state_dict())
+        states.append(make_model(ModelConfig(), store.meta).tower.state_dict())
     torch.save(states[0], tmp_path / "one.pt")
     torch.save({"state_dict": states[0]}, tmp_path / "again.pt")
     torch.save(states[1], tmp_path / "other.pt")
     save_file({name: tensor.contiguous() for name, tensor in states[0].items()}, tmp_path / "one.safetensors")
-    models = {file.name: Model(pretrained=str(file)) for file in tmp_path.iterdir()}
+    models = {file.name: ModelConfig(pretrained=str(file)) for file in tmp_path.iterdir()}
     for model in models.values():
-        check_trial(TrialConfig(model=model, data=Data(store=str(small_store))))
+        check_trial(TrialConfig(model=model, data=DataConfig(store=str(small_store))))
     hashes = {name: weights_hash(model) for name, model in models.items()}
     assert hashes["one.pt"] == hashes["again.pt"] == hashes["one.safetensors"] != hashes["other.pt"]
-    assert weights_hash(Model()) is None
-    assert weights_hash(Model(name="RN50", pretrained="openai")) is None
+    assert weights_hash(ModelConfig()) is None
+    assert weights_hash(ModelConfig(name="RN50", pretrained="openai")) is None
 
     whole = io.BytesIO()  # a checkpoint with a good seal, and something else inside
     torch.save({"model": 3}, whole)
     (tmp_path / "epoch-0001.pt").write_bytes(whole.getvalue() + hashlib.sha256(whole.getvalue()).digest())
     with pytest.raises(UserError, match="is no whole checkpoint"):
-        weights_hash(Model(pretrained=str(tmp_path / "epoch-0001.pt")))
+        weights_hash(ModelConfig(pretrained=str(tmp_path / "epoch-0001.pt")))
 
     cut = tmp_path / "one.safetensors"
     cut.write_bytes(cut.read_bytes()[:-100])
     with pytest.raises(UserError, match="is no checkpoint that open_clip can read"):
-        check_trial(TrialConfig(model=models[cut.name], data=Data(store=str(small_store))))
+        check_trial(TrialConfig(model=models[cut.name], data=DataConfig(store=str(small_store))))
 
 
 # --- the command line ---
@@ -358,7 +359,7 @@ def test_weights_are_checked_and_known_by_their_content(tmp_path, small_store):
 def test_a_dry_run_says_how_much_there_is_to_do_and_warns(gaptune, tmp_path, small_store):
     space, sweep = write_yaml(tmp_path, small_store, epochs=3, trials=4, more="resources: {concurrency: 1}\n")
     sweep.write_text(sweep.read_text().replace("trials: 4", "trials: 4, seeds: 2"))
-    code, out, err = gaptune("sweep", space, "--on", sweep, "--dry-run", "--results", tmp_path / "r")
+    code, out, err = gaptune("sweep", space, "--config", sweep, "--dry-run", "--results", tmp_path / "r")
     assert (code, err) == (0, "")
     assert "4 x 2 seeds = 8 trainings of 3 epochs of 3 steps of 64 pairs" in out
     assert "192 train, 64 val, 60 probe_train, 40 probe_test images" in out
@@ -370,11 +371,11 @@ def test_a_dry_run_says_how_much_there_is_to_do_and_warns(gaptune, tmp_path, sma
 
 def test_trials_on_the_command_line_are_refused_where_they_cannot_count(gaptune, tmp_path, small_store):
     space, sweep = write_yaml(tmp_path, small_store)
-    space.write_text("knobs: {seed: {choice: [0, 1]}, optimizer.lr: {choice: [1e-3, 2e-3]}}\ngrid: true\n")
-    asked = ("sweep", space, "--on", sweep, "--dry-run", "--trials")
+    space.write_text("params: {seed: {choice: [0, 1]}, optimizer.lr: {choice: [1e-3, 2e-3]}}\ngrid: true\n")
+    asked = ("sweep", space, "--config", sweep, "--dry-run", "--candidates")
     code, out, err = gaptune(*asked, 3)
     assert (code, out) == (2, "")
-    assert err == "gaptune: the grid has 4 combinations and all are tried; --trials 3 does not apply\n"
+    assert err == "gaptune: the grid has 4 combinations and all are tried; --candidates 3 does not apply\n"
     assert gaptune(*asked, 4)[0] == 0
     code, _, err = gaptune(*asked, 10**12)
     assert code == 2
@@ -383,10 +384,10 @@ def test_trials_on_the_command_line_are_refused_where_they_cannot_count(gaptune,
 
 def test_train_is_refused_before_it_trains(gaptune, tmp_path, small_store):
     _, sweep = write_yaml(tmp_path, small_store)
-    code, out, err = gaptune("train", "--on", sweep, "--out", "/proc/none")
+    code, out, err = gaptune("train", "--config", sweep, "--out", "/proc/none")
     assert (code, out) == (2, "")
     assert err.startswith("gaptune: --out: cannot write to /proc/none: ")
-    code, out, err = gaptune("train", "--on", sweep, "--set", "model.image_size=17")
+    code, out, err = gaptune("train", "--config", sweep, "--set", "model.image_size=17")
     assert (code, out) == (2, "")
     assert "images of 17 pixels" in err
 

@@ -10,11 +10,11 @@ import torch
 from click.testing import CliRunner
 from support import Stage, sweep_config
 
-from gaptune.checkpoint_files import write_sealed
 from gaptune.cli import cli
 from gaptune.engine.retention import Retention, needed
 from gaptune.errors import UserError
 from gaptune.ledger import Ledger, State
+from gaptune.storage.checkpoint_files import write_sealed
 from gaptune.trial.checkpoint import Checkpoints, read_checkpoint
 
 FULL = ["epoch-0001.optimizer.pt", "epoch-0001.pt", "epoch-0002.pt"]
@@ -56,15 +56,15 @@ def stage(tmp_path):
 def make_stage(folder, old=False):
     stage = Stage(folder)
     for number in range(5):
-        assert stage.conductor.next_trial().number == number
+        assert stage.orchestrator.next_trial().number == number
         train(folder / "trials" / f"{number:04d}", epochs=1 if number in (2, 3, 4) else 2, old=old)
     stage.finish(0, recall=0.5)
     stage.finish(1, recall=0.4)
     for number in (2, 3, 4):
-        stage.conductor.started(number, "here")
-        stage.conductor.reported(number, 1, 10, {"retrieval/mean_r1": 0.1, "geometry/gap": 1.0})
-    stage.conductor.failed(2, "non-finite")
-    stage.conductor._end(stage.record.trials[3], State.PRUNED, "rung")
+        stage.orchestrator.started(number, "here")
+        stage.orchestrator.reported(number, 1, 10, {"retrieval/mean_r1": 0.1, "geometry/gap": 1.0})
+    stage.orchestrator.failed(2, "non-finite")
+    stage.orchestrator._end(stage.record.trials[3], State.PRUNED, "rung")
     return stage
 
 
@@ -81,7 +81,7 @@ def test_what_is_needed_of_each_trial(stage):
 
 def test_a_complete_seed_of_an_unfinished_suggestion_may_still_get_onto_the_front(tmp_path):
     stage = Stage(tmp_path / "s", sweep=sweep_config(search={"seeds": 2}))
-    stage.finish(stage.conductor.next_trial().number)
+    stage.finish(stage.orchestrator.next_trial().number)
     assert needed(stage.record, "front") == {0: "weights"}
 
 
@@ -109,10 +109,10 @@ def test_a_trial_is_slimmed_as_it_ends_and_what_its_worker_saved_late_at_the_swe
     retention = None
     stage = Stage(folder, listeners=(lambda event: retention and retention(event),))
     retention = Retention(stage.record, folder / "trials", "complete", pytest.fail)
-    number = stage.conductor.next_trial().number
+    number = stage.orchestrator.next_trial().number
     train(folder / "trials" / "0000", epochs=1)
-    stage.conductor.started(number, "here")
-    stage.conductor.failed(number, "seed 1 failed")
+    stage.orchestrator.started(number, "here")
+    stage.orchestrator.failed(number, "seed 1 failed")
     deadline = time.monotonic() + 60
     while left(folder, 0) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -158,7 +158,7 @@ def clean(results, *words):
 def ended(request, tmp_path):
     """A stopped sweep whose trials have all their checkpoints, as those of a gaptune that removed none."""
     stage = make_stage(tmp_path / "results" / "s", old=request.param)
-    stage.conductor.close("interrupted")
+    stage.orchestrator.close("interrupted")
     stage.ledger.close()
     return tmp_path / "results"
 
@@ -213,10 +213,10 @@ def test_a_running_sweep_is_refused_and_left_out_of_all(ended):
 
 
 def test_names_that_have_nothing_to_clean_are_refused(ended):
-    for name, message in (("recorded", "recorded sweep"), ("t", "no sweep 't'")):
-        fault = clean(ended, name).exception
-        assert isinstance(fault, UserError)
-        assert message in str(fault)
+    for name, message in (("example", "recorded sweep"), ("t", "no sweep 't'")):
+        error = clean(ended, name).exception
+        assert isinstance(error, UserError)
+        assert message in str(error)
 
 
 def test_a_damaged_ledger_decides_nothing(ended):
@@ -232,7 +232,7 @@ def test_a_damaged_ledger_decides_nothing(ended):
 def test_a_sweep_in_a_storage_is_cleaned_there(tmp_path):
     far = tmp_path / "far"
     stage = make_stage(far / "s")
-    stage.record.header["sweep"]["storage"] = f"file://{far}"
+    stage.record.header["config"]["storage"] = f"file://{far}"
     here = Ledger(tmp_path / "results" / "s")
     for event in [stage.record.header, *stage.heard]:
         here.append(event)

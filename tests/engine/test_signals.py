@@ -81,7 +81,7 @@ def test_outside_the_main_thread_signals_are_left_alone():
 @pytest.mark.whole
 def test_a_single_training_stops_with_its_checkpoint_kept(tmp_path, small_store):
     _, config = write_yaml(tmp_path, small_store, epochs=1000)
-    process = Gaptune("train", "--on", config, "--out", tmp_path / "out")
+    process = Gaptune("train", "--config", config, "--out", tmp_path / "out")
     while process.poll() is None and not list((tmp_path / "out").glob("epoch-*.pt")):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
@@ -99,7 +99,7 @@ def test_a_sweep_stopped_at_any_moment_ends_in_order_and_goes_on(tmp_path, small
     stops = stops if FULL else [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, True)]
     trials = 24 if FULL else 3
     space, config = write_yaml(tmp_path, small_store, trials=trials, epochs=12)
-    command = ["sweep", space, "--on", config, "--name", "s", "--results", tmp_path / "results"]
+    command = ["sweep", space, "--config", config, "--name", "s", "--results", tmp_path / "results"]
     folder = tmp_path / "results" / "s"
     rng, kept = random.Random(0), {}
 

@@ -20,19 +20,20 @@ from support import write_yaml
 
 from gaptune.cli import cli
 from gaptune.config import load_sweep_config
-from gaptune.data import open_store
+from gaptune.console.live import Display
+from gaptune.data.open import open_store
 from gaptune.data.tokens import tokenize
-from gaptune.display import Display
-from gaptune.engine.conductor import Conductor
-from gaptune.engine.front_scores import score_front
+from gaptune.engine.evaluate_front import evaluate_front
+from gaptune.engine.plan import prepare
+from gaptune.engine.session import run
 from gaptune.engine.signals import Stop
-from gaptune.engine.sweep import prepare, run
 from gaptune.engine.worker import FAULT, Worker
 from gaptune.errors import UserError
 from gaptune.ledger import Ledger, State, load, read_events
-from gaptune.ledger.trialfile import read
+from gaptune.ledger.trial_file import read
 from gaptune.results import summarize
-from gaptune.space import load_space
+from gaptune.search.orchestrator import Orchestrator
+from gaptune.space.parse import load_space
 from gaptune.tracking import default_uri
 from gaptune.trial.checkpoint import read_checkpoint
 from gaptune.trial.loop import trained_model
@@ -60,7 +61,7 @@ def test_every_trial_is_complete_with_its_full_budget(finished):
     _, record, folder, _ = finished
     assert [trial.state for trial in record.trials.values()] == [State.COMPLETE] * 4
     assert all([report.epoch for report in trial.reports] == [1, 2] for trial in record.trials.values())
-    assert record.trials[0].knobs["temperature.tau_start"] == 0.05
+    assert record.trials[0].params["temperature.tau_start"] == 0.05
     assert record.done
     assert load(folder) == record
 
@@ -90,8 +91,8 @@ def test_mlflow_reads_back_what_the_ledger_says(finished):
     for number, trial in record.trials.items():
         run = children[number]
         assert run.info.status == "FINISHED"
-        assert run.data.params == {name: str(value) for name, value in trial.knobs.items()}
-        for name in ("geometry/gap", "temperature/tau", "retrieval/mean_r1", "probe/accuracy"):
+        assert run.data.params == {name: str(value) for name, value in trial.params.items()}
+        for name in ("geometry/gap", "temperature/tau", "retrieval/mean_r1", "probe/top1"):
             history = client.get_metric_history(run.info.run_id, name)
             assert [(m.step, m.value) for m in history] == [(r.epoch, r.metrics[name]) for r in trial.reports]
 
@@ -260,15 +261,15 @@ def test_the_front_alone_is_evaluated_when_asked(tmp_path, small_store, local_ra
     _, folder, text = sweep(tmp_path, small_store, more=more)
     again = load(folder)
     members = {trial.number for candidate in summarize(again).front for trial in candidate.trials}
-    scored = {number for number, trial in again.trials.items() if "again/zeroshot_top1" in trial.last}
+    scored = {number for number, trial in again.trials.items() if "again/zeroshot/top1" in trial.last}
     assert members == scored < set(again.trials)
     assert f"evaluating {len(members)} trials of the front on again" in text
     for number in members:  # the same data and the same model, by another way
         last = again.trials[number].last
-        assert last["again/zeroshot_top1"] == pytest.approx(last["zeroshot/accuracy"])
+        assert last["again/zeroshot/top1"] == pytest.approx(last["zeroshot/top1"])
     client = MlflowClient(tracking_uri=default_uri(tmp_path / "results"))
     experiment = client.get_experiment_by_name("gaptune")
-    runs = client.search_runs([experiment.experiment_id], "metrics.`again/zeroshot_top1` >= 0")
+    runs = client.search_runs([experiment.experiment_id], "metrics.`again/zeroshot/top1` >= 0")
     assert {int(run.data.tags["gaptune.trial"]) for run in runs} == members
     before = [event for event in read_events(folder)[0] if event["event"] == "scores"]
     sweep(tmp_path, small_store, more=more)
@@ -285,14 +286,14 @@ def test_a_member_that_cannot_be_evaluated_is_named_and_tried_again_by_the_same_
     config = load_sweep_config(plan_yaml[1])
     ledger = Ledger(folder)
     said = []
-    stage = Conductor(load(folder), ledger, _NoAsker(), config, budget=1)
-    score_front(stage, config, str(folder / "trials"), said.append, Stop())
+    stage = Orchestrator(load(folder), ledger, _NoAsker(), config, num_candidates=1)
+    evaluate_front(stage, config, str(folder / "trials"), said.append, Stop())
     assert "trial 0 could not be evaluated: " in said[-1]
     assert "there is no checkpoint" in said[-1]
     shutil.move(tmp_path / "away", folder / "trials")
-    score_front(stage, config, str(folder / "trials"), said.append, Stop())
+    evaluate_front(stage, config, str(folder / "trials"), said.append, Stop())
     ledger.close()
-    assert "again/zeroshot_top1" in load(folder).trials[0].last
+    assert "again/zeroshot/top1" in load(folder).trials[0].last
     assert first.trials[0].reports[0] == load(folder).trials[0].reports[0]
 
 

@@ -14,21 +14,21 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 from sphere import unit
 
-from gaptune.config import Model
-from gaptune.data import open_store
-from gaptune.data.tasks import held_out
+from gaptune.config import ModelConfig
+from gaptune.data.open import open_store
 from gaptune.data.tokens import tokenize
-from gaptune.metrics import (
-    bootstrap_interval,
+from gaptune.metrics import classification as classify
+from gaptune.metrics.classification import (
     class_embeddings,
-    classify,
+    held_out,
     knn_accuracy,
     linear_probe,
-    pair_accuracy,
     probe_with_selection,
-    recall_hits,
     zero_shot_topk,
 )
+from gaptune.metrics.intervals import bootstrap_interval
+from gaptune.metrics.mmvp import pair_accuracy
+from gaptune.metrics.retrieval import recall_hits
 from gaptune.trial.augment import resize
 from gaptune.trial.model import Clip
 
@@ -51,9 +51,9 @@ def test_zero_shot_scores_agree_with_a_loop(n, classes, d, seed):
         for label in set(labels.tolist())
     }
     expected = {
-        "zeroshot_top1": np.mean([at == 0 for at in place]),
-        "zeroshot_top5": np.mean([at < 5 for at in place]),
-        "zeroshot_mean_recall": np.mean([np.mean(right) for right in by_class.values()]),
+        "zeroshot/top1": np.mean([at == 0 for at in place]),
+        "zeroshot/top5": np.mean([at < 5 for at in place]),
+        "zeroshot/mean_per_class_recall": np.mean([np.mean(right) for right in by_class.values()]),
     }
     scores = zero_shot_topk(images, texts, labels)
     assert {name: outcomes.mean() for name, outcomes in scores.items()} == pytest.approx(expected)
@@ -78,8 +78,8 @@ def test_pairs_agree_with_the_benchmarks_own_rule(pairs, d, seed):
     expected = []
     for first in range(0, 2 * pairs, 2):
         both = images[first : first + 2]
-        shares = [float((100 * texts[row] @ both.T).softmax(0)[0]) for row in (first, first + 1)]
-        expected.append(float(shares[0] > 0.5 and shares[1] < 0.5))
+        fractions = [float((100 * texts[row] @ both.T).softmax(0)[0]) for row in (first, first + 1)]
+        expected.append(float(fractions[0] > 0.5 and fractions[1] < 0.5))
     assert pair_accuracy(images, texts).tolist() == expected
 
 
@@ -195,7 +195,7 @@ class Encoders(torch.nn.Module):
     def __init__(self, store):
         super().__init__()
         torch.manual_seed(0)
-        self.clip = Clip(Model(name="photos-small", vocabulary="full"), store.meta).eval()
+        self.clip = Clip(ModelConfig(name="photos-small", vocabulary="full"), store.meta).eval()
 
     def encode_image(self, images):
         return self.clip.image_features(resize(self.clip.pixels(images), self.clip.image_size))
@@ -242,9 +242,9 @@ def test_zero_shot_scores_are_those_of_clip_benchmark(cifar10_store):
     scores = zero_shot_topk(torch.cat([model.encode_image(part) for part in images.split(256)]), classes, labels)
     ours = {name: outcomes.mean() for name, outcomes in scores.items()}
     assert 0 < acc1 < acc5 < 1
-    assert ours["zeroshot_top1"] == pytest.approx(acc1, abs=1e-4)
-    assert ours["zeroshot_top5"] == pytest.approx(acc5, abs=1e-4)
-    assert ours["zeroshot_mean_recall"] == pytest.approx(mean_per_class_recall, abs=1e-4)
+    assert ours["zeroshot/top1"] == pytest.approx(acc1, abs=1e-4)
+    assert ours["zeroshot/top5"] == pytest.approx(acc5, abs=1e-4)
+    assert ours["zeroshot/mean_per_class_recall"] == pytest.approx(mean_per_class_recall, abs=1e-4)
 
 
 @pytest.mark.whole

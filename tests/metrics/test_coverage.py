@@ -10,14 +10,15 @@ import torch
 from scipy.stats import beta
 from sklearn.metrics import balanced_accuracy_score
 
-from gaptune.metrics import Outcomes, bootstrap_interval, zero_shot_topk
+from gaptune.metrics.classification import zero_shot_topk
+from gaptune.metrics.intervals import Outcomes, bootstrap_interval
 
 FULL = os.environ.get("GAPTUNE_SOAK") == "full"
 SIMULATION = runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmarks/coverage.py"))
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("name", SIMULATION["SCORES"])
+@pytest.mark.parametrize("name", SIMULATION["METRICS"])
 @pytest.mark.timeout(600)
 def test_95_percent_intervals_hold_the_truth_in_93_to_97(name):
     # Few images allow few different scores, so that no interval keeps to 95 %: the docs have the figures for 20.
@@ -35,12 +36,12 @@ def test_a_plain_share_has_the_interval_of_jeffreys():
         assert bootstrap_interval(values) == pytest.approx(tuple(expected), abs=0.01)
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_all_right_or_all_wrong_is_not_certain(share):
-    low, high = bootstrap_interval(torch.full((20,), share))
-    assert share in (low, high)
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_all_right_or_all_wrong_is_not_certain(fraction):
+    low, high = bootstrap_interval(torch.full((20,), fraction))
+    assert fraction in (low, high)
     assert high - low == pytest.approx(0.117, abs=0.01)  # Jeffreys' of 20
-    five = Outcomes(torch.full((100,), share), images=torch.arange(20).repeat_interleave(5))
+    five = Outcomes(torch.full((100,), fraction), images=torch.arange(20).repeat_interleave(5))
     assert np.diff(bootstrap_interval(five))[0] == pytest.approx(0.117, abs=0.01)  # of 20 images, not of 100 captions
 
 
@@ -65,13 +66,13 @@ def test_images_may_have_captions_in_any_number_and_order():
 
 def test_the_mean_recall_of_unequal_classes_has_the_interval_of_the_balanced_accuracy():
     classes, labels = torch.eye(2), torch.tensor([0] * 95 + [1] * 5)
-    low, high = bootstrap_interval(zero_shot_topk(classes[labels], classes, labels)["zeroshot_mean_recall"])
+    low, high = bootstrap_interval(zero_shot_topk(classes[labels], classes, labels)["zeroshot/mean_per_class_recall"])
     assert 0 < low < 0.95
     assert high == 1
     labels = torch.tensor([0] * 90 + [1] * 10)
     guess = labels.clone()
     guess[:9], guess[90:95] = 1, 0
-    recall = zero_shot_topk(classes[guess], classes, labels)["zeroshot_mean_recall"]
+    recall = zero_shot_topk(classes[guess], classes, labels)["zeroshot/mean_per_class_recall"]
     assert recall.mean() == pytest.approx(balanced_accuracy_score(labels, guess))
     rng, drawn = np.random.default_rng(0), []
     for _ in range(500):

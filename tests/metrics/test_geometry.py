@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sphere import pairs, rotation, unit
 
-from gaptune.metrics import alignment, gap, margin_and_mismatched
 from gaptune.metrics import geometry as room
+from gaptune.metrics.geometry import alignment, gap, margin_and_mismatched
 
 
 def plain_gap(x, y):

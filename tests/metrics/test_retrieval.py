@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sphere import rotation, unit
 
-from gaptune.metrics import alignment, gap, margin_and_mismatched, recalls, score_pairs, w2, wang_isola
 from gaptune.metrics import retrieval as room
-from gaptune.scores import SCORES
+from gaptune.metrics.embeddings import embedding_metrics
+from gaptune.metrics.geometry import alignment, gap, margin_and_mismatched
+from gaptune.metrics.retrieval import recalls
+from gaptune.metrics.table import METRICS
+from gaptune.metrics.uniformity import w2, wang_isola
 
 
 def plain_recalls(images, texts, owner):
@@ -130,7 +133,7 @@ def test_blocks_change_nothing(case):
         "negative owner",
     ],
 )
-@pytest.mark.parametrize("metric", [recalls, score_pairs])
+@pytest.mark.parametrize("metric", [recalls, embedding_metrics])
 def test_what_does_not_fit_together_is_refused(metric, images, texts, owner):
     with pytest.raises(ValueError, match=r"expected images|has no text"):
         metric(torch.zeros(images), torch.zeros(texts), torch.tensor(owner, dtype=torch.int64))
@@ -139,9 +142,9 @@ def test_what_does_not_fit_together_is_refused(metric, images, texts, owner):
 def test_all_scores_of_pairs_are_listed_and_taken_from_the_first_captions():
     images, texts = unit(6, 8, 1), unit(13, 8, 2)
     owner = torch.tensor([0, 0, 1, 2, 2, 2, 3, 4, 4, 5, 5, 5, 5])
-    scores = score_pairs(images, texts, owner)
+    scores = embedding_metrics(images, texts, owner)
     groups = ("geometry/", "uniformity/", "retrieval/")
-    assert set(scores) == {name for name in SCORES if name.startswith(groups)}
+    assert set(scores) == {name for name in METRICS if name.startswith(groups)}
     assert all(math.isfinite(value) for value in scores.values())
     paired = texts[[0, 2, 3, 6, 7, 9]]
     margin, mismatched = margin_and_mismatched(images, paired)
@@ -164,7 +167,9 @@ def test_all_scores_of_pairs_are_listed_and_taken_from_the_first_captions():
 def test_the_order_of_the_texts_changes_no_score_of_pairs():
     images, texts, owner = unit(5, 8, 1), unit(10, 8, 2), torch.arange(5).repeat_interleave(2)
     mixed = torch.tensor([4, 0, 8, 1, 2, 6, 5, 9, 3, 7])  # each image's first caption is still before its second
-    assert score_pairs(images, texts[mixed], owner[mixed]) == pytest.approx(score_pairs(images, texts, owner))
+    assert embedding_metrics(images, texts[mixed], owner[mixed]) == pytest.approx(
+        embedding_metrics(images, texts, owner)
+    )
 
 
 def test_a_thousand_images_with_five_captions_each_take_less_than_half_a_second():
@@ -180,12 +185,12 @@ def test_features_that_are_not_finite_are_refused(value, side):
     sides = [unit(4, 3, 1), unit(4, 3, 2)]
     sides[side][2, 1] = value
     with pytest.raises(ValueError, match="not finite"):
-        score_pairs(*sides, torch.arange(4))
+        embedding_metrics(*sides, torch.arange(4))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gives_what_the_cpu_gives():
     images, texts = unit(300, 64, 1, torch.float32), unit(600, 64, 2, torch.float32)
     owner = torch.arange(300).repeat_interleave(2)
-    on_gpu = score_pairs(images.cuda(), texts.cuda(), owner.cuda())
-    assert on_gpu == pytest.approx(score_pairs(images, texts, owner), abs=1e-5)
+    on_gpu = embedding_metrics(images.cuda(), texts.cuda(), owner.cuda())
+    assert on_gpu == pytest.approx(embedding_metrics(images, texts, owner), abs=1e-5)

@@ -5,15 +5,11 @@ import torch
 import torch.nn.functional as F
 from sphere import unit
 
-from gaptune.metrics import (
-    knn_accuracy,
-    margin_and_mismatched,
-    pair_accuracy,
-    recalls,
-    score_pairs,
-    zero_shot,
-    zero_shot_topk,
-)
+from gaptune.metrics.classification import knn_accuracy, zero_shot, zero_shot_topk
+from gaptune.metrics.embeddings import embedding_metrics
+from gaptune.metrics.geometry import margin_and_mismatched
+from gaptune.metrics.mmvp import pair_accuracy
+from gaptune.metrics.retrieval import recalls
 
 CASES = [(d, n, dtype) for d in (3, 64, 512) for n in (40, 257) for dtype in (torch.float32, torch.float64)]
 
@@ -33,7 +29,7 @@ def test_collapsed_features_have_no_margin_and_no_matches(d, n, dtype):
     ):
         assert margin_and_mismatched(x, y) == (0.0, 1.0)
         assert set(recalls(x, y, torch.arange(n)).values()) == {0.0}
-        assert score_pairs(x, y, torch.arange(n))["geometry/mismatched"] == 1.0
+        assert embedding_metrics(x, y, torch.arange(n))["geometry/mismatched"] == 1.0
 
 
 @pytest.mark.parametrize(("d", "n", "dtype"), CASES)

@@ -12,7 +12,7 @@ from scipy.linalg import sqrtm
 from sphere import pairs, rotation, unit
 
 from gaptune.metrics import uniformity as room
-from gaptune.metrics import w2, wang_isola
+from gaptune.metrics.uniformity import w2, wang_isola
 
 
 def plain_w2(x):

@@ -10,10 +10,10 @@ import pytest
 from made_sweep import TWO, made, objective, scores, trial
 
 from gaptune.ledger import load
-from gaptune.pages import RUNS_FILE
 from gaptune.report import write_report
 from gaptune.results import candidates, summarize
-from gaptune.shipped import recorded
+from gaptune.storage.bundled import example
+from gaptune.tracking.links import RUNS_FILE
 
 URL = "http://127.0.0.1:5000"
 NUMBERS = "[...document.querySelectorAll('#trials tbody tr td:first-child')].map((cell) => Number(cell.textContent))"
@@ -34,7 +34,7 @@ def open_page(browser, tmp_path):
         page = context.new_page()
         page.troubles = []
         page.on("console", lambda said: page.troubles.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda fault: page.troubles.append(str(fault)))
+        page.on("pageerror", lambda error: page.troubles.append(str(error)))
         page.on("request", lambda request: page.troubles.append(request.url) if "http" in request.url[:4] else None)
         page.goto(out.as_uri())
         page.wait_for_function(
@@ -64,8 +64,8 @@ def traces(page, chart):
 
 
 def test_a_click_on_a_point_opens_its_details_in_the_page(open_page, tmp_path, gaptune):
-    folder = tmp_path / "recorded"
-    shutil.copytree(recorded(), folder)
+    folder = tmp_path / "example"
+    shutil.copytree(example(), folder)
     record = load(folder)
     runs = {"experiment": "7", "sweep": "s", "trials": {number: f"run{number}" for number in record.trials}}
     (folder / RUNS_FILE).write_text(json.dumps(runs))
@@ -83,8 +83,8 @@ def test_a_click_on_a_point_opens_its_details_in_the_page(open_page, tmp_path, g
     said = page.locator("#details").inner_text()
     assert page.locator("#details-title").text_content() == f"Trial {number}: {found.method}"
     assert f"{found.last['retrieval/mean_r1']:.3f}" in said
-    assert found.knobs["temperature.schedule"] in said
-    again = json.loads(gaptune("show", "recorded", number, "--json", "--results", tmp_path)[1])["again"]
+    assert found.params["temperature.schedule"] in said
+    again = json.loads(gaptune("show", "example", number, "--json", "--results", tmp_path)[1])["again"]
     assert page.locator("#details-again pre").text_content() == again
     assert page.locator("#details-curve .scatterlayer").count() == 1
     assert page.locator("#details-mlflow a").get_attribute("href").startswith(f"{URL}/#/experiments/7/runs/run{number}")
@@ -99,7 +99,7 @@ def test_a_click_on_a_point_opens_its_details_in_the_page(open_page, tmp_path, g
 
 
 def test_details_of_a_failed_trial_say_why(open_page, tmp_path):
-    ends = [trial(0.2, 1.0), {"state": "FAIL", "reason": "non-finite: loss is inf at step 3", "knobs": {}}]
+    ends = [trial(0.2, 1.0), {"state": "FAIL", "reason": "non-finite: loss is inf at step 3", "params": {}}]
     made(tmp_path / "s", ends)
     page = open_page(tmp_path / "s")
     page.locator("#trials tbody button").nth(1).click()
@@ -160,8 +160,8 @@ def test_epochs_are_counted_in_whole_numbers(open_page, tmp_path):
         [...document.querySelectorAll(`#${id} .xtick text`)].map((each) => each.textContent))"""
     for epochs in (1, 9):
         curve = [scores(0.1 + epoch / 50, 1.0 - epoch / 50) for epoch in range(epochs)]
-        knobs = [{"temperature.tau_start": 0.05, "temperature.share": 0.5 + k / 10} for k in range(3)]
-        made(tmp_path / f"s{epochs}", [{"reports": curve, "knobs": each} for each in knobs])
+        params = [{"temperature.tau_start": 0.05, "temperature.schedule_fraction": 0.5 + k / 10} for k in range(3)]
+        made(tmp_path / f"s{epochs}", [{"reports": curve, "params": each} for each in params])
         for texts in open_page(tmp_path / f"s{epochs}").evaluate(ticks):
             assert len(set(texts)) == len(texts) > 1
             assert all(text.isdigit() for text in texts)
@@ -218,12 +218,12 @@ def test_sweeps_of_one_trial_of_none_and_of_equal_ones_have_a_page(open_page, tm
 
 
 def test_metrics_that_end_alike_have_labels_of_their_own_everywhere(open_page, tmp_path):
-    names = ("cifar10/zeroshot_top1", "imagenet/zeroshot_top1")
+    names = ("cifar10/zeroshot/top1", "imagenet/zeroshot/top1")
     rows = [(0.1 + k / 20, 0.9 - k / 20) for k in range(9)]
-    knobs = [{"temperature.tau_start": 0.02 + k / 100, "temperature.share": 0.5} for k in range(9)]
+    params = [{"temperature.tau_start": 0.02 + k / 100, "temperature.schedule_fraction": 0.5} for k in range(9)]
     trials = [
-        {"reports": [dict(zip(names, row, strict=True)) | {"geometry/gap": 0.5}], "knobs": own}
-        for row, own in zip(rows, knobs, strict=True)
+        {"reports": [dict(zip(names, row, strict=True)) | {"geometry/gap": 0.5}], "params": own}
+        for row, own in zip(rows, params, strict=True)
     ]
     made(tmp_path / "s", trials, objectives=[objective(name, True, 0, 1) for name in names])
     page = open_page(tmp_path / "s")
@@ -236,28 +236,28 @@ def test_metrics_that_end_alike_have_labels_of_their_own_everywhere(open_page, t
     assert page.evaluate("document.getElementById('front').layout.xaxis.title.text").startswith(names[0])
     tooltip = page.evaluate("document.getElementById('front').data.at(-2).text[0]")
     assert all(f"{name} 0." in tooltip for name in names)
-    assert filtered(page, "imagenet/zeroshot_top1 > 0.79") == ([0, 1, 2], "")
+    assert filtered(page, "imagenet/zeroshot/top1 > 0.79") == ([0, 1, 2], "")
 
 
 def test_text_of_the_sweep_is_shown_as_text(open_page, tmp_path):
     bad = "<img src=x onerror='window.hacked=1'>"
     script = "</script><script>window.hacked=1</script>"
-    knobs = {"temperature.schedule": {"choice": ["<b>bold</b> &lt;", bad, script], "when": {}}}
-    names = (f"{bad}/zeroshot_top1", "__proto__")
+    params = {"temperature.schedule": {"choice": ["<b>bold</b> &lt;", bad, script], "when": {}}}
+    names = (f"{bad}/zeroshot/top1", "__proto__")
     trials = [
         {
             "reports": [{names[0]: k / 10, names[1]: 0.5, "geometry/gap": 0.5 - k / 20}],
-            "knobs": {"temperature.schedule": choice},
+            "params": {"temperature.schedule": choice},
             "node": "<u>node</u>",
         }
-        for k, choice in enumerate(knobs["temperature.schedule"]["choice"])
+        for k, choice in enumerate(params["temperature.schedule"]["choice"])
     ]
-    failed = {"state": "FAIL", "reason": f"{bad} \x1b[31m\x00 \u202e & 'q' \"Q\" $x$ ${{y}}", "knobs": {}}
+    failed = {"state": "FAIL", "reason": f"{bad} \x1b[31m\x00 \u202e & 'q' \"Q\" $x$ ${{y}}", "params": {}}
     name = f"</title></script>{bad} & <b>x</b>"
     made(
         tmp_path / "s",
         [*trials, failed],
-        knobs=knobs,
+        params=params,
         objectives=[objective(names[0], True, 0, 1), TWO[1]],
         name=name,
         command=f"gaptune sweep '{script}'",
@@ -292,11 +292,11 @@ MIXED = {
 
 @pytest.fixture
 def mixed(tmp_path):
-    """Choices of numbers, booleans and null; a knob that not all have; a metric that was not measured once."""
+    """Choices of numbers, booleans and null; a parameter that not all have; a metric that was not measured once."""
 
     def one(k):
         linear = k % 2 == 1
-        knobs = {
+        params = {
             "temperature.schedule": "linear" if linear else "constant",
             **({"temperature.tau_end": 0.1} if linear else {}),
             "training.clip_norm": [None, 1, 10][k % 3],
@@ -306,10 +306,14 @@ def mixed(tmp_path):
         metrics = scores(0.1 + k / 20, 1.00004 - k / 10)
         if k == 5:
             del metrics["geometry/gap"]
-        return {"reports": [metrics], "knobs": knobs, "method": "TS" if linear else "FLT"}
+        return {"reports": [metrics], "params": params, "method": "TS" if linear else "FLT"}
 
-    failed = {"state": "FAIL", "reason": "loss < 0, or worse: at step 3", "knobs": {"temperature.schedule": "constant"}}
-    made(tmp_path / "s", [*map(one, range(6)), failed], knobs=MIXED)
+    failed = {
+        "state": "FAIL",
+        "reason": "loss < 0, or worse: at step 3",
+        "params": {"temperature.schedule": "constant"},
+    }
+    made(tmp_path / "s", [*map(one, range(6)), failed], params=MIXED)
     return tmp_path / "s"
 
 

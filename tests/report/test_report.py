@@ -17,13 +17,13 @@ from made_sweep import trial as made_trial
 from support import Stage
 
 from gaptune.ledger import FILE_NAME, State, load
-from gaptune.pages import RUNS_FILE
 from gaptune.report import write_report
 from gaptune.report.content import content
 from gaptune.results import candidates, summarize
 from gaptune.results.correlation import correlations
 from gaptune.results.headline import headline
-from gaptune.shipped import recorded
+from gaptune.storage.bundled import example
+from gaptune.tracking.links import RUNS_FILE
 
 URL = "http://127.0.0.1:5000"
 
@@ -31,8 +31,8 @@ URL = "http://127.0.0.1:5000"
 @pytest.fixture
 def folder(tmp_path):
     """The recorded sweep, with MLflow's run ids."""
-    folder = tmp_path / "recorded"
-    shutil.copytree(recorded(), folder)
+    folder = tmp_path / "example"
+    shutil.copytree(example(), folder)
     record = load(folder)
     runs = {"experiment": "7", "sweep": "s", "trials": {number: f"run{number}" for number in record.trials}}
     (folder / RUNS_FILE).write_text(json.dumps(runs))
@@ -66,11 +66,11 @@ def test_it_says_in_words_who_is_best_and_where_the_knee_is(folder):
 def test_a_knee_and_a_correlation_that_shows_are_told(tmp_path):
     stage = Stage(tmp_path / "s")
     for recall, gap in ((0.6, 1.0), (0.55, 0.3), (0.2, 0.25), (0.5, 0.29), (0.3, 0.27), (0.25, 0.26)):
-        trial = stage.conductor.next_trial()
-        stage.conductor.started(trial.number, "here")
+        trial = stage.orchestrator.next_trial()
+        stage.orchestrator.started(trial.number, "here")
         for epoch in (1, 2):
             scores = {"retrieval/mean_r1": recall, "geometry/gap": gap, "temperature/tau": 0.07}
-            stage.conductor.reported(trial.number, epoch, epoch, scores)
+            stage.orchestrator.reported(trial.number, epoch, epoch, scores)
     sentences = headline(stage.record, summarize(stage.record), correlations(stage.record))
     assert any(sentence.startswith("The knee gives up little") and "trial 1" in sentence for sentence in sentences)
     assert any(sentence.startswith("More retrieval/mean_r1 goes with more geometry/gap") for sentence in sentences)
@@ -104,7 +104,7 @@ def test_money_is_price_times_core_hours_and_left_out_without_a_price(folder):
 
 
 def test_a_sweep_without_a_complete_trial_is_told_too(tmp_path):
-    events = (recorded() / FILE_NAME).read_bytes().splitlines(keepends=True)[:4]
+    events = (example() / FILE_NAME).read_bytes().splitlines(keepends=True)[:4]
     (tmp_path / FILE_NAME).write_bytes(b"".join(events))
     told = told_of(tmp_path)
     (sentence,) = told["headline"]
@@ -136,12 +136,15 @@ def test_a_metric_that_a_seed_lacks_has_no_mean(tmp_path):
 
 
 def test_a_knob_that_does_not_apply_is_no_null(tmp_path):
-    knobs = {"training.clip_norm": {"choice": [None, 1.0], "when": {}}, "temperature.share": KNOBS["temperature.share"]}
-    values = [{"training.clip_norm": None}, {"training.clip_norm": 1.0, "temperature.share": 0.5}]
-    made(tmp_path / "s", [{"reports": [scores(0.2, 1.0)], "knobs": each} for each in values], knobs=knobs)
+    params = {
+        "training.clip_norm": {"choice": [None, 1.0], "when": {}},
+        "temperature.schedule_fraction": KNOBS["temperature.schedule_fraction"],
+    }
+    values = [{"training.clip_norm": None}, {"training.clip_norm": 1.0, "temperature.schedule_fraction": 0.5}]
+    made(tmp_path / "s", [{"reports": [scores(0.2, 1.0)], "params": each} for each in values], params=params)
     told = told_of(tmp_path / "s")
-    assert told["off"] == {"training.clip_norm": [], "temperature.share": [0]}
-    assert told["knobs"]["training.clip_norm"] == [None, 1.0]
+    assert told["off"] == {"training.clip_norm": [], "temperature.schedule_fraction": [0]}
+    assert told["params"]["training.clip_norm"] == [None, 1.0]
     assert told["choices"] == {"training.clip_norm": [None, 1.0]}
 
 
@@ -234,7 +237,7 @@ def opened(browser, path, width=1280, scheme="light"):
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.troubles = []
     page.on("console", lambda said: page.troubles.append(said.text) if said.type == "error" else None)
-    page.on("pageerror", lambda fault: page.troubles.append(str(fault)))
+    page.on("pageerror", lambda error: page.troubles.append(str(error)))
     page.goto(path.as_uri())
     page.wait_for_function(
         "[...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('.main-svg'))", timeout=120_000

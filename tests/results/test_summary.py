@@ -9,20 +9,20 @@ from PIL import Image
 from rich.console import Console
 from support import Stage, sweep_config
 
+from gaptune.console.tables import front_table, short
 from gaptune.ledger import State, load
 from gaptune.results import summarize
 from gaptune.results.export import frame, write_parquet
-from gaptune.results.plot import plot_front
-from gaptune.results.table import front_table, short
-from gaptune.shipped import recorded
+from gaptune.results.plots.front import plot_front
+from gaptune.storage.bundled import example
 
 
 def finish(stage, recall, gap):
-    trial = stage.conductor.next_trial()
-    stage.conductor.started(trial.number, "here")
+    trial = stage.orchestrator.next_trial()
+    stage.orchestrator.started(trial.number, "here")
     for epoch in (1, 2):
         scores = {"retrieval/mean_r1": recall * epoch / 2, "geometry/gap": gap, "temperature/tau": 0.07}
-        stage.conductor.reported(trial.number, epoch, epoch, scores)
+        stage.orchestrator.reported(trial.number, epoch, epoch, scores)
 
 
 @pytest.fixture
@@ -30,9 +30,9 @@ def stage(tmp_path):
     stage = Stage(tmp_path / "s")
     for recall, gap in ((0.2, 0.2), (0.6, 1.0), (0.1, 0.4), (0.4, 0.5)):
         finish(stage, recall, gap)
-    stage.conductor.next_trial()
-    stage.conductor.failed(4, "exception: x")
-    stage.conductor.next_trial()
+    stage.orchestrator.next_trial()
+    stage.orchestrator.failed(4, "exception: x")
+    stage.orchestrator.next_trial()
     return stage
 
 
@@ -125,10 +125,10 @@ def test_every_report_is_a_row(stage, tmp_path):
 
 
 def test_in_a_narrow_terminal_the_knobs_share_a_column_and_no_heading_is_broken():
-    record = load(recorded())
+    record = load(example())
     table = front_table(record, summarize(record))
     narrow, wide = text_of(table, width=80), text_of(table, width=120)
-    assert {"mean_r1", "wang_isola", "gap", "tau", "knobs"} <= set(narrow.split())
+    assert {"mean_r1", "wang_isola", "gap", "tau", "params"} <= set(narrow.split())
     assert "schedule cosine," in narrow
     assert max(map(len, narrow.splitlines())) <= 80
-    assert {"schedule", "tau_start", "tau_end", "share"} <= set(wide.split())
+    assert {"schedule", "tau_start", "tau_end", "fraction"} <= set(wide.split())

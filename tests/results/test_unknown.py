@@ -22,9 +22,9 @@ from gaptune.results.correlation import Correlation, correlations
 from gaptune.results.headline import headline
 from gaptune.results.history import history
 from gaptune.results.importance import importances
-from gaptune.results.picks import knee
-from gaptune.results.plot import plot_front
-from gaptune.results.table import progress
+from gaptune.results.plots.front import plot_front
+from gaptune.results.selection import knee
+from gaptune.results.status import progress
 from gaptune.results.unknown import Unknown, Why, too_few, varies
 
 RETRIEVAL, GAP = "retrieval/mean_r1", "geometry/gap"
@@ -41,18 +41,18 @@ TRIALS = st.builds(
     recall=SCORE,
     gap=SCORE,
     tau=st.sampled_from([0.05, 0.1]) | st.floats(0.011, 0.29),
-    share=st.just(0.5) | st.floats(0.3, 1.0),
+    fraction=st.just(0.5) | st.floats(0.3, 1.0),
     state=st.sampled_from(["COMPLETE", "COMPLETE", "COMPLETE", "FAIL", "PRUNED", "RUNNING"]),
     reason=st.just("boom"),
 )
-ALIKE = st.builds(  # the same scores, the same knobs, or both
+ALIKE = st.builds(  # the same scores, the same parameters, or both
     lambda one, count, taus: [one | {"tau": 0.05 + 0.01 * n if taus else 0.05} for n in range(count)],
     TRIALS,
     st.integers(0, 12),
     st.booleans(),
 )
 SWEEPS = st.lists(TRIALS, max_size=12) | ALIKE
-LIMITS = st.sampled_from([[], [BELOW], [{"metric": GAP, "max": -1.0}], [{"metric": "probe/accuracy", "min": 0.5}]])
+LIMITS = st.sampled_from([[], [BELOW], [{"metric": GAP, "max": -1.0}], [{"metric": "probe/top1", "min": 0.5}]])
 UNSAID = re.compile(r"(?<![\w-])-?(nan|NaN|inf|Infinity|None)(?![\w-])")
 
 
@@ -90,13 +90,13 @@ def test_whatever_a_sweep_is_nothing_is_said_that_is_not_known(tmp_path_factory,
     values = {metric: [one.mean(metric) for one in complete] for metric in (RETRIEVAL, GAP)}
     if len(complete) < 5 or not all(map(varies, values.values())):
         assert not any("goes with" in text and GAP in text for text in told)
-    knobs = {str(one.trial.knobs) for one in complete}
+    params = {str(one.trial.params) for one in complete}
     missing = found["unknown"].get("importance", {})
     for metric in (RETRIEVAL, GAP):
-        shares = [one["share"] for one in found["importance"] if one["objective"] == metric]
-        assert bool(shares) != (metric in missing)
-        assert not shares or (len(complete) >= 8 and len(knobs) > 1 and varies(values[metric]))
-        assert not shares or sum(shares) == pytest.approx(1)
+        fractions = [one["fraction"] for one in found["importance"] if one["objective"] == metric]
+        assert bool(fractions) != (metric in missing)
+        assert not fractions or (len(complete) >= 8 and len(params) > 1 and varies(values[metric]))
+        assert not fractions or sum(fractions) == pytest.approx(1)
     if complete:
         assert not any("is complete (" in text and "no candidate" in text for text in texts)
 
@@ -118,8 +118,8 @@ def test_all_outside_a_constraint_says_which_rules_out_how_many_and_who_is_neare
 
 
 def test_a_constraint_on_what_was_not_measured_says_so(tmp_path):
-    record = made_sweep(tmp_path / "s", [trial()], constraints=[{"metric": "probe/accuracy", "min": 0.5}])
-    assert "probe/accuracy >= 0.5 rules out 1 (1 of them without the metric)" in str(summarize(record).unknown)
+    record = made_sweep(tmp_path / "s", [trial()], constraints=[{"metric": "probe/top1", "min": 0.5}])
+    assert "probe/top1 >= 0.5 rules out 1 (1 of them without the metric)" in str(summarize(record).unknown)
     assert "nearest" not in str(summarize(record).unknown)
 
 
@@ -159,20 +159,20 @@ def test_sweeps_without_a_front_are_compared_and_say_what_is_missing(tmp_path, g
     said = gaptune("compare", "empty", "full", "--results", tmp_path)[1]
     assert "empty has no front: no candidate is complete (trials: 1 FAIL)" in said
     assert "full has no front" not in said
-    picture = "--repeats", "--picture", tmp_path / "x.png", "--results", tmp_path
+    picture = "--repeats", "--plot", tmp_path / "x.png", "--results", tmp_path
     assert "'empty' has no front to draw: no candidate is complete" in gaptune("compare", "empty", *picture)[2]
     assert "'full' is one sweep with one seed" in gaptune("compare", "full", *picture)[2]
-    assert gaptune("compare", "empty", "--picture", tmp_path / "y.png", "--results", tmp_path)[0] in (0, None)
+    assert gaptune("compare", "empty", "--plot", tmp_path / "y.png", "--results", tmp_path)[0] in (0, None)
 
 
 def test_no_knob_that_varied_is_not_too_few_trials(tmp_path, gaptune):
     same = made_sweep(tmp_path / "same", [trial(0.1 + k / 100) for k in range(10)])
     assert {reason.why for reason in importances(same).unknown.values()} == {Why.NOTHING_VARIED}
     said = gaptune("front", "same", "--importance", "--results", tmp_path)[1]
-    assert "all 10 complete trials have the same knobs" in said
+    assert "all 10 complete trials have the same parameters" in said
     assert "(1 candidate)" in said  # of 10 trials that are complete
     flat = made_sweep(
-        tmp_path / "flat", [trial(0.2, k / 40, tau=0.02 + k / 200, share=0.3 + k / 99) for k in range(40)]
+        tmp_path / "flat", [trial(0.2, k / 40, tau=0.02 + k / 200, fraction=0.3 + k / 99) for k in range(40)]
     )
     found = importances(flat)
     assert {metric: reason.why for metric, reason in found.unknown.items()} == {RETRIEVAL: Why.CONSTANT}

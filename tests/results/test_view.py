@@ -15,22 +15,23 @@ from gaptune.errors import UserError
 from gaptune.ledger import ReportRecord, SweepRecord, TrialRecord
 from gaptune.results import Candidate, candidates, summarize
 from gaptune.results.attainment import attainment
-from gaptune.results.compare import compare_sweeps, plot_attainment, plot_fronts
+from gaptune.results.compare import compare_sweeps
 from gaptune.results.correlation import _spearman, correlations
-from gaptune.results.ends import unfinished
+from gaptune.results.failures import unfinished
 from gaptune.results.history import history
 from gaptune.results.importance import families, importances
-from gaptune.results.picks import knee, pick
+from gaptune.results.plots.comparison import plot_attainment, plot_fronts
+from gaptune.results.selection import knee, pick
 from gaptune.results.unknown import Why
 from gaptune.results.view import view
 
 
 def finish(stage, recall, gap, w2=-1.0):
-    trial = stage.conductor.next_trial()
-    stage.conductor.started(trial.number, "here")
+    trial = stage.orchestrator.next_trial()
+    stage.orchestrator.started(trial.number, "here")
     for epoch in (1, 2):
         scores = {"retrieval/mean_r1": recall, "geometry/gap": gap, "temperature/tau": 0.07, "uniformity/w2": w2}
-        stage.conductor.reported(trial.number, epoch, epoch, scores)
+        stage.orchestrator.reported(trial.number, epoch, epoch, scores)
 
 
 @pytest.fixture
@@ -54,10 +55,10 @@ def test_a_front_for_other_objectives_is_that_of_the_same_trials(record):
 
 def test_scores_of_further_evaluations_are_objectives_constraints_and_preferences_too(record):
     for trial, accuracy in zip(record.trials.values(), (0.1, 0.2, 0.3, 0.4), strict=True):
-        trial.last["cifar10/zeroshot_top1"] = accuracy
-    other = view(record, ["retrieval/mean_r1", "cifar10/zeroshot_top1"], ["cifar10/zeroshot_top1<=0.3"])
+        trial.last["cifar10/zeroshot/top1"] = accuracy
+    other = view(record, ["retrieval/mean_r1", "cifar10/zeroshot/top1"], ["cifar10/zeroshot/top1<=0.3"])
     assert numbers(summarize(other).front) == [0, 1, 2]
-    chosen = pick(other, summarize(other).front, "cifar10/zeroshot_top1 within 50%, then retrieval/mean_r1")
+    chosen = pick(other, summarize(other).front, "cifar10/zeroshot/top1 within 50%, then retrieval/mean_r1")
     assert chosen.trial.number == 1
 
 
@@ -77,8 +78,8 @@ def test_a_constraint_after_the_fact_leaves_the_others(record):
         ([], ["geometry/gap<=low"], "METRIC<=VALUE"),
         ([], ["geometry/gpa<=0.5"], "did you mean 'geometry/gap'"),
         (["geometry/gap", "geometry/gpa:max"], [], "did you mean 'geometry/gap'"),
-        (["geometry/gap", "probe/accuracy"], [], "no trial of 's' has probe/accuracy"),
-        ([], ["cifar10/zeroshot_top1>=0.5"], "no trial of 's' has cifar10/zeroshot_top1"),
+        (["geometry/gap", "probe/top1"], [], "no trial of 's' has probe/top1"),
+        ([], ["cifar10/zeroshot/top1>=0.5"], "no trial of 's' has cifar10/zeroshot/top1"),
     ],
 )
 def test_what_cannot_be_is_said(record, objectives, constraints, message):
@@ -99,7 +100,7 @@ OBJECTIVES = SweepRecord(
         ]
     }
 )
-SCORES = st.lists(st.tuples(st.floats(0.01, 1), st.floats(0.01, 1.9)), min_size=3, max_size=8, unique=True)
+METRICS = st.lists(st.tuples(st.floats(0.01, 1), st.floats(0.01, 1.9)), min_size=3, max_size=8, unique=True)
 
 
 def members_with(values):
@@ -125,7 +126,7 @@ def front_of(values):
     ]
 
 
-@given(SCORES)
+@given(METRICS)
 def test_no_member_beats_the_knee_in_the_sum_of_scaled_objectives(values):
     values = front_of([(round(recall, 3), round(gap, 3)) for recall, gap in values])
     bend = knee(OBJECTIVES, members_with(values))
@@ -138,7 +139,7 @@ def test_no_member_beats_the_knee_in_the_sum_of_scaled_objectives(values):
     assert found == pytest.approx(scaled.sum(1).max())
 
 
-@given(SCORES, st.floats(0.01, 100), st.floats(0.01, 100))
+@given(METRICS, st.floats(0.01, 100), st.floats(0.01, 100))
 def test_the_knee_does_not_depend_on_units(values, first, second):
     values = front_of([(round(recall, 2), round(gap, 2)) for recall, gap in values])
     bend = knee(OBJECTIVES, members_with(values))
@@ -152,7 +153,7 @@ def test_the_knee_does_not_depend_on_units(values, first, second):
     assert sums[0] == pytest.approx(sums[1], abs=1e-6)  # the same member, or one that is as good
 
 
-@given(SCORES, st.integers(0, 100))
+@given(METRICS, st.integers(0, 100))
 def test_a_pick_gives_up_no_more_than_was_said_and_nobody_near_is_better_in_the_second(values, percent):
     members = members_with(values)
     chosen = pick(OBJECTIVES, members, f"retrieval/mean_r1 within {percent}%, then geometry/gap")
@@ -173,6 +174,8 @@ def test_a_preference_picks_the_best_second_among_those_near_the_best_first(reco
         pick(record, members, "train/loss")
     with pytest.raises(UserError, match="within P%, then"):
         pick(record, members, "the best one")
+    with pytest.raises(UserError, match="expected a percentage from 0 to 100, got 101"):
+        pick(record, members, "geometry/gap within 101%, then retrieval/mean_r1")
     with pytest.raises(UserError, match="no better side"):
         pick(record, members, "temperature/tau within 1%, then geometry/gap")
 
@@ -222,39 +225,43 @@ def test_an_interval_is_as_wide_as_that_of_scipys_bootstrap():
 
 
 def test_importance_is_what_optuna_says_of_the_study_itself(tmp_path):
-    stage = Stage(tmp_path / "s", budget=24)
+    stage = Stage(tmp_path / "s", num_candidates=24)
     rng = np.random.default_rng(0)
     for _ in range(24):
-        trial = stage.conductor.next_trial()
-        stage.conductor.started(trial.number, "here")
+        trial = stage.orchestrator.next_trial()
+        stage.orchestrator.started(trial.number, "here")
         tau = trial.config["temperature.tau_start"]
         for epoch in (1, 2):
             scores = {"retrieval/mean_r1": tau + 0.01 * rng.random(), "geometry/gap": rng.random()}
-            stage.conductor.reported(trial.number, epoch, epoch, scores)
-    found = {(one.objective, one.knob): one.share for one in importances(stage.record)}
+            stage.orchestrator.reported(trial.number, epoch, epoch, scores)
+    found = {(one.objective, one.parameter): one.fraction for one in importances(stage.record)}
     assert found["retrieval/mean_r1", "temperature.tau_start"] > 0.5
     for index, (metric, sign) in enumerate((("retrieval/mean_r1", -1), ("geometry/gap", 1))):
 
         def target(trial, index=index, sign=sign):
             return sign * trial.values[index]
 
-        study = stage.asker.study
+        study = stage.study.study
         expected = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=target)
-        assert {knob: share for (name, knob), share in found.items() if name == metric} == pytest.approx(expected)
+        assert {
+            parameter: fraction for (name, parameter), fraction in found.items() if name == metric
+        } == pytest.approx(expected)
         expected = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0), target=target)
-        by_fanova = {one.knob: one.share for one in importances(stage.record, "fanova") if one.objective == metric}
+        by_fanova = {
+            one.parameter: one.fraction for one in importances(stage.record, "fanova") if one.objective == metric
+        }
         assert by_fanova == pytest.approx(expected)
 
 
 def test_importance_within_a_family_leaves_out_what_does_not_vary_there(tmp_path):
-    stage = Stage(tmp_path / "s", budget=40)
+    stage = Stage(tmp_path / "s", num_candidates=40)
     for number in range(40):
-        trial = stage.conductor.next_trial()
+        trial = stage.orchestrator.next_trial()
         stage.finish(trial.number, recall=trial.config["temperature.tau_start"], gap=number / 40)
     assert families(stage.record) == ["FLT", "TS"]
     found = importances(stage.record, method="FLT")
     count = sum(trial.method == "FLT" for trial in stage.record.trials.values())
-    assert {(one.knob, one.share, one.trials) for one in found} == {("temperature.tau_start", 1.0, count)}
+    assert {(one.parameter, one.fraction, one.trials) for one in found} == {("temperature.tau_start", 1.0, count)}
     nobody = importances(stage.record, method="no such family")
     assert nobody == []
     assert {reason.why for reason in nobody.unknown.values()} == {Why.NOT_MEASURED}
@@ -272,7 +279,7 @@ def test_a_view_with_other_objectives_is_compared_in_the_box_that_its_trials_spa
 def test_bands_are_what_shares_of_the_repeats_attain(tmp_path, record):
     other = Stage(tmp_path / "t")
     finish(other, 0.55, 0.2)
-    some, most = attainment([record, other.record], shares=(0.5, 1.0))
+    some, most = attainment([record, other.record], fractions=(0.5, 1.0))
     assert some.points.tolist() == [[0.55, 0.2], [0.595, 0.9], [0.6, 1.0]]
     assert most.points.tolist() == [[0.2, 0.25], [0.5, 0.3], [0.55, 0.9]]
     plot_attainment([record, other.record], tmp_path / "a.png")
@@ -281,7 +288,7 @@ def test_bands_are_what_shares_of_the_repeats_attain(tmp_path, record):
 
 
 def test_each_seed_of_a_sweep_is_a_repeat_and_one_seed_is_none(record):
-    median, full = attainment([sweep_record(as_in_the_paper)], shares=(0.5, 1.0))
+    median, full = attainment([sweep_record(as_in_the_paper)], fractions=(0.5, 1.0))
     assert median.repeats == 3
     assert median.points[:, 0].max() > full.points[:, 0].max()
     with pytest.raises(UserError, match="needs repeats"):
@@ -293,7 +300,7 @@ def test_each_seed_of_a_sweep_is_a_repeat_and_one_seed_is_none(record):
 def test_what_has_no_outcome_is_grouped_by_reason_failures_first(tmp_path):
     stage = Stage(tmp_path / "s")
     for reason in ("non-finite: loss", "out of memory: GPU", "non-finite: features"):
-        stage.conductor.failed(stage.conductor.next_trial().number, reason)
+        stage.orchestrator.failed(stage.orchestrator.next_trial().number, reason)
     finish(stage, 0.5, 0.5)
     found = [(one.reason, one.trials, one.example) for one in unfinished(stage.record)]
     assert found == [

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gaptune.config import TrialConfig, with_knobs
+from gaptune.config import TrialConfig, with_params
 from gaptune.data import StoreWriter
 from gaptune.data.scenes import CONTEXT_LENGTH, PROMPTS, SHAPES, SIDE, caption, draw_attributes, paint
 from gaptune.data.tokens import tokenize
@@ -36,6 +36,6 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def short():
-    """Makes the configuration of a training of 2 epochs and 8 steps, on the CPU, with some knobs set."""
+    """Makes the configuration of a training of 2 epochs and 8 steps, on the CPU, with some parameters set."""
     base = {"training.epochs": 2, "training.batch_size": 32, "optimizer.lr": 2e-3, "device": "cpu"}
-    return lambda knobs=None, **more: with_knobs(TrialConfig(), base | (knobs or {}) | more)
+    return lambda params=None, **more: with_params(TrialConfig(), base | (params or {}) | more)

@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.v2 import functional
 
-from gaptune.config import Augment
+from gaptune.config import AugmentConfig
 from gaptune.data.pixels import square
 from gaptune.trial.augment import Boxes, augment, crop, draw_boxes, resize
 
@@ -29,12 +29,12 @@ def cropped_by_torchvision(batch, boxes, side):
 
 def test_switched_off_it_is_the_identity():
     batch = images()
-    assert torch.equal(augment(batch, Augment(), 16, seed=0, step=0), batch)
+    assert torch.equal(augment(batch, AugmentConfig(), 16, seed=0, step=0), batch)
 
 
 def test_switched_off_it_still_resizes_to_the_models_size():
     batch = images()
-    assert torch.equal(augment(batch, Augment(), 8, seed=0, step=0), resize(batch, 8))
+    assert torch.equal(augment(batch, AugmentConfig(), 8, seed=0, step=0), resize(batch, 8))
     assert resize(batch, 8).shape == (6, 3, 8, 8)
 
 
@@ -46,30 +46,32 @@ def test_resizing_keeps_what_is_constant_and_the_mean():
 
 def test_a_flip_mirrors_half_of_the_images_and_does_nothing_else():
     batch = images(n=400, side=4)
-    result = augment(batch, Augment(flip=True), 4, seed=0, step=0)
+    result = augment(batch, AugmentConfig(flip=True), 4, seed=0, step=0)
     same = torch.isclose(result, batch, atol=1e-5).flatten(1).all(1)
     mirrored = torch.isclose(result, batch.flip(3), atol=1e-5).flatten(1).all(1)
     assert (same ^ mirrored).all()
     assert float(mirrored.float().mean()) == pytest.approx(0.5, abs=0.08)
 
 
-@pytest.mark.parametrize("knobs", [Augment(crop_min=0.3), Augment(crop_min=0.3, flip=True), Augment(flip=True)])
-def test_what_is_drawn_depends_on_seed_and_step_alone(knobs):
+@pytest.mark.parametrize(
+    "params", [AugmentConfig(crop_min=0.3), AugmentConfig(crop_min=0.3, flip=True), AugmentConfig(flip=True)]
+)
+def test_what_is_drawn_depends_on_seed_and_step_alone(params):
     batch = images()
-    first = augment(batch, knobs, 16, seed=1, step=7)
+    first = augment(batch, params, 16, seed=1, step=7)
     torch.rand(100)  # the global stream has no part in it
-    assert torch.equal(first, augment(batch, knobs, 16, seed=1, step=7))
-    assert not torch.equal(first, augment(batch, knobs, 16, seed=1, step=8))
-    assert not torch.equal(first, augment(batch, knobs, 16, seed=2, step=7))
+    assert torch.equal(first, augment(batch, params, 16, seed=1, step=7))
+    assert not torch.equal(first, augment(batch, params, 16, seed=1, step=8))
+    assert not torch.equal(first, augment(batch, params, 16, seed=2, step=7))
 
 
 @given(crop_min=st.floats(0.05, 1.0), flip=st.booleans(), side=st.integers(4, 40), step=st.integers(0, 999))
 def test_the_result_is_that_of_torchvision_for_the_boxes_that_were_drawn(crop_min, flip, side, step):
-    batch, knobs = images(), Augment(crop_min=crop_min, flip=flip)
-    boxes = draw_boxes(len(batch), 16, knobs, seed=0, step=step)
+    batch, params = images(), AugmentConfig(crop_min=crop_min, flip=flip)
+    boxes = draw_boxes(len(batch), 16, params, seed=0, step=step)
     expected = cropped_by_torchvision(batch, boxes, side)
     expected[boxes.mirrored] = expected[boxes.mirrored].flip(3)
-    torch.testing.assert_close(augment(batch, knobs, side, seed=0, step=step), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(augment(batch, params, side, seed=0, step=step), expected, atol=1e-5, rtol=0)
 
 
 @given(data=st.data(), side=st.integers(1, 90), stored=st.integers(1, 90))
@@ -89,22 +91,22 @@ def test_any_box_is_resized_as_torchvision_does(data, side, stored):
 @pytest.mark.parametrize("side", [224, 160])
 @pytest.mark.parametrize("stored", [224, 256])
 def test_photographs_of_the_usual_sizes_too(stored, side):
-    batch, knobs = images(3, stored), Augment(crop_min=0.08, flip=False)
-    boxes = draw_boxes(3, stored, knobs, seed=0, step=0)
-    result = augment(batch, knobs, side, seed=0, step=0)
+    batch, params = images(3, stored), AugmentConfig(crop_min=0.08, flip=False)
+    boxes = draw_boxes(3, stored, params, seed=0, step=0)
+    result = augment(batch, params, side, seed=0, step=0)
     torch.testing.assert_close(result, cropped_by_torchvision(batch, boxes, side), atol=1e-5, rtol=0)
 
 
 def test_a_batch_that_is_no_multiple_of_what_is_done_at_once():
-    batch, knobs = images(37), Augment(crop_min=0.3)
-    boxes = draw_boxes(37, 16, knobs, seed=0, step=0)
+    batch, params = images(37), AugmentConfig(crop_min=0.3)
+    boxes = draw_boxes(37, 16, params, seed=0, step=0)
     torch.testing.assert_close(crop(batch, boxes, 12), cropped_by_torchvision(batch, boxes, 12), atol=1e-5, rtol=0)
 
 
 def test_the_order_of_colors_in_memory_does_not_matter():
-    planar, knobs = images(), Augment(crop_min=0.3, flip=True)
+    planar, params = images(), AugmentConfig(crop_min=0.3, flip=True)
     beside = planar.contiguous(memory_format=torch.channels_last)
-    assert torch.equal(augment(planar, knobs, 8, seed=0, step=0), augment(beside, knobs, 8, seed=0, step=0))
+    assert torch.equal(augment(planar, params, 8, seed=0, step=0), augment(beside, params, 8, seed=0, step=0))
 
 
 @given(before=st.integers(1, 80), after=st.integers(1, 80))
@@ -117,7 +119,7 @@ def test_resizing_is_that_of_torchvision_too(before, after):
 @pytest.mark.parametrize(("stored", "crop_min"), [(64, 0.6), (32, 0.08), (16, 0.9), (64, 0.99)])
 def test_boxes_are_distributed_as_torchvisions(stored, crop_min):
     n = 20_000
-    boxes = draw_boxes(n, stored, Augment(crop_min=crop_min), seed=0, step=0)
+    boxes = draw_boxes(n, stored, AugmentConfig(crop_min=crop_min), seed=0, step=0)
     image = torch.zeros(3, stored, stored)
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -137,7 +139,7 @@ def test_boxes_are_distributed_as_torchvisions(stored, crop_min):
 
 
 def test_where_no_try_fits_the_whole_image_is_taken():
-    boxes = draw_boxes(2000, 64, Augment(crop_min=0.9999), seed=0, step=0)
+    boxes = draw_boxes(2000, 64, AugmentConfig(crop_min=0.9999), seed=0, step=0)
     whole = (boxes.height == 64) & (boxes.width == 64)
     assert float(whole.float().mean()) > 0.5
     assert not boxes.top[whole].any()
@@ -154,7 +156,7 @@ def test_training_and_evaluation_images_are_equally_sharp_where_the_store_is_lar
     drawn = [np.kron(rng.integers(0, 256, (12, 16, 3)), np.ones((20, 20, 1))).astype(np.uint8) for _ in range(32)]
     stored = torch.from_numpy(np.stack([square(Image.fromarray(each), 72) for each in drawn]))
     batch = stored.permute(0, 3, 1, 2) / 255
-    train, evaluation = augment(batch, Augment(crop_min=0.6), 64, 0, 0), resize(batch, 64)
+    train, evaluation = augment(batch, AugmentConfig(crop_min=0.6), 64, 0, 0), resize(batch, 64)
     assert 0.9 < energy(train) / energy(evaluation) < 1.1
 
 
@@ -167,7 +169,7 @@ def ramps(n, side=64):
 
 def test_crops_have_the_area_and_aspect_that_they_should():
     side = 64
-    result = augment(ramps(500, side), Augment(crop_min=0.4), side, seed=0, step=0)
+    result = augment(ramps(500, side), AugmentConfig(crop_min=0.4), side, seed=0, step=0)
     middle = result[:, :, side // 4 : -side // 4, side // 4 : -side // 4]  # away from interpolation at the borders
     width = (middle[:, 0, :, -1] - middle[:, 0, :, 0]).mean(1) / (side // 2 - 1) * side / 2
     height = (middle[:, 1, -1, :] - middle[:, 1, 0, :]).mean(1) / (side // 2 - 1) * side / 2
@@ -179,7 +181,7 @@ def test_crops_have_the_area_and_aspect_that_they_should():
 
 
 def test_crops_lie_within_the_image_and_reach_its_borders():
-    boxes = draw_boxes(500, 64, Augment(crop_min=0.2), seed=0, step=0)
+    boxes = draw_boxes(500, 64, AugmentConfig(crop_min=0.2), seed=0, step=0)
     for start, length in ((boxes.top, boxes.height), (boxes.left, boxes.width)):
         assert start.min() == 0
         assert (start + length).max() == 64
@@ -187,7 +189,7 @@ def test_crops_lie_within_the_image_and_reach_its_borders():
 
 
 def test_half_precision_around_it_does_not_blur_where_a_crop_is():
-    batch, knobs = images(side=64), Augment(crop_min=0.3, flip=True)
-    exact = augment(batch, knobs, 64, seed=0, step=0)
+    batch, params = images(side=64), AugmentConfig(crop_min=0.3, flip=True)
+    exact = augment(batch, params, 64, seed=0, step=0)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(augment(batch, knobs, 64, seed=0, step=0), exact)
+        assert torch.equal(augment(batch, params, 64, seed=0, step=0), exact)

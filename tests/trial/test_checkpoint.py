@@ -159,7 +159,7 @@ def test_a_save_that_fails_leaves_what_was_there(kept, monkeypatch, fails_at):
         if len(calls) == fails_at:
             raise OSError("no space left on device")
 
-    monkeypatch.setattr("gaptune.checkpoint_files.os.fsync", full)
+    monkeypatch.setattr("gaptune.storage.checkpoint_files.os.fsync", full)
     with pytest.raises(OSError, match="no space"):
         kept.save(3, state(3))
     assert names(kept) == [*pair(1), *pair(2)]

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from gaptune.config import Model
+from gaptune.config import ModelConfig
 from gaptune.errors import UserError
 from gaptune.trial import train
+from gaptune.trial.build_model import make_model
 from gaptune.trial.checkpoint import Checkpoints, read_checkpoint
-from gaptune.trial.features import make_model
 from gaptune.trial.loop import trained_model
 
 
@@ -46,7 +46,7 @@ def test_a_newer_checkpoint_is_refused_and_left_as_it_is(changes, told, store, s
     for ask in (
         lambda: read_checkpoint(tmp_path),
         lambda: next(train(short({"training.epochs": 1}), store, checkpoints=tmp_path)),
-        lambda: make_model(Model(pretrained=str(tmp_path)), store.meta),
+        lambda: make_model(ModelConfig(pretrained=str(tmp_path)), store.meta),
     ):
         with pytest.raises(UserError, match=told):
             ask()

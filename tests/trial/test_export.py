@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from gaptune.config import TrialConfig
-from gaptune.data import open_store
+from gaptune.data.open import open_store
 from gaptune.errors import UserError
 from gaptune.trial.export import export_model
 from gaptune.trial.model import Clip

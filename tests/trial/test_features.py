@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from gaptune.config import Model, TrialConfig
-from gaptune.data import open_store
+from gaptune.config import ModelConfig, TrialConfig
 from gaptune.data.info import describe
+from gaptune.data.open import open_store
 from gaptune.errors import UserError
 from gaptune.trial import train
+from gaptune.trial.build_model import make_model
 from gaptune.trial.export import export_model
-from gaptune.trial.features import build_features, make_model
+from gaptune.trial.features import build_features
 from gaptune.trial.model import Clip
 from gaptune.trial.streams import global_seed
 
@@ -18,7 +19,7 @@ from gaptune.trial.streams import global_seed
 @pytest.fixture(scope="module")
 def built(small_store, tmp_path_factory):
     out = tmp_path_factory.mktemp("features") / "f"
-    build_features(Model(), open_store(small_store), seed=3, out=out, progress=lambda done, total: None)
+    build_features(ModelConfig(), open_store(small_store), seed=3, out=out, progress=lambda done, total: None)
     return open_store(out)
 
 
@@ -32,7 +33,7 @@ def config(store, **changes):
 def test_stored_features_are_those_of_the_towers(built, small_store):
     store = open_store(small_store)
     with global_seed(3, torch.device("cpu")):
-        clip = Clip(Model(), store.meta).eval()
+        clip = Clip(ModelConfig(), store.meta).eval()
     rows = np.array([5, 0, 7])
     with torch.no_grad():
         images = clip.image_features(clip.pixels(torch.from_numpy(store.split("val").gather(rows))))
@@ -46,7 +47,7 @@ def test_stored_features_are_those_of_the_towers(built, small_store):
 
 
 def test_heads_read_back_the_very_features(built):
-    model = make_model(Model(name="linear-heads"), built.meta)
+    model = make_model(ModelConfig(name="linear-heads"), built.meta)
     split = built.split("train")
     with torch.no_grad():
         for head in (model.tower.image, model.tower.text):
@@ -73,16 +74,18 @@ def test_heads_learn_and_a_training_goes_on_from_its_checkpoint_to_the_bit(built
 
 def test_what_does_not_fit_is_refused(built, small_store, tmp_path):
     with pytest.raises(UserError, match="trains on features"):
-        make_model(Model(name="linear-heads"), open_store(small_store).meta)
+        make_model(ModelConfig(name="linear-heads"), open_store(small_store).meta)
     with pytest.raises(UserError, match="store of features, on which only model linear-heads"):
-        make_model(Model(), built.meta)
+        make_model(ModelConfig(), built.meta)
     with pytest.raises(UserError, match="holds features already"):
-        build_features(Model(), built, seed=0, out=tmp_path / "x", progress=lambda done, total: None)
+        build_features(ModelConfig(), built, seed=0, out=tmp_path / "x", progress=lambda done, total: None)
     with pytest.raises(UserError, match="no towers to export"):
         export_model(config(built), built, {"model": {}}, beta=10.0, card="", out=tmp_path / "y")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_other_weights_make_another_store(built, small_store, tmp_path):
-    other = build_features(Model(), open_store(small_store), seed=4, out=tmp_path / "o", progress=lambda *done: None)
+    other = build_features(
+        ModelConfig(), open_store(small_store), seed=4, out=tmp_path / "o", progress=lambda *done: None
+    )
     assert other.meta.content_hash != built.meta.content_hash

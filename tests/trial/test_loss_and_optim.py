@@ -8,7 +8,7 @@ from open_clip import ClipLoss
 from sphere import unit
 from torch import nn
 
-from gaptune.config import TrialConfig, with_knobs
+from gaptune.config import TrialConfig, with_params
 from gaptune.data import StoreMeta
 from gaptune.trial.loss import clip_loss
 from gaptune.trial.model import Clip
@@ -50,8 +50,8 @@ def test_perfect_features_have_no_loss_at_a_large_logit_scale():
 # --- optimizer ---
 
 
-def optimizer_of(**knobs):
-    config = with_knobs(TrialConfig(), {name.replace("__", "."): value for name, value in knobs.items()})
+def optimizer_of(**params):
+    config = with_params(TrialConfig(), {name.replace("__", "."): value for name, value in params.items()})
     model, scale = Clip(config.model, DATA), LogitScale(config.temperature)
     return model, scale, make_optimizer(model, scale.nu, config)
 
@@ -85,7 +85,7 @@ def test_norms_biases_and_nu_have_no_weight_decay_and_all_else_has():
 
 
 @pytest.mark.parametrize(
-    ("knobs", "expected"),
+    ("params", "expected"),
     [
         ({}, 2e-3),
         ({"temperature__lr": 5e-2}, 5e-2),
@@ -94,8 +94,8 @@ def test_norms_biases_and_nu_have_no_weight_decay_and_all_else_has():
         ({"temperature__lr_multiplier": 0.0}, 0.0),
     ],
 )
-def test_nu_has_a_learning_rate_of_its_own(knobs, expected):
-    _, scale, optimizer = optimizer_of(optimizer__lr=2e-3, **knobs)
+def test_nu_has_a_learning_rate_of_its_own(params, expected):
+    _, scale, optimizer = optimizer_of(optimizer__lr=2e-3, **params)
     set_lr(optimizer, 0.5)
     decayed, plain, nu = optimizer.param_groups
     assert nu["params"] == [scale.nu]

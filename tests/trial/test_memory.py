@@ -15,7 +15,7 @@ SIDE = 224
 TRAIN = """
 import sys
 from gaptune.config import TrialConfig
-from gaptune.data import open_store, store
+from gaptune.data.open import open_store; from gaptune.data.store import reader as store
 from gaptune.trial import order, train
 
 if sys.argv[2] == "small":

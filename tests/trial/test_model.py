@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gaptune.config import Model
+from gaptune.config import ModelConfig
+from gaptune.config.models import HEADS, PRESETS, check_model, known_models
 from gaptune.data import StoreMeta
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
-from gaptune.models import HEADS, PRESETS, check_model, known_models
 from gaptune.trial.model import Clip
 
 TEXTS = ["a red circle", "two small blue squares on black", "a striped heart", "a"]
@@ -30,9 +30,9 @@ def data(context_length=12, image_size=32):
     )
 
 
-def clip(name="scenes-tiny", seed=0, **knobs):
+def clip(name="scenes-tiny", seed=0, **params):
     torch.manual_seed(seed)
-    return Clip(Model(name=name, **knobs), data()).eval()
+    return Clip(ModelConfig(name=name, **params), data()).eval()
 
 
 MODEL = clip()
@@ -125,9 +125,9 @@ def test_initial_weights_are_decided_by_torchs_seed(seed):
 
 def test_an_unknown_model_is_refused_with_the_nearest_name():
     with pytest.raises(UserError, match=r"unknown model 'scenes-tny'.*scenes-tiny"):
-        check_model(Model(name="scenes-tny"))
+        check_model(ModelConfig(name="scenes-tny"))
     with pytest.raises(UserError, match="RN50"):
-        Clip(Model(name="RN5O"), data())
+        Clip(ModelConfig(name="RN5O"), data())
 
 
 def test_known_models_are_the_presets_and_open_clips():
@@ -137,13 +137,13 @@ def test_known_models_are_the_presets_and_open_clips():
 @pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "roberta-ViT-B-32"])
 def test_a_model_that_reads_another_tokenizers_tokens_is_refused(name):
     with pytest.raises(UserError, match="another tokenizer"):
-        Clip(Model(name=name), data())
+        Clip(ModelConfig(name=name), data())
 
 
 @pytest.mark.parametrize(("name", "size"), [("scenes-tiny", 16), ("scenes-tiny", 63), ("ViT-B-32", 16)])
 def test_a_size_of_images_that_the_model_does_not_take_is_refused_in_one_line(name, size):
     with pytest.raises(UserError, match=f"{name} cannot be built for images of {size} pixels") as caught:
-        Clip(Model(name=name, image_size=size), data())
+        Clip(ModelConfig(name=name, image_size=size), data())
     assert "\n" not in str(caught.value)
 
 
@@ -181,4 +181,4 @@ def test_rn50_can_have_a_compact_vocabulary():
 
 def test_a_store_with_longer_captions_than_the_model_reads_is_refused():
     with pytest.raises(UserError, match=r"RN50 reads 77 tokens.*captions of 80.*--context 77"):
-        Clip(Model(name="RN50", image_size=32), data(context_length=80))
+        Clip(ModelConfig(name="RN50", image_size=32), data(context_length=80))

@@ -9,15 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from gaptune.config import Data, TrialConfig
-from gaptune.data import StoreWriter, open_store, open_training
-from gaptune.data import store as stores
-from gaptune.data.mix import MixedSplit, PartialSplit
+from gaptune.config import DataConfig, TrialConfig
+from gaptune.data import StoreWriter
+from gaptune.data.open import open_store, open_training
+from gaptune.data.store import reader as stores
+from gaptune.data.store.mixture import MixedSplit, PartialSplit
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 from gaptune.trial import order, train
 from gaptune.trial.loop import _Trial
-from gaptune.trial.order import epoch_order, shares
+from gaptune.trial.order import apportion, epoch_order
 from gaptune.trial.streams import generator
 
 SIDE = 16
@@ -92,7 +93,7 @@ def test_a_window_of_a_large_split_touches_few_blocks_and_mixes_them(tmp_path, s
     offset=st.floats(0, 1, exclude_max=True),
 )
 def test_shares_add_up_and_are_exact_shares_rounded_down_or_up(total, weights, offset):
-    counts = shares(total, weights, offset)
+    counts = apportion(total, weights, offset)
     assert sum(counts) == total
     for count, weight in zip(counts, weights, strict=True):
         assert math.floor(weight * total / sum(weights)) <= count <= math.ceil(weight * total / sum(weights))
@@ -135,8 +136,8 @@ def test_a_batch_has_no_row_twice_where_there_is_a_batch_for_each_draw_of_it(spl
         mine = order[(order >= start) & (order < start + size)]
         drawn = np.bincount(mine - start, minlength=size)
         assert np.ptp(drawn) <= 1, "no row comes again before all have come"
-        share = len(mixed) * exact[index] / sum(exact)
-        assert math.floor(share) <= len(mine) <= math.ceil(share)
+        fraction = len(mixed) * exact[index] / sum(exact)
+        assert math.floor(fraction) <= len(mine) <= math.ceil(fraction)
         within = [rows[(rows >= start) & (rows < start + size)] for rows in batches]
         assert max(map(len, within)) - min(map(len, within)) <= 2, "each batch has its share"
         most = max(np.bincount(rows - start, minlength=size).max() for rows in within)
@@ -144,12 +145,12 @@ def test_a_batch_has_no_row_twice_where_there_is_a_batch_for_each_draw_of_it(spl
 
 
 @settings(deadline=None, max_examples=40)
-@given(share=st.sampled_from([0.001, 0.003, 0.2, 0.77]), seed=st.integers(0, 2**20), first=st.integers(0, 500))
-def test_fractions_come_out_over_neighbouring_epochs(split, share, seed, first):
-    mixed = MixedSplit(parts(split, (64, 4)), (1 - share, share))
+@given(fraction=st.sampled_from([0.001, 0.003, 0.2, 0.77]), seed=st.integers(0, 2**20), first=st.integers(0, 500))
+def test_fractions_come_out_over_neighbouring_epochs(split, fraction, seed, first):
+    mixed = MixedSplit(parts(split, (64, 4)), (1 - fraction, fraction))
     for epochs in (20, 100):
         orders = [epoch_order(mixed, generator(seed, "order", first + epoch)) for epoch in range(epochs)]
-        assert abs(sum(int((order >= 64).sum()) for order in orders) - 68 * share * epochs) < 3
+        assert abs(sum(int((order >= 64).sum()) for order in orders) - 68 * fraction * epochs) < 3
 
 
 def test_over_many_epochs_each_store_and_each_of_its_images_has_its_share(split):
@@ -202,7 +203,9 @@ def test_equal_images_that_outnumber_the_batches_are_spread_as_far_as_they_go(sp
 def mixture(tmp_path, weights, sizes=(120, 40), **changes):
     for name, n in zip("ab", sizes, strict=True):
         write(tmp_path / name, n, **(changes if name == "b" else {}))
-    return open_training(Data(mix={str(tmp_path / name): weight for name, weight in zip("ab", weights, strict=True)}))
+    return open_training(
+        DataConfig(mix={str(tmp_path / name): weight for name, weight in zip("ab", weights, strict=True)})
+    )
 
 
 @pytest.mark.parametrize("weights", [(1, 1), (2, 1), (1, 7), (119, 1)])
@@ -234,7 +237,7 @@ def test_validation_is_of_the_first_store_or_of_a_named_one(tmp_path):
     write(tmp_path / "c", 20, val=5)
     mix = {str(tmp_path / name): 1 for name in "ab"}
     assert mixture(tmp_path, (1, 1)).meta.splits["val"].images == 8
-    named = open_training(Data(store=str(tmp_path / "c"), mix=mix))
+    named = open_training(DataConfig(store=str(tmp_path / "c"), mix=mix))
     assert named.meta.splits["val"].images == 5
     assert named.meta.splits["train"].images == 160
     named.verify()
@@ -242,7 +245,7 @@ def test_validation_is_of_the_first_store_or_of_a_named_one(tmp_path):
 
 def test_the_hash_of_a_mixture_follows_its_weights(tmp_path):
     one = mixture(tmp_path, (1, 1)).meta
-    other = open_training(Data(mix={str(tmp_path / "a"): 2, str(tmp_path / "b"): 1})).meta
+    other = open_training(DataConfig(mix={str(tmp_path / "a"): 2, str(tmp_path / "b"): 1})).meta
     assert one.content_hash != other.content_hash
     assert one.name == "1 a + 1 b"
 
@@ -273,7 +276,7 @@ def test_each_draw_of_an_image_has_a_caption_of_its_own(tmp_path, monkeypatch):
             image = np.full((SIDE, SIDE, 3), row, dtype=np.uint8)
             writer.add("train", image, texts, tokenize(texts, 8), id=str(row))
         writer.finish(name="b", source={})
-    store = open_training(Data(mix={str(tmp_path / "a"): 1, str(tmp_path / "b"): 1}))
+    store = open_training(DataConfig(mix={str(tmp_path / "a"): 1, str(tmp_path / "b"): 1}))
     config = TrialConfig.model_validate({"training": {"epochs": 1, "batch_size": 29}})
     trial, seen = _Trial(config, store), []
     monkeypatch.setattr(

@@ -7,12 +7,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gaptune.config import Model, TrialConfig
+from gaptune.config import ModelConfig, TrialConfig
 from gaptune.errors import UserError
 from gaptune.trial import train
+from gaptune.trial.build_model import make_model
 from gaptune.trial.checkpoint import Checkpoints
 from gaptune.trial.export import export_model
-from gaptune.trial.features import build_features, make_model
+from gaptune.trial.features import build_features
 from gaptune.trial.loop import trained_model
 from gaptune.trial.pretrained import check_pretrained
 
@@ -32,7 +33,7 @@ def weights_of(folder):
 def test_a_trials_checkpoint_is_where_another_one_starts(store, trained):
     folder, state = trained
     for place in (folder, folder / "epoch-0002.pt"):
-        model = make_model(Model(pretrained=str(place)), store.meta)
+        model = make_model(ModelConfig(pretrained=str(place)), store.meta)
         for name, tensor in model.tower.state_dict().items():
             torch.testing.assert_close(tensor, state["model"][name], rtol=0, atol=0)
 
@@ -42,7 +43,7 @@ def test_an_exported_folder_gives_the_same_embeddings_as_the_checkpoint(store, t
     export_model(TrialConfig(), store, state, beta=10.0, card="", out=tmp_path / "exported")
     tokens = torch.from_numpy(store.split("val").tokens[:20].astype("int64"))
     texts = [
-        make_model(Model(pretrained=str(place), vocabulary=vocabulary), store.meta).eval().text_features(tokens)
+        make_model(ModelConfig(pretrained=str(place), vocabulary=vocabulary), store.meta).eval().text_features(tokens)
         for place, vocabulary in (
             (folder, "compact"),
             (folder, "full"),
@@ -58,7 +59,7 @@ def test_rows_of_the_token_table_are_matched_by_token(store, trained):
     folder, state = trained
     kept = store.meta.vocabulary[::2]  # a store that knows every second word, and one word that the weights do not
     meta = dataclasses.replace(store.meta, vocabulary=tuple(sorted({*kept, 1234})))
-    model = make_model(Model(pretrained=str(folder)), meta)
+    model = make_model(ModelConfig(pretrained=str(folder)), meta)
     table, theirs = model.tower.token_embedding.weight, state["model"]["token_embedding.weight"]
     for token in kept:
         row = 1 + store.meta.vocabulary.index(token)
@@ -70,7 +71,7 @@ def test_position_embeddings_are_interpolated_to_another_image_size(store, tmp_p
     name = "ViT-S-32-alt"
     big = open_clip.create_model(name, force_image_size=64)
     save_file({key: value.contiguous() for key, value in big.state_dict().items()}, tmp_path / "big.safetensors")
-    model = make_model(Model(name=name, image_size=32, pretrained=str(tmp_path / "big.safetensors")), store.meta)
+    model = make_model(ModelConfig(name=name, image_size=32, pretrained=str(tmp_path / "big.safetensors")), store.meta)
     assert torch.equal(model.tower.visual.proj, big.visual.proj)
     assert model.tower.visual.positional_embedding.shape[0] == 2
 
@@ -108,9 +109,9 @@ def test_the_model_of_a_checkpoint_is_read_without_the_weights_that_it_started_f
 
 
 def test_features_come_from_trained_towers(store, trained, tmp_path):
-    model = Model(pretrained=str(trained[0]))
+    model = ModelConfig(pretrained=str(trained[0]))
     made = build_features(model, store, seed=0, out=tmp_path / "features", progress=lambda done, total: None)
-    clip = make_model(Model(pretrained=str(trained[0])), store.meta).eval()
+    clip = make_model(ModelConfig(pretrained=str(trained[0])), store.meta).eval()
     with torch.no_grad():
         expected = clip.image_features(clip.pixels(torch.from_numpy(store.split("val").gather(range(3)))))
     held = torch.from_numpy(made.split("val").gather(range(3))).view(torch.float16)
@@ -128,7 +129,7 @@ def test_features_come_from_trained_towers(store, trained, tmp_path):
 )
 def test_weights_that_cannot_be_had_are_named_before_anything_starts(model, told):
     with pytest.raises(UserError, match=told):
-        check_pretrained(Model(**model))
+        check_pretrained(ModelConfig(**model))
 
 
 def test_a_tag_that_cannot_be_fetched_says_what_to_do(monkeypatch):
@@ -137,12 +138,12 @@ def test_a_tag_that_cannot_be_fetched_says_what_to_do(monkeypatch):
 
     monkeypatch.setattr("open_clip.pretrained.download_pretrained", offline)
     with pytest.raises(UserError, match=r"give the file as model\.pretrained"):
-        check_pretrained(Model(name="RN50-quickgelu", pretrained="openai"))
+        check_pretrained(ModelConfig(name="RN50-quickgelu", pretrained="openai"))
 
 
 def test_weights_of_another_model_are_refused(store, trained, tmp_path):
     with pytest.raises(UserError, match="do not fit photos-small"):
-        make_model(Model(name="photos-small", image_size=32, pretrained=str(trained[0])), store.meta)
+        make_model(ModelConfig(name="photos-small", image_size=32, pretrained=str(trained[0])), store.meta)
     (tmp_path / "text.pt").write_text("not a checkpoint")
     with pytest.raises(UserError, match="no checkpoint that open_clip can read"):
-        make_model(Model(pretrained=str(tmp_path / "text.pt")), store.meta)
+        make_model(ModelConfig(pretrained=str(tmp_path / "text.pt")), store.meta)

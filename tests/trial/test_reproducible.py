@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gaptune.config import Augment
+from gaptune.config import AugmentConfig
+from gaptune.config.models import PRESETS
 from gaptune.data import Store
 from gaptune.errors import UserError
-from gaptune.models import PRESETS
 from gaptune.trial import train
 from gaptune.trial.augment import augment
 
@@ -49,7 +49,9 @@ def test_checkpoints_of_other_data_are_refused(short, store, tmp_path):
 def test_crops_never_keep_less_than_crop_min():
     at = (torch.arange(64) + 0.5) / 32 - 1
     down, right = torch.meshgrid(at, at, indexing="ij")
-    crops = augment(torch.stack([right, down, down]).repeat(500, 1, 1, 1), Augment(crop_min=0.9), 64, seed=0, step=0)
+    crops = augment(
+        torch.stack([right, down, down]).repeat(500, 1, 1, 1), AugmentConfig(crop_min=0.9), 64, seed=0, step=0
+    )
     width = (crops[:, 0, :, 62] - crops[:, 0, :, 1]).mean(1) / 2 * 64 / 61
     height = (crops[:, 1, 62] - crops[:, 1, 1]).mean(1) / 2 * 64 / 61
     assert float((width * height).min()) > 0.89
@@ -57,5 +59,5 @@ def test_crops_never_keep_less_than_crop_min():
 
 def test_augmented_images_are_made_smaller_without_aliasing():
     stripes = (torch.arange(64) % 4 < 1).float().expand(8, 3, 64, 64)  # bilinear samples 4 pixels apart miss them all
-    shrunk = augment(stripes, Augment(flip=True), 16, seed=0, step=0)
+    shrunk = augment(stripes, AugmentConfig(flip=True), 16, seed=0, step=0)
     torch.testing.assert_close(shrunk.mean(), torch.tensor(0.25), atol=0.02, rtol=0)

@@ -10,12 +10,13 @@ from built_stores import built, captioned_store, labelled_store, mmvp, plain_pai
 from labelled_files import write_image_folder
 
 from gaptune.cli import cli
-from gaptune.config import Evaluation
-from gaptune.data import open_store
+from gaptune.config import EvaluationConfig
+from gaptune.data.open import open_store
 from gaptune.data.tasks import TASKS, allowed_tasks
 from gaptune.errors import UserError
-from gaptune.metrics import pair_accuracy, recalls
-from gaptune.scores import MEASURES, find_score, measures_of
+from gaptune.metrics.mmvp import pair_accuracy
+from gaptune.metrics.retrieval import recalls
+from gaptune.metrics.table import TASK_METRICS, find_metric, metrics_of
 from gaptune.trial import train
 from gaptune.trial.checkpoint import read_checkpoint
 from gaptune.trial.loop import trained_model
@@ -32,8 +33,8 @@ def trained(store, short_module, tmp_path_factory):
     config = short_module.model_copy(
         update={
             "evaluate": (
-                Evaluation(name="each", data=str(store.path), tasks=("zeroshot", "retrieval"), when="epoch"),
-                Evaluation(name="last", data=str(store.path), tasks=("zeroshot", "probe", "knn"), when="end"),
+                EvaluationConfig(name="each", data=str(store.path), tasks=("zeroshot", "retrieval"), when="epoch"),
+                EvaluationConfig(name="last", data=str(store.path), tasks=("zeroshot", "probe", "knn"), when="end"),
             )
         }
     )
@@ -43,9 +44,9 @@ def trained(store, short_module, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def short_module():
-    from gaptune.config import TrialConfig, with_knobs
+    from gaptune.config import TrialConfig, with_params
 
-    return with_knobs(TrialConfig(), {"training.epochs": 2, "training.batch_size": 32, "device": "cpu"})
+    return with_params(TrialConfig(), {"training.epochs": 2, "training.batch_size": 32, "device": "cpu"})
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +56,16 @@ def model(trained):
 
 def test_scores_come_after_each_epoch_or_at_the_end(trained):
     (first, second), _, _ = trained
-    each = {f"each/{name}" for name in measures_of(("zeroshot", "retrieval"))}
-    last = {f"last/{name}" for name in measures_of(("zeroshot", "probe", "knn"))}
-    assert {name for name in first.metrics if find_score(name) and name.split("/")[0] in ("each", "last")} == each
+    each = {f"each/{name}" for name in metrics_of(("zeroshot", "retrieval"))}
+    last = {f"last/{name}" for name in metrics_of(("zeroshot", "probe", "knn"))}
+    assert {name for name in first.metrics if find_metric(name) and name.split("/")[0] in ("each", "last")} == each
     assert {name for name in second.metrics if name.split("/")[0] in ("each", "last")} == each | last
 
 
 def test_further_scores_are_those_of_the_trials_own_data_on_the_same_images(trained):
     (first, second), _, _ = trained
     for report in (first, second):
-        assert report.metrics["each/zeroshot_top1"] == report.metrics["zeroshot/accuracy"]
+        assert report.metrics["each/zeroshot/top1"] == report.metrics["zeroshot/top1"]
         for way in ("i2t", "t2i"):
             assert report.metrics[f"each/retrieval_{way}_r5"] == report.metrics[f"retrieval/{way}_r5"]
 
@@ -82,7 +83,7 @@ def test_a_training_goes_on_with_the_same_evaluations_only(trained, store, short
     (again / "epoch-0002.pt").unlink()
     repeated, rest = list(train(config, store, checkpoints=again))
     assert repeated.metrics == trained[0][0].metrics
-    assert rest.metrics["last/knn_top1"] == trained[0][1].metrics["last/knn_top1"]
+    assert rest.metrics["last/knn/top1"] == trained[0][1].metrics["last/knn/top1"]
     with pytest.raises(UserError, match="another configuration"):
         next(train(short_module, store, checkpoints=again))
 
@@ -96,12 +97,12 @@ def test_a_checkpoint_is_enough_to_have_the_model_back(trained, store, model):
 
 
 def test_every_measure_comes_from_its_task(store, model, tmp_path):
-    pairs = built(tmp_path / "pairs", "pairs", plain_pairs(tmp_path / "files"))
+    pairs = built(tmp_path / "pairs", "mmvp", plain_pairs(tmp_path / "files"))
     for task in TASKS:
-        values = Suite(pairs if task == "pairs" else store, (task,), CPU)(model)
-        assert set(values) == set(measures_of((task,)))
+        values = Suite(pairs if task == "mmvp" else store, (task,), CPU)(model)
+        assert set(values) == set(metrics_of((task,)))
         assert all(len(each) and 0 <= each.mean() <= 1 for each in values.values())
-    assert {name for task in TASKS for name in measures_of((task,))} == set(MEASURES)
+    assert {name for task in TASKS for name in metrics_of((task,))} == set(TASK_METRICS)
 
 
 @torch.no_grad()
@@ -111,9 +112,9 @@ def test_pairs_and_retrieval_of_a_store_are_those_of_its_features(model, tmp_pat
     model.eval()
     x = model.image_features(model.pixels(torch.from_numpy(split.gather(np.arange(6)))))
     y = model.text_features(torch.from_numpy(split.tokens.astype(np.int64)))
-    values = Suite(store, ("pairs", "retrieval"), CPU)(model)
-    assert values["pairs_accuracy"].right.tolist() == pair_accuracy(x, y).tolist()
-    assert values["retrieval_i2t_r1"].mean() == recalls(x, y, torch.arange(6))["retrieval/i2t_r1"]
+    values = Suite(store, ("mmvp", "retrieval"), CPU)(model)
+    assert values["mmvp/accuracy"].right.tolist() == pair_accuracy(x, y).tolist()
+    assert values["retrieval/i2t_r1"].mean() == recalls(x, y, torch.arange(6))["retrieval/i2t_r1"]
 
 
 def test_a_store_allows_what_it_has(store, tmp_path):
@@ -127,7 +128,7 @@ def test_a_store_allows_what_it_has(store, tmp_path):
 
 @pytest.mark.parametrize(
     ("images", "captions", "task", "message"),
-    [(6, 1, "probe", "no classes"), (5, 1, "pairs", "not pairs"), (4, 2, "pairs", "not pairs")],
+    [(6, 1, "probe", "no classes"), (5, 1, "mmvp", "not pairs"), (4, 2, "mmvp", "not pairs")],
 )
 def test_a_task_that_the_data_do_not_allow_is_refused(images, captions, task, message, tmp_path):
     with pytest.raises(UserError, match=message):
@@ -146,9 +147,9 @@ def test_a_task_that_the_data_do_not_allow_is_refused(images, captions, task, me
 )
 def test_pairs_are_evaluated_as_built_by_the_command_or_by_their_place(trained, tmp_path, write):
     files = write(tmp_path / "files")
-    store = built(tmp_path / "store", "pairs", files)
-    for reference in (store.path, f"pairs:{files}"):
-        result = evaluated(trained[1], "--data", reference, "--tasks", "pairs", "--json")
+    store = built(tmp_path / "store", "mmvp", files)
+    for reference in (store.path, f"mmvp:{files}"):
+        result = evaluated(trained[1], "--data", reference, "--tasks", "mmvp", "--json")
         assert result.exit_code == 0, result.output
         (row,) = json.loads(result.stdout)["scores"].values()
         assert (row["split"], row["n"], row["images"]) == ("pairs", len(store.split("pairs")) // 2, 2 * row["n"])
@@ -189,7 +190,7 @@ def test_an_evaluation_never_moves_to_another_split(model, tmp_path):
 
 
 def test_a_training_on_data_that_do_not_allow_a_task_does_not_start(store, short_module, tmp_path):
-    pairs = Evaluation(name="p", data=str(captioned_store(tmp_path / "data").path), tasks=("knn",))
+    pairs = EvaluationConfig(name="p", data=str(captioned_store(tmp_path / "data").path), tasks=("knn",))
     with pytest.raises(UserError, match="cannot be evaluated by knn"):
         next(train(short_module.model_copy(update={"evaluate": (pairs,)}), store))
 
@@ -206,34 +207,34 @@ def evaluated(*words):
 def test_eval_prints_each_score_with_its_interval(trained, store):
     result = evaluated(trained[1], "--data", store.path, "--json")
     scores = json.loads(result.stdout)["scores"]
-    assert set(scores) == set(MEASURES) - {"pairs_accuracy"}
-    assert scores["zeroshot_top1"]["score"] == trained[0][1].metrics["zeroshot/accuracy"]
-    assert scores["zeroshot_top1"]["n"] == 20
+    assert set(scores) == set(TASK_METRICS) - {"mmvp/accuracy"}
+    assert scores["zeroshot/top1"]["score"] == trained[0][1].metrics["zeroshot/top1"]
+    assert scores["zeroshot/top1"]["n"] == 20
     assert all(row["low"] <= row["score"] <= row["high"] for row in scores.values())
     table = evaluated(trained[1] / "epoch-0002.pt", "--data", store.path, "--tasks", "knn").stdout
     (line,) = table.splitlines()[1:]
-    assert line.split()[0] == "knn_top1"
+    assert line.split()[0] == "knn/top1"
     fitted = len(store.split("probe_train"))
     assert line.endswith(f"probe_test: 20 images, fitted on {fitted} images of probe_train")
-    assert scores["knn_top1"] | {"split": "probe_test", "fitted_split": "probe_train"} == scores["knn_top1"]
-    assert scores["knn_top1"]["fitted_images"] == fitted
-    assert "fitted_split" not in scores["zeroshot_top1"]
-    assert scores["retrieval_t2i_r1"]["split"] == "val"
+    assert scores["knn/top1"] | {"split": "probe_test", "fitted_split": "probe_train"} == scores["knn/top1"]
+    assert scores["knn/top1"]["fitted_images"] == fitted
+    assert "fitted_split" not in scores["zeroshot/top1"]
+    assert scores["retrieval/t2i_r1"]["split"] == "val"
 
 
 def test_eval_counts_captions_of_images(trained, tmp_path):
     store = captioned_store(tmp_path / "data", images=6, captions=3)
     table = evaluated(trained[1], "--data", store.path).stdout
     lines = {line.split()[0]: line for line in table.splitlines()[1:]}
-    assert lines["retrieval_i2t_r1"].endswith("test: 6 images")
-    assert lines["retrieval_t2i_r1"].endswith("test: 18 captions of 6 images")
+    assert lines["retrieval/i2t_r1"].endswith("test: 6 images")
+    assert lines["retrieval/t2i_r1"].endswith("test: 18 captions of 6 images")
 
 
 def test_eval_takes_data_of_another_size_and_says_which_classes_the_model_cannot_know(trained, tmp_path, caplog):
     folder = write_image_folder(tmp_path / "animals", each=6)
     result = evaluated(trained[1], "--data", f"imagefolder:{folder}")
     assert result.exit_code == 0
-    assert "knn_top1" in result.stdout
+    assert "knn/top1" in result.stdout
     assert "2 of 2 classes have words that the model's vocabulary lacks (dog, red fox)" in caplog.text
 
 
@@ -241,7 +242,7 @@ def test_eval_takes_data_of_another_size_and_says_which_classes_the_model_cannot
     ("words", "message"),
     [
         (("--data", "scenes", "--tasks", "knm"), "did you mean 'knn'"),
-        (("--data", "scenes", "--tasks", "pairs"), "not pairs"),
+        (("--data", "scenes", "--tasks", "mmvp"), "not pairs"),
         (("--data", "nothing-here"), "no such store"),
     ],
 )
@@ -257,6 +258,6 @@ def test_eval_refuses_what_is_no_checkpoint(tmp_path):
         (tmp_path, "holds no whole"),
         (tmp_path / "a", "no checkpoint"),
     ):
-        fault = evaluated(place, "--data", "scenes").exception
-        assert isinstance(fault, UserError)
-        assert message in str(fault)
+        error = evaluated(place, "--data", "scenes").exception
+        assert isinstance(error, UserError)
+        assert message in str(error)

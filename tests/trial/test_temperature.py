@@ -8,19 +8,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gaptune.config import Constraint, Temperature
+from gaptune.config import ConstraintConfig, TemperatureConfig
 from gaptune.results.feasible import keeps
 from gaptune.trial.temperature import LogitScale, beta_of, nu_of, scheduled_tau
 
 PARAMETERIZATIONS = {
-    "exp": (Temperature(parameterization="exp"), math.exp, math.exp),
+    "exp": (TemperatureConfig(parameterization="exp"), math.exp, math.exp),
     "exp_scaled": (
-        Temperature(parameterization="exp_scaled", scale=3.0),
+        TemperatureConfig(parameterization="exp_scaled", scale=3.0),
         lambda nu: math.exp(nu / 3),
         lambda nu: math.exp(nu / 3) / 3,
     ),
     "softplus": (
-        Temperature(parameterization="softplus"),
+        TemperatureConfig(parameterization="softplus"),
         lambda nu: math.log1p(math.exp(nu)),
         lambda nu: 1 / (1 + math.exp(-nu)),
     ),
@@ -31,9 +31,9 @@ each_parameterization = pytest.mark.parametrize("name", PARAMETERIZATIONS)
 @each_parameterization
 @given(nu=st.floats(-3.0, 6.0))
 def test_beta_and_its_derivative_are_the_closed_forms(name, nu):
-    knobs, beta, derivative = PARAMETERIZATIONS[name]
+    params, beta, derivative = PARAMETERIZATIONS[name]
     leaf = torch.tensor(nu, dtype=torch.float64, requires_grad=True)
-    found = beta_of(leaf, knobs)
+    found = beta_of(leaf, params)
     found.backward()
     assert found.item() == pytest.approx(beta(nu), rel=1e-9)
     assert float(leaf.grad) == pytest.approx(derivative(nu), rel=1e-9)
@@ -42,17 +42,17 @@ def test_beta_and_its_derivative_are_the_closed_forms(name, nu):
 @each_parameterization
 @given(beta=st.floats(0.1, 500.0))
 def test_nu_is_the_inverse_of_beta(name, beta):
-    knobs = PARAMETERIZATIONS[name][0]
-    nu = torch.tensor(nu_of(beta, knobs), dtype=torch.float64)
-    assert beta_of(nu, knobs).item() == pytest.approx(beta, rel=1e-9)
-    assert beta_of(nu.float(), knobs).item() == pytest.approx(beta, rel=1e-5)
+    params = PARAMETERIZATIONS[name][0]
+    nu = torch.tensor(nu_of(beta, params), dtype=torch.float64)
+    assert beta_of(nu, params).item() == pytest.approx(beta, rel=1e-9)
+    assert beta_of(nu.float(), params).item() == pytest.approx(beta, rel=1e-5)
 
 
 @each_parameterization
 @pytest.mark.parametrize("tau", [0.07, 0.5, 3.0])
 def test_a_learnt_temperature_starts_at_tau_init_and_has_a_gradient(name, tau):
-    knobs = PARAMETERIZATIONS[name][0].model_copy(update={"tau_init": tau})
-    scale = LogitScale(knobs)
+    params = PARAMETERIZATIONS[name][0].model_copy(update={"tau_init": tau})
+    scale = LogitScale(params)
     for progress in (Fraction(0), Fraction(1, 2), Fraction(1)):
         assert scale(progress).item() == pytest.approx(1 / tau, rel=1e-5)
     scale(Fraction(0)).backward()
@@ -73,12 +73,12 @@ def test_the_clamp_keeps_clips_bound_of_beta_100(name):
 
 
 def test_the_clamp_can_be_switched_off_and_bound_from_above():
-    off = LogitScale(Temperature(tau_min=None))
+    off = LogitScale(TemperatureConfig(tau_min=None))
     with torch.no_grad():
         off.nu.fill_(6.0)
     off.clamp()
     assert off.nu.item() == 6.0
-    above = LogitScale(Temperature(tau_min=None, tau_max=0.5))
+    above = LogitScale(TemperatureConfig(tau_min=None, tau_max=0.5))
     with torch.no_grad():
         above.nu.fill_(-6.0)
     above.clamp()
@@ -86,13 +86,13 @@ def test_the_clamp_can_be_switched_off_and_bound_from_above():
 
 
 def test_what_is_within_its_bounds_is_not_moved_by_the_clamp():
-    scale = LogitScale(Temperature(tau_min=0.01, tau_max=1.0, tau_init=0.07))
+    scale = LogitScale(TemperatureConfig(tau_min=0.01, tau_max=1.0, tau_init=0.07))
     before = scale.nu.item()
     scale.clamp()
     assert scale.nu.item() == before
 
 
-MOVING = {"tau_start": 0.01, "tau_end": 0.05, "share": 0.8}
+MOVING = {"tau_start": 0.01, "tau_end": 0.05, "fraction": 0.8}
 
 
 @pytest.mark.parametrize(
@@ -100,21 +100,21 @@ MOVING = {"tau_start": 0.01, "tau_end": 0.05, "share": 0.8}
     [("linear", 0.03), ("cosine", 0.03), ("exponential", math.sqrt(0.01 * 0.05)), ("step", 0.01 + 0.04 * 2 / 3)],
 )
 def test_a_schedule_goes_from_its_start_to_its_end_and_stays_there(schedule, middle):
-    knobs = Temperature(schedule=schedule, **MOVING)
-    assert scheduled_tau(knobs, Fraction(0, 1)) == pytest.approx(0.01)
-    assert scheduled_tau(knobs, Fraction(2, 5)) == pytest.approx(middle)
+    params = TemperatureConfig(schedule=schedule, **MOVING)
+    assert scheduled_tau(params, Fraction(0, 1)) == pytest.approx(0.01)
+    assert scheduled_tau(params, Fraction(2, 5)) == pytest.approx(middle)
     for progress in (Fraction(4, 5), Fraction(9, 10), Fraction(1)):
-        assert scheduled_tau(knobs, progress) == pytest.approx(0.05)
+        assert scheduled_tau(params, progress) == pytest.approx(0.05)
 
 
 def test_a_cosine_is_slow_at_both_ends():
-    knobs = Temperature(schedule="cosine", **MOVING)
-    assert scheduled_tau(knobs, Fraction(1, 5)) == pytest.approx(0.01 + 0.04 * (1 - math.cos(math.pi / 4)) / 2)
+    params = TemperatureConfig(schedule="cosine", **MOVING)
+    assert scheduled_tau(params, Fraction(1, 5)) == pytest.approx(0.01 + 0.04 * (1 - math.cos(math.pi / 4)) / 2)
 
 
 def test_a_step_schedule_has_as_many_equally_long_levels_as_asked():
-    knobs = Temperature(schedule="step", tau_start=0.01, tau_end=0.05, steps=5)
-    taus = [round(scheduled_tau(knobs, Fraction(step, 100)), 9) for step in range(100)]
+    params = TemperatureConfig(schedule="step", tau_start=0.01, tau_end=0.05, steps=5)
+    taus = [round(scheduled_tau(params, Fraction(step, 100)), 9) for step in range(100)]
     assert sorted(set(taus)) == [0.01, 0.02, 0.03, 0.04, 0.05]
     assert [taus.count(level) for level in sorted(set(taus))] == [20] * 5
 
@@ -127,47 +127,47 @@ def test_a_step_schedule_has_as_many_equally_long_levels_as_asked():
 )
 def test_a_step_schedule_is_at_the_level_that_whole_numbers_say(steps, levels, hundredths, ends):
     start, end = (each / 1000 for each in ends)
-    knobs = Temperature(schedule="step", tau_start=start, tau_end=end, steps=levels, share=hundredths / 100)
+    params = TemperatureConfig(schedule="step", tau_start=start, tau_end=end, steps=levels, fraction=hundredths / 100)
     for step in {0, steps // 3, steps // 2, steps * hundredths // 100, steps}:
         level = min(step * 100 * levels // (steps * hundredths), levels - 1)
         exact = Fraction(ends[0], 1000) + Fraction(ends[1] - ends[0], 1000) * Fraction(level, levels - 1)
-        assert scheduled_tau(knobs, Fraction(step, steps)) == pytest.approx(float(exact), rel=1e-12)
+        assert scheduled_tau(params, Fraction(step, steps)) == pytest.approx(float(exact), rel=1e-12)
         if level in (0, levels - 1):
-            assert scheduled_tau(knobs, Fraction(step, steps)) == (end if level else start)
+            assert scheduled_tau(params, Fraction(step, steps)) == (end if level else start)
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "exponential", "step"])
 @given(
-    ends=st.tuples(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6)), steps=st.integers(1, 500), share=st.floats(0.01, 1.0)
+    ends=st.tuples(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6)), steps=st.integers(1, 500), fraction=st.floats(0.01, 1.0)
 )
-def test_a_schedule_has_its_very_ends_at_its_ends(schedule, ends, steps, share):
-    knobs = Temperature(schedule=schedule, tau_start=ends[0], tau_end=ends[1], share=share)
-    assert LogitScale(knobs).tau(Fraction(0)) == ends[0]
-    assert LogitScale(knobs).tau(Fraction(steps, steps)) == ends[1]
+def test_a_schedule_has_its_very_ends_at_its_ends(schedule, ends, steps, fraction):
+    params = TemperatureConfig(schedule=schedule, tau_start=ends[0], tau_end=ends[1], fraction=fraction)
+    assert LogitScale(params).tau(Fraction(0)) == ends[0]
+    assert LogitScale(params).tau(Fraction(steps, steps)) == ends[1]
 
 
 def test_a_constant_temperature_stays_at_its_start():
-    knobs = Temperature(schedule="constant", **MOVING)
+    params = TemperatureConfig(schedule="constant", **MOVING)
     assert {
-        scheduled_tau(knobs, progress) for progress in (Fraction(0), Fraction(2, 5), Fraction(4, 5), Fraction(1))
+        scheduled_tau(params, progress) for progress in (Fraction(0), Fraction(2, 5), Fraction(4, 5), Fraction(1))
     } == {0.01}
 
 
 @given(
     schedule=st.sampled_from(["linear", "cosine", "exponential", "step"]),
     ends=st.tuples(st.floats(0.01, 1.0), st.floats(0.01, 1.0)),
-    share=st.floats(0.05, 1.0),
+    fraction=st.floats(0.05, 1.0),
     when=st.tuples(st.fractions(0, 1), st.fractions(0, 1)),
 )
-def test_a_schedule_moves_one_way_and_stays_between_its_ends(schedule, ends, share, when):
-    knobs = Temperature(schedule=schedule, tau_start=ends[0], tau_end=ends[1], share=share)
-    taus = [scheduled_tau(knobs, progress) for progress in sorted(when)]
+def test_a_schedule_moves_one_way_and_stays_between_its_ends(schedule, ends, fraction, when):
+    params = TemperatureConfig(schedule=schedule, tau_start=ends[0], tau_end=ends[1], fraction=fraction)
+    taus = [scheduled_tau(params, progress) for progress in sorted(when)]
     assert all(min(ends) - 1e-12 <= tau <= max(ends) + 1e-12 for tau in taus)
     assert (taus[1] - taus[0]) * (ends[1] - ends[0]) >= -1e-12
 
 
 def test_a_scheduled_logit_scale_is_one_over_tau_and_has_nothing_to_learn():
-    scale = LogitScale(Temperature(schedule="linear", **MOVING))
+    scale = LogitScale(TemperatureConfig(schedule="linear", **MOVING))
     assert scale(Fraction(2, 5)).item() == pytest.approx(1 / 0.03)
     assert not scale(Fraction(2, 5)).requires_grad
     assert not scale.nu.requires_grad
@@ -187,12 +187,12 @@ TAUS = st.floats(math.log(1e-6), math.log(1e6)).map(lambda power: min(max(math.e
 def test_a_temperature_at_a_constraints_bound_keeps_it_and_one_beyond_does_not(tau, scale, name, side):
     kind = {"schedule": "constant"} if name == "constant" else {"parameterization": name, "scale": scale}
     bounds = {"tau_min": None, "tau_max": None} | {f"tau_{side}": tau}
-    fixed = LogitScale(Temperature(tau_start=tau, tau_init=tau, **bounds, **kind))
+    fixed = LogitScale(TemperatureConfig(tau_start=tau, tau_init=tau, **bounds, **kind))
     fixed.clamp()
     reported = fixed.tau(Fraction(1))
     assert reported == tau
     assert 1.0 / float(fixed(Fraction(1)).detach()) == pytest.approx(tau, rel=2e-6)
-    constraint = Constraint(metric="temperature/tau", **{side: tau})
+    constraint = ConstraintConfig(metric="temperature/tau", **{side: tau})
     for value, kept in (
         (reported, True),
         (tau, True),

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from gaptune.config import Model
+from gaptune.config import ModelConfig
 from gaptune.data import StoreWriter
 from gaptune.errors import UserError
-from gaptune.methods import METHODS
-from gaptune.scores import SCORES
+from gaptune.metrics.table import METRICS
+from gaptune.space.methods import METHODS
 from gaptune.trial import NonFinite, train
 from gaptune.trial import loop as room
 from gaptune.trial.checkpoint import Checkpoints
@@ -78,7 +78,7 @@ def test_one_report_per_epoch_with_every_score_there_is(store, short):
     reports = list(train(short(), store))
     assert [(report.epoch, report.step) for report in reports] == [(1, 4), (2, 8)]
     for report in reports:
-        assert set(report.metrics) == set(SCORES)
+        assert set(report.metrics) == set(METRICS)
         assert all(type(value) is float and math.isfinite(value) for value in report.metrics.values())
 
 
@@ -86,7 +86,7 @@ def test_one_report_per_epoch_with_every_score_there_is(store, short):
 def test_every_method_trains(method, store, short):
     first, second = train(short(METHODS[method]), store)
     assert second.metrics["train/loss"] < first.metrics["train/loss"]
-    assert set(second.metrics) == set(SCORES)
+    assert set(second.metrics) == set(METRICS)
 
 
 def test_reports_show_where_a_schedule_has_got_to(store, short):
@@ -122,8 +122,8 @@ def test_bf16_trains_nearly_as_single_precision_does(store, short):
 
 def test_augmentation_and_clipping_of_gradients_take_part(store, short):
     plain, other = (
-        list(train(short(knobs), store))[-1].metrics["train/loss"]
-        for knobs in ({}, {"augment.crop_min": 0.5, "augment.flip": True, "optimizer.clip_norm": 0.1})
+        list(train(short(params), store))[-1].metrics["train/loss"]
+        for params in ({}, {"augment.crop_min": 0.5, "augment.flip": True, "optimizer.clip_norm": 0.1})
     )
     assert plain != other
 
@@ -175,8 +175,8 @@ def test_a_swap_changes_no_batch(kind, watched, store, short):
         assert not torch.equal(before, after)
     sums = [sum(run["features"][0]) for run in (without, swapped)]
     torch.testing.assert_close(*sums)
-    assert [report.metrics["train/swapped"] for report in swapped["reports"]] == [1.0, 1.0]
-    assert [report.metrics["train/swapped"] for report in without["reports"]] == [0.0, 0.0]
+    assert [report.metrics["train/swapped_fraction"] for report in swapped["reports"]] == [1.0, 1.0]
+    assert [report.metrics["train/swapped_fraction"] for report in without["reports"]] == [0.0, 0.0]
 
 
 def test_an_epoch_sees_every_image_once_each_with_a_caption_of_its_own(watched, store, short):
@@ -350,7 +350,7 @@ def excerpt(store, out, **splits):
 
 def test_a_store_without_labels_has_no_scores_of_classification(store, short, tmp_path):
     report = next(train(short(), excerpt(store, tmp_path / "unlabelled", train=32, val=16)))
-    assert set(SCORES) - set(report.metrics) == {"zeroshot/accuracy", "probe/accuracy"}
+    assert set(METRICS) - set(report.metrics) == {"zeroshot/top1", "probe/top1"}
 
 
 def test_a_single_validation_image_is_refused(store, short, tmp_path):
@@ -393,7 +393,7 @@ def test_clipping_is_over_the_temperature_too(store, short):
 
 def test_a_weight_that_no_batch_reads_is_looked_at_as_well(store, short):
     config = short()
-    trial = _Trial(config.model_copy(update={"model": Model(vocabulary="full")}), store)
+    trial = _Trial(config.model_copy(update={"model": ModelConfig(vocabulary="full")}), store)
     unread = next(token for token in range(1, 49_408) if token not in store.meta.vocabulary)
     with torch.no_grad():
         trial.model.tower.token_embedding.weight[unread] = math.inf

@@ -14,15 +14,16 @@ from open_clip.model import CLIP
 from safetensors.torch import save_file
 from support import OBJECTIVES
 
-from gaptune.config import Data, Model, TrialConfig
+from gaptune.config import DataConfig, ModelConfig, TrialConfig
+from gaptune.config.models import PRESETS
 from gaptune.data.tokens import tokenize
 from gaptune.engine.preflight import check_trial
 from gaptune.errors import UserError
-from gaptune.models import PRESETS
 from gaptune.trial import train
+from gaptune.trial.build_model import make_model
 from gaptune.trial.checkpoint import Checkpoints, read_checkpoint
 from gaptune.trial.export import export_model
-from gaptune.trial.features import build_features, make_model
+from gaptune.trial.features import build_features
 from gaptune.trial.loop import trained_model
 from gaptune.trial.pretrained import read_weights, weights_hash
 
@@ -117,13 +118,13 @@ def test_a_folders_weights_compute_what_open_clip_computes(name, which, tmp_path
     images = pictures(changes.get("vision_cfg__image_size", 32))
     wanted = open_clips_own(f"local-dir:{folder}", images)
     for place in (folder, folder / "open_clip_model.safetensors"):
-        same(features(make_model(Model(name=name, pretrained=str(place)), wide), images), wanted)
+        same(features(make_model(ModelConfig(name=name, pretrained=str(place)), wide), images), wanted)
 
 
 @pytest.mark.parametrize("weights", ["open_clip_pytorch_model.bin", "model.safetensors", "anything.pt"])
 def test_the_file_that_open_clip_would_take_is_taken(weights, tmp_path, wide):
     folder = open_clip_folder(tmp_path / "hub", config_of(), HALF, weights)
-    clip = make_model(Model(pretrained=str(folder)), wide)
+    clip = make_model(ModelConfig(pretrained=str(folder)), wide)
     assert clip.mean == (0.5, 0.5, 0.5)
     assert clip.remarks == []
 
@@ -143,13 +144,13 @@ def test_what_belongs_to_weights_goes_all_the_way(half, store, short, tmp_path):
     state = read_checkpoint(tmp_path / "t")
     evaluated, _ = trained_model(state, "cpu")
     assert (evaluated.mean, evaluated.std) == ((0.5,) * 3, (0.5,) * 3)
-    again = make_model(Model(pretrained=str(tmp_path / "t")), store.meta)
+    again = make_model(ModelConfig(pretrained=str(tmp_path / "t")), store.meta)
     assert again.mean == (0.5,) * 3
     same(features(again, images), features(evaluated, images))
     export_model(config, store, state, beta=10.0, card="", out=tmp_path / "e")
     same(features(evaluated, images), open_clips_own(f"local-dir:{tmp_path / 'e'}", images))
     assert json.loads((tmp_path / "e/open_clip_config.json").read_text())["model_cfg"]["quick_gelu"] is True
-    from_export = make_model(Model(pretrained=str(tmp_path / "e")), store.meta)
+    from_export = make_model(ModelConfig(pretrained=str(tmp_path / "e")), store.meta)
     same(features(from_export, images), features(evaluated, images))
 
 
@@ -161,7 +162,7 @@ def test_a_tag_is_used_as_open_clip_says(quick_gelu, tmp_path, wide, monkeypatch
     published = HALF | {"file": str(folder / "open_clip_model.safetensors"), "quick_gelu": quick_gelu}
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, ALT, {"mine": published})
     images = pictures(224)
-    model = Model(name=ALT, pretrained="mine")
+    model = ModelConfig(name=ALT, pretrained="mine")
     wanted = open_clips_own(ALT, images, pretrained="mine", force_quick_gelu=quick_gelu)
     clip = make_model(model, wide)
     same(features(clip, images), wanted)
@@ -198,7 +199,7 @@ def test_a_folder_of_another_model_is_refused_by_what_differs(which, tmp_path, s
     content = {"model_cfg": config_of(name, **changes), "preprocess_cfg": HALF}
     (tmp_path / "open_clip_config.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=told) as refused:
-        make_model(Model(name=name, pretrained=str(tmp_path)), store.meta)
+        make_model(ModelConfig(name=name, pretrained=str(tmp_path)), store.meta)
     assert "\n" not in str(refused.value)
 
 
@@ -219,7 +220,7 @@ def test_a_folder_of_another_model_is_refused_by_what_differs(which, tmp_path, s
 def test_a_folder_that_does_not_say_what_it_should_is_refused(content, told, tmp_path, store):
     (tmp_path / "open_clip_config.json").write_text(content)
     with pytest.raises(UserError, match=told):
-        make_model(Model(pretrained=str(tmp_path)), store.meta)
+        make_model(ModelConfig(pretrained=str(tmp_path)), store.meta)
 
 
 def test_a_checkpoint_of_another_activation_is_refused_by_the_name_of_its_model(store, short, tmp_path, undisturbed):
@@ -229,7 +230,7 @@ def test_a_checkpoint_of_another_activation_is_refused_by_the_name_of_its_model(
     state["config"] = json.dumps(config | {"model": config["model"] | {"name": "RN50-quickgelu"}})
     Checkpoints(tmp_path / "t").save(1, state)
     with pytest.raises(UserError, match="the model for it is RN50-quickgelu"):
-        read_weights(Model(name="RN50", pretrained=str(tmp_path / "t")))
+        read_weights(ModelConfig(name="RN50", pretrained=str(tmp_path / "t")))
 
 
 # --- what a bare file cannot say ---
@@ -253,14 +254,14 @@ def test_a_bare_file_that_could_be_two_models_is_named(name, other, tmp_path, st
     with torch.device("meta"):
         shapes = open_clip.create_model(name, device="meta").state_dict()
     torch.save(shapes, tmp_path / "w.pt")
-    (said,) = remarks(Model(name=name, pretrained=str(tmp_path / "w.pt")), store.meta)
+    (said,) = remarks(ModelConfig(name=name, pretrained=str(tmp_path / "w.pt")), store.meta)
     assert f"It is taken for {name}" in said
     assert f"CLIP's own mean and std. {other} has the same tensors" in said
 
 
 def test_rows_of_tokens_in_a_bare_file_are_those_of_the_store_or_refused(tmp_path, store, undisturbed):
     torch.save(undisturbed["model"], tmp_path / "w.pt")
-    model = Model(pretrained=str(tmp_path / "w.pt"))
+    model = ModelConfig(pretrained=str(tmp_path / "w.pt"))
     clip = make_model(model, store.meta)
     assert torch.equal(clip.tower.token_embedding.weight, undisturbed["model"]["token_embedding.weight"])
     assert any("vocabulary of" in said and "is taken for that of few-scenes" in said for said in clip.remarks)
@@ -272,9 +273,9 @@ def test_rows_of_tokens_in_a_bare_file_are_those_of_the_store_or_refused(tmp_pat
 def test_a_checkpoint_under_another_name_is_still_one(tmp_path, store, undisturbed):
     Checkpoints(tmp_path / "t").save(1, undisturbed)
     shutil.copy(tmp_path / "t/epoch-0001.pt", tmp_path / "best.ckpt")
-    model = Model(pretrained=str(tmp_path / "best.ckpt"))
+    model = ModelConfig(pretrained=str(tmp_path / "best.ckpt"))
     assert make_model(model, store.meta).remarks == []
-    assert weights_hash(model) == weights_hash(Model(pretrained=str(tmp_path / "t")))
+    assert weights_hash(model) == weights_hash(ModelConfig(pretrained=str(tmp_path / "t")))
 
 
 def test_nothing_is_run_from_a_file(tmp_path, store):
@@ -284,7 +285,7 @@ def test_nothing_is_run_from_a_file(tmp_path, store):
 
     torch.save({"state_dict": {"x": Trap()}}, tmp_path / "w.pt")
     with pytest.raises(UserError, match=r"no checkpoint that open_clip can read: Weights only load failed$"):
-        make_model(Model(pretrained=str(tmp_path / "w.pt")), store.meta)
+        make_model(ModelConfig(pretrained=str(tmp_path / "w.pt")), store.meta)
     assert not (tmp_path / "run").exists()
 
 
@@ -297,7 +298,7 @@ def test_a_file_without_weights_is_refused(name, content, store, tmp_path):
     if isinstance(content, bytes):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=r"no checkpoint that open_clip can read: \S|is no whole checkpoint$"):
-        make_model(Model(pretrained=str(tmp_path / name)), store.meta)
+        make_model(ModelConfig(pretrained=str(tmp_path / name)), store.meta)
 
 
 # --- captions of another length, towers that never learn, images of another shape ---
@@ -306,7 +307,7 @@ def test_a_file_without_weights_is_refused(name, content, store, tmp_path):
 @pytest.mark.parametrize(("trained", "wanted"), [(24, 16), (24, 24), (24, 40)])
 def test_positions_of_tokens_are_kept_whatever_the_context(trained, wanted, tmp_path, wide):
     folder = open_clip_folder(tmp_path / "hub", config_of(text_cfg__context_length=trained), None)
-    model = Model(pretrained=str(folder))
+    model = ModelConfig(pretrained=str(folder))
     models = [make_model(model, dataclasses.replace(wide, context_length=n)).eval() for n in (trained, wanted)]
     positions = [clip.tower.positional_embedding for clip in models]
     least = min(trained, wanted)
@@ -320,7 +321,7 @@ def test_positions_of_tokens_are_kept_whatever_the_context(trained, wanted, tmp_
 
 def test_a_model_of_open_clip_is_as_long_as_its_weights(tmp_path, wide):
     folder = open_clip_folder(tmp_path / "hub", config_of(ALT), None)
-    model = Model(name=ALT, pretrained=str(folder))
+    model = ModelConfig(name=ALT, pretrained=str(folder))
     assert make_model(model, wide).context_length == 24
     longer = make_model(model, dataclasses.replace(wide, context_length=60))
     assert longer.context_length == 77
@@ -329,18 +330,18 @@ def test_a_model_of_open_clip_is_as_long_as_its_weights(tmp_path, wide):
 
 @pytest.mark.parametrize("which", ["image", "text"])
 def test_a_random_tower_that_is_frozen_is_said_before_it_is_trained(which, store, tmp_path):
-    config = TrialConfig(model=Model(freeze=which), data=Data(store=str(store.path)))
+    config = TrialConfig(model=ModelConfig(freeze=which), data=DataConfig(store=str(store.path)))
     assert check_trial(config)[1].remarks == (
         f"model.freeze: the {which} tower has random weights and is never trained; give model.pretrained",
     )
-    assert check_trial(TrialConfig(data=Data(store=str(store.path))))[1].remarks == ()
+    assert check_trial(TrialConfig(data=DataConfig(store=str(store.path))))[1].remarks == ()
 
 
 def test_images_that_were_squashed_are_said(tmp_path, store):
     folder = open_clip_folder(tmp_path / "hub", config_of(), HALF | {"resize_mode": "squash"})
-    (said,) = remarks(Model(pretrained=str(folder)), store.meta)
+    (said,) = remarks(ModelConfig(pretrained=str(folder)), store.meta)
     assert "resize_mode: squash" in said
-    trained_on = make_model(Model(pretrained=str(folder)), store.meta).architecture
+    trained_on = make_model(ModelConfig(pretrained=str(folder)), store.meta).architecture
     assert trained_on.to_dict()["preprocess_cfg"]["resize_mode"] == "shortest"  # as of then it sees what stores hold
 
 
@@ -353,7 +354,7 @@ def test_a_training_and_the_making_of_features_say_it_too(store, tmp_path, gaptu
     }
     sweep = tmp_path / "s.yaml"
     sweep.write_text(json.dumps(described))  # which is YAML, too
-    _, _, errors = gaptune("train", "--on", sweep)
+    _, _, errors = gaptune("train", "--config", sweep)
     assert "warning: model.freeze: the text tower has random weights" in errors
     hub = open_clip_folder(tmp_path / "hub", config_of(), HALF | {"resize_mode": "squash"})
     _, _, errors = gaptune(

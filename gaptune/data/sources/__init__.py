@@ -6,7 +6,7 @@ from gaptune.data.sources.base import Pixels, Sample, Source
 from gaptune.data.sources.cifar10 import Cifar10
 from gaptune.data.sources.coco import Coco
 from gaptune.data.sources.imagefolder import ImageFolder
-from gaptune.data.sources.pairs import Pairs
+from gaptune.data.sources.mmvp import Mmvp
 from gaptune.data.sources.tables import Columns, Table
 from gaptune.data.sources.webdataset import WebDataset
 from gaptune.errors import UserError, did_you_mean
@@ -17,7 +17,7 @@ __all__ = [
     "Coco",
     "Columns",
     "ImageFolder",
-    "Pairs",
+    "Mmvp",
     "Pixels",
     "Sample",
     "Source",
@@ -26,7 +26,7 @@ __all__ = [
     "find_source",
 ]
 
-KINDS = ("cifar10", "coco", "csv", "imagefolder", "jsonl", "pairs", "parquet", "webdataset")
+KINDS = ("cifar10", "coco", "csv", "imagefolder", "jsonl", "mmvp", "parquet", "webdataset")
 """What stands before the colon of a name such as ``imagefolder:PATH``."""
 
 
@@ -39,8 +39,8 @@ def find_source(reference: str) -> Source:
     kind, _, place = reference.partition(":")
     try:
         return _find(kind, place)
-    except OSError as fault:
-        raise UserError(f"{reference} cannot be read: {fault.strerror} ({fault.filename})") from None
+    except OSError as error:
+        raise UserError(f"{reference} cannot be read: {error.strerror} ({error.filename})") from None
 
 
 def _find(kind: str, place: str) -> Source:
@@ -53,8 +53,8 @@ def _find(kind: str, place: str) -> Source:
             return ImageFolder.at(place)
         case "csv" | "jsonl" | "parquet":
             return Table.at(kind, place)
-        case "pairs":
-            return Pairs.at(place)
+        case "mmvp":
+            return Mmvp.at(place)
         case "webdataset":
             return WebDataset.at(place)
     raise UserError(f"{kind}:{place}: no data set is of the kind {kind!r}{did_you_mean(kind, KINDS)}")

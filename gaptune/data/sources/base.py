@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gaptune.data.images import UnreadableError
-from gaptune.data.store import storable as storable
+from gaptune.data.store.meta import storable as storable
 from gaptune.errors import UserError
 
 Pixels = npt.NDArray[np.uint8]
@@ -43,7 +43,7 @@ class Source(ABC):
 
     Attributes:
         kind: Its name before the colon of a reference, such as ``coco``.
-        splits: Its splits. Where there is ``train`` alone, a share of it can become ``val`` by hash.
+        splits: Its splits. Where there is ``train`` alone, a fraction of it can become ``val`` by hash.
         classes: Names of the classes, in the order of the labels; empty without labels.
         prompts: Templates such as ``a photo of a {}`` for zero-shot classification.
         as_published: Whether it is a benchmark that others report scores on, and so kept whole: no repeated image is
@@ -102,13 +102,13 @@ def read_text(file: Path) -> str:
     """
     try:
         content = file.read_bytes()
-    except OSError as fault:
-        raise UserError(f"cannot be read: {fault.strerror}", file=file) from None
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", file=file) from None
     check_utf8(content, file)
     try:
         return content.decode("utf-8-sig")
-    except UnicodeDecodeError as fault:
-        raise UserError("is not in UTF-8", file=file, line=content.count(b"\n", 0, fault.start) + 1) from None
+    except UnicodeDecodeError as error:
+        raise UserError("is not in UTF-8", file=file, line=content.count(b"\n", 0, error.start) + 1) from None
 
 
 def check_utf8(beginning: bytes, file: Path) -> None:

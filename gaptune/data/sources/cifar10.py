@@ -108,12 +108,12 @@ class Cifar10(Source):
                     member = archive.extractfile(f"{FOLDER}/{name}")
                     content = member.read() if member else b""
             loaded = _ArraysOnly(io.BytesIO(content), encoding="latin1").load()
-        except (OSError, KeyError) as fault:
-            raise UserError(f"{self._place} is not CIFAR-10 (expected {FOLDER} or {ARCHIVE}): {fault}") from None
-        except tarfile.TarError as fault:
-            raise UserError(f"{self._place} is not an archive: {fault}") from None
-        except Exception as fault:  # a pickle that is none can raise anything
-            raise UserError(f"{self._place}: {name} cannot be read: {fault}") from None
+        except (OSError, KeyError) as error:
+            raise UserError(f"{self._place} is not CIFAR-10 (expected {FOLDER} or {ARCHIVE}): {error}") from None
+        except tarfile.TarError as error:
+            raise UserError(f"{self._place} is not an archive: {error}") from None
+        except Exception as error:  # a pickle that is none can raise anything
+            raise UserError(f"{self._place}: {name} cannot be read: {error}") from None
         if not isinstance(loaded, dict):
             raise UserError(f"{self._place}: {name} is not a file of CIFAR-10")
         return {str(key, "latin1") if isinstance(key, bytes) else key: value for key, value in loaded.items()}
@@ -145,5 +145,5 @@ def download_cifar10(folder: Path) -> None:
 
     try:
         CIFAR10(str(folder), download=True)
-    except (OSError, RuntimeError) as fault:
-        raise UserError(f"cannot download CIFAR-10 into {folder}: {str(fault).splitlines()[0]}") from None
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"cannot download CIFAR-10 into {folder}: {str(error).splitlines()[0]}") from None

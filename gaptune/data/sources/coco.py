@@ -118,8 +118,8 @@ def _checked(annotations: Mapping[str, Path], images: Mapping[str, Path]) -> Map
 def _read(file: Path) -> _Annotations:
     try:
         content = json.loads(read_text(file))
-    except json.JSONDecodeError as fault:
-        raise UserError(f"not JSON: {fault.msg}", file=file, line=fault.lineno) from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"not JSON: {error.msg}", file=file, line=error.lineno) from None
     except RecursionError:
         raise UserError("not a COCO captions file: lists in lists without end", file=file) from None
     names: dict[int | str, str] = {}
@@ -171,6 +171,6 @@ def _records(
                 values.append(parse(record[name]))
             except (KeyError, TypeError, ValueError, OverflowError):
                 raise UserError(f"not a COCO captions file: {key}[{index}] has no usable {name!r}", file=file) from None
-            except UserError as fault:
-                raise UserError(f"{key}[{index}]: {fault.message}", file=file) from None
+            except UserError as error:
+                raise UserError(f"{key}[{index}]: {error.message}", file=file) from None
         yield tuple(values)

@@ -67,8 +67,8 @@ class ImageFolder(Source):
         folder = existing(place, "folder")
         try:
             return cls(folder)
-        except OSError as fault:
-            raise UserError(f"{fault.filename} cannot be read: {fault.strerror}") from None
+        except OSError as error:
+            raise UserError(f"{error.filename} cannot be read: {error.strerror}") from None
 
     def samples(self, split: str) -> Iterator[Sample]:
         """Images by class, in the order of their names."""

@@ -43,8 +43,8 @@ class ParquetFile:
         self.file = file
         try:
             self._schema = pq.read_schema(file)
-        except (pa.ArrowException, OSError) as fault:
-            raise self._fault(fault) from None
+        except (pa.ArrowException, OSError) as error:
+            raise self._fault(error) from None
         self.names: Sequence[str] = self._schema.names
 
     def place(self, number: int) -> str:
@@ -101,8 +101,8 @@ class ParquetFile:
                         for at, row in enumerate(self._values(batch, first), first):
                             if wanted is None or wanted(at):
                                 yield at, row
-        except (pa.ArrowException, OSError) as fault:
-            raise self._fault(fault, f"after row {number}: " if number else "") from None
+        except (pa.ArrowException, OSError) as error:
+            raise self._fault(error, f"after row {number}: " if number else "") from None
 
     def _values(self, batch: pa.RecordBatch, first: int) -> Sequence[Row]:
         try:
@@ -116,8 +116,8 @@ class ParquetFile:
                         raise UserError(f"row {number}: {name!r} is not in UTF-8", file=self.file) from None
             raise
 
-    def _fault(self, fault: Exception, where: str = "") -> UserError:
-        said = str(fault).splitlines() or [type(fault).__name__]
+    def _fault(self, error: Exception, where: str = "") -> UserError:
+        said = str(error).splitlines() or [type(error).__name__]
         return UserError(f"{where}cannot be read as parquet: {said[0]}", file=self.file)
 
 

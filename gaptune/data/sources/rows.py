@@ -87,8 +87,8 @@ class CsvFile:
                 values = next(reader)
             except StopIteration:
                 return
-            except csv.Error as fault:
-                raise self._fault(line, _explained(str(fault))) from None
+            except csv.Error as error:
+                raise self._fault(line, _explained(str(error))) from None
             if any(values) or len(values) > 1:
                 yield line, [value.replace(_RETURN, "\r") for value in values]
             line = reader.line_num + 1
@@ -144,8 +144,8 @@ class JsonlFile:
                 continue
             try:
                 row = json.loads(line)
-            except (ValueError, RecursionError) as fault:
-                raise UserError(f"line {number}: not JSON: {fault}", file=self.file) from None
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"line {number}: not JSON: {error}", file=self.file) from None
             if not isinstance(row, dict):
                 raise UserError(f'line {number}: expected an object such as {{"filepath": …}}', file=self.file)
             yield number, row
@@ -177,8 +177,8 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
                     yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError:
                     raise UserError(f"line {number}: is not in UTF-8", file=file) from None
-    except OSError as fault:
-        raise UserError(f"cannot be read: {fault.strerror}", file=file) from None
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", file=file) from None
 
 
 def _tab_form(file: Path, width: int) -> tuple[bool, bool]:
@@ -221,11 +221,11 @@ def _shape(text: str) -> str:
     return re.sub(r"[0-9]+", "0", re.sub(r"[^\W\d_]+", "a", text))
 
 
-def _explained(fault: str) -> str:
-    if "unexpected end of data" in fault:
+def _explained(error: str) -> str:
+    if "unexpected end of data" in error:
         return "a quotation mark is opened and never closed"
-    if "expected after" in fault:
+    if "expected after" in error:
         return "a quotation mark in a quoted value (write it twice), or one that was never closed"
-    if "field limit" in fault:
+    if "field limit" in error:
         return f"a value of more than {_LONGEST_VALUE:,} characters: is a quotation mark never closed?"
-    return fault
+    return error

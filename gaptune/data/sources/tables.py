@@ -288,8 +288,8 @@ def _classes(parts: Sequence[_Part], column: str, beside: Sequence[Path]) -> Cla
         for label in part.labels:
             try:
                 classes.index(label)
-            except UserError as fault:
-                raise UserError(f"the column {column!r}: {fault.message}", file=part.table.file) from None
+            except UserError as error:
+                raise UserError(f"the column {column!r}: {error.message}", file=part.table.file) from None
     return classes
 
 
@@ -313,9 +313,9 @@ class _Cell:
         """The value of a column as ``parse`` makes it."""
         try:
             return parse(self.values[column])
-        except UserError as fault:
+        except UserError as error:
             where = f"{self.table.place(self.number)}: the column {column!r}: "
-            raise UserError(f"{where}{fault.message}", file=self.table.file) from None
+            raise UserError(f"{where}{error.message}", file=self.table.file) from None
 
     def image(self, column: str, *, outside: bool) -> tuple[Path | bytes | UnreadableError, str]:
         """The image of a column, with its path; see ``image_of``."""

@@ -47,8 +47,8 @@ class Member:
         try:
             content = self._tar.extractfile(self._info)
             return content.read() if content else b""
-        except _FAULTS as fault:
-            raise _unreadable(self._shard, fault) from None
+        except _FAULTS as error:
+            raise _unreadable(self._shard, error) from None
 
 
 def members_of(shard: Path) -> Iterator[Member]:
@@ -74,8 +74,8 @@ def members_of(shard: Path) -> Iterator[Member]:
                 if not watched.skip_zeros():
                     return
                 number += 1
-    except _FAULTS as fault:
-        raise _unreadable(shard, fault) from None
+    except _FAULTS as error:
+        raise _unreadable(shard, error) from None
 
 
 class _Watched:
@@ -113,5 +113,5 @@ def _opened(shard: Path) -> IO[bytes]:
     return shard.open("rb") if opener is None else opener(shard, "rb")  # type: ignore[return-value]
 
 
-def _unreadable(shard: Path, fault: Exception) -> UserError:
-    return UserError(f"cannot be read as a tar file: {fault}", file=shard)
+def _unreadable(shard: Path, error: Exception) -> UserError:
+    return UserError(f"cannot be read as a tar file: {error}", file=shard)

@@ -102,8 +102,8 @@ class WebDataset(Source):
             raise UserError(f"samples have labels, but there is no {CLASS_NAMES} beside them", file=shard)
         try:
             return self._names.index(normal_label(_text(members["cls"])))
-        except UserError as fault:
-            raise UserError(f"{key}.cls: {fault.message}", file=shard) from None
+        except UserError as error:
+            raise UserError(f"{key}.cls: {error.message}", file=shard) from None
 
 
 def _grouped(shard: Path) -> Iterator[tuple[str, _Members]]:
@@ -175,10 +175,10 @@ def _captions(shard: Path, key: str, members: _Members) -> tuple[str, ...]:
         if text is not None and not (isinstance(found, str) and found.split() == text.split()):
             return caption_texts(text.split("\n"))
         return caption_texts(found)
-    except (ValueError, RecursionError) as fault:
-        raise UserError(f"{storable(key)}.json is not JSON: {fault}", file=shard) from None
-    except UserError as fault:
-        raise UserError(f"{storable(key)}.json: {fault.message}", file=shard) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{storable(key)}.json is not JSON: {error}", file=shard) from None
+    except UserError as error:
+        raise UserError(f"{storable(key)}.json: {error.message}", file=shard) from None
 
 
 def _span(shards: Sequence[Path]) -> str:

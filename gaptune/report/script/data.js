@@ -1,5 +1,5 @@
 "use strict";
-// The sweep as the page holds it. A row is a set of knobs; a column is what is known of each row, under one label.
+// The sweep as the page holds it. A row is a set of params; a column is what is known of each row, under one label.
 const data = JSON.parse(document.getElementById("data").textContent);
 const rows = data.rows, count = rows.trial.length, all = [...rows.trial.keys()];
 const rowOf = new Map();
@@ -54,11 +54,11 @@ if (data.constraints.length) {
 }
 for (const [metric, values] of Object.entries(data.scores))
   addColumn(metric, measured(values), { errors: data.errors[metric], meaning: `${metric}: ${data.metrics[metric].meaning}` });
-for (const [knob, values] of Object.entries(data.knobs)) {
-  const off = new Set(data.off[knob]), choices = data.choices[knob];
+for (const [parameter, values] of Object.entries(data.params)) {
+  const off = new Set(data.off[parameter]), choices = data.choices[parameter];
   const filled = values.map((value, row) => (off.has(row) ? OFF : value === null ? NULL : choices ? choiceText(value) : value));
   const order = choices && [...new Set([...choices.map(choiceText), ...filled.filter((value) => !absent(value))])].filter((text) => text !== "null");
-  addColumn(knob, filled, { log: data.log.includes(knob), knob: true, ...(choices ? { order } : {}) });
+  addColumn(parameter, filled, { log: data.log.includes(parameter), parameter: true, ...(choices ? { order } : {}) });
 }
 addColumn("epochs", rows.epochs, { meaning: "Epochs trained, over all its seeds" });
 addColumn("minutes", rows.minutes, { meaning: "Minutes of training and evaluation, over all its seeds" });
@@ -94,7 +94,7 @@ const picksOf = (row) => [
   ...objectives.filter((name) => data.picks.best[name]?.includes(rows.trial[row])).map((name) => `best ${labelOf(name)}`),
   ...(data.picks.knee === rows.trial[row] ? ["knee"] : []),
 ];
-const metricNames = Object.keys(data.scores), knobNames = Object.keys(data.knobs);
+const metricNames = Object.keys(data.scores), knobNames = Object.keys(data.params);
 const tableColumns = [
   "trial", "method", "state", "feasible", ...mainMetrics, ...knobNames, "epochs", "minutes", "reason",
 ].filter((name) => columns.has(name)).map((name) => columns.get(name));

@@ -13,7 +13,7 @@ function standing(row) {
   const trials = rows.trials[row];
   return [
     [rows.state[row], `${plural(rows.epochs[row], "epoch")}, ${show(rows.minutes[row])} minutes`, ...(onFront.has(row) ? ["on the front"] : []), ...picksOf(row)].join(" · "),
-    ...(trials.length > 1 ? [`The same knobs on ${trials.length} seeds: trials ${trials.join(", ")}. Scores are means ± standard errors.`] : []),
+    ...(trials.length > 1 ? [`The same params on ${trials.length} seeds: trials ${trials.join(", ")}. Scores are means ± standard errors.`] : []),
     ...(rows.broken[row] ?? []).map((constraint) => `Infeasible: it breaks ${constraint}.`),
     ...(rows.reason[row] ? [`Reason: ${rows.reason[row]}`] : []),
   ];

@@ -1,4 +1,4 @@
-// Knobs: all at once as parallel coordinates, and how much each matters.
+// Parameters: all at once as parallel coordinates, and how much each matters.
 
 // ---- parallel coordinates ----
 // Texts for ticks, which Plotly shows here as they are: short, unless two of them would become one.
@@ -84,10 +84,10 @@ function clearRanges() {
 const shares = data.importance;
 const noShares = Object.entries(data.no_importance).map(([metric, why]) => `${labelOf(metric)}: not known, because ${why}.`);
 if (shares.length) {
-  const knobs = [...new Set(shares.map((one) => one.knob))], judged = objectives.filter((name) => shares.some((one) => one.objective === name));
+  const params = [...new Set(shares.map((one) => one.parameter))], judged = objectives.filter((name) => shares.some((one) => one.objective === name));
   chart("importance", () => judged.map((name, index) => ({
-    type: "bar", orientation: "h", name: plain(labelOf(name)), y: knobs.map((knob) => plain(labelOf(knob))), marker: { color: COLORS[index], pattern: { shape: ["", "/", "x", "."][index] } },
-    x: knobs.map((knob) => shares.find((one) => one.knob === knob && one.objective === name)?.share ?? null),
+    type: "bar", orientation: "h", name: plain(labelOf(name)), y: params.map((parameter) => plain(labelOf(parameter))), marker: { color: COLORS[index], pattern: { shape: ["", "/", "x", "."][index] } },
+    x: params.map((parameter) => shares.find((one) => one.parameter === parameter && one.objective === name)?.share ?? null),
   })), () => ({ barmode: "group", showlegend: true, xaxis: axis("share of importance (PED-ANOVA)"), yaxis: axis("", { autorange: "reversed", type: "category" }) }));
   byId("importance-note").textContent = noShares.join(" ");
-} else empty("importance", noShares.join(" ") || "No knob varied.");
+} else empty("importance", noShares.join(" ") || "No parameter varied.");

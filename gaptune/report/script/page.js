@@ -26,7 +26,7 @@ if (frontRows.length) {
   if (frontRows.length > BEST) {
     const all = make("button", `show all ${frontRows.length}`, { type: "button", class: "link" });
     all.addEventListener("click", () => { setFilter("front"); byId("trials-section").scrollIntoView(); });
-    byId("best-note").append(`${BEST} of ${frontRows.length} sets of knobs on the front; `, all, ". ");
+    byId("best-note").append(`${BEST} of ${frontRows.length} sets of params on the front; `, all, ". ");
   }
   byId("best-note").append(`${best.some((column) => frontRows.some((row) => absent(column.values[row]))) ? SIGNS : ""} A trial's number opens its details.`);
 } else byId("best-section").remove();

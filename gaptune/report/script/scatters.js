@@ -1,4 +1,4 @@
-// Candidates as points: the front, retrieval against gap and temperature, and a score against one knob.
+// Candidates as points: the front, retrieval against gap and temperature, and a score against one parameter.
 
 // ---- the front ----
 // Looks closer where the worst quarter would squeeze the others into a corner; a double click shows all.
@@ -41,7 +41,7 @@ if (complete.length) {
   for (const id of ["front-x", "front-y"]) byId(id).addEventListener("change", drawFront);
   byId("chance").append(...(data.seeds > 1
     ? [`Bars: standard error of the mean over ${data.seeds} seeds.`]
-    : ["One seed for each set of knobs: how much of a difference is chance is not known. ", make("code", data.confirm), " trains the front again on fresh seeds."]));
+    : ["One seed for each set of params: how much of a difference is chance is not known. ", make("code", data.confirm), " trains the front again on fresh seeds."]));
 } else {
   empty("front", NOTHING);
   byId("front-controls").remove();
@@ -56,7 +56,7 @@ for (const [id, across] of [["u-gap", "geometry/gap"], ["u-tau", "temperature/ta
   else empty(id, complete.length ? `No complete trial has both ${labelOf(across)} and ${labelOf(retrieval)}.` : NOTHING);
 }
 if (data.correlations.length) {
-  byId("correlations").append(make("p", "Spearman's rank correlation over sets of knobs, with its 95 % bootstrap interval:", { class: "note" }));
+  byId("correlations").append(make("p", "Spearman's rank correlation over sets of params, with its 95 % bootstrap interval:", { class: "note" }));
   const table = make("table"), rho = (value) => String(Number(value.toFixed(2)) + 0);
   for (const one of data.correlations) {
     const tr = make("tr");
@@ -68,7 +68,7 @@ if (data.correlations.length) {
   byId("correlations").append(table);
 }
 
-// ---- a score against one knob ----
+// ---- a score against one parameter ----
 function drawSlice() {
   const [x, y] = ["slice-x", "slice-y"].map((id) => columns.get(byId(id).value));
   byId("slice-note").textContent = notPlaced(x, y);
@@ -81,6 +81,6 @@ if (complete.length && sliced.length) {
   pointChart(drawSlice);
   for (const id of ["slice-x", "slice-y"]) byId(id).addEventListener("change", drawSlice);
 } else {
-  empty("slice", complete.length ? "No knob differs between the complete trials." : NOTHING);
+  empty("slice", complete.length ? "No parameter differs between the complete trials." : NOTHING);
   byId("slice-controls").remove();
 }

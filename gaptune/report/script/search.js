@@ -1,5 +1,5 @@
 // How the search went, and what the front's members have learnt to embed.
-for (const [id, across, title] of [["history-trials", "trials", "complete sets of knobs"], ["history-epochs", "epochs", "epochs spent by all trials"]]) {
+for (const [id, across, title] of [["history-trials", "trials", "complete sets of params"], ["history-epochs", "epochs", "epochs spent by all trials"]]) {
   const steps = data.history;
   if (steps.length && steps.some((step) => step.hypervolume !== null))
     chart(id, () => [{

@@ -1,0 +1,120 @@
+"""What a data store says of itself in store.json, and how its content is hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gaptune.errors import UserError
+
+META = "store.json"
+FORMAT = 1
+_ESCAPED = re.compile("[\udc80-\udcff]")  # how Python holds a byte of a name that is not UTF-8
+
+
+def storable(text: str) -> str:
+    """A text as UTF-8 can hold it: bytes of a name that is not UTF-8 are read as Latin-1, halves of surrogates lost."""
+    if text.isascii():
+        return text
+    return _ESCAPED.sub(lambda byte: chr(ord(byte[0]) - 0xDC00), text).encode("utf-8", "replace").decode("utf-8")
+
+
+@dataclass(frozen=True)
+class SplitMeta:
+    """Size of a split, and of its file: ``bytes`` shows a truncated one at once, ``sha256`` a changed one."""
+
+    images: int
+    captions: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StoreMeta:
+    """The content of ``store.json``.
+
+    Attributes:
+        name: What people call it.
+        image_size: Side of the square images in pixels.
+        context_length: Token ids per caption.
+        content_hash: SHA-256 in hex over everything a training sees.
+        splits: Sizes by split.
+        vocabulary: Sorted ids of the tokens that training captions and prompts use, start and end included.
+        classes: Names of the classes; empty without labels.
+        prompts: Templates such as ``a photo of a {}`` for zero-shot classification.
+        source: How it was made: arguments, versions, what was skipped.
+        features: Width of the features that the store holds in place of images and tokens, each as the two bytes of a
+            float16; 0 for images and tokens.
+    """
+
+    name: str
+    image_size: int
+    context_length: int
+    content_hash: str
+    splits: Mapping[str, SplitMeta]
+    vocabulary: tuple[int, ...]
+    classes: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    source: Mapping[str, Any] = field(default_factory=dict)
+    features: int = 0
+
+
+def _check_meta(meta: StoreMeta) -> None:
+    """Looks at the types and ranges of what ``store.json`` says: a damaged one can be JSON still.
+
+    Raises:
+        ValueError: Something in it cannot be.
+    """
+    sizes = {"image_size": meta.image_size, "context_length": meta.context_length}
+    counts = {"features": meta.features}
+    for name, split in meta.splits.items():
+        counts |= {f"splits.{name}.{field}": getattr(split, field) for field in ("images", "captions", "bytes")}
+    for least, numbers in ((1, sizes), (0, counts)):
+        for name, number in numbers.items():
+            if type(number) is not int or number < least:
+                raise ValueError(f"{name} is {number!r}")
+    texts = {"name": meta.name, "content_hash": meta.content_hash}
+    texts |= {f"splits.{name}.sha256": split.sha256 for name, split in meta.splits.items()}
+    texts |= {f"classes[{index}]": name for index, name in enumerate(meta.classes)}
+    texts |= {f"prompts[{index}]": prompt for index, prompt in enumerate(meta.prompts)}
+    for name, text in texts.items():
+        if type(text) is not str:
+            raise ValueError(f"{name} is {text!r}")
+    if any(type(token) is not int or not 0 <= token < 2**16 for token in meta.vocabulary):
+        raise ValueError("vocabulary is no list of token ids")
+    if not isinstance(meta.source, dict):
+        raise ValueError(f"source is {meta.source!r}")
+
+
+def refuse_empty(path: Path, splits: Mapping[str, SplitMeta]) -> None:
+    """Refuses a store without images.
+
+    Raises:
+        UserError: It has no split, or one without images.
+    """
+    if not splits:
+        raise UserError(f"empty data: {path} has no images")
+    for name, split in splits.items():
+        if not split.images:
+            raise UserError(f"empty data: {path} has no {name} images")
+
+
+def sha256_of(path: Path) -> str:
+    """A file's SHA-256 in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_hash_of(splits: Mapping[str, SplitMeta], classes: Sequence[str], prompts: Sequence[str]) -> str:
+    """SHA-256 in hex over everything a training sees."""
+    content = {
+        "splits": {name: split.sha256 for name, split in splits.items()},
+        "classes": list(classes),
+        "prompts": list(prompts),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

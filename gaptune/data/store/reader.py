@@ -1,0 +1,266 @@
+"""Stores: images resized once and captions tokenized once, in Arrow files that all trials memory-map.
+
+A store is a folder with one Arrow file per split and ``store.json``, which is written last. It is built under
+another name and renamed when it is whole, so that an interrupted build leaves nothing that looks finished.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from gaptune.data.store.meta import (
+    FORMAT,
+    META,
+    SplitMeta,
+    StoreMeta,
+    _check_meta,
+    content_hash_of,
+    refuse_empty,
+    sha256_of,
+)
+from gaptune.data.tokens import tokenize
+from gaptune.errors import UserError, did_you_mean
+
+LARGE = 2**30
+"""Bytes of images above which a split is read in blocks, and its pages are let go of."""
+
+WINDOW = LARGE // 4
+"""Bytes of images of a large split that are in memory at a time."""
+
+
+class Split:
+    """One memory-mapped split.
+
+    Attributes:
+        tokens: uint16, shape (captions, context_length): all captions in the order of the images.
+        offsets: int64, shape (images + 1,): captions of image i are rows ``offsets[i]:offsets[i + 1]``.
+        labels: int64, shape (images,), or None where an image has none.
+        some_labels: int64, shape (n,): those of the images that have one, in their order.
+        shape: Of an image: (side, side, 3).
+        image_bytes: Of an image.
+        large: Whether its images are more than ``LARGE`` bytes. Of a large split a small multiple of ``WINDOW`` bytes
+            is resident, however much is read.
+    """
+
+    def __init__(self, path: Path, meta: StoreMeta) -> None:
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        table = pa.ipc.open_file(pa.py_buffer(self._map)).read_all()
+        self.shape = (2 * meta.features,) if meta.features else (meta.image_size, meta.image_size, 3)
+        self.image_bytes = int(np.prod(self.shape))
+        tokens = table.schema.field("tokens").type.value_type
+        for what, found, expected in (
+            ("images", table.schema.field("image").type.byte_width, self.image_bytes),
+            ("token rows", tokens.byte_width, 2 * meta.context_length),
+        ):
+            if found != expected:
+                raise ValueError(f"its {what} have {found} bytes, but {META} means {expected}")
+        self._images = [_bytes_view(chunk) for chunk in table["image"].chunks]  # zero-copy
+        self._starts = np.cumsum([0, *(len(view) for view in self._images)])
+        self._ids = table["id"]
+        self._captions = table["captions"]
+        # Tokens are small beside the images: one array, copied when the file has several batches.
+        parts = [_bytes_view(chunk.flatten()) for chunk in table["tokens"].chunks]
+        self.tokens: npt.NDArray[np.uint16] = _joined(parts).view(np.uint16)
+        counts = [np.diff(chunk.offsets.to_numpy()) for chunk in table["tokens"].chunks]
+        self.offsets: npt.NDArray[np.int64] = np.cumsum(np.concatenate([[0], *counts]), dtype=np.int64)
+        self._labels = labels = table["label"]
+        self.some_labels: npt.NDArray[np.int64] = labels.drop_null().to_numpy().astype(np.int64)
+        self.labels: npt.NDArray[np.int64] | None = None if labels.null_count else self.some_labels
+        self.large = len(self) * self.image_bytes > LARGE
+        self._touched = 0
+        self._let_go()
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return int(self._starts[-1])
+
+    def gather(self, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
+        """Copies images out of the map.
+
+        Args:
+            rows: Indices, shape (n,).
+
+        Returns:
+            uint8, shape (n, side, side, 3); of a store of features, shape (n, 2 * features).
+        """
+        images = np.empty((len(rows), self.image_bytes), dtype=np.uint8)
+        batch = np.searchsorted(self._starts, rows, side="right") - 1
+        for index in np.unique(batch):
+            chosen = batch == index
+            images[chosen] = self._images[index][np.asarray(rows)[chosen] - self._starts[index]]
+        self._touched += images.nbytes
+        if self._touched >= WINDOW:
+            self._let_go()
+        return images.reshape(-1, *self.shape)
+
+    def _let_go(self) -> None:
+        """Takes the pages of a large split out of this process's memory; they come back where they are read again."""
+        if self.large:
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._touched = 0
+
+    @property
+    def ids(self) -> list[str]:
+        """One id per image."""
+        return list(self._ids.to_pylist())
+
+    def label(self, row: int) -> int | None:
+        """The label of an image, if it has one."""
+        value = self._labels[row].as_py()
+        return None if value is None else int(value)
+
+    def captions(self, row: int) -> list[str]:
+        """The captions of an image."""
+        return list(self._captions[row].as_py())
+
+
+class Store:
+    """A finished store.
+
+    Attributes:
+        path: Its folder.
+        meta: What is in it.
+    """
+
+    def __init__(self, path: Path, meta: StoreMeta) -> None:
+        self.path = path
+        self.meta = meta
+
+    def __contains__(self, split: str) -> bool:
+        """Whether it has a split of that name."""
+        return split in self.meta.splits
+
+    def check_trainable(self) -> None:
+        """Checks that there are pairs to train and to validate on; a store for evaluation alone may lack them.
+
+        Raises:
+            UserError: It has no split ``train`` or no split ``val``.
+        """
+        lacking = [name for name in ("train", "val") if name not in self]
+        if lacking:
+            has = ", ".join(self.meta.splits)
+            raise UserError(
+                f"{self.path} cannot be trained on: it has no {' and no '.join(lacking)} images, only {has} "
+                "(--val-fraction of `gaptune data build` takes val from train)"
+            )
+
+    def split(self, name: str) -> Split:
+        """Opens a split.
+
+        Raises:
+            UserError: There is no split of that name, or its file cannot be read.
+        """
+        if name not in self:
+            raise UserError(f"{self.path} has no split {name!r}{did_you_mean(name, self.meta.splits)}")
+        path = self.path / f"{name}.arrow"
+        try:
+            return Split(path, self.meta)
+        except (pa.ArrowInvalid, OSError, ValueError) as error:
+            raise UserError(f"corrupt store: {path}: {str(error).splitlines()[0]}") from None
+
+    def verify(self) -> None:
+        """Reads everything, and compares it with what was written and with what ``store.json`` says of it.
+
+        Raises:
+            UserError: A file has changed, or ``store.json`` does not say what the files hold.
+        """
+        meta = self.meta
+        if content_hash_of(meta.splits, meta.classes, meta.prompts) != meta.content_hash:
+            raise UserError(f"corrupt store: {self.path / META} has changed since it was built")
+        for name, split in meta.splits.items():
+            file = self.path / f"{name}.arrow"
+            if sha256_of(file) != split.sha256:
+                raise UserError(f"corrupt store: {file} has changed since it was built")
+        try:
+            for name in meta.splits:
+                _check_split(name, self.split(name), meta)
+            _check_vocabulary(self)
+        except ValueError as error:
+            raise UserError(f"corrupt store: {self.path / META}: {error}") from None
+
+
+def read_store(path: Path) -> Store:
+    """Opens a store's folder.
+
+    Raises:
+        UserError: It is missing, unfinished, damaged or empty.
+    """
+    try:
+        content = json.loads((path / META).read_text(encoding="utf-8"))
+        if content.get("format") != FORMAT:
+            found = content.get("format")
+            raise UserError(f"{path / META} has format {found!r}; this gaptune reads {FORMAT}")
+        content.setdefault("features", 0)  # stores that were built before there were any
+        fields = {name: content[name] for name in StoreMeta.__dataclass_fields__}
+        fields["splits"] = {name: SplitMeta(**split) for name, split in fields["splits"].items()}
+        fields |= {name: tuple(fields[name]) for name in ("vocabulary", "classes", "prompts")}
+        meta = StoreMeta(**fields)
+        _check_meta(meta)
+    except FileNotFoundError:
+        what = "an unfinished build" if ".partial-" in path.name else "not a data store"
+        if not path.exists():
+            what = "no such store"
+        raise UserError(f"{what}: {path} (expected a folder with {META}, or `scenes`)") from None
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise UserError(f"corrupt store: {path / META}: {type(error).__name__}: {error}") from None
+    for name, split in meta.splits.items():
+        file = path / f"{name}.arrow"
+        size = file.stat().st_size if file.exists() else -1
+        if size != split.bytes:
+            raise UserError(f"corrupt store: {file} has {max(size, 0)} bytes, expected {split.bytes}")
+    refuse_empty(path, meta.splits)
+    return Store(path, meta)
+
+
+def _check_split(name: str, split: Split, meta: StoreMeta) -> None:
+    """Compares a split with what ``store.json`` says of it; widths are compared when it is opened.
+
+    Raises:
+        ValueError: They differ.
+    """
+    said = meta.splits[name]
+    for what, found, expected in (("images", len(split), said.images), ("captions", len(split.tokens), said.captions)):
+        if found != expected:
+            raise ValueError(f"splits.{name}.{what} is {expected}, but there are {found}")
+    labels = split.some_labels
+    if meta.classes and len(labels) and not 0 <= labels.min() <= labels.max() < len(meta.classes):
+        classes = len(meta.classes)
+        raise ValueError(f"{name} has labels from {labels.min()} to {labels.max()}, but there are {classes} classes")
+
+
+def _check_vocabulary(store: Store) -> None:
+    """Compares the vocabulary with the tokens of training captions and prompts.
+
+    Raises:
+        ValueError: They differ.
+    """
+    meta = store.meta
+    used = {0}
+    if "train" in store and not meta.features:
+        used.update(np.unique(store.split("train").tokens).tolist())
+    texts = [prompt.format(name) for name in meta.classes for prompt in meta.prompts]
+    if texts:
+        used.update(np.unique(tokenize(texts, meta.context_length)).tolist())
+    if wrong := sorted((used - {0}) ^ set(meta.vocabulary)):
+        raise ValueError(
+            f"vocabulary is not that of its captions and prompts: {len(wrong)} tokens differ, such as {wrong[0]}"
+        )
+
+
+def _bytes_view(array: Any) -> npt.NDArray[np.uint8]:
+    """A fixed-size binary array as (rows, width) bytes, without a copy."""
+    width = array.type.byte_width
+    flat = np.frombuffer(array.buffers()[1], dtype=np.uint8)
+    return flat[array.offset * width : (array.offset + len(array)) * width].reshape(len(array), width)
+
+
+def _joined(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,0 +1,100 @@
+"""Scores that only the members of a sweep's front are given, once it has ended: those of ``when: front``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from gaptune.config import EvaluationConfig, ResourcesConfig, SweepConfig
+from gaptune.engine.signals import Stop
+from gaptune.engine.worker import hide_cards
+from gaptune.results import summarize
+from gaptune.search.orchestrator import Orchestrator
+from gaptune.storage.replica import Copies
+
+_LOOK_S = 0.5
+
+
+def evaluate_front(
+    orchestrator: Orchestrator, sweep: SweepConfig, checkpoints: str, say: Callable[[str], None], stop: Stop
+) -> None:
+    """Evaluates the newest checkpoint of each member of the front that lacks a score, and puts it on record.
+
+    A member that cannot be evaluated is named and left without; the same sweep, run again, tries once more.
+
+    Args:
+        orchestrator: Knows the front.
+        sweep: What is evaluated, and on which resources.
+        checkpoints: Folder or URL of the trials' checkpoints.
+        say: Called with a line for a person.
+        stop: Whether somebody wants an end.
+
+    Raises:
+        Stopped: Somebody wanted an end.
+    """
+    wanted = [evaluation for evaluation in sweep.evaluate if evaluation.when == "front"]
+    names = {metric for evaluation in wanted for metric in evaluation.metrics}
+    members = [
+        trial
+        for candidate in summarize(orchestrator.record).front
+        for trial in candidate.trials
+        if not names <= trial.last.keys()
+    ]
+    if not members:
+        return
+    say(f"evaluating {len(members)} trials of the front on {', '.join(evaluation.name for evaluation in wanted)}")
+    score = ray.remote(num_cpus=sweep.resources.cpu, num_gpus=sweep.resources.gpu)(_metric)
+    evaluations = [evaluation.model_dump() for evaluation in wanted]
+    here, resources = str(Path.cwd()), sweep.resources
+    running = {
+        score.remote(f"{checkpoints}/{trial.number:04d}", evaluations, sweep.device, resources, here): trial.number
+        for trial in members
+    }
+    try:
+        while running:
+            stop.check()
+            for done in ray.wait(list(running), timeout=_LOOK_S)[0]:
+                number = running.pop(done)
+                try:
+                    orchestrator.scored(number, ray.get(done))
+                except ray.exceptions.RayError as error:
+                    reason = str(error).strip().splitlines()[-1]
+                    say(f"trial {number} could not be evaluated: {reason}; the same command again tries once more")
+    finally:
+        for one in running:
+            ray.cancel(one, force=True)
+
+
+def _metric(
+    checkpoints: str, evaluations: list[dict[str, Any]], device: str, resources: ResourcesConfig, folder: str
+) -> dict[str, float]:
+    """Runs on a worker."""
+    hide_cards(resources.gpu)
+    import torch
+
+    from gaptune.data.open import open_store
+    from gaptune.trial.checkpoint import read_checkpoint
+    from gaptune.trial.loop import trained_model
+    from gaptune.trial.suite import Suite
+
+    torch.set_num_threads(resources.cpu)
+    with suppress(OSError):  # on another machine it may not be there
+        os.chdir(folder)
+    copies = Copies(checkpoints) if "://" in checkpoints else None
+    try:
+        state = read_checkpoint(copies.pull() if copies else Path(checkpoints))
+    finally:
+        if copies:
+            copies.remove()
+    model, precision = trained_model(state, device)
+    scores: dict[str, float] = {}
+    for evaluation in map(EvaluationConfig.model_validate, evaluations):
+        store = open_store(evaluation.data, image_size=model.image_size, context_length=model.context_length)
+        values = Suite(store, evaluation.tasks, next(model.parameters()).device, precision)(model)
+        scores |= {f"{evaluation.name}/{name}": float(each.mean()) for name, each in values.items()}
+    return scores

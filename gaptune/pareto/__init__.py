@@ -1,0 +1,1 @@
+"""Dominance, hypervolume and ranking of points; larger is better in every column."""

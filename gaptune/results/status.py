@@ -1,0 +1,28 @@
+"""Where a sweep stands."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from gaptune.ledger import SweepRecord
+from gaptune.results.front import summarize
+
+
+def progress(record: SweepRecord) -> dict[str, Any]:
+    """Where a sweep stands, as plain data: counts, trials under way with their newest scores, front."""
+    summary = summarize(record)
+    return {
+        "command": record.header["command"],
+        "paused": record.paused,
+        "trials": {str(state): count for state, count in summary.counts.items()},
+        "under_way": [
+            {"trial": trial.number, "method": trial.method, "epoch": trial.epoch, "metrics": trial.last}
+            for trial in record.trials.values()
+            if not trial.state.ended
+        ],
+        "front": [member.trial.number for member in summary.front],
+        "hypervolume": summary.hypervolume,
+        "unknown": {} if summary.unknown is None else {"hypervolume": asdict(summary.unknown)},
+        "updated_at": record.updated_at,
+    }

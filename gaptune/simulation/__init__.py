@@ -1,0 +1,1 @@
+"""Sweeps in virtual time: the real search over recorded learning curves."""

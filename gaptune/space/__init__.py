@@ -1,0 +1,1 @@
+"""Search spaces: which parameters vary, over what, under which condition."""

@@ -1,0 +1,260 @@
+"""Search spaces: which parameters vary, over what, under which condition, and which points are tried first.
+
+A space is a YAML file::
+
+    params:
+      temperature.schedule: {choice: [constant, linear, step]}
+      temperature.tau_start: {log_uniform: [0.01, 0.2]}
+      temperature.tau_end: {log_uniform: [0.01, 0.2], when: {temperature.schedule: [linear, step]}}
+      training.batch_size: {integer: [64, 256], step: 64}     # or log: true
+      optimizer.lr: 1e-3                                      # fixed
+    points: [{method: FLT}, {temperature.schedule: constant, temperature.tau_start: 0.07}]
+
+A parameter whose condition fails is left out of a trial, which then has the sweep's value. ``uniform`` and
+``log_uniform`` are for parameters of real numbers, ``integer`` is for whole numbers, the rest for all parameters.
+``method`` is a parameter too, for the parameters of a named method. ``grid: true`` asks for every combination.
+
+A point gives a value to every parameter that is active in it: its own, else its method's, else the space's fixed
+one, else the default in ``TrialConfig``; it must lie in the space. What it says of others must be so anyhow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gaptune.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_LARGEST_GRID = 10_000
+
+
+class Suggester(Protocol):
+    """Who picks the values: an ``optuna.Trial``, or anything else with these three methods."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """A real number in [low, high]."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """One of low, low + step, …, high."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """One of the choices."""
+
+
+class RandomDraw:
+    """A suggester that answers at random.
+
+    Args:
+        rng: Where the numbers come from.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """A real number in [low, high]."""
+        return math.exp(self._rng.uniform(math.log(low), math.log(high))) if log else self._rng.uniform(low, high)
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """One of low, low + step, …, high."""
+        if log:
+            return min(high, int(math.exp(self._rng.uniform(math.log(low), math.log(high + 1)))))
+        return int(low + step * self._rng.integers(0, (high - low) // step + 1))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """One of the choices."""
+        return choices[int(self._rng.integers(0, len(choices)))]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values; a single one is a fixed value, about which nobody is asked."""
+
+    values: tuple[Any, ...]
+
+    def __contains__(self, value: object) -> bool:
+        return value in self.values
+
+    def suggest(self, trial: Suggester, name: str) -> Any:
+        """Asks for a value."""
+        return trial.suggest_categorical(name, self.values) if len(self.values) > 1 else self.values[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form of the YAML file."""
+        return {"choice": list(self.values)}
+
+
+@dataclass(frozen=True)
+class Real:
+    """A real number in [low, high], uniform in itself or in its logarithm."""
+
+    low: float
+    high: float
+    log: bool
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, float) and self.low <= value <= self.high
+
+    def suggest(self, trial: Suggester, name: str) -> float:
+        """Asks for a value."""
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form of the YAML file."""
+        return {"log_uniform" if self.log else "uniform": [self.low, self.high]}
+
+
+@dataclass(frozen=True)
+class Integer:
+    """One of low, low + step, …, high, uniform in itself or (with step 1) in its logarithm."""
+
+    low: int
+    high: int
+    step: int
+    log: bool
+
+    @property
+    def values(self) -> Sequence[int]:
+        """All of them."""
+        return range(self.low, self.high + 1, self.step)
+
+    def __contains__(self, value: object) -> bool:
+        return value in self.values
+
+    def suggest(self, trial: Suggester, name: str) -> int:
+        """Asks for a value."""
+        return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form of the YAML file."""
+        return {"integer": [self.low, self.high], "step": self.step, "log": self.log}
+
+
+Distribution = Choice | Real | Integer
+Condition = Mapping[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a space.
+
+    Attributes:
+        name: Its dotted path in ``TrialConfig``, or ``method``.
+        distribution: The values that it can have.
+        when: The values that other parameters must have for this one to be active; all of them.
+    """
+
+    name: str
+    distribution: Distribution
+    when: Condition = field(default_factory=dict)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it has the same value in every trial in which it is active."""
+        return isinstance(self.distribution, Choice) and len(self.distribution.values) == 1
+
+    def active(self, params: Mapping[str, Any]) -> bool:
+        """Whether its condition holds; never when it depends on a parameter that is itself inactive."""
+        return all(name in params and params[name] in values for name, values in self.when.items())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form of the YAML file."""
+        return {**self.distribution.to_dict(), "when": {name: list(of) for name, of in self.when.items()}}
+
+
+@dataclass(frozen=True)
+class Space:
+    """A search space.
+
+    Attributes:
+        name: For people; the file's stem by default.
+        parameters: In the order of the file, but each after those that its condition names.
+        points_to_evaluate: Tried first, in order. Each is what ``suggest`` returns for it.
+        grid: Whether every combination is to be tried.
+        path: The file that it was read from, if any.
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    points_to_evaluate: tuple[dict[str, Any], ...] = ()
+    grid: bool = False
+    path: Path | None = field(default=None, compare=False)
+
+    def suggest(self, trial: Suggester) -> dict[str, Any]:
+        """A value for every active parameter, the fixed ones too, about which the suggester is not asked."""
+        params: dict[str, Any] = {}
+        for parameter in self.parameters:
+            if parameter.active(params):
+                params[parameter.name] = parameter.distribution.suggest(trial, parameter.name)
+        return params
+
+    def __contains__(self, params: object) -> bool:
+        """Whether a set of parameters gives every parameter that is active in it a value of its distribution."""
+        return isinstance(params, Mapping) and all(
+            parameter.name in params and params[parameter.name] in parameter.distribution
+            for parameter in self.parameters
+            if parameter.active(params)
+        )
+
+    def combinations(self) -> list[dict[str, Any]]:
+        """Every set of parameters that can be suggested, once; the first parameter changes slowest.
+
+        Raises:
+            UserError: A parameter is continuous, or there are more than 10,000 combinations.
+        """
+        combinations: list[dict[str, Any]] = [{}]
+        for parameter in self.parameters:
+            if isinstance(parameter.distribution, Real):
+                raise UserError(f"{parameter.name} is continuous; a grid needs choices or integers", file=self.path)
+            values = parameter.distribution.values[: _LARGEST_GRID + 1]
+            longer: list[dict[str, Any]] = []
+            for params in combinations:
+                longer += (
+                    [{**params, parameter.name: value} for value in values] if parameter.active(params) else [params]
+                )
+                if len(longer) > _LARGEST_GRID:
+                    raise UserError(f"a grid of more than {_LARGEST_GRID:,} combinations", file=self.path)
+            combinations = longer
+        return combinations
+
+    def size(self) -> int | None:
+        """The number of combinations; None if a parameter is continuous or there are more than 10,000."""
+        everything = self.everything()
+        return None if everything is None else len(everything)
+
+    def everything(self) -> list[dict[str, Any]] | None:
+        """The same as ``combinations``; None where they cannot be listed."""
+        try:
+            return self.combinations()
+        except UserError:
+            return None
+
+    def varied(self) -> tuple[str, ...]:
+        """Names of the parameters that have more than one value."""
+        return tuple(parameter.name for parameter in self.parameters if not parameter.fixed)
+
+    def varied_params(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """The part of a set of parameters that a sampler knows of: without fixed values."""
+        return {name: point[name] for name in self.varied() if name in point}
+
+    def fingerprint(self) -> str:
+        """SHA-256 in hex of what the space says; its name and the order of its parameters do not count."""
+        content = {key: value for key, value in self.to_dict().items() if key != "name"}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The space in the form of its YAML file, as plain JSON values."""
+        return {
+            "name": self.name,
+            "params": {parameter.name: parameter.to_dict() for parameter in self.parameters},
+            "points_to_evaluate": [dict(point) for point in self.points_to_evaluate],
+            "grid": self.grid,
+        }

@@ -1,0 +1,77 @@
+"""Names of 0.1.0 that are called something else now: refused with the new name, and translated in old records."""
+
+from __future__ import annotations
+
+PARAMETERS = {"temperature.share": "temperature.schedule_fraction"}
+"""Parameters by their dotted paths."""
+
+VALUES = {"learnt": "learned", "halving": "asha"}
+"""Values of ``temperature.schedule`` and ``early_stopping.method``."""
+
+SPACE_KEYS = {"knobs": "params", "points": "points_to_evaluate"}
+"""Keys of a search space."""
+
+CONFIG_KEYS = {
+    "temperature": {"share": "schedule_fraction"},
+    "search": {"trials": "candidates"},
+    "early_stopping": {
+        "rule": "method",
+        "eta": "reduction_factor",
+        "first": "min_fraction",
+        "moving": "settling_ratio",
+    },
+}
+"""Keys of a sweep config, by their group."""
+
+TASKS = {"pairs": "mmvp"}
+"""Tasks of an evaluation, and kinds of data sets."""
+
+METRICS = {
+    "zeroshot/accuracy": "zeroshot/top1",
+    "probe/accuracy": "probe/top1",
+    "train/swapped": "train/swapped_fraction",
+}
+"""Metrics of a trial's own data."""
+
+TASK_METRICS = {
+    "zeroshot_top1": "zeroshot/top1",
+    "zeroshot_top5": "zeroshot/top5",
+    "zeroshot_mean_recall": "zeroshot/mean_per_class_recall",
+    "probe_top1": "probe/top1",
+    "knn_top1": "knn/top1",
+    "pairs_accuracy": "mmvp/accuracy",
+    **{f"retrieval_{way}_r{k}": f"retrieval/{way}_r{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)},
+}
+"""Metrics of an evaluation, after its name."""
+
+OPTIONS = {
+    "--on": "--config",
+    "--trials": "--candidates",
+    "--picture": "--plot",
+    "--val-share": "--val-fraction",
+    "--draws": "--samples",
+}
+"""Options of the command line."""
+
+COMMANDS = {"promote": "transfer"}
+"""Commands."""
+
+EXAMPLES = {"recorded": "example", "recorded-paper": "example-paper"}
+"""Sweeps that come with gaptune."""
+
+
+def metric_name(name: str) -> str:
+    """The name of a metric today."""
+    if name in METRICS:
+        return METRICS[name]
+    evaluation, _, rest = name.partition("/")
+    return f"{evaluation}/{TASK_METRICS[rest]}" if rest in TASK_METRICS else name
+
+
+def current_name(name: str) -> str | None:
+    """What a name of 0.1.0 is called now; None for a name that has not changed."""
+    new = metric_name(name)
+    if new != name:
+        return new
+    groups = (PARAMETERS, VALUES, SPACE_KEYS, *CONFIG_KEYS.values(), TASKS, OPTIONS, COMMANDS, EXAMPLES)
+    return next((group[name] for group in groups if name in group), None)

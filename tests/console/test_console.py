@@ -1,0 +1,259 @@
+"""What is printed: data stays data, on any stream, and a stream that fails ends nothing."""
+
+import errno
+import io
+import json
+import os
+import shlex
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.table import Table
+from rich.text import Text
+from support import Stage, sweep_config
+
+from gaptune.console.live import Display
+from gaptune.console.tables import end_report, front_table, running_table
+from gaptune.console.terminal import Console
+from gaptune.results import summarize
+from gaptune.text.output import Stream, echo, encodable, one_line, printable
+
+ENCODINGS = ("ascii", "latin-1", "utf-8", "cp1252", "utf-16")
+HOSTILE = st.one_of(
+    st.text(st.characters(exclude_categories=())),
+    st.lists(
+        st.sampled_from(
+            ["[/x]", "[red]", "[/data/1.jpg]", "[enforce fail at a.cpp:1]", ":smile:", "\x1b]0;x\a", "\x1b[2J"]
+        )
+        | st.sampled_from(["\r", "\n", "\t", "\x9b", "\u202e", "\ud800", "\\[", "τ", "▁█", "字"])
+    ).map("".join),
+)
+
+
+def stream_of(encoding):
+    """A stream of an encoding, and what has been written to it as bytes."""
+    raw = io.BytesIO()
+    return io.TextIOWrapper(raw, encoding=encoding, newline="\n"), raw
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    stage = Stage(tmp_path_factory.mktemp("console") / "s")
+    for _ in range(3):
+        stage.orchestrator.next_trial()
+    stage.finish(0)
+    stage.orchestrator.failed(1, "x")
+    stage.ledger.close()
+    return stage.record
+
+
+@given(HOSTILE, st.sampled_from(ENCODINGS), st.sampled_from([1, 7, 20, 80, 120]))
+def test_whatever_a_name_or_a_reason_holds_is_printed_without_control_characters(record, text, encoding, width):
+    record.header["name"] = text
+    record.trials[1].reason = record.trials[1].method = text
+    table = Table(title=text)
+    table.add_column(text)
+    table.add_row(text, Text(text))
+    file, raw = stream_of(encoding)
+    console = Console(file, width=width)
+    for one in (
+        running_table(record),
+        end_report(record),
+        front_table(record, summarize(record)),
+        table,
+        text,
+        Text(text),
+    ):
+        console.print(one)
+    console.say(text)
+    file.flush()
+    shown = raw.getvalue().decode(encoding)
+    assert not [sign for sign in shown if sign < " " and sign != "\n"]
+    assert not set(shown) & set("\x7f\x9b\u202e\u2028")
+
+
+@given(HOSTILE.filter(lambda text: text.isprintable() and text.strip() == text and text))
+def test_what_looks_like_markup_is_printed_as_it_is(text):
+    file, raw = stream_of("utf-8")
+    Console(file).say(f"<{text}>")
+    file.flush()
+    assert raw.getvalue().decode() == f"<{text}>\n"
+
+
+@given(HOSTILE)
+def test_texts_are_escaped_once_and_fit_their_encoding(text):
+    assert printable(printable(text)) == printable(text)
+    assert len(one_line(text).splitlines()) <= 1
+    for encoding in ENCODINGS:
+        encodable(text, encoding).encode(encoding)
+    assert encodable("▁█ τ → ±", "ascii") == "_# tau -> +-"
+
+
+class Broken(io.StringIO):
+    """A stream that fails at some call."""
+
+    def __init__(self, error, after=0):
+        super().__init__()
+        self.error, self.left = error, after
+
+    def write(self, text):
+        self.left -= 1
+        if self.left < 0:
+            raise self.error
+        return super().write(text)
+
+
+FAULTS = [
+    BrokenPipeError(errno.EPIPE, "Broken pipe"),
+    OSError(errno.ENOSPC, "No space left on device"),
+    ValueError("I/O operation on closed file"),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda error: type(error).__name__)
+def test_a_stream_that_fails_is_said_once_and_written_to_no_more(error):
+    stream = Stream(Broken(error, after=1))
+    console = Console(stream)
+    for _ in range(3):
+        console.say("a line")
+    assert stream.loss() is error
+    assert stream.loss() is None
+
+
+def test_there_may_be_no_stream_at_all(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    echo("x")
+    echo("x", err=True)
+    Console().print("x")
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_sweep_goes_on_when_nothing_can_be_printed(tmp_path, capsys, error, terminal):
+    display = Display(Console(Broken(error, after=1), force_terminal=terminal, width=80))
+    stage = Stage(tmp_path / "s", listeners=(display,))
+    with display:
+        display.start(stage.record, 6)
+        for number in range(3):
+            stage.orchestrator.next_trial()
+            stage.finish(number)
+            display.say("a line")
+    stage.ledger.close()
+    assert stage.record.count("COMPLETE") == 3
+    assert capsys.readouterr().err.count("nothing more can be printed") == 1
+
+
+def test_a_display_that_is_wrong_does_not_end_a_sweep(tmp_path, monkeypatch):
+    for terminal in (False, True):
+        display = Display(Console(io.StringIO(), force_terminal=terminal, width=80))
+        stage = Stage(tmp_path / str(terminal), listeners=(display,))
+        with monkeypatch.context() as patch, display:
+            for part in ("short", "running_table", "summarize", "ProgressBar"):
+                patch.setattr(f"gaptune.console.live.{part}", lambda *given, **named: 1 / 0)
+            display.start(stage.record, 6)
+            stage.orchestrator.next_trial()
+            stage.finish(0)
+            if terminal:
+                display._live.refresh()
+        stage.ledger.close()
+
+
+def test_the_panel_is_drawn_while_trials_are_entered(tmp_path, record):
+    """The record grows in one thread while another draws it: no frame fails."""
+    display = Display(Console(io.StringIO(), force_terminal=True, width=80))
+    stage = Stage(tmp_path / "s", sweep=sweep_config(search={"candidates": 10**6}), num_candidates=10**6)
+    display.start(stage.record, 10)
+    template, enough = record.trials[0], threading.Event()
+
+    def enter():
+        number = 0
+        while not enough.is_set():
+            stage.record.trials[number] = template
+            number += 1
+            if number == 3000:
+                stage.record.trials.clear()
+                number = 0
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    try:
+        for _ in range(150):
+            display._drawn()  # raises what a frame would pass over
+    finally:
+        enough.set()
+        thread.join()
+        display.close()
+        stage.ledger.close()
+
+
+def test_a_panel_shows_reasons_as_they_are_also_on_a_console_of_another_kind(tmp_path):
+    from rich.console import Console as Other
+
+    out = io.StringIO()
+    display = Display(Other(file=out, force_terminal=True, width=150))
+    stage = Stage(tmp_path / "s", listeners=(display,))
+    with display:
+        display.start(stage.record, 6)
+        stage.orchestrator.next_trial()
+        stage.orchestrator.failed(0, "cannot read [/data/1.jpg] [enforce fail] \x1b]0;title\a")
+        display._live.refresh()
+    stage.ledger.close()
+    assert r"cannot read [/data/1.jpg] [enforce fail] \x1b]0;title\x07" in out.getvalue()
+
+
+def shell(line, **env):
+    """Runs a line in bash."""
+    found = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **env}
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=found)
+
+
+GAPTUNE = f"{shlex.quote(sys.executable)} -m gaptune.cli"
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("status recorded >&-", 0, ""),
+        ("status recorded <&- >&- 2>&-", 0, ""),
+        ("front recorded > /dev/full", 1, "gaptune: the output could not be written: No space left on device\n"),
+        ("--help > /dev/full", 1, "gaptune: the output could not be written: No space left on device\n"),
+        ("front recorded --json | true; exit ${PIPESTATUS[0]}", 0, ""),
+        ("front nobody 2> /dev/full", 2, ""),
+    ],
+)
+def test_reading_commands_end_quietly_when_they_cannot_print(line, code, said):
+    if "/dev/full" in line and not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    done = shell(f"{GAPTUNE} {line}")
+    assert (done.returncode, done.stderr) == (code, said)
+
+
+@pytest.mark.whole
+def test_what_is_opened_later_does_not_take_the_place_of_a_closed_stream(tmp_path):
+    code = (
+        "from gaptune.text.output import guarded_process\n"
+        "with guarded_process():\n"
+        f"    file = open({str(tmp_path / 'ledger')!r}, 'w')\n"
+        "    assert file.fileno() > 2"
+    )
+    assert shell(f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} >&- 2>&-").returncode == 0
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("settings", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}])
+def test_a_stream_of_ascii_takes_every_command(settings):
+    for command in ("front recorded", "show recorded 0", "status recorded", "train --help", "space show temp"):
+        done = shell(f"{GAPTUNE} {command}", **settings)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.isascii()
+    assert "beta" in shell(f"{GAPTUNE} theory rates", **settings).stdout
+    assert json.loads(shell(f"{GAPTUNE} ls --json", **settings).stdout) == json.loads(
+        shell(f"{GAPTUNE} ls --json").stdout
+    )

@@ -1,0 +1,54 @@
+"""Who has not moved for long is noticed; who was merely not looked at is not."""
+
+from gaptune.engine.heartbeat import Watch
+
+
+class World:
+    """A clock, and what workers have written."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.written = {}
+
+    def watch(self, limit):
+        return Watch(limit, read=self.written.get, clock=lambda: self.now)
+
+    def after(self, seconds, watch, running):
+        self.now += seconds
+        return watch.stuck(running)
+
+
+def test_a_trial_that_stands_still_is_named_once_and_one_that_moves_never():
+    world = World()
+    watch = world.watch(20.0)
+    found = []
+    for second in range(45):
+        world.written["moves"] = str(second).encode()
+        world.written["stands"] = b"7"
+        found += [(second, one) for one in world.after(1.0, watch, ["moves", "stands", "never wrote"])]
+    assert [one for _, one in found] == ["stands", "never wrote"] * 2
+    assert [second for second, _ in found] == [20, 20, 41, 41]
+
+
+def test_a_trial_that_starts_anew_has_the_whole_time_again():
+    world = World()
+    watch = world.watch(20.0)
+    for _ in range(15):
+        assert world.after(1.0, watch, ["one"]) == []
+    assert world.after(1.0, watch, []) == []
+    for _ in range(15):
+        assert world.after(1.0, watch, ["one"]) == []
+
+
+def test_time_in_which_the_driver_itself_stood_still_does_not_count():
+    """As under Ctrl-Z, or when a laptop sleeps."""
+    world = World()
+    watch = world.watch(20.0)
+    world.after(1.0, watch, ["one"])
+    assert world.after(10_000.0, watch, ["one"]) == []
+    assert world.after(1.0, watch, ["one"]) == []
+
+
+def test_without_a_limit_nobody_is_looked_at():
+    watch = Watch(None, read=None, clock=lambda: 0.0)
+    assert watch.stuck(["one"]) == []

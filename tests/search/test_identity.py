@@ -1,0 +1,151 @@
+"""What makes two sweeps the same: everything that decides what is tried, by content."""
+
+import io
+import time
+
+import pytest
+import yaml
+from rich.console import Console
+from support import OBJECTIVES, Stage, header, sweep_config, write_yaml
+
+from gaptune.config import load_sweep_config
+from gaptune.console.live import Display
+from gaptune.engine.plan import prepare
+from gaptune.engine.session import run
+from gaptune.errors import UserError
+from gaptune.ledger import Ledger, read_events, replay
+from gaptune.ledger.backup import newer_ledger
+from gaptune.results import candidates
+from gaptune.search.identity import check_same, num_candidates
+from gaptune.space.parse import parse_space
+from gaptune.storage.folder import Folder
+
+KNOBS = {
+    "temperature.schedule": "constant",
+    "temperature.tau_start": {"choice": [0.02, 0.04, 0.08]},
+    "training.batch_size": {"integer": [64, 128], "step": 64},
+}
+POINT = {"temperature.tau_start": 0.04, "training.batch_size": 128}
+
+
+def told(space=None, **changes):
+    content = {"name": "s", "params": KNOBS, "points_to_evaluate": [POINT], "grid": False} | (space or {})
+    return header(sweep_config(**changes), parse_space(content)) | {"weights": "a"}
+
+
+CHANGED = {
+    "a point more": told({"points_to_evaluate": [POINT, POINT | {"temperature.tau_start": 0.02}]}),
+    "a point less": told({"points_to_evaluate": []}),
+    "another point": told({"points_to_evaluate": [POINT | {"temperature.tau_start": 0.08}]}),
+    "a grid in place of points": told({"points_to_evaluate": [], "grid": True}),
+    "another range": told({"params": KNOBS | {"training.batch_size": {"integer": [64, 192], "step": 64}}}),
+    "a parameter more": told(
+        {"params": KNOBS | {"optimizer.lr": {"log_uniform": [1e-4, 1e-2]}}, "points_to_evaluate": []}
+    ),
+    "a condition": told(
+        {"params": KNOBS | {"training.batch_size": {"choice": [64, 128], "when": {"temperature.tau_start": 0.02}}}}
+        | {"points_to_evaluate": []}
+    ),
+    "parameters in another order": told({"params": dict(reversed(KNOBS.items()))}),
+    "another sampler": told(search={"sampler": "tpe"}),
+    "another seed of the sampler": told(search={"seed": 1}),
+    "more seeds": told(search={"seeds": 2}),
+    "longer training": told(training={"epochs": 3}),
+    "other weights under the same path": told() | {"weights": "b"},
+    "another ideal point": told(objectives=[OBJECTIVES[0] | {"ideal": 0.5}, OBJECTIVES[1]]),
+}
+
+
+@pytest.mark.parametrize("what", CHANGED)
+def test_another_sweep_of_the_name_is_refused_with_the_difference(tmp_path, what):
+    with pytest.raises(UserError, match=r"a different sweep named 's' exists .* → .*choose another --name"):
+        check_same(told(), CHANGED[what], tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    "same",
+    [told(), told(search={"candidates": 60}), told(resources={"cpu": 2, "concurrency": 7}), told(storage="s3://b/x")],
+)
+def test_how_many_and_where_do_not_count(tmp_path, same):
+    check_same(told(), same, tmp_path / "s")
+
+
+def test_the_same_weights_may_lie_elsewhere_and_a_tag_is_known_by_its_name(tmp_path):
+    def of(place, weights):
+        return told(model={"name": "RN50", "pretrained": place}) | {"weights": weights}
+
+    check_same(of("here/w.pt", "a"), of("there/w.safetensors", "a"), tmp_path / "s")
+    for there, asked in (
+        (of("here/w.pt", "a"), of("here/w.pt", "b")),
+        (of("here/w.pt", "a"), of("yfcc15m", None)),
+        (of("openai", None), of("yfcc15m", None)),
+    ):
+        with pytest.raises(UserError, match=r"a different sweep named 's' exists \(model\.pretrained"):
+            check_same(there, asked, tmp_path / "s")
+    older = {name: value for name, value in of("here/w.pt", "a").items() if name != "weights"}
+    check_same(older, of("here/w.pt", "a"), tmp_path / "s")
+    with pytest.raises(UserError, match=r"model\.pretrained: .*here.* → .*there"):
+        check_same(older, of("there/w.pt", "a"), tmp_path / "s")
+
+
+def test_the_order_of_a_grid_does_not_count(tmp_path):
+    grid = {"points_to_evaluate": [], "grid": True}
+    check_same(told(grid), told(grid | {"params": dict(reversed(KNOBS.items()))}), tmp_path / "s")
+
+
+def test_points_may_be_added_only_where_that_is_meant(tmp_path):
+    check_same(told(), CHANGED["a point more"], tmp_path / "s", more_points=True)
+    with pytest.raises(UserError, match=r"space.points_to_evaluate"):
+        check_same(told(), CHANGED["another point"], tmp_path / "s", more_points=True)
+
+
+def test_a_folder_with_the_ledger_of_another_name_is_refused(tmp_path):
+    with pytest.raises(UserError, match="holds the ledger of another sweep, 's'"):
+        check_same(told(), told(), tmp_path / "renamed")
+
+
+def test_a_space_gives_no_more_than_it_holds():
+    assert num_candidates(parse_space({"params": KNOBS}), sweep_config(search={"candidates": 16})) == 6
+    assert num_candidates(parse_space({"params": KNOBS}), sweep_config(search={"candidates": 4})) == 4
+
+
+def test_the_same_knobs_on_the_same_seed_count_once_on_the_front(tmp_path):
+    stage = Stage(tmp_path / "s")
+    stage.finish(stage.orchestrator.next_trial().number)
+    events, _ = read_events(tmp_path / "s")
+    again = [event | {"trial": 7} | ({"candidate": 7} if "candidate" in event else {}) for event in events[1:]]
+    assert len(candidates(replay(events))) == len(candidates(replay([*events, *again]))) == 1
+
+
+@pytest.mark.parametrize("change", [{"name": "t"}, {"id": "another"}])
+def test_a_stored_ledger_of_another_sweep_is_not_brought(tmp_path, change):
+    stage = Stage(tmp_path / "s")
+    stage.finish(stage.orchestrator.next_trial().number)
+    events, _ = read_events(tmp_path / "s")
+    with Ledger(tmp_path / "far" / "s") as far:
+        far.append(events[0] | change)
+        for event in events[1:]:
+            far.append(event)
+    with pytest.raises(UserError, match=r"holds .*another sweep"):
+        newer_ledger(Folder(f"file://{tmp_path}/far/s"), tmp_path / "s")
+
+
+def test_a_point_added_to_a_finished_sweep_is_refused(tmp_path, small_store, local_ray):
+    space, config = write_yaml(tmp_path, small_store, trials=1, epochs=1)
+    results = tmp_path / "results"
+
+    def planned():
+        from gaptune.space.parse import load_space
+
+        told = {"name": "s", "results": results, "now": time.time(), "command": "gaptune sweep small.yaml --name s"}
+        return prepare(load_space(space), load_sweep_config(config), **told)
+
+    with Display(Console(file=io.StringIO())) as display:
+        run(planned(), display=display, results=results, tracking_uri=None, address=None, clock=time.time)
+    before = (results / "s" / "ledger.jsonl").read_bytes()
+    content = yaml.safe_load(space.read_text())
+    content["points_to_evaluate"].append({"temperature.tau_start": 0.07})
+    space.write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match=r"space.points_to_evaluate\[1\]: null → .*0.07"):
+        planned()
+    assert (results / "s" / "ledger.jsonl").read_bytes() == before

@@ -1,0 +1,337 @@
+"""The orchestrator and the study, driven without Ray: what is drawn, when a trial has ended, what is on record."""
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from support import SPACE, Stage, sweep_config
+
+from gaptune.ledger import State, load, read_events, replay
+from gaptune.results import summarize
+from gaptune.search.samplers import make_sampler
+from gaptune.space.parse import parse_space
+
+
+@pytest.fixture
+def stage(tmp_path):
+    return Stage(tmp_path)
+
+
+def test_points_come_first_in_order_then_the_sampler(stage):
+    drawn = [stage.orchestrator.next_trial() for _ in range(6)]
+    assert [trial.number for trial in drawn] == list(range(6))
+    assert [trial.params for trial in drawn[:2]] == list(SPACE.points_to_evaluate)
+    assert drawn[0].method == "FLT"
+    assert drawn[0].config["temperature.tau_start"] == 0.04
+    assert stage.orchestrator.next_trial() is None
+
+
+def test_a_trial_is_complete_only_with_its_full_budget(stage):
+    stage.orchestrator.next_trial()
+    stage.orchestrator.started(0, "here")
+    scores = {"retrieval/mean_r1": 0.5, "geometry/gap": 1.0}
+    assert stage.orchestrator.reported(0, 1, 10, scores)
+    assert stage.states() == [TrialState.RUNNING]
+    assert not stage.orchestrator.reported(0, 2, 20, scores)
+    assert stage.record.trials[0].state is State.COMPLETE
+    (trial,) = stage.study.study.trials
+    assert (trial.state, trial.values) == (TrialState.COMPLETE, [0.5, 1.0])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_non_finite_score_fails_the_trial_with_its_name(stage, value):
+    stage.orchestrator.next_trial()
+    assert not stage.orchestrator.reported(0, 1, 10, {"retrieval/mean_r1": value, "geometry/gap": 1.0})
+    assert stage.record.trials[0].state is State.FAIL
+    assert stage.record.trials[0].reason == "non-finite: retrieval/mean_r1 after epoch 1"
+    assert stage.states() == [TrialState.FAIL]
+
+
+def test_a_missing_objective_fails_the_trial(stage):
+    stage.orchestrator.next_trial()
+    stage.orchestrator.reported(0, 1, 10, {"geometry/gap": 1.0})
+    assert not stage.orchestrator.reported(0, 2, 20, {"geometry/gap": 1.0})
+    assert stage.record.trials[0].reason == "no retrieval/mean_r1 in the trial's scores"
+    assert stage.states() == [TrialState.FAIL]
+
+
+def test_a_broken_trial_fails_with_its_reason_and_stays_off_the_front(stage):
+    for _ in range(3):
+        stage.orchestrator.next_trial()
+    stage.finish(0, recall=0.2)
+    stage.finish(1, recall=0.6)
+    stage.orchestrator.retried(2, "worker lost")
+    stage.orchestrator.failed(2, "exception: ValueError: x")
+    stage.orchestrator.failed(2, "again")
+    trial = stage.record.trials[2]
+    assert (trial.state, trial.reason, trial.retries) == (
+        State.FAIL,
+        "exception: ValueError: x",
+        ["worker lost"],
+    )
+    assert [one.trial.number for one in summarize(stage.record).front] == [1]
+
+
+def test_reports_after_the_end_change_nothing(stage):
+    stage.orchestrator.next_trial()
+    stage.finish(0)
+    assert not stage.orchestrator.reported(0, 3, 30, {"retrieval/mean_r1": 0.9, "geometry/gap": 0.1})
+    assert stage.record.values(stage.record.trials[0]) == [0.5, 1.0]
+
+
+def test_a_report_repeated_after_a_restart_is_heard_once(stage):
+    stage.orchestrator.next_trial()
+    scores = {"retrieval/mean_r1": 0.5, "geometry/gap": 1.0}
+    assert stage.orchestrator.reported(0, 1, 10, scores)
+    assert stage.orchestrator.reported(0, 1, 10, scores)
+    assert sum(event["event"] == "report" for event in stage.heard) == 1
+
+
+def test_knobs_that_are_impossible_together_fail_without_a_worker(tmp_path):
+    space = parse_space({"params": {"swap.start": {"choice": [0.25, 0.75]}, "swap.end": {"choice": [0.5, 1.0]}}})
+    stage = Stage(tmp_path, space=space, num_candidates=12)
+    drawn = []
+    while (trial := stage.orchestrator.next_trial()) is not None:
+        drawn.append(trial)
+    failed = [trial for trial in stage.record.trials.values() if trial.state is State.FAIL]
+    assert len(drawn) == 3  # of the four combinations that the space holds, each once
+    assert len(failed) == 1
+    assert stage.orchestrator.exhausted
+    assert all("the window's start" in trial.reason for trial in failed)
+
+
+def test_the_ledger_alone_gives_the_same_state(tmp_path):
+    stage = Stage(tmp_path)
+    for _ in range(4):
+        stage.orchestrator.next_trial()
+    stage.finish(0)
+    stage.orchestrator.started(1, "here")
+    stage.orchestrator.reported(1, 1, 10, {"retrieval/mean_r1": 0.5, "geometry/gap": 1.0})
+    stage.orchestrator.failed(2, "why not")
+    stage.orchestrator.close("interrupted")
+    assert replay(read_events(tmp_path)[0]) == stage.record
+
+
+def test_the_next_driver_goes_on_with_what_is_unfinished_and_loses_nothing(tmp_path):
+    first = Stage(tmp_path)
+    for _ in range(4):
+        first.orchestrator.next_trial()
+    first.finish(0)
+    first.orchestrator.started(1, "here")
+    first.orchestrator.failed(2, "broken")
+    params = {number: trial.params for number, trial in first.record.trials.items()}
+    first.ledger.close()
+
+    second = Stage(tmp_path)
+    expected = [TrialState.COMPLETE, TrialState.RUNNING, TrialState.FAIL, TrialState.RUNNING]
+    assert second.states() == expected
+    drawn = []
+    while (trial := second.orchestrator.next_trial()) is not None:
+        drawn.append(trial.number)
+        second.finish(trial.number)
+    assert drawn == [1, 3, 4, 5]
+    assert {number: second.record.trials[number].params for number in params} == params
+    assert second.states() == [TrialState.FAIL if n == 2 else TrialState.COMPLETE for n in range(6)]
+
+
+def test_a_restart_before_the_points_are_drawn_still_draws_them(tmp_path):
+    first = Stage(tmp_path)
+    first.orchestrator.next_trial()
+    first.ledger.close()
+    second = Stage(tmp_path)
+    drawn = [second.orchestrator.next_trial().params for _ in range(2)]
+    assert drawn == list(SPACE.points_to_evaluate)
+
+
+def test_a_restarted_sampler_does_not_draw_the_same_again(tmp_path):
+    first = Stage(tmp_path)
+    params = [first.orchestrator.next_trial().params for _ in range(4)]
+    first.ledger.close()
+    second = Stage(tmp_path, num_candidates=20)
+    new = [second.orchestrator.next_trial() for _ in range(20)][4:]
+    assert all(trial.params not in params for trial in new)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp", "random"])
+def test_every_sampler_takes_the_states_of_a_sweep(tmp_path, sampler):
+    sweep = sweep_config(search={"sampler": sampler, "startup_trials": 3})
+    stage = Stage(tmp_path, sweep=sweep, num_candidates=10)
+    for number in range(10):
+        trial = stage.orchestrator.next_trial()
+        assert trial.number == number
+        if number % 3 == 2:
+            stage.orchestrator.failed(number, "broken")
+        else:
+            stage.finish(number, recall=trial.config["temperature.tau_start"], gap=1 - number / 10)
+    assert stage.record.count(State.COMPLETE) == 7
+    assert stage.orchestrator.live == 0
+
+
+def test_a_grid_is_every_combination_once(tmp_path):
+    space = parse_space({"params": {"method": {"choice": ["FLT", "HS"]}, "seed": {"choice": [0, 1, 2]}}, "grid": True})
+    stage = Stage(tmp_path, space=space, sweep=sweep_config(search={"sampler": "grid"}))
+    drawn = [stage.orchestrator.next_trial() for _ in range(6)]
+    assert [trial.params for trial in drawn] == space.combinations()
+    assert {trial.method for trial in drawn} == {"FLT", "HS"}
+    assert [trial.config["seed"] for trial in drawn] == [0, 1, 2, 0, 1, 2]
+
+
+def test_the_study_on_disk_opens_with_optuna_alone(tmp_path):
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    stage = Stage(tmp_path)
+    stage.orchestrator.next_trial()
+    stage.finish(0)
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
+    (trial,) = optuna.load_study(study_name="s", storage=storage).trials
+    assert trial.values == [0.5, 1.0]
+
+
+def test_samplers_differ_by_seed_and_by_what_was_drawn():
+    search = sweep_config().search
+    assert type(make_sampler(search, 0)) is optuna.samplers.RandomSampler
+    tpe = make_sampler(search.model_copy(update={"sampler": "tpe"}), 0)
+    assert isinstance(tpe, optuna.samplers.TPESampler)
+
+
+def report(stage, number, epoch, recall, gap=1.0):
+    scores = {"retrieval/mean_r1": recall, "geometry/gap": gap}
+    return stage.orchestrator.reported(number, epoch, epoch, scores)
+
+
+def halving(**changes):
+    return sweep_config(training={"epochs": 3}, early_stopping={"method": "asha", "min_fraction": 0.3, **changes})
+
+
+def test_a_stopped_trial_is_pruned_everywhere_with_the_reason_and_never_on_the_front(tmp_path):
+    stage = Stage(tmp_path, sweep=halving(schedule_aware=False))
+    for _ in range(2):
+        stage.orchestrator.next_trial()
+    assert report(stage, 0, 1, 0.5)
+    assert not report(stage, 1, 1, 0.9, gap=1.5)  # not dominated, but second in its layer's order
+    pruned = stage.record.trials[1]
+    assert (pruned.state, pruned.reason) == (State.PRUNED, "rung 30%: rank 2 of 2, the best 1 go on")
+    assert stage.states()[1] is TrialState.PRUNED
+    assert summarize(stage.record).front == []
+
+
+def test_the_next_driver_decides_as_the_first_would_have(tmp_path):
+    """The rungs of a restarted sweep are those of one that was never interrupted."""
+    values = [0.5, 0.4, 0.6, 0.3, 0.55, 0.7, 0.2, 0.65]
+    whole = Stage(tmp_path / "whole", sweep=halving(schedule_aware=False), num_candidates=8)
+    for number, value in enumerate(values):
+        whole.orchestrator.next_trial()
+        report(whole, number, 1, value)
+    for number, value in enumerate(values):
+        stage = Stage(tmp_path / "cut", sweep=halving(schedule_aware=False), num_candidates=8)
+        if number not in stage.record.trials:
+            while stage.orchestrator.next_trial().number != number:
+                pass
+        report(stage, number, 1, value)
+        stage.ledger.close()
+    cut = {n: (trial.state.ended, trial.reason) for n, trial in stage.record.trials.items()}
+    assert cut == {n: (trial.state.ended, trial.reason) for n, trial in whole.record.trials.items()}
+    assert sum(ended for ended, _ in cut.values()) >= 2
+
+
+@pytest.mark.parametrize("last", ["report", "end"])
+def test_a_driver_killed_between_a_report_and_its_conclusion_comes_to_it_when_it_starts_again(tmp_path, last):
+    first = Stage(tmp_path)
+    first.orchestrator.next_trial()
+    first.finish(0)
+    first.ledger.close()
+    path = tmp_path / "ledger.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert b'"event":"end"' in lines[-1]
+    if last == "report":
+        path.write_bytes(b"".join(lines[:-1]))
+    second = Stage(tmp_path)
+    assert second.record.trials[0].state is State.COMPLETE
+    assert second.states() == [TrialState.COMPLETE]
+    assert second.study.study.trials[0].values == [0.5, 1.0]
+
+
+def test_a_suggestion_with_seeds_is_told_once_with_mean_and_spread(tmp_path):
+    stage = Stage(tmp_path, sweep=sweep_config(search={"seeds": 2}), num_candidates=2)
+    drawn = [stage.orchestrator.next_trial() for _ in range(4)]
+    assert [(trial.number, trial.candidate, trial.config["seed"]) for trial in drawn] == [
+        (0, 0, 0),
+        (1, 0, 1),
+        (2, 1, 0),
+        (3, 1, 1),
+    ]
+    assert drawn[0].params == drawn[1].params
+    assert stage.orchestrator.next_trial() is None
+    stage.finish(0, recall=0.4)
+    assert stage.states()[0] is TrialState.RUNNING
+    stage.finish(1, recall=0.6)
+    told = stage.study.study.trials[0]
+    assert told.values == pytest.approx([0.5, 1.0])
+    assert told.user_attrs["stds"] == pytest.approx([0.02**0.5, 0.0])
+    (member,) = summarize(stage.record).front
+    assert member.values == pytest.approx([0.5, 1.0])
+    assert member.errors == pytest.approx([0.1, 0.0])
+
+
+def test_one_failed_seed_fails_the_suggestion_and_stops_the_others(tmp_path):
+    stage = Stage(tmp_path, sweep=sweep_config(search={"seeds": 3}), num_candidates=1)
+    for _ in range(3):
+        stage.orchestrator.next_trial()
+    stage.finish(1)
+    stage.orchestrator.failed(0, "out of memory: x")
+    states = [trial.state for trial in stage.record.trials.values()]
+    assert states == [State.FAIL, State.COMPLETE, State.FAIL]
+    assert stage.record.trials[2].reason == "seed 0 failed"
+    assert stage.states() == [TrialState.FAIL]
+    assert not report(stage, 2, 1, 0.5)
+
+
+def test_constraints_reach_the_sampler_and_the_front(tmp_path):
+    sweep = sweep_config(constraints=[{"metric": "geometry/gap", "max": 0.8}])
+    stage = Stage(tmp_path, sweep=sweep)
+    for number, (recall, gap) in enumerate([(0.9, 1.0), (0.5, 0.7), (0.4, 0.9)]):
+        stage.orchestrator.next_trial()
+        stage.finish(number, recall=recall, gap=gap)
+    summary = summarize(stage.record)
+    assert [one.trial.number for one in summary.front] == [1]
+    assert summary.infeasible == 2
+    told = [trial.constraints["geometry/gap"] for trial in stage.study.study.trials]
+    assert told == pytest.approx([0.2, -0.1, 0.1])
+    again = Stage.__new__(Stage)
+    stage.ledger.close()
+    again.__init__(tmp_path, sweep=sweep)
+    assert [t.constraints["geometry/gap"] for t in again.study.study.trials] == pytest.approx(told)
+
+
+def test_an_interrupted_sweep_leaves_no_trial_running_in_the_study(tmp_path):
+    stage = Stage(tmp_path)
+    for _ in range(3):
+        stage.orchestrator.next_trial()
+    stage.finish(0)
+    stage.orchestrator.close("interrupted")
+    assert stage.states() == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]
+
+
+def test_a_study_learns_from_another_sweep_where_the_spaces_overlap():
+    from gaptune.config import TrialConfig, flatten
+    from gaptune.search.study import Study
+
+    found = [
+        ({"temperature.schedule": "constant", "temperature.tau_start": 0.05}, [0.5, 1.0]),
+        ({"temperature.schedule": "constant", "temperature.tau_start": 0.9}, [0.5, 1.0]),  # outside
+        ({"temperature.schedule": "learned"}, [0.5, 1.0]),  # not in this space
+        ({"temperature.schedule": "constant", "swap.kind": "hard"}, [0.5, 1.0]),  # fixed to none here
+    ]
+    known = [(flatten(TrialConfig()) | params, values, {}) for params, values in found]
+    study = Study(SPACE, sweep_config(), "s", known=known)
+    assert study.learned_from == 1
+    assert [trial.params["temperature.tau_start"] for trial in study.study.trials] == [0.05]
+    assert study.ask() == (0, SPACE.points_to_evaluate[0])
+
+
+def test_a_reason_that_utf8_cannot_hold_is_put_on_record(tmp_path):
+    stage = Stage(tmp_path / "s")
+    trial = stage.orchestrator.next_trial()
+    stage.orchestrator.failed(trial.number, "no such file: caf\udce9.jpg")
+    stage.ledger.close()
+    assert load(tmp_path / "s").trials[0].reason == stage.record.trials[0].reason == "no such file: caf\\udce9.jpg"

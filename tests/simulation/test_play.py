@@ -1,0 +1,77 @@
+"""Sweeps in virtual time: the engine's behaviour over many trials, in seconds."""
+
+import math
+
+import pytest
+from support import sweep_config
+
+from gaptune.ledger import State, replay
+from gaptune.results import summarize
+from gaptune.simulation.play import epochs_spent, simulate
+from gaptune.space.parse import parse_space
+
+SPACE = parse_space(
+    {"params": {"temperature.schedule": "constant", "temperature.tau_start": {"log_uniform": [0.01, 0.4]}}}
+)
+
+
+def curve(trial):
+    """An inverted U of recall in τ and a gap that falls with it; both are reached exponentially over the epochs."""
+    tau = trial.config["temperature.tau_start"]
+    recall = math.exp(-(math.log(tau / 0.07) ** 2))
+    gap = 0.05 + 1.0 / (1.0 + (tau / 0.04) ** 2)
+    grown = [1 - math.exp(-3 * epoch / trial.epochs) for epoch in range(1, trial.epochs + 1)]
+    return [{"retrieval/mean_r1": recall * fraction, "geometry/gap": 2 - (2 - gap) * fraction} for fraction in grown]
+
+
+def run(rule="none", *, trials=60, sampler="random", seed=0, seeds=1, workers=4, epochs=9):
+    sweep = sweep_config(
+        training={"epochs": epochs},
+        search={"sampler": sampler, "candidates": trials, "seed": seed, "seeds": seeds},
+        early_stopping={"method": rule},
+    )
+    return simulate(SPACE, sweep, curve, workers=workers)
+
+
+def test_without_early_stopping_every_trial_has_its_full_budget():
+    record, _ = run()
+    assert record.count(State.COMPLETE) == 60
+    assert epochs_spent(record) == 60 * 9
+
+
+def test_virtual_time_is_what_the_workers_need():
+    record, _ = run(workers=4)
+    assert record.updated_at == 60 * 9 / 4
+
+
+@pytest.mark.parametrize("rule", ["none", "halving", "random"])
+def test_the_same_seed_gives_the_same_sweep_and_the_events_add_up_to_it(rule):
+    record, events = run(rule)
+    again, _ = run(rule)
+    assert again == record
+    assert replay(events) == record
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_halving_saves_half_of_the_epochs_and_keeps_the_hypervolume(sampler):
+    for seed in range(3):
+        full, _ = run(sampler=sampler, seed=seed)
+        halved, _ = run("halving", sampler=sampler, seed=seed)
+        assert epochs_spent(halved) <= 0.5 * epochs_spent(full)
+        assert summarize(halved).hypervolume >= 0.93 * summarize(full).hypervolume
+
+
+def test_halving_beats_stopping_at_random_at_the_same_shares():
+    def mean(rule):
+        return sum(summarize(run(rule, seed=seed)[0]).hypervolume for seed in range(10)) / 10
+
+    assert mean("halving") > mean("random") + 0.01
+
+
+def test_no_trial_is_left_open_and_only_full_budgets_are_complete():
+    record, _ = run("halving", seeds=2, trials=30)
+    assert len(record.trials) == 60
+    for trial in record.trials.values():
+        assert trial.state.ended
+        assert (trial.state is State.COMPLETE) == (trial.epoch == trial.epochs)
+        assert (trial.reason is None) == (trial.state is State.COMPLETE)
