@@ -1,7 +1,7 @@
-"""Writes the tables of the docs that the code itself knows: parameters, configs, metrics and figures of the example.
+"""Writes the tables of the docs that are made from code: parameters, sweep config, metrics, the example's results.
 
-``python docs/generate.py`` renews what stands between ``<!-- table: NAME -->`` and ``<!-- end -->`` in the pages; a
-test holds the pages against it.
+``python docs/generate.py`` replaces the text between ``<!-- table: NAME -->`` and ``<!-- end -->`` in all pages.
+A test compares the pages with it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MARKED = re.compile(r"(<!-- table: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", r
 
 
 def renewed(text: str) -> str:
-    """A page with its tables as the code has them now."""
+    """The page with current tables."""
     return _MARKED.sub(lambda found: found[1] + "\n" + TABLES[found["name"]]() + "\n\n" + found[3], text)
 
 
@@ -42,7 +42,7 @@ def _schema(model: type[BaseModel], prefix: str = "") -> str:
         for name, field, meaning in _described(model)
         if not _group(field)
     ]
-    return _rows(("key", "may be", "default", "what it is"), rows)
+    return _rows(("key", "allowed", "default", "meaning"), rows)
 
 
 def _described(model: type[BaseModel]) -> list[tuple[str, FieldInfo, str]]:
@@ -119,7 +119,7 @@ def _params() -> str:
     groups = [name for name, field in TrialConfig.model_fields.items() if _group(field) and name not in NOT_PARAMETERS]
     rows = [(name, field, text) for name, field, text in _described(TrialConfig) if name == "seed"]
     seed = _rows(
-        ("key", "may be", "default", "what it is"),
+        ("key", "allowed", "default", "meaning"),
         [(f"`{name}`", _allowed(field), _default(field), text) for name, field, text in rows],
     )
     return f"{_groups(TrialConfig, groups)}\n\n### seed\n\n{seed}"
@@ -136,13 +136,13 @@ def _sweep() -> str:
     return "\n\n".join(parts)
 
 
-def _scores(scores: dict[str, Metric]) -> str:
-    rows = [(f"`{one.name}`", one.unit, one.direction, one.meaning, one.source) for one in scores.values()]
-    return _rows(("name", "unit", "better", "what", "source"), rows)
+def _metrics(metrics: dict[str, Metric]) -> str:
+    rows = [(f"`{one.name}`", one.unit, one.direction, one.meaning, one.source) for one in metrics.values()]
+    return _rows(("name", "unit", "direction", "meaning", "source"), rows)
 
 
 def _paper() -> str:
-    """Tables and claims of the recorded sweep over the paper's methods; the paper's own tables stay in its file."""
+    """Tables and claims of the example sweep of the paper's methods, without the paper's own tables."""
     _, *sections = paper_markdown(load(example("example-paper"))).split("\n## ")
     own = [section for section in sections if not section.partition("\n")[0].endswith("(MSCOCO, RN50)")]
     return "\n".join(f"### {section.replace(': this run', '', 1)}" for section in own).strip()
@@ -152,14 +152,14 @@ TABLES = {
     "space": lambda: _schema(SpaceFile),
     "parameter": lambda: _schema(ParameterEntry),
     "params": _params,
-    "sweep": _sweep,
-    "scores": lambda: _scores(METRICS),
-    "system": lambda: _scores(SYSTEM),
-    "measures": lambda: _scores(TASK_METRICS),
+    "sweep config": _sweep,
+    "metrics": lambda: _metrics(METRICS),
+    "system": lambda: _metrics(SYSTEM),
+    "evaluations": lambda: _metrics(TASK_METRICS),
     "paper": _paper,
 }
 
 
 if __name__ == "__main__":
-    for page in sorted(PAGES.glob("*.md")):
+    for page in sorted(PAGES.rglob("*.md")):
         page.write_text(renewed(page.read_text(encoding="utf-8")), encoding="utf-8")

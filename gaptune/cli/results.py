@@ -110,7 +110,7 @@ def front(
     method: str | None,
     correlation: bool,
     unfinished: bool,
-    picture: Path | None,
+    plot: Path | None,
     results: Path,
     as_json: bool,
 ) -> None:
@@ -148,10 +148,10 @@ def front(
         from gaptune.results.failures import unfinished as without_outcome
 
         extra["unfinished"] = [asdict(one) for one in without_outcome(record)]
-    if picture is not None:
+    if plot is not None:
         from gaptune.results.plots.front import plot_front
 
-        with written_whole(picture) as place:
+        with written_whole(plot) as place:
             plot_front(record, summary, place)
     if as_json:
         chosen = {"knee": bend.trial.number if bend else None, "picked": picked and picked.trial.number}
@@ -236,7 +236,7 @@ def compare(
     objectives: tuple[str, ...],
     constraints: tuple[str, ...],
     repeats: bool,
-    picture: Path | None,
+    plot: Path | None,
     results: Path,
     as_json: bool,
 ) -> None:
@@ -246,12 +246,12 @@ def compare(
     from gaptune.results.read import read_sweep
     from gaptune.results.view import view
 
-    if repeats and picture is None:
+    if repeats and plot is None:
         raise UserError("--repeats says how to draw; give --plot FILE with it")
     records = [view(read_sweep(results, name), objectives, constraints) for name in names]
     rows = [asdict(one) for one in compare_sweeps(records)]
-    if picture is not None:
-        with written_whole(picture) as place:
+    if plot is not None:
+        with written_whole(plot) as place:
             (plot_attainment if repeats else plot_fronts)(records, place)
     if as_json:
         print_json(rows)

@@ -17,8 +17,8 @@ def space() -> None:
 
 @space.command("show")
 @click.argument("space_file", metavar="SPACE", type=LocalPath())
-@click.option("--draws", default=5, show_default=True, type=click.IntRange(min=0), help="Random draws to show.")
-def space_show(space_file: Path, draws: int) -> None:
+@click.option("--samples", default=5, show_default=True, type=click.IntRange(min=0), help="Random draws to show.")
+def space_show(space_file: Path, samples: int) -> None:
     """Show the parameters of SPACE, the points tried first, and some random draws."""
     from gaptune.console.plan import describe_space
     from gaptune.space.idle import idle_parameters
@@ -27,6 +27,6 @@ def space_show(space_file: Path, draws: int) -> None:
 
     space = load_space(find(space_file, "search_spaces"))
     console = make_console()
-    console.print(describe_space(space, draws))
+    console.print(describe_space(space, samples))
     for warning in idle_parameters(space):
         console.say(f"warning: {warning}")

@@ -71,7 +71,7 @@ def sweep(
     space_file: Path,
     sweep_file: Path | None,
     name: str | None,
-    trials: int | None,
+    candidates: int | None,
     concurrency: int | None,
     storage: str | None,
     results: Path,
@@ -87,7 +87,7 @@ def sweep(
     if name is not None:
         check_name(name)
     results = writable_results(results)
-    space, config = load_yaml(space_file, sweep_file, trials, concurrency, storage)
+    space, config = load_yaml(space_file, sweep_file, candidates, concurrency, storage)
     name = name or default_name(space.name, results, time.time())
     if warm_start is not None:
         warm_start = str(find_sweep(results, warm_start))  # its path: a recorded one is not in the results folder
@@ -100,7 +100,7 @@ def sweep(
 
         console.print(describe_plan(plan), crop=False)  # its lines hold paths and hashes
         return
-    console.say(f"sweep {name}: {plan.num_candidates} trials of {space.name} in {plan.folder}")
+    console.say(f"sweep {name}: {plan.num_candidates} candidates of {space.name} in {plan.folder}")
     record = run_plan(plan, console, results, tracking_uri, address)
     console.print(end_report(record))
     farewell(record, plan, console, results)
@@ -294,12 +294,12 @@ def check_trial(record: SweepRecord, trial: int) -> None:
 
 
 def load_yaml(
-    space_file: Path, sweep_file: Path | None, trials: int | None, concurrency: int | None, storage: str | None
+    space_file: Path, sweep_file: Path | None, candidates: int | None, concurrency: int | None, storage: str | None
 ) -> tuple[Space, SweepConfig]:
     """The two YAML files, with what the command line overrides.
 
     Raises:
-        UserError: Something in them is wrong, or ``trials`` is more than a sweep can have, or less than a grid's.
+        UserError: Something in them is wrong, or ``candidates`` is more than a sweep can have, or less than a grid's.
     """
     from gaptune.config import load_sweep_config
     from gaptune.config.sweep import MOST_CANDIDATES
@@ -309,12 +309,14 @@ def load_yaml(
 
     space = load_space(find(space_file, "search_spaces"))
     config = load_sweep_config(find(sweep_file or Path("embedded.yaml"), "sweeps"))
-    if trials is not None:
-        if trials > MOST_CANDIDATES:
-            raise UserError(f"--candidates {trials:,}: a sweep has at most {MOST_CANDIDATES:,}")
-        if space.grid and trials < (size := len(space.combinations())):
-            raise UserError(f"the grid has {size} combinations and all are tried; --candidates {trials} does not apply")
-        config = config.model_copy(update={"search": config.search.model_copy(update={"candidates": trials})})
+    if candidates is not None:
+        if candidates > MOST_CANDIDATES:
+            raise UserError(f"--candidates {candidates:,}: a sweep has at most {MOST_CANDIDATES:,}")
+        if space.grid and candidates < (size := len(space.combinations())):
+            raise UserError(
+                f"the grid has {size} combinations and all are tried; --candidates {candidates} does not apply"
+            )
+        config = config.model_copy(update={"search": config.search.model_copy(update={"candidates": candidates})})
     if concurrency is not None:
         resources = config.resources.model_copy(update={"concurrency": concurrency})
         config = config.model_copy(update={"resources": resources})

@@ -80,8 +80,8 @@ METRICS: dict[str, Metric] = {
     for score in (
         Metric("geometry/gap", "distance, 0 to 2", "min", "modality gap Δ = ||mean(H_X) - mean(H_Y)||", _YCWQ),
         Metric("geometry/alignment", "squared distance", "min", "mean ||x - y||² over matched pairs", _WANG),
-        Metric("geometry/margin", "cosine", "max", "matched cosine minus the best other one, both ways", _YCWQ),
-        Metric("geometry/mismatched", "fraction", "min", "pairs whose best match is another, both ways", _YCWQ),
+        Metric("geometry/margin", "cosine", "max", "matched cosine minus the best other cosine", _YCWQ),
+        Metric("geometry/mismatched", "fraction", "min", "pairs whose best match is another pair", _YCWQ),
         *_uniformities("w2", _W2),
         *_uniformities("wang_isola", _POTENTIAL),
         *_RECALLS,
@@ -117,20 +117,26 @@ TASK_METRICS: dict[str, Metric] = {
     score.name: score
     for score in (
         Metric(
-            "zeroshot/top1", "fraction", "max", "top-1 by class prompts, all images alike", f"{_CLIP}; clip_benchmark"
+            "zeroshot/top1", "fraction", "max", "top-1 by class prompts, mean over images", f"{_CLIP}; clip_benchmark"
         ),
         Metric("zeroshot/top5", "fraction", "max", "the right class among the best 5", f"{_CLIP}; clip_benchmark"),
         Metric(
             "zeroshot/mean_per_class_recall",
             "fraction",
             "max",
-            "top-1 by class prompts, all classes alike",
+            "top-1 by class prompts, mean over classes",
             "clip_benchmark",
         ),
         Metric("probe/top1", "fraction", "max", "logistic regression, C chosen on held-out features", f"{_CLIP}, A.3"),
         Metric("knn/top1", "fraction", "max", "20 nearest neighbors by cosine", "Wu et al. 2018, arXiv 1805.01978"),
         *(score for score in _RECALLS if not score.name.startswith("retrieval/mean")),
-        Metric("mmvp/accuracy", "fraction", "max", "pairs told apart by both captions", "Tong et al. 2024 (MMVP-VLM)"),
+        Metric(
+            "mmvp/accuracy",
+            "fraction",
+            "max",
+            "pairs with both captions nearer to their own image",
+            "Tong et al. 2024 (MMVP-VLM)",
+        ),
     )
 }
 """What an evaluation on further data measures, by the second part of the name."""

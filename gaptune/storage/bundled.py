@@ -35,7 +35,7 @@ def find(path: Path, folder: str) -> Path:
 
 def example(name: str = "example") -> Path:
     """The folder of a recorded sweep."""
-    return next(root / "example" for root in _ROOTS if (root / "example").is_dir()) / EXAMPLES[name]
+    return next(root / "examples" for root in _ROOTS if (root / "examples").is_dir()) / EXAMPLES[name]
 
 
 def notebooks() -> dict[str, Path]:

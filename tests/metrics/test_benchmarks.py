@@ -180,7 +180,7 @@ def test_an_interval_holds_the_score_and_narrows_with_the_level(n, seed):
 
 @pytest.mark.parametrize("values", [drawn(200, 2, 0).double(), torch.rand(150, generator=torch.manual_seed(0))])
 def test_an_interval_agrees_with_scipy(values):
-    other = bootstrap((values.numpy(),), np.mean, method="percentile", n_resamples=9999, rng=0).confidence_interval
+    other = bootstrap((values.numpy(),), np.mean, method="percentile", random_state=0).confidence_interval
     assert bootstrap_interval(values) == pytest.approx((other.low, other.high), abs=0.01)
 
 

@@ -109,7 +109,7 @@ def downstream_figure(record: SweepRecord) -> Figure:
     scores = {"zero-shot accuracy (%)": metrics.zero_shot, "linear probe accuracy (%)": metrics.probe}
     measured = {label: metric for label, metric in scores.items() if metric is not None}
     if not measured:
-        raise UserError(f"{record.name!r} measured neither zero-shot nor linear probe (see docs/evaluation.md)")
+        raise UserError(f"{record.name!r} measured neither zero-shot nor linear probe (see docs/guides/evaluation.md)")
     return _against_both(record, measured)
 
 
