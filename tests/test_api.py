@@ -126,7 +126,7 @@ def test_a_trial_is_trained_as_its_reports_are_asked_for(store, tmp_path):
 
 
 @pytest.mark.whole
-def test_a_sweep_is_run_and_gone_on_with(store, tmp_path):
+def test_a_sweep_is_run_and_gone_on_with(store, tmp_path, local_ray):
     space, sweep = write_yaml(tmp_path, store, epochs=1, trials=2)
     done = gaptune.run_sweep(space, sweep, name="mine", results=tmp_path / "r")
     assert len(done.candidates()) == 2
