@@ -34,7 +34,7 @@ def main() -> None:
     space, sweep, curves = load("embedded")
     sweep = sweep.model_copy(
         update={
-            "search": sweep.search.model_copy(update={"sampler": "random", "candidates": arguments.trials}),
+            "search": sweep.search.model_copy(update={"sampler": "random", "candidates": arguments.candidates}),
             "early_stopping": EarlyStoppingConfig(method="asha", **STOP),
         }
     )

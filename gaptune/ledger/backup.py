@@ -56,9 +56,10 @@ class Backup:
 
     def close(self) -> bool:
         """Copies a last time, for as long as a minute; returns whether the storage now has the whole ledger."""
+        patience = 0.0 if self._closing.is_set() else _PATIENCE_S
         self._closing.set()
         self._news.set()
-        self._thread.join(_PATIENCE_S)
+        self._thread.join(patience)
         return not self._thread.is_alive() and not self._behind
 
     def _work(self) -> None:

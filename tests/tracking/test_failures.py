@@ -24,8 +24,8 @@ from gaptune.errors import UserError
 from gaptune.ledger import State, load
 from gaptune.report import REPORT_FILE
 from gaptune.tracking import Mirror, Tracker, UnreachableError, check_store, default_uri, limited
-from gaptune.tracking import lookup as look_module
 from gaptune.tracking import mirror as mirror_module
+from gaptune.tracking import runs as runs_module
 from gaptune.tracking.links import RUNS_FILE
 from gaptune.tracking.write import Tables
 
@@ -250,7 +250,7 @@ def test_an_experiment_that_cannot_be_restored_gets_one_of_a_similar_name(result
 
 
 def test_runs_come_in_pages_and_the_front_is_moved_from_some_to_others(results, monkeypatch):
-    monkeypatch.setattr(look_module, "_PAGE", 2)
+    monkeypatch.setattr(runs_module, "_PAGE", 2)
     uri = default_uri(results)
     stage = small_sweep(results / "s", close="interrupted")
     for ranks in ({0: 1, 1: 2, 3: 3}, {1: 1}, {0: 1, 1: 2}):
@@ -393,7 +393,7 @@ def test_a_server_that_is_down_is_told_from_one_that_is_not_mlflow_or_refuses(tm
     if passing:
         state = check_store(address(server), tmp_path)
         assert not state.answers
-        assert "does not answer" in state.why
+        assert "is unreachable" in state.why
     else:
         with pytest.raises(UserError, match="credentials right"):
             check_store(address(server), tmp_path)
@@ -454,7 +454,7 @@ def test_a_store_that_can_never_work_is_not_waited_for(tmp_path):
     assert time.monotonic() - started < 30
     (line,) = said
     assert "is not a file" in line
-    assert "trials go on" in line
+    assert "Trials continue" in line
 
 
 @pytest.mark.parametrize(
