@@ -111,10 +111,11 @@ def _rows(source: Source) -> dict[str, Any]:
     """The candidates, a row each; its number is that of the first trial."""
     rows = source.rows
     states = [State.together(trial.state for trial in row.trials) for row in rows]
+    methods = [row.trial.method for row in rows]
     told = {
         "trial": [row.trial.number for row in rows],
         "trials": [[trial.number for trial in row.trials] for row in rows],
-        "method": [row.trial.method for row in rows],
+        "method": methods,
         "state": [str(state) for state in states],
         "reason": [next((trial.reason for trial in row.trials if trial.reason), None) for row in rows],
         "broken": [
@@ -124,7 +125,7 @@ def _rows(source: Source) -> dict[str, Any]:
         "epochs": [sum(trial.epoch for trial in row.trials) for row in rows],
         "minutes": [sum(map(_seconds, row.trials)) / 60 for row in rows],
     }
-    return {"rows": told, "styles": {method: asdict(style_of(method)) for method in sorted({*told["method"]})}}
+    return {"rows": told, "styles": {method: asdict(style_of(method)) for method in sorted(set(methods))}}
 
 
 def _scores(source: Source) -> dict[str, Any]:
