@@ -1,4 +1,4 @@
-"""What a sweep searches for: metrics, their better sides, and the box in which the hypervolume is measured."""
+"""What a sweep searches for: metrics, their directions, and the reference and ideal point of the hypervolume."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Objective:
 
     @property
     def goal(self) -> Literal["max", "min"]:
-        """The better side, as sweep configs and tables name it."""
+        """The direction, as sweep configs and tables name it."""
         return "max" if self.maximize else "min"
 
 
@@ -51,7 +51,7 @@ class Objectives(tuple[Objective, ...]):
 
     @property
     def directions(self) -> list[Literal["maximize", "minimize"]]:
-        """Optuna's names of the better sides: ``maximize`` or ``minimize``."""
+        """Optuna's names of the directions: ``maximize`` or ``minimize``."""
         return ["maximize" if objective.maximize else "minimize" for objective in self]
 
     @property
@@ -65,7 +65,7 @@ class Objectives(tuple[Objective, ...]):
         return self.maximized([objective.ideal for objective in self]).reshape(-1)
 
     @property
-    def without_box(self) -> list[str]:
+    def unbounded(self) -> list[str]:
         """The metrics that lack a reference or an ideal value: with any of them there is no hypervolume."""
         return [one.metric for one in self if not math.isfinite(one.reference + one.ideal)]
 
@@ -82,7 +82,7 @@ class Objectives(tuple[Objective, ...]):
         return np.asarray(np.asarray(values, dtype=np.float64).reshape(-1, len(self)) * signs)
 
     def hypervolume(self, values: npt.ArrayLike) -> float:
-        """The fraction of the box between reference and ideal point that values dominate; NaN without a box.
+        """The fraction of the volume between reference and ideal point that values dominate; NaN if one is unknown.
 
         Args:
             values: Shape (n, m), in the units of the metrics.

@@ -176,7 +176,7 @@ def test_reading_a_damaged_ledger_says_so_in_one_line(tmp_path, caplog):
     path.write_bytes(b"".join([*lines[:3], b"x" + lines[3], *lines[4:]]))
     load(tmp_path)
     (message,) = caplog.messages
-    assert "1 line is damaged and passed over (4)" in message
+    assert "1 line is damaged and ignored (4)" in message
 
 
 def test_lines_that_changed_places_or_came_twice_mean_the_same(tmp_path):

@@ -179,7 +179,7 @@ def test_a_cut_tail_is_taken_back_from_the_trials_files(finished, tmp_path):
     lines = (folder / "ledger.jsonl").read_bytes().splitlines(keepends=True)
     (folder / "ledger.jsonl").write_bytes(b"".join(lines[: len(lines) // 2]))
     record, said = run(folder)
-    assert any("were taken back from the checkpoints of" in line for line in said)
+    assert any("were recovered from the checkpoints of" in line for line in said)
     complete = {n: t.last for n, t in whole.trials.items() if t.state is State.COMPLETE}
     assert complete
     assert {number: record.trials[number].last for number in complete} == complete
@@ -243,5 +243,5 @@ def test_a_file_of_another_sweep_is_not_taken_but_its_number_counts(finished, tm
     with Ledger(folder) as ledger:
         ledger.append(events[0] | {"id": "another"})
     record, said = run(folder)
-    assert not any("taken back" in line for line in said)
+    assert not any("recovered" in line for line in said)
     assert min(record.trials) == highest + 1

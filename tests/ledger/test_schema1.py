@@ -102,7 +102,7 @@ def test_a_recorded_sweep_takes_a_lost_report_back_from_its_trials_own_file(fold
     said = []
     with Ledger(folder) as ledger:
         opened = open_ledger(ledger, None, said.append)
-    assert said == ["1 lost lines of the ledger were taken back from the checkpoints of trial 6"]
+    assert said == ["1 lost lines of the ledger were recovered from the checkpoints of trial 6"]
     assert [report.epoch for report in opened.record.trials[6].reports] == [1, 2, 3, 4]
     assert opened.record.trials[6].last.keys() == opened.record.trials[0].last.keys()
     assert opened.highest == (7, 7)

@@ -197,7 +197,7 @@ def test_a_sweep_in_which_all_are_infeasible_is_drawn_and_says_so(open_page, tmp
     assert "geometry/gap <= 0.1 rules out 10" in page.locator("#headline").inner_text()
     assert "No trial is complete" not in text
     assert traces(page, "front").keys() == {"infeasible"}
-    assert "The hypervolume is not known: 10 candidates are complete" in text
+    assert "The hypervolume is unknown: 10 candidates are complete" in text
 
 
 def test_sweeps_of_one_trial_of_none_and_of_equal_ones_have_a_page(open_page, tmp_path):
@@ -211,7 +211,7 @@ def test_sweeps_of_one_trial_of_none_and_of_equal_ones_have_a_page(open_page, tm
         assert "-0.00" not in text
         assert "(s)" not in text
         if name != "none":
-            assert "goes with" not in text
+            assert "correlates " not in text
 
 
 # ---- names ----

@@ -50,7 +50,7 @@ def test_rows_scores_and_front_are_the_ledgers(folder):
     assert told["front"] == [member.trial.number for member in summarize(record).front]
     for row, trial in enumerate(record.trials.values()):
         for metric, value in trial.last.items():
-            assert told["scores"][metric][row] == pytest.approx(value, rel=1e-4)
+            assert told["means"][metric][row] == pytest.approx(value, rel=1e-4)
 
 
 def test_it_says_in_words_who_is_best_and_where_the_knee_is(folder):
@@ -73,8 +73,10 @@ def test_a_knee_and_a_correlation_that_shows_are_told(tmp_path):
             scores = {"retrieval/mean_r1": recall, "geometry/gap": gap, "temperature/tau": 0.07}
             stage.orchestrator.reported(trial.number, epoch, epoch, scores)
     sentences = headline(stage.record, summarize(stage.record), correlations(stage.record))
-    assert any(sentence.startswith("The knee gives up little") and "trial 1" in sentence for sentence in sentences)
-    assert any(sentence.startswith("More retrieval/mean_r1 goes with more geometry/gap") for sentence in sentences)
+    assert any(sentence.startswith("The knee, the best trade-off") and "trial 1" in sentence for sentence in sentences)
+    assert any(
+        sentence.startswith("retrieval/mean_r1 correlates positively with geometry/gap") for sentence in sentences
+    )
 
 
 def test_images_and_texts_that_lie_apart_lie_apart_on_the_first_component(folder):
@@ -123,7 +125,7 @@ def test_scores_of_several_seeds_have_the_errors_of_the_tables(tmp_path):
     told, found = told_of(tmp_path / "s"), candidates(load(tmp_path / "s"))
     for index, objective in enumerate(told["objectives"]):
         metric = objective["metric"]
-        assert told["scores"][metric] == pytest.approx([one.values[index] for one in found], rel=1e-4)
+        assert told["means"][metric] == pytest.approx([one.values[index] for one in found], rel=1e-4)
         assert told["errors"][metric] == pytest.approx([one.errors[index] for one in found], rel=1e-4, abs=1e-12)
 
 
@@ -132,8 +134,8 @@ def test_a_metric_that_a_seed_lacks_has_no_mean(tmp_path):
     del trials[1]["reports"][0]["geometry/gap"]
     made(tmp_path / "s", trials, seeds=2)
     told = told_of(tmp_path / "s")
-    assert told["scores"]["geometry/gap"] == [None]
-    assert told["scores"]["retrieval/mean_r1"] == pytest.approx([0.3])
+    assert told["means"]["geometry/gap"] == [None]
+    assert told["means"]["retrieval/mean_r1"] == pytest.approx([0.3])
 
 
 def test_a_knob_that_does_not_apply_is_no_null(tmp_path):

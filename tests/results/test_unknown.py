@@ -90,7 +90,7 @@ def test_whatever_a_sweep_is_nothing_is_said_that_is_not_known(tmp_path_factory,
     complete = candidates(record)
     values = {metric: [one.mean(metric) for one in complete] for metric in (RETRIEVAL, GAP)}
     if len(complete) < 5 or not all(map(varies, values.values())):
-        assert not any("goes with" in text and GAP in text for text in told)
+        assert not any("correlates " in text and GAP in text for text in told)
     params = {str(one.trial.params) for one in complete}
     missing = found["unknown"].get("importance", {})
     for metric in (RETRIEVAL, GAP):
@@ -188,8 +188,8 @@ def test_a_correlation_says_no_direction_where_there_is_none(tmp_path):
     assert (found.rho, found.direction, found.unknown.why) == (None, None, Why.CONSTANT)
     assert found.sentence().endswith("is not known: retrieval/mean_r1 is the same for all 20 candidates.")
     across = Correlation("a", "b", -0.001, -0.4, 0.4, 9)
-    assert across.sentence() == "No clear correlation of a and b (ρ = 0.00, 95 % CI -0.40 to 0.40)."
-    assert Correlation("a", "b", -0.5, -0.9, -0.1, 9).sentence().startswith("More a goes with less b (ρ = -0.50")
+    assert across.sentence() == "No clear correlation of a and b (ρ = 0.00, 95% CI -0.40 to 0.40)."
+    assert Correlation("a", "b", -0.5, -0.9, -0.1, 9).sentence().startswith("a correlates negatively with b (ρ = -0.50")
 
 
 def test_one_that_stands_out_of_equals_tells_no_direction(tmp_path):

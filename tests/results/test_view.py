@@ -171,7 +171,7 @@ def test_a_preference_picks_the_best_second_among_those_near_the_best_first(reco
         pick(record, members, "the best one")
     with pytest.raises(UserError, match="expected a percentage from 0 to 100, got 101"):
         pick(record, members, "geometry/gap within 101%, then retrieval/mean_r1")
-    with pytest.raises(UserError, match="no better side"):
+    with pytest.raises(UserError, match="no default direction"):
         pick(record, members, "temperature/tau within 1%, then geometry/gap")
 
 
