@@ -102,6 +102,7 @@ def _keep(path: Path, arrays: dict[str, Any]) -> None:
     """Writes arrays in one step, so that an interrupted write is not taken for a finished run."""
     import numpy as np
 
-    partial = path.with_suffix(".partial.npz")
-    np.savez_compressed(partial, **arrays)
-    partial.replace(path)
+    from gaptune.storage.atomic import written_whole
+
+    with written_whole(path) as partial:
+        np.savez_compressed(partial, **arrays)
