@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:  # numpy is imported where it is used: `gaptune --help` imports the ledger, too
+    import numpy.typing as npt
 
-Points = npt.NDArray[np.float64]
+    from gaptune.pareto.dominance import Points
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,8 @@ class Objectives(tuple[Objective, ...]):
         Returns:
             Shape (n, m).
         """
+        import numpy as np
+
         signs = np.array([objective.sign for objective in self])
         return np.asarray(np.asarray(values, dtype=np.float64).reshape(-1, len(self)) * signs)
 
@@ -87,6 +89,6 @@ class Objectives(tuple[Objective, ...]):
         Args:
             values: Shape (n, m), in the units of the metrics.
         """
-        from gaptune.pareto.hypervolume import normalized_hypervolume  # moocore, which a header does not need
+        from gaptune.pareto.hypervolume import normalized_hypervolume
 
         return normalized_hypervolume(self.maximized(values), self.reference_point, self.ideal_point)

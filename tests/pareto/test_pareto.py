@@ -148,7 +148,7 @@ def test_maximizing_values_twice_gives_them_back(points, maximize):
     assert np.array_equal(some.maximized(some.maximized(points)), points, equal_nan=True)
 
 
-def test_the_hypervolume_of_objectives_is_a_fraction_of_their_box():
+def test_the_hypervolume_of_objectives_is_a_fraction_of_the_volume_between_their_corners():
     both = Objectives([Objective("recall", True, 0.0, 1.0), Objective("gap", False, 2.0, 0.0)])
     assert both.reference_point.tolist() == [0.0, -2.0]
     assert both.ideal_point.tolist() == [1.0, 0.0]
@@ -157,9 +157,9 @@ def test_the_hypervolume_of_objectives_is_a_fraction_of_their_box():
     assert both.hypervolume([[1.0, 0.0]]) == 1.0
 
 
-def test_an_objective_without_an_ideal_value_has_no_box():
+def test_an_objective_without_an_ideal_value_is_unbounded():
     some = Objectives([Objective("recall", True, 0.0, 1.0), Objective("gap", False)])
-    assert some.without_box == ["gap"]
+    assert some.unbounded == ["gap"]
     assert np.isnan(some.hypervolume([[0.5, 1.0]]))
 
 
