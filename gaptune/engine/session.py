@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -113,14 +114,12 @@ def _run(
         backup = Backup(plan.place, plan.folder, display.say) if plan.place else None
         trials = Folder(f"{plan.place.url}/trials") if plan.place else plan.folder / "trials"
         retention = Retention(record, trials, plan.sweep.checkpoints, display.say)
-        orchestrator = Orchestrator(
-            record,
+        orchestrator = Orchestrator.resume(
+            replace(opened, highest=highest),
             ledger,
             study,
             plan.sweep,
             num_candidates=plan.num_candidates,
-            earlier=earlier,
-            highest=highest,
             listeners=(tracker, display, retention, *([backup] if backup else [])),
             clock=clock,
         )
