@@ -17,6 +17,13 @@ settings.load_profile("gaptune")
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 
+ABSENT = str(Path(__file__).with_name("absent"))
+"""Goes before what is installed in processes that tests start, and only there."""
+
+if ABSENT not in os.environ.get("PYTHONPATH", ""):
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ABSENT, os.environ.get("PYTHONPATH")]))
+sys.path[:] = [folder for folder in sys.path if folder != ABSENT]
+
 WHOLE = {"browser", "ray_address", "two_nodes", "short"}
 """Fixtures of tests that are more than a unit."""
 
@@ -55,11 +62,14 @@ def local_ray(ray_address):
 
 @pytest.fixture(scope="session", autouse=True)
 def gaptune_cache(tmp_path_factory):
-    """The environment, not a monkeypatch: subprocesses and Ray's workers inherit it."""
+    """The environment, not a monkeypatch: subprocesses and Ray's workers inherit it. One for a whole run."""
     if "GAPTUNE_CACHE" in os.environ:
         yield
         return
-    os.environ["GAPTUNE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    own = tmp_path_factory.getbasetemp()
+    cache = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"
+    cache.mkdir(exist_ok=True)
+    os.environ["GAPTUNE_CACHE"] = str(cache)
     yield
     del os.environ["GAPTUNE_CACHE"]
 

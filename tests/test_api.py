@@ -41,7 +41,7 @@ def test_importing_gaptune_imports_nothing_heavy():
 @pytest.mark.whole
 def test_reading_a_sweep_needs_neither_torch_nor_ray_nor_mlflow():
     code = (
-        "import gaptune, sys; s = gaptune.load_sweep('recorded'); s.front(), s.frame(), s.best();"
+        "import gaptune, sys; s = gaptune.load_sweep('example'); s.front(), s.frame(), s.best();"
         "print([name for name in ('torch', 'ray', 'mlflow', 'optuna') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -126,7 +126,7 @@ def test_a_trial_is_trained_as_its_reports_are_asked_for(store, tmp_path):
 
 
 @pytest.mark.whole
-def test_a_sweep_is_run_and_gone_on_with(store, tmp_path):
+def test_a_sweep_is_run_and_gone_on_with(store, tmp_path, local_ray):
     space, sweep = write_yaml(tmp_path, store, epochs=1, trials=2)
     done = gaptune.run_sweep(space, sweep, name="mine", results=tmp_path / "r")
     assert len(done.candidates()) == 2

@@ -72,8 +72,12 @@ class Display:
         if self._console.stream.lost:
             self.close()
 
-    def close(self) -> None:
-        """Takes the panel away; says on standard error if something could not be printed."""
+    def close(self) -> bool:
+        """Takes the panel away; says on standard error if something could not be printed.
+
+        Returns:
+            Whether everything could be printed.
+        """
         if self._live is not None:
             with _passed_over():
                 self._live.stop()
@@ -82,6 +86,7 @@ class Display:
         if error is not None:
             why = getattr(error, "strerror", None) or error
             echo(f"gaptune: nothing more can be printed ({why}); the sweep goes on", err=True)
+        return error is None
 
     def __enter__(self) -> Display:
         return self
@@ -96,8 +101,8 @@ class Display:
         if event["event"] == "retry":
             return f"trial {trial.number}: tried again after: {event['reason']}"
         scores = "  ".join(
-            f"{objective['metric']} {short(value)}"
-            for objective, value in zip(record.objectives, record.values(trial), strict=True)
+            f"{metric} {short(value)}"
+            for metric, value in zip(record.objectives.metrics, record.values(trial), strict=True)
             if value == value
         )
         reason = f"  ({trial.reason})" if trial.reason else ""

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gaptune.config import SweepConfig, TrialConfig, flatten
 from gaptune.errors import UserError
 from gaptune.ledger import Event, State, SweepRecord, TrialRecord, known_trials
-from gaptune.ledger.candidate import outcome
-from gaptune.pareto.dominance import oriented
+from gaptune.ledger.candidate import Candidate
 from gaptune.search.early_stopping import EarlyStopping
 from gaptune.search.listener import Listener
 from gaptune.search.study import Study
@@ -87,7 +86,6 @@ class Orchestrator:
         self._sweep = sweep
         self._listeners = tuple(listeners)
         self._clock = clock
-        self._maximize = [objective.maximize for objective in sweep.objectives]
         self._early_stopping = EarlyStopping(sweep.early_stopping, sweep.search.seeds)
         self._next_trial = 1 + record.highest
         self._groups = record.candidates()
@@ -269,8 +267,9 @@ class Orchestrator:
 
     def _stop(self, trial: TrialRecord, epoch: int, metrics: Mapping[str, float]) -> str | None:
         """Early stopping's decision on a report: a reason to stop the whole candidate, or None."""
-        values = [metrics.get(objective.metric, math.nan) for objective in self._sweep.objectives]
-        return self._early_stopping.decide(trial, epoch, tuple(oriented([values], self._maximize)[0]))
+        objectives = self.record.objectives
+        point = objectives.maximized([metrics.get(metric, math.nan) for metric in objectives.metrics])[0]
+        return self._early_stopping.decide(trial, epoch, tuple(point))
 
     def _judge(self, trial: TrialRecord, stop: str | None) -> None:
         """What follows from a trial's newest report."""
@@ -293,7 +292,8 @@ class Orchestrator:
             self._live.discard(one.number)
         if len(group) == self._sweep.search.seeds and all(one.state.ended for one in group):
             together = State.together(one.state for one in group)
-            self._study.tell(trial.candidate, together, *outcome(self.record, group, self._sweep))
+            candidate = Candidate.of(self.record, group)
+            self._study.tell(trial.candidate, together, candidate.values, candidate.stds, candidate.violations)
 
     def _restore_study(self) -> None:
         """Tells the study of all candidates on record, in order."""
@@ -301,8 +301,10 @@ class Orchestrator:
             self._complete_seeds(candidate, group)
             together = State.together(trial.state for trial in group)
             notes = next((trial.notes for trial in group if trial.notes), None)
-            come_to = outcome(self.record, group, self._sweep)
-            self._study.resume(group[0].params, together, *come_to, candidate=candidate, notes=notes)
+            one = Candidate.of(self.record, group)
+            self._study.resume(
+                group[0].params, together, one.values, one.stds, one.violations, candidate=candidate, notes=notes
+            )
 
     def _catch_up(self, earlier: Iterable[Event]) -> None:
         """Rebuilds early stopping's rungs, and draws the conclusions that a killed driver did not come to."""

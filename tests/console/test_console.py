@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def record(tmp_path_factory):
 
 @given(HOSTILE, st.sampled_from(ENCODINGS), st.sampled_from([1, 7, 20, 80, 120]))
 def test_whatever_a_name_or_a_reason_holds_is_printed_without_control_characters(record, text, encoding, width):
-    record.header["name"] = text
+    record.header = replace(record.header, name=text)
     record.trials[1].reason = record.trials[1].method = text
     table = Table(title=text)
     table.add_column(text)

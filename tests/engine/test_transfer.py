@@ -28,7 +28,7 @@ def test_a_trial_is_promoted_to_another_scale_and_exported(tmp_path, small_store
     assert trial.state is State.COMPLETE
     assert trial.params == {parameter: value for parameter, value in found.params.items() if parameter != "seed"}
     assert (trial.config["training.epochs"], trial.config["training.batch_size"]) == (2, 32)
-    assert "transfer s 0" in promoted.header["command"]
+    assert "transfer s 0" in promoted.header.command
 
     out = tmp_path / "exported"
     run("model", "export", "s", "0", "--out", str(out))

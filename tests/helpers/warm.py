@@ -180,7 +180,7 @@ def _become(request, files, set_by_imports):
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # the folder of the tests
+    sys.path.pop(0)  # the folder of this file
     before = dict(os.environ)
     for module in HEAVY:
         importlib.import_module(module)
