@@ -18,7 +18,7 @@ from gaptune.engine.retention import Retention
 from gaptune.engine.signals import Stop
 from gaptune.ledger import Event, Ledger, SweepHeader, SweepRecord
 from gaptune.ledger.backup import Backup
-from gaptune.ledger.opening import open_ledger
+from gaptune.ledger.opening import Opened, open_ledger
 from gaptune.search.identity import check_same
 from gaptune.search.listener import Observer
 from gaptune.search.orchestrator import Orchestrator
@@ -30,22 +30,16 @@ Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
-class _Opened:
+class _Opened(Opened):
     """A sweep's ledger, opened for this session.
 
     Attributes:
         ledger: The ledger, locked.
-        record: What the ledger says, with this session's own events.
-        events: Everything in the ledger before this session.
-        opening: This session's own events.
-        highest: The highest numbers of a trial and of a candidate that were ever given.
+        opening: This session's own events, which are in the record and not in ``events``.
     """
 
     ledger: Ledger
-    record: SweepRecord
-    events: list[Event]
     opening: list[Event]
-    highest: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -124,7 +118,7 @@ def _open_or_resume(
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         (plan.folder / f"{file}.yaml").write_text(text, encoding="utf-8")
     highest = max(found.highest[0], -1 if in_mlflow is None else in_mlflow), found.highest[1]
-    return _Opened(ledger, found.record, found.events, opening, highest)
+    return _Opened(found.events, found.record, highest, ledger, opening)
 
 
 def _follow(
@@ -141,14 +135,12 @@ def _follow(
     trials = Folder(f"{plan.place.url}/trials") if plan.place else plan.folder / "trials"
     retention = Retention(record, trials, plan.sweep.checkpoints, display.say)
     stack.callback(retention.close)
-    orchestrator = Orchestrator(
-        record,
+    orchestrator = Orchestrator.resume(
+        opened,
         opened.ledger,
         study,
         plan.sweep,
         num_candidates=plan.num_candidates,
-        earlier=opened.events,
-        highest=opened.highest,
         listeners=(tracker, display, retention, *([backup] if backup else [])),
         clock=clock,
     )

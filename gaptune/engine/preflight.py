@@ -5,9 +5,6 @@ What cannot work is refused. What works, but hardly as it was meant, is a warnin
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +27,13 @@ from gaptune.space.idle import idle_parameters
 from gaptune.space.methods import expand_method
 from gaptune.space.model import Choice, RandomDraw, Space
 from gaptune.storage.folder import is_url
+from gaptune.storage.paths import check_folder, local_path
 from gaptune.text.numbers import exact
 
 FEW_IMAGES = 100
 """Validation images below which a fraction such as recall has a standard error of up to 0.05 and more."""
 
 _MOST_STEPS = 10**9  # of a training: months on any device
-_LONGEST_INSIDE = 256  # bytes of a path inside a sweep's folder
 _DRAWS = 50
 _MUCH = 0.1  # fraction of the images of an epoch that is worth another batch size
 _STATE = 3 * 4  # bytes of a weight in a checkpoint: itself and AdamW's two moments in float32
@@ -98,9 +95,9 @@ def preflight(space: Space, sweep: SweepConfig, folder: Path, *, address: str | 
     reach = _Reach(space, sweep)
     _check_numbers(sweep, reach)
     draws = _check_draws(space, sweep)
-    free = check_folder(folder)
+    free = check_folder(folder, "results")
     if sweep.storage and (not is_url(sweep.storage) or sweep.storage.startswith("file://")):
-        check_folder(Path(os.path.expanduser(sweep.storage.removeprefix("file://"))) / folder.name)  # noqa: PTH111
+        check_folder(local_path(sweep.storage.removeprefix("file://")) / folder.name, "storage")
     store, sizes = check_trial(sweep, precisions=reach("training.precision"), address=address)
     _check_data(sweep, store, reach)
     if sweep.device == "cuda" and not sweep.resources.gpu:
@@ -162,39 +159,6 @@ def check_trial(
             if what:
                 raise UserError(f"{evaluation.name} ({evaluation.data}) cannot be evaluated by {task}: it has {what}")
     return store, sizes
-
-
-def check_folder(folder: Path) -> int:
-    """Checks that a folder can be made and written to, without making it.
-
-    Returns:
-        Bytes that are free there.
-
-    Raises:
-        UserError: Its name or path is too long, a part of it is a file or ``~``, or nothing can be written there.
-    """
-    folder = folder.absolute()
-    if "~" in folder.parts:
-        raise UserError(f"{folder}: nobody has expanded the ~; write the home folder out")
-    name = next((part for part in reversed(folder.parts) if len(os.fsencode(part)) > 255), None)
-    if name is not None:
-        raise UserError(
-            f"a name of {len(os.fsencode(name))} bytes is too long for a folder ({name[:40]}…); at most 255"
-        )
-    length = len(os.fsencode(folder)) + _LONGEST_INSIDE
-    if length > 4096:
-        raise UserError(f"the path of {folder.name} is too long: {length - _LONGEST_INSIDE} bytes")
-    parent = folder
-    try:
-        while not parent.exists():
-            parent = parent.parent
-        if not parent.is_dir():
-            raise UserError(f"cannot write {folder}: {parent} is a file")
-        with tempfile.TemporaryFile(dir=parent):  # it has no name, where the file system knows such files
-            pass
-        return shutil.disk_usage(parent).free
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror} ({parent})") from None
 
 
 class _Reach:

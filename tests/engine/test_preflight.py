@@ -16,7 +16,7 @@ from gaptune.data import StoreWriter
 from gaptune.data.open import open_store
 from gaptune.data.tokens import tokenize
 from gaptune.engine.plan import prepare
-from gaptune.engine.preflight import check_folder, check_trial
+from gaptune.engine.preflight import check_trial
 from gaptune.errors import UserError
 from gaptune.space.parse import parse_space
 from gaptune.trial.build_model import make_model
@@ -155,7 +155,7 @@ REFUSED = {
     "a file in place of a folder": (evaluate("imagefolder:NOTES", "zeroshot"), {}, "cannot be read: Not a directory"),
     "a user nobody knows": (evaluate("imagefolder:~nobody-knows", "zeroshot"), {}, "there is no folder"),
     "a URL without a place": ("data: {store: 's3://'}\n", {}, "cannot read s3://"),
-    "a storage that cannot be written": ("storage: /proc/none\n", {}, "cannot write /proc/none"),
+    "a storage that cannot be written": ("storage: /proc/none\n", {}, "cannot write to /proc/none"),
     "seeds past their end": ("seed: 2147483647\nsearch: {seeds: 2}\n", {}, "the last of 2 seeds is 2147483648"),
     "no possible draw": (
         "temperature: {tau_min: 0.2, tau_init: 0.3}\n",
@@ -279,33 +279,6 @@ def test_a_sweep_that_is_as_meant_has_no_warning(tmp_path, places):
 def test_little_room_on_the_disk_is_a_warning(tmp_path, places, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda place: type("Usage", (), {"free": 5_000_000})())
     assert any("5.0 MB are free" in warning for warning in plan(tmp_path, places).warnings)
-
-
-# --- folders ---
-
-
-@pytest.mark.parametrize(
-    ("folder", "gist"),
-    [
-        ("/proc/none/x", "cannot write /proc/none/x: "),
-        ("FILE/x", "is a file"),
-        ("FILE", "is a file"),
-        ("~/runs", "nobody has expanded the ~"),
-        ("n" * 256, "a name of 256 bytes is too long"),
-        ("é" * 128, "a name of 256 bytes is too long"),
-        ("/".join(["d" * 200] * 20), "is too long: "),
-    ],
-)
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path, folder, gist):
-    (tmp_path / "FILE").touch()
-    with pytest.raises(UserError, match=gist):
-        check_folder(tmp_path / folder)
-    assert [path.name for path in tmp_path.iterdir()] == ["FILE"]
-
-
-def test_a_folder_that_can_be_made_is_not_made(tmp_path):
-    assert check_folder(tmp_path / "a/b/c") > 0
-    assert list(tmp_path.iterdir()) == []
 
 
 # --- models ---
