@@ -36,7 +36,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_full_disk_stops_the_sweep_cleanly_and_the_same_command_goes_on(tmp_path, small_store, small_disk):
+def test_full_disk_stops_the_sweep_cleanly_and_the_same_command_resumes_it(tmp_path, small_store, small_disk):
     place, make_room = small_disk
     command = sweep_command(tmp_path, small_store, results=place / "results", trials=3, epochs=4)
     full = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -55,7 +55,7 @@ def test_a_full_disk_stops_the_sweep_cleanly_and_the_same_command_goes_on(tmp_pa
     assert read_events(folder)[0][: len(before)] == before
 
 
-def test_a_disk_that_is_full_for_the_ledger_stops_the_sweep_too(tmp_path, small_store, small_disk):
+def test_full_disk_of_the_ledger_stops_the_sweep(tmp_path, small_store, small_disk):
     """Checkpoints lie elsewhere; the file system of the ledger fills up while trials run."""
     place, make_room = small_disk
     command = sweep_command(tmp_path, small_store, "--storage", f"file://{tmp_path}/far", results=place / "r", trials=4)
@@ -83,7 +83,7 @@ def test_a_disk_that_is_full_for_the_ledger_stops_the_sweep_too(tmp_path, small_
     assert [trial.state for trial in load(folder).trials.values()] == [State.COMPLETE] * 4
 
 
-def test_a_worker_that_ray_ends_for_want_of_memory_is_not_tried_again(tmp_path, small_store):
+def test_worker_that_ray_ends_for_lack_of_memory_is_not_retried(tmp_path, small_store):
     """Ray's own memory monitor does it, at a limit far below what every machine uses."""
     command = sweep_command(tmp_path, small_store, trials=1, epochs=50)
     limit = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "250"}
@@ -138,7 +138,7 @@ def said_once_per_outage(out: str) -> bool:
 
 
 @pytest.mark.soak
-def test_a_server_that_is_down_for_a_while_has_everything_in_the_end(tmp_path, small_store):
+def test_mlflow_server_that_was_down_has_everything_in_the_end(tmp_path, small_store):
     outage = 30 if FULL else 5
     server, folder = Server(tmp_path / "server"), tmp_path / "results" / "s"
     server.start()
@@ -165,7 +165,7 @@ def test_a_server_that_is_down_for_a_while_has_everything_in_the_end(tmp_path, s
 
 
 @pytest.mark.soak
-def test_a_server_that_is_never_there_is_caught_up_by_sync(tmp_path, small_store):
+def test_mlflow_server_that_was_never_up_is_updated_by_sync(tmp_path, small_store):
     server, folder = Server(tmp_path / "server"), tmp_path / "results" / "s"
     command = sweep_command(tmp_path, small_store, "--tracking-uri", server.uri, trials=2)
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
