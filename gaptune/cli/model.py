@@ -97,7 +97,7 @@ def _export(folder: Path, record: SweepRecord, trial: int, out: Path) -> Path:
         raise UserError(f"trial {trial} of {record.name!r} has no checkpoint in {folder / 'trials'}{why}")
     config = with_params(TrialConfig(), found.config)
     store = open_training(config.data)
-    if store.meta.content_hash != record.header["data"]["hash"]:
+    if store.meta.content_hash != record.header.data.hash:
         raise UserError(f"{config.data.store} is no longer the data that {record.name!r} was trained on")
     scores: dict[str, Any] = state["report"]["metrics"]
     from gaptune.results.model_card import model_card

@@ -68,8 +68,8 @@ def list_sweeps(results: Path, as_json: bool) -> None:
             {
                 "name": path.parent.name,
                 "state": state,
-                "space": record.header["space"]["name"],
-                "data": record.header["data"]["name"],
+                "space": record.header.space_name,
+                "data": record.header.data.name,
                 "complete": record.count(State.COMPLETE),
                 "trials": len(record.trials),
                 "front": len(summary.front),
@@ -284,13 +284,12 @@ def export(name: str, path: Path, results: Path) -> None:
 
 def _constraints(record: SweepRecord, trial: int) -> str | None:
     """Whether a trial's candidate keeps the sweep's constraints, and if not, which it breaks; None if not complete."""
-    from gaptune.results.feasible import broken
     from gaptune.results.front import completed
 
     found = next((one for one in completed(record) if record.trials[trial] in one.trials), None)
     if found is None or not record.constraints:
         return None
-    breaks = broken(record.constraints, found)
+    breaks = [str(one) for one in found.broken]
     return f"breaks {', '.join(breaks)}" if breaks else "kept"
 
 

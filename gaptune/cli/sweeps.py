@@ -200,7 +200,7 @@ def status(name: str, results: Path, as_json: bool) -> None:
         stands = "is done"
     else:
         stands = f"stopped ({record.paused or 'its driver was killed'}); the command that started it goes on with it"
-    console.say(f"{name} {stands}: {record.header['command']}")
+    console.say(f"{name} {stands}: {record.header.command}")
     console.print(running_table(record))
     console.print(end_report(record))
 

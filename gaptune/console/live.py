@@ -101,8 +101,8 @@ class Display:
         if event["event"] == "retry":
             return f"trial {trial.number}: tried again after: {event['reason']}"
         scores = "  ".join(
-            f"{objective['metric']} {short(value)}"
-            for objective, value in zip(record.objectives, record.values(trial), strict=True)
+            f"{metric} {short(value)}"
+            for metric, value in zip(record.objectives.metrics, record.values(trial), strict=True)
             if value == value
         )
         reason = f"  ({trial.reason})" if trial.reason else ""

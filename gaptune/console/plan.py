@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -44,8 +46,8 @@ def describe_space(space: Space, draws: int) -> RenderableType:
 
 def describe_plan(plan: Plan) -> RenderableType:
     """A whole sweep in words: how many trials, of what, where, for what."""
-    sweep, data = plan.sweep, plan.header["data"]
-    wanted = ", ".join(f"{'max' if o.maximize else 'min'} {o.metric}" for o in sweep.objectives)
+    sweep, data = plan.sweep, plan.header.data
+    wanted = ", ".join(f"{one.goal} {one.metric}" for one in sweep.wanted)
     sampler = type(make_sampler(sweep.search, 0)).__name__
     done = sum(event["event"] == "end" for event in plan.earlier)
     lines = [
@@ -54,7 +56,7 @@ def describe_plan(plan: Plan) -> RenderableType:
         f"trials     {plan.num_candidates}, " + ("the whole grid" if plan.space.grid else f"sampler {sampler}"),
         f"objectives {wanted}",
         f"model      {sweep.model.name}, {plan.sizes.weights:,} weights",
-        f"data       {data['store']}: {_images(data['splits'])}, hash {data['hash'][:12]}",
+        f"data       {data.store}: {_images(data.splits)}, hash {data.hash[:12]}",
         f"training   {_trainings(plan)}",
         f"each trial {sweep.resources.cpu} CPU, {sweep.resources.gpu:g} GPU",
         f"disk       {_disk(plan)}",
@@ -65,7 +67,7 @@ def describe_plan(plan: Plan) -> RenderableType:
     return Group(words, describe_space(plan.space, 3))
 
 
-def _images(splits: dict[str, int]) -> str:
+def _images(splits: Mapping[str, int]) -> str:
     return ", ".join(f"{number:,} {split}" for split, number in splits.items()) + " images"
 
 
@@ -77,7 +79,7 @@ def _trainings(plan: Plan) -> str:
         if seeds > 1
         else f"{plan.num_candidates}"
     )
-    images = plan.header["data"]["splits"]["train"]
+    images = plan.header.data.splits["train"]
     steps, out = images // training.batch_size, left_over(images, training.batch_size)
     varied = [name for name in ("training.epochs", "training.batch_size") if name in plan.space.varied()]
     return (

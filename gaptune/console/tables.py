@@ -14,7 +14,8 @@ from rich.text import Text
 
 from gaptune.console import make_console
 from gaptune.ledger import State, SweepRecord
-from gaptune.results.front import Candidate, Summary, candidates, summarize
+from gaptune.ledger.candidate import Candidate
+from gaptune.results.front import Summary, candidates, summarize
 from gaptune.results.headline import constrained
 from gaptune.results.rung_agreement import rank_rungs
 from gaptune.results.stability import front_fractions
@@ -25,7 +26,7 @@ _ALWAYS = ("geometry/gap", "temperature/tau")
 
 def shown_metrics(record: SweepRecord) -> list[str]:
     """The metrics that a table of trials shows: the objectives, then Δ and τ."""
-    objectives = [objective["metric"] for objective in record.objectives]
+    objectives = record.objectives.metrics
     return objectives + [metric for metric in _ALWAYS if metric not in objectives]
 
 
@@ -34,14 +35,12 @@ def candidate_row(record: SweepRecord, candidate: Candidate) -> dict[str, Any]:
 
     With several seeds a metric is a pair: its mean and its standard error.
     """
-    trial, errors = candidate.trial, dict(zip((o["metric"] for o in record.objectives), candidate.errors, strict=True))
+    trial, errors = candidate.trial, dict(zip(record.objectives.metrics, candidate.errors, strict=True))
     row: dict[str, Any] = {"trial": trial.number, "method": trial.method}
     for metric in shown_metrics(record):
         value = candidate.mean(metric)
         row[metric] = (value, errors[metric]) if len(candidate.trials) > 1 and metric in errors else value
-    row.update(
-        {parameter: trial.params.get(parameter) for parameter in record.header["varied"] if parameter != "method"}
-    )
+    row.update({parameter: trial.params.get(parameter) for parameter in record.header.varied_params})
     return row
 
 
@@ -73,7 +72,7 @@ def running_table(record: SweepRecord) -> RenderableType:
 def end_report(record: SweepRecord) -> RenderableType:
     """What a sweep has come to: its front, and how early stopping did."""
     parts = [front_table(record, summarize(record))]
-    if record.header["config"]["early_stopping"]["method"] != "none":
+    if record.header.early_stopping["method"] != "none":
         parts.append(stopping_text(record))
     return Group(*parts)
 
@@ -135,9 +134,9 @@ class _Fitting:
 
 def _table(record: SweepRecord, title: str, rows: list[dict[str, Any]]) -> _Fitting:
     """Candidates, the parameters each in a column of its own, or all in one where that is too wide."""
-    arrows = {o["metric"]: " ↑" if o["maximize"] else " ↓" for o in record.objectives}
+    arrows = {o.metric: " ↑" if o.maximize else " ↓" for o in record.objectives}
     used = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-    params = [name for name in used if name in record.header["varied"] and name != "method"]
+    params = [name for name in used if name in record.header.varied_params]
     together = [{**row, "params": _together(row, params)} for row in rows]
     others = [name for name in used if name not in params]
     return _Fitting(_columns(title, used, rows, arrows), _columns(title, [*others, "params"], together, arrows))
@@ -170,7 +169,7 @@ def _leaf(name: str) -> str:
 def _footer(record: SweepRecord, summary: Summary) -> Text:
     lines = []
     if summary.hypervolume is not None:
-        corners = "; ".join(f"{o['metric']} {o['reference']:g} … {o['ideal']:g}" for o in record.objectives)
+        corners = "; ".join(f"{o.metric} {o.reference:g} … {o.ideal:g}" for o in record.objectives)
         lines.append(f"hypervolume {summary.hypervolume:.4f} of the box reference … ideal ({corners})")
     elif summary.front:
         lines.append(f"no hypervolume: {summary.unknown}")

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -17,7 +16,7 @@ from gaptune.engine.publish import write_results
 from gaptune.engine.ray_tune import run_trials
 from gaptune.engine.retention import Retention
 from gaptune.engine.signals import Stop
-from gaptune.ledger import Event, Ledger, SweepRecord
+from gaptune.ledger import Event, Ledger, SweepHeader, SweepRecord
 from gaptune.ledger.backup import Backup
 from gaptune.ledger.opening import open_ledger
 from gaptune.search.identity import check_same
@@ -109,19 +108,19 @@ def _open_or_resume(
     found = open_ledger(ledger, plan.place, display.say)
     header = found.record.header or plan.header
     check_same(header, plan.header, plan.folder, more_points=True)
-    in_mlflow = check_store(tracking_uri, results, header["id"]).highest if found.events else None
+    in_mlflow = check_store(tracking_uri, results, header.id).highest if found.events else None
     session = {
         "event": "session",
         "at": clock(),
         "host": platform.node(),
         "candidates": plan.num_candidates,
-        "sweep": header,
+        "sweep": header.event,
     }
-    opening: list[Event] = [session] if found.events else [header, session]
+    opening: list[Event] = [session] if found.events else [header.event, session]
     for event in opening:
         ledger.append(event)
         found.record.apply(event)
-    for file, content in (("space", header["space"]), ("sweep", header["config"])):
+    for file, content in (("space", header.space), ("sweep", header.config)):
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         (plan.folder / f"{file}.yaml").write_text(text, encoding="utf-8")
     highest = max(found.highest[0], -1 if in_mlflow is None else in_mlflow), found.highest[1]
@@ -156,10 +155,9 @@ def _follow(
     return _Session(orchestrator, display, mirror, tracker, retention, backup)
 
 
-def _study(plan: Plan, header: Event, display: Observer) -> Study:
+def _study(plan: Plan, header: SweepHeader, display: Observer) -> Study:
     """The study, which learns from the sweep of ``--warm-start``."""
-    kept = {bound.metric: 0.0 for bound in plan.sweep.constraints}  # older versions did not record violations
-    known: list[Any] = [(one[0], one[1], one[2] if len(one) > 2 else kept) for one in header["known"]]
+    known = [(one.config, one.values, one.violations) for one in header.known]
     study = Study(plan.space, plan.sweep, plan.name, folder=plan.folder, known=known)
     if known:
         display.say(f"learned from {study.learned_from} of {len(known)} trials of the earlier sweep")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import platform
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from gaptune.ledger import (
     FILE_NAME,
     SCHEMA,
     Event,
+    SweepHeader,
     load,
     parse_events,
     replay,
@@ -52,7 +53,7 @@ class Plan:
         space: The search space.
         sweep: The sweep config, with the options of the command line.
         num_candidates: Number of candidates.
-        header: First event of the ledger.
+        header: Content of the ledger's first line.
         sizes: Sizes of the model.
         side_by_side: Number of trials that this machine runs in parallel; None on a cluster.
         warnings: Warnings, one sentence each.
@@ -66,7 +67,7 @@ class Plan:
     space: Space
     sweep: SweepConfig
     num_candidates: int
-    header: Event
+    header: SweepHeader
     sizes: Sizes
     side_by_side: int | None
     warnings: tuple[str, ...]
@@ -136,7 +137,7 @@ def prepare(
 
 def _header(
     name: str, space: Space, sweep: SweepConfig, store: Store, *, now: float, known: list[_Known], command: str
-) -> Event:
+) -> SweepHeader:
     """The first event of a new sweep."""
     data = {
         "store": store.meta.name if sweep.data.mix else sweep.data.store,
@@ -144,11 +145,7 @@ def _header(
         "hash": store.meta.content_hash,
         "splits": {split: meta.images for split, meta in store.meta.splits.items()},
     }
-    objectives = [
-        {"metric": o.metric, "maximize": o.maximize, "reference": o.reference, "ideal": o.ideal}
-        for o in sweep.objectives
-    ]
-    return {
+    event: Event = {
         "event": "sweep",
         "at": now,
         "schema": SCHEMA,
@@ -158,13 +155,14 @@ def _header(
         "varied": list(space.varied()),
         "config": sweep.model_dump(mode="json"),
         "base": flatten(sweep.trial({})),
-        "objectives": objectives,
+        "objectives": [asdict(objective) for objective in sweep.wanted],
         "data": data,
         "weights": _weights(sweep),
         "known": known,
         "command": command,
         "versions": versions(),
     }
+    return SweepHeader.parse(event)
 
 
 def _earlier(folder: Path, place: Folder | None) -> list[Event]:

@@ -32,7 +32,7 @@ from gaptune.engine.heartbeat import Watch, forget_beats
 from gaptune.engine.messages import WorkerMessage, WorkerTask
 from gaptune.engine.signals import Stop
 from gaptune.engine.worker import Worker
-from gaptune.ledger import Event, TrialRecord
+from gaptune.ledger import SweepHeader, TrialRecord
 from gaptune.search.orchestrator import Orchestrator
 
 P = ParamSpec("P")
@@ -269,12 +269,12 @@ def run_trials(orchestrator: Orchestrator, sweep: SweepConfig, folder: Path, che
 
 
 def _task(
-    trial: TrialRecord, *, header: Event, sweep: SweepConfig, checkpoints: str, beats: str, here: str
+    trial: TrialRecord, *, header: SweepHeader, sweep: SweepConfig, checkpoints: str, beats: str, here: str
 ) -> WorkerTask:
     event = {
         "event": "trial",
         "at": trial.drawn_at,
-        "sweep_id": header["id"],
+        "sweep_id": header.id,
         "trial": trial.number,
         "candidate": trial.candidate,
         "params": trial.params,
@@ -287,7 +287,7 @@ def _task(
         config=_nested(trial.config),
         event=event,
         data=sweep.data.model_dump(),
-        weights=header.get("weights"),
+        weights=header.weights,
         checkpoints=f"{checkpoints}/{trial.number:04d}",
         threads=sweep.resources.cpu,
         gpu=sweep.resources.gpu,

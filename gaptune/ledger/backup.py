@@ -14,6 +14,7 @@ from pathlib import Path
 from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, Event, encode, parse_events, replay
 from gaptune.ledger.file import QUARANTINE, check_readable
+from gaptune.ledger.header import SweepHeader
 from gaptune.storage.folder import Folder
 
 _PARTS = "ledger"
@@ -170,10 +171,10 @@ def newer_ledger(place: Folder, folder: Path) -> bytes | None:
     return b"".join(stored)
 
 
-def _check_same(there: Event, here: Event, place: Folder, folder: Path) -> None:
-    if there["name"] != folder.name:
-        raise UserError(f"{place.url} holds the ledger of another sweep, {there['name']!r}; give another --storage")
-    if here and here["id"] != there["id"]:
+def _check_same(there: SweepHeader, here: SweepHeader, place: Folder, folder: Path) -> None:
+    if there.name != folder.name:
+        raise UserError(f"{place.url} holds the ledger of another sweep, {there.name!r}; give another --storage")
+    if here and here.id != there.id:
         raise UserError(f"{place.url} holds another sweep named {folder.name!r}; give this one another --name")
 
 

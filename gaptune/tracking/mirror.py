@@ -76,9 +76,9 @@ class Mirror:
             return
         with self._explained():
             there = {file.path for file in has.client.list_artifacts(has.parent.run_id)}
-            for name, content in (("space", record.header["space"]), ("sweep", record.header["config"])):
+            for name, content in (("space", record.header.space), ("sweep", record.header.config)):
                 if f"{name}.yaml" not in there:
-                    has.client.log_dict(has.parent.run_id, content, f"{name}.yaml")
+                    has.client.log_dict(has.parent.run_id, dict(content), f"{name}.yaml")
             self.complete = True
 
     def log_results(

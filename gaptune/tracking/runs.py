@@ -148,7 +148,7 @@ def _create_experiment(client: MlflowClient, uri: str, results: Path, name: str)
 def _usable_parent(search: _Search, record: SweepRecord, *, seen: bool) -> Known:
     """The sweep's run, with everything that it has from the beginning."""
     header = record.header
-    found = list(search.runs(f"tags.`{SWEEP_ID}` = '{header['id']}'"))
+    found = list(search.runs(f"tags.`{SWEEP_ID}` = '{header.id}'"))
     found.sort(key=lambda run: (run.info.lifecycle_stage != "active", run.info.start_time))
     tags = sweep_tags(header)
     if found:
@@ -156,8 +156,8 @@ def _usable_parent(search: _Search, record: SweepRecord, *, seen: bool) -> Known
         parent, inputs = Known.read(found[0]), found[0].inputs
         has_data = inputs is not None and bool(inputs.dataset_inputs)
     else:
-        where, at = str(search.experiment.experiment_id), milliseconds(header["at"])
-        run = search.client.create_run(where, at, tags, run_name(header["name"]))
+        where, at = str(search.experiment.experiment_id), milliseconds(header.at)
+        run = search.client.create_run(where, at, tags, run_name(header.name))
         parent, has_data = Known(str(run.info.run_id), tags=tags), False
         if seen:
             search.say(f"the run of sweep {record.name!r} had been deleted in MLflow for good: created again")

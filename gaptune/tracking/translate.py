@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from gaptune.ledger import Event, State, SweepRecord, TrialRecord
+from gaptune.ledger import State, SweepHeader, SweepRecord, TrialRecord
 from gaptune.space.methods import expand_method
 from gaptune.text.markup import for_markdown, markdown_code
 
@@ -46,31 +46,31 @@ class Point:
     epoch: int
 
 
-def sweep_tags(header: Event) -> dict[str, str]:
+def sweep_tags(header: SweepHeader) -> dict[str, str]:
     """Tags of the sweep's run."""
     tags = {
-        SWEEP_ID: header["id"],
-        "sweep": header["name"],
-        "space": header["space"]["name"],
-        "gaptune.version": header["versions"]["gaptune"],
+        SWEEP_ID: header.id,
+        "sweep": header.name,
+        "space": header.space_name,
+        "gaptune.version": header.versions["gaptune"],
         DESCRIPTION: describe(header),
     }
     return _tags(tags)
 
 
-def sweep_params(header: Event) -> dict[str, str]:
+def sweep_params(header: SweepHeader) -> dict[str, str]:
     """Parameters of the sweep's run: those that do not vary."""
-    return _params({name: value for name, value in header["base"].items() if name not in header["varied"]})
+    return _params({name: value for name, value in header.base.items() if name not in header.varied})
 
 
-def sweep_data(header: Event) -> dict[str, Any]:
+def sweep_data(header: SweepHeader) -> dict[str, Any]:
     """The sweep's data, as the arguments of an MLflow dataset (its ``source`` and ``profile`` as mappings)."""
-    data = header["data"]
+    data = header.data
     return {
-        "name": data["name"][:_DATASET],
-        "digest": data["hash"][:_DIGEST],
-        "source": {"store": data["store"], "sha256": data["hash"]},
-        "profile": data["splits"],
+        "name": data.name[:_DATASET],
+        "digest": data.hash[:_DIGEST],
+        "source": {"store": data.store, "sha256": data.hash},
+        "profile": dict(data.splits),
     }
 
 
@@ -81,12 +81,12 @@ def sweep_status(record: SweepRecord) -> tuple[str, int | None]:
     return ("RUNNING", None) if record.paused is None else ("KILLED", milliseconds(record.updated_at))
 
 
-def describe(header: Event) -> str:
+def describe(header: SweepHeader) -> str:
     """What a sweep looks for and how it was started, in Markdown."""
-    wanted = ", ".join(f"{'max' if o['maximize'] else 'min'} {o['metric']}" for o in header["objectives"])
+    wanted = ", ".join(f"{one.goal} {one.metric}" for one in header.objectives)
     return (
-        f"Search space {markdown_code(header['space']['name'])} for {for_markdown(wanted)}.\n\n"
-        f"{markdown_code(header['command'])}"
+        f"Search space {markdown_code(header.space_name)} for {for_markdown(wanted)}.\n\n"
+        f"{markdown_code(header.command)}"
     )
 
 
@@ -114,9 +114,9 @@ def trial_tags(record: SweepRecord, trial: TrialRecord, parent: str) -> dict[str
         "gaptune.state": str(state if state.ended else State.RUNNING),
         "method": trial.method,
         "seed": str(trial.config.get("seed", "")),
-        "space": header["space"]["name"],
-        "sweep": header["name"],
-        "data": header["data"]["hash"],
+        "space": header.space_name,
+        "sweep": header.name,
+        "data": header.data.hash,
         DESCRIPTION: ", ".join(f"{parameter} = {value}" for parameter, value in trial.params.items()),
     }
     return _tags(tags | {key: value for key, value in (("node", trial.node), ("reason", trial.reason)) if value})

@@ -233,9 +233,9 @@ def test_a_damaged_ledger_decides_nothing(ended):
 def test_a_sweep_in_a_storage_is_cleaned_there(tmp_path):
     far = tmp_path / "far"
     stage = make_stage(far / "s")
-    stage.record.header["config"]["storage"] = f"file://{far}"
+    stage.record.header.event["config"]["storage"] = f"file://{far}"
     here = Ledger(tmp_path / "results" / "s")
-    for event in [stage.record.header, *stage.heard]:
+    for event in [stage.record.header.event, *stage.heard]:
         here.append(event)
     here.close()
     assert "removed" in clean(tmp_path / "results", "--yes").stdout

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -31,15 +32,6 @@ from gaptune.tracking.write import Tables
 DEAD = "http://127.0.0.1:1"
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
-    """A store without anything in it: making one takes MLflow a second or more."""
-    folder = tmp_path_factory.mktemp("store")
-    Mirror(None, folder)
-    mirror_module.open_client(default_uri(folder))
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
 def results(tmp_path, empty_store):
     shutil.copy(empty_store, tmp_path / "mlflow.db")
@@ -49,7 +41,7 @@ def results(tmp_path, empty_store):
 def small_sweep(folder, *, close=None):
     """Two complete trials, one failed, one under way."""
     stage = Stage(folder, num_candidates=4)
-    stage.record.header["at"] = 0.5  # MLflow takes 0 for now
+    stage.record.header = replace(stage.record.header, at=0.5)  # MLflow takes 0 for now
     for number in range(4):
         stage.orchestrator.next_trial()
         stage.orchestrator.started(number, "here")
@@ -425,7 +417,7 @@ def test_a_store_knows_the_highest_trial_of_a_sweep_deleted_or_not(results, monk
     mirror.write(stage.record)
     client = MlflowClient(tracking_uri=default_uri(results))
     client.delete_run(mirror.runs()["trials"][3])
-    sweep = stage.record.header["id"]
+    sweep = stage.record.header.id
     assert check_store(None, results, sweep).highest == 3
     assert check_store(None, results, "f" * 32).highest is None
     monkeypatch.setattr("gaptune.tracking.store.sqlite_path", lambda uri: None)  # as a server is asked
@@ -475,7 +467,7 @@ def test_each_result_is_written_whatever_happens_to_the_others(results, broken):
     stage = small_sweep(folder)
     for number, gap in ((3, 0.1),):
         stage.orchestrator.reported(number, 2, 2, {"retrieval/mean_r1": 0.2, "geometry/gap": gap})
-    stage.record.header["name"] = folder.name
+    stage.record.header = replace(stage.record.header, name=folder.name)
     stage.orchestrator.close(None)
     stage.ledger.close()
     expected = {"front.png", "results.parquet", REPORT_FILE, RUNS_FILE} - {broken}

@@ -153,6 +153,7 @@ def mlflow_server(folder, port):
         process.wait()
 
 
+@pytest.mark.whole
 def test_server_that_is_down_twice_is_updated_and_reported_once_each(tmp_path):
     port, said = free_port(), []
     stage = Stage(tmp_path / "s")

@@ -22,6 +22,8 @@ from gaptune.trial.checkpoint import read_checkpoint
 from gaptune.trial.loop import trained_model
 from gaptune.trial.suite import Suite
 
+pytestmark = pytest.mark.whole
+
 CPU = torch.device("cpu")
 
 
