@@ -173,7 +173,7 @@ def test_what_cannot_work_is_refused_and_nothing_is_written(tmp_path, places, sw
     assert not (tmp_path / "r").exists()
 
 
-def test_a_training_of_more_steps_than_anybody_waits_for_is_refused(tmp_path, places, monkeypatch):
+def test_training_with_too_many_steps_is_refused(tmp_path, places, monkeypatch):
     monkeypatch.setattr("gaptune.engine.preflight._MOST_STEPS", 100)
     assert plan(tmp_path, places, "training: {epochs: 33, batch_size: 64}\n")
     with pytest.raises(UserError, match="a training of 102 steps"):
@@ -264,19 +264,19 @@ WARNED = {
 
 
 @pytest.mark.parametrize(("sweep", "params", "space", "gist"), WARNED.values(), ids=WARNED)
-def test_what_works_but_hardly_as_meant_is_a_warning(tmp_path, places, sweep, params, space, gist):
+def test_sweep_that_works_but_not_as_intended_has_a_warning(tmp_path, places, sweep, params, space, gist):
     warnings = plan(tmp_path, places, sweep, params, **space).warnings
     assert any(re.search(gist, warning) for warning in warnings), warnings
     assert not any("\n" in warning for warning in warnings)
 
 
-def test_a_sweep_that_is_as_meant_has_no_warning(tmp_path, places):
+def test_sweep_that_works_as_intended_has_no_warning(tmp_path, places):
     found = plan(tmp_path, {**places, "SMALL": "scenes"}, "search: {candidates: 8}\n", GRID, grid=True)
     assert found.warnings == ()
     assert found.num_candidates == 8
 
 
-def test_little_room_on_the_disk_is_a_warning(tmp_path, places, monkeypatch):
+def test_little_disk_space_is_a_warning(tmp_path, places, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda place: type("Usage", (), {"free": 5_000_000})())
     assert any("5.0 MB are free" in warning for warning in plan(tmp_path, places).warnings)
 
