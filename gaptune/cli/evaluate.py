@@ -46,8 +46,8 @@ def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, t
     from gaptune.metrics.intervals import bootstrap_interval
     from gaptune.trial import NonFinite
     from gaptune.trial.checkpoint import read_checkpoint
+    from gaptune.trial.evaluate import TaskEvaluator, Where
     from gaptune.trial.loop import pick_device, trained_model
-    from gaptune.trial.suite import Suite
 
     torch.set_num_threads(threads)
     model, precision = trained_model(read_checkpoint(checkpoint), device)
@@ -56,7 +56,7 @@ def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, t
     if not chosen:
         raise UserError(f"{reference} has neither labels nor captions to be evaluated by")
     try:
-        values = Suite(store, chosen, torch.device(pick_device(device)), precision)(model)
+        values = TaskEvaluator(store, chosen, Where(torch.device(pick_device(device)), precision))(model)
     except NonFinite as error:
         raise UserError(f"{checkpoint} is of no use: {error}") from None
     scores: dict[str, dict[str, float | int | str]] = {}

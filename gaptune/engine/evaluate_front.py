@@ -79,8 +79,8 @@ def _evaluate(
     import torch
 
     from gaptune.trial.checkpoint import read_checkpoint
+    from gaptune.trial.evaluate import TaskEvaluator, Where, named_means
     from gaptune.trial.loop import trained_model
-    from gaptune.trial.suite import Suite
 
     torch.set_num_threads(resources.cpu)
     with suppress(OSError):  # it may not exist on another node
@@ -95,6 +95,6 @@ def _evaluate(
     metrics: dict[str, float] = {}
     for evaluation in map(EvaluationConfig.model_validate, evaluations):
         store = open_store(evaluation.data, image_size=model.image_size, context_length=model.context_length)
-        values = Suite(store, evaluation.tasks, next(model.parameters()).device, precision)(model)
-        metrics |= {f"{evaluation.name}/{name}": float(each.mean()) for name, each in values.items()}
+        where = Where(next(model.parameters()).device, precision)
+        metrics |= named_means(evaluation.name, TaskEvaluator(store, evaluation.tasks, where)(model))
     return metrics

@@ -150,9 +150,9 @@ def check_trial(
     sizes = _sizes(config, store)
     for evaluation in config.evaluate:
         found = look_up(evaluation.data, image_size=sizes.image_size, context_length=sizes.context_length)
-        features = found.meta.features if isinstance(found, Store) else 0
+        features = found.meta.features if isinstance(found, Store) else None
         if features != store.meta.features:
-            kinds = [f"features of {n} numbers" if n else "images" for n in (store.meta.features, features)]
+            kinds = [f"features of {each}" if each else "images" for each in (store.meta.features, features)]
             raise UserError(f"{evaluation.name} cannot be evaluated: the model takes {kinds[0]}, and it has {kinds[1]}")
         for task in evaluation.tasks:
             what = lacking(found, task) if isinstance(found, Store) else lacking_of_source(found, task)

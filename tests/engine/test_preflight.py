@@ -12,7 +12,7 @@ from support import write_yaml
 
 from gaptune.config import DataConfig, ModelConfig, TrialConfig, load_sweep_config
 from gaptune.config.models import PRESETS
-from gaptune.data import StoreWriter
+from gaptune.data import FeatureMeta, StoreWriter
 from gaptune.data.open import open_store
 from gaptune.data.tokens import tokenize
 from gaptune.engine.plan import prepare
@@ -28,7 +28,8 @@ TAU = {"temperature.schedule": "constant", "temperature.tau_start": {"log_unifor
 def make_store(folder, splits, *, context=16, classes=(), features=0, side=32):
     """A store of noise; each split has a number of images, or the labels of its images."""
     random = np.random.default_rng(0)
-    with StoreWriter(folder, 1 if features else side, features or context, features=features) as writer:
+    sizes = {"features": FeatureMeta(features, features)} if features else {}
+    with StoreWriter(folder, *(() if features else (side, context)), **sizes) as writer:
         for split, content in splits.items():
             labels = content if isinstance(content, list) else [None] * content
             for row, label in enumerate(labels):
@@ -36,8 +37,8 @@ def make_store(folder, splits, *, context=16, classes=(), features=0, side=32):
                 tokens = tokenize(texts, context)
                 pixels = random.integers(0, 256, (side, side, 3), dtype=np.uint8)
                 if features:
-                    pixels = random.random(features, dtype=np.float32).astype(np.float16).view(np.uint8)
-                    tokens = random.random((1, features), dtype=np.float32).astype(np.float16).view(np.uint16)
+                    pixels = random.random(features, dtype=np.float32).astype(np.float16)
+                    tokens = random.random((1, features), dtype=np.float32).astype(np.float16)
                 writer.add(split, pixels, texts, tokens, id=f"{split}-{row}", label=label)
         prompts = ("a photo of a {}",) if classes else ()
         more = {"prompt_tokens": tokenize([prompts[0].format(name) for name in classes], context)} if classes else {}

@@ -136,9 +136,9 @@ def test_registered_model_embeds_image_and_text_as_its_checkpoint_does(finished,
     clip, _ = trained_model(read_checkpoint(folder / "trials" / "0001"), "cpu")
     clip.eval()
     with torch.no_grad():
-        image = clip.image_features(clip.pixels(torch.from_numpy(pixels[None])))
+        image = clip.encode_image(torch.from_numpy(pixels[None]))
         tokens = torch.from_numpy(tokenize(["a red circle"], store.meta.context_length).astype(np.int64))
-        text = clip.text_features(tokens)
+        text = clip.encode_text(tokens)
     np.testing.assert_allclose(found["image_embedding"][0], image[0].numpy(), atol=1e-5)
     np.testing.assert_allclose(found["text_embedding"][0], text[0].numpy(), atol=1e-5)
 
