@@ -42,7 +42,7 @@ def test_a_full_disk_stops_the_sweep_cleanly_and_the_same_command_goes_on(tmp_pa
     full = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert full.returncode == 1, full.stdout + full.stderr
     assert "No space left on device" in full.stdout
-    assert "what is done is kept. To go on: gaptune sweep" in full.stdout
+    assert "Finished trials are kept. To resume: gaptune sweep" in full.stdout
     assert "Traceback" not in full.stderr
     folder = place / "results" / "s"
     before = read_events(folder)[0]
