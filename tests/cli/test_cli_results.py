@@ -152,7 +152,7 @@ def completed(words, **more):
 
 
 @pytest.mark.parametrize(
-    "command", ["front", "compare s", "export", "status", "importance", "confirm", "sync", "transfer"]
+    "command", ["front", "compare s", "status", "importance", "confirm", "sync", "transfer"]
 )
 def test_the_shell_completes_names_that_exist(results, command):
     shipped = [] if command in ("confirm", "sync", "transfer") else ["example", "example-paper"]

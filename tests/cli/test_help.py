@@ -135,7 +135,7 @@ def test_a_command_of_0_1_0_is_refused_with_its_new_name(gaptune, words, new):
         (("sweep",), "missing SPACE; see gaptune sweep --help"),
         (("sweep", "temp", "--candidate", "3"), "no option '--candidate' (did you mean '--candidates'?)"),
         (("sweep", "temp", "--candidates", "0"), "--candidates: 0 is not in the range x>=1; see gaptune sweep --help"),
-        (("sweep", "temp", "--name"), "option '--name' requires an argument; see gaptune sweep --help"),
+        (("sweep", "temp", "--name"), "option '--name' requires an argument\n"),
         (("ls", "x"), "got unexpected extra argument (x); see gaptune ls --help"),
         (("show", "example", "abc"), "TRIAL: 'abc': expected the number of a trial, such as 0"),
         (("clean", "--keep", "all"), "--keep: 'all' is not one of 'complete', 'front', 'none'"),
