@@ -19,7 +19,7 @@ def _():
     ledgers = sorted(results.glob("*/ledger.jsonl"), key=lambda path: path.stat().st_mtime)
     records = {"example-paper": load(example("example-paper"))}
     records |= {path.parent.name: load(path.parent) for path in ledgers}
-    names = [name for name, record in records.items() if "method" in record.header["varied"]]
+    names = [name for name, record in records.items() if "method" in record.header.varied]
     choice = mo.ui.dropdown(names, value=names[-1], label="sweep over the paper's methods")
     choice  # noqa: B018  (a cell shows its last expression)
     return choice, mo, records

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, SweepRecord, find_sweep
 from gaptune.ledger.names import check_name, default_name
+from gaptune.results import candidates as candidates_of
+from gaptune.results import selection, summarize
 from gaptune.results.read import read_sweep
+from gaptune.results.view import view as view_of
 from gaptune.storage.bundled import find
 from gaptune.storage.paths import check_folder, local_path
 
@@ -58,25 +61,18 @@ class Sweep:
         None where it is not known: there is no front (``why_no_front`` says why), or an objective of a view has no such
         points in the sweep's YAML.
         """
-        from gaptune.results import summarize
-
         return summarize(self.record).hypervolume
 
     @property
     def why_no_front(self) -> str | None:
         """Why no trial is on a front: none is complete, or which constraints rule out how many; None where one is."""
-        from gaptune.results import summarize
-
         summary = summarize(self.record)
         return None if summary.front else str(summary.unknown)
 
     @property
     def knee(self) -> int | None:
         """The number of the trial at the knee of the front; None where the front has no knee."""
-        from gaptune.results import summarize
-        from gaptune.results.selection import knee
-
-        bend = knee(self.record, summarize(self.record).front)
+        bend = selection.knee(self.record, summarize(self.record).front)
         return bend.trial.number if bend else None
 
     def view(self, objectives: Sequence[str] | str = (), constraints: Sequence[str] | str = ()) -> Sweep:
@@ -89,9 +85,7 @@ class Sweep:
         Raises:
             UserError: A metric or a form is unknown.
         """
-        from gaptune.results.view import view
-
-        return Sweep(view(self.record, objectives, constraints), self.folder)
+        return Sweep(view_of(self.record, objectives, constraints), self.folder)
 
     def front(self) -> pd.DataFrame:
         """The Pareto front: a row for each member, best first objective first.
@@ -100,17 +94,15 @@ class Sweep:
             Indexed by trial. Columns: ``method``, ``seeds``, ``parameter/…`` for what varied, and every metric under
             its own name (its mean over the seeds).
         """
-        from gaptune.results import summarize
-        from gaptune.results.export import candidate_frame
+        from gaptune.results.export import candidate_frame  # pandas
 
         return candidate_frame(self.record, summarize(self.record).front)
 
     def candidates(self) -> pd.DataFrame:
         """All sets of parameters that were trained to the end, with the columns of ``front``."""
-        from gaptune.results import candidates
         from gaptune.results.export import candidate_frame
 
-        return candidate_frame(self.record, candidates(self.record))
+        return candidate_frame(self.record, candidates_of(self.record))
 
     def frame(self) -> pd.DataFrame:
         """All reports: a row for each trial and epoch, with scores, parameters and full configuration."""
@@ -131,15 +123,16 @@ class Sweep:
         Raises:
             UserError: The preference is not understood, or the front is empty.
         """
-        from gaptune.results import summarize
         from gaptune.results.export import candidate_frame
-        from gaptune.results.selection import knee, pick
 
         summary = summarize(self.record)
         members = summary.front
         if not members:
             raise UserError(f"{self.name!r} has no front: {summary.unknown}")
-        chosen = pick(self.record, members, preference) if preference else knee(self.record, members) or members[0]
+        if preference:
+            chosen = selection.pick(self.record, members, preference)
+        else:
+            chosen = selection.knee(self.record, members) or members[0]
         row: pd.Series[Any] = candidate_frame(self.record, [chosen]).iloc[0]
         return row
 
@@ -148,8 +141,8 @@ def load_sweep(name: str | None = None, results: Path | str | None = None) -> Sw
     """Reads a sweep.
 
     Args:
-        name: Its name; ``recorded`` and ``example-paper`` come with gaptune. None for the newest in the results
-            folder, and ``recorded`` where there is none.
+        name: Its name; ``example`` and ``example-paper`` come with gaptune. None for the newest in the results
+            folder, and ``example`` where there is none.
         results: Folder of all sweeps; None for ``GAPTUNE_RESULTS``, or ``results`` where you are.
 
     Raises:

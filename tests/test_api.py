@@ -31,15 +31,17 @@ def test_what_the_page_shows_is_what_comes_out():
     assert tried > 10
 
 
+@pytest.mark.whole
 def test_importing_gaptune_imports_nothing_heavy():
     heavy = "numpy", "pandas", "torch", "ray", "optuna", "mlflow", "pydantic"
     code = f"import gaptune, sys; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+@pytest.mark.whole
 def test_reading_a_sweep_needs_neither_torch_nor_ray_nor_mlflow():
     code = (
-        "import gaptune, sys; s = gaptune.load_sweep('recorded'); s.front(), s.frame(), s.best();"
+        "import gaptune, sys; s = gaptune.load_sweep('example'); s.front(), s.frame(), s.best();"
         "print([name for name in ('torch', 'ray', 'mlflow', 'optuna') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -111,6 +113,7 @@ def test_a_name_that_no_sweep_can_have_is_refused(name, tmp_path):
         gaptune.run_sweep("temp", name=name, results=tmp_path)
 
 
+@pytest.mark.whole
 def test_a_trial_is_trained_as_its_reports_are_asked_for(store, tmp_path):
     params = {"method": "FLT", "training.epochs": 2, "training.batch_size": 64, "data.store": str(store)}
     reports = gaptune.train(params, checkpoints=tmp_path / "c")
@@ -122,7 +125,8 @@ def test_a_trial_is_trained_as_its_reports_are_asked_for(store, tmp_path):
         gaptune.train(params | {"model.freeze": "text"})
 
 
-def test_a_sweep_is_run_and_gone_on_with(store, tmp_path):
+@pytest.mark.whole
+def test_a_sweep_is_run_and_gone_on_with(store, tmp_path, local_ray):
     space, sweep = write_yaml(tmp_path, store, epochs=1, trials=2)
     done = gaptune.run_sweep(space, sweep, name="mine", results=tmp_path / "r")
     assert len(done.candidates()) == 2

@@ -83,7 +83,7 @@ def _clean(folder: Path, keep: Kept, *, remove: bool) -> Freed:
     record = load(folder)
     if any(not damage.torn for damage in read_events(folder)[1]):
         raise UserError(f"the ledger of {folder.name!r} is damaged, so the states of its trials are uncertain")
-    storage = record.header["config"].get("storage")
+    storage = record.header.storage
     trials = Folder(f"{storage.rstrip('/')}/{record.name}/trials") if storage else folder / "trials"
     try:
         return clean_sweep(record, trials, keep, remove=remove)

@@ -104,7 +104,7 @@ def _export(folder: Path, record: SweepRecord, trial: int, out: Path) -> Path:
         raise UserError(f"trial {trial} of {record.name!r} has no checkpoint in {folder / 'trials'}{why}")
     config = with_params(TrialConfig(), found.config)
     store = open_training(config.data)
-    if store.meta.content_hash != record.header["data"]["hash"]:
+    if store.meta.content_hash != record.header.data.hash:
         raise UserError(f"{config.data.store} is no longer the data that {record.name!r} was trained on")
     metrics: dict[str, Any] = state["report"]["metrics"]
     card = model_card(record, found, metrics, epoch=state["report"]["epoch"])

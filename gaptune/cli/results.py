@@ -31,7 +31,7 @@ from gaptune.text.output import echo
 
 if TYPE_CHECKING:
     from gaptune.ledger import SweepRecord
-    from gaptune.results import Candidate
+    from gaptune.ledger.candidate import Candidate
 
 
 @click.command("ls", epilog="Example: gaptune ls --json")
@@ -55,8 +55,8 @@ def list_sweeps(results: Path, as_json: bool) -> None:
             {
                 "name": path.parent.name,
                 "state": state,
-                "space": record.header["space"]["name"],
-                "data": record.header["data"]["name"],
+                "space": record.header.space_name,
+                "data": record.header.data.name,
                 "complete": record.count(State.COMPLETE),
                 "trials": len(record.trials),
                 "front": len(summary.front),
@@ -98,7 +98,7 @@ def status(name: str, results: Path, as_json: bool) -> None:
         state = "is done"
     else:
         state = f"stopped ({record.paused or 'its driver was killed'}); run the command again to resume it"
-    console.say(f"{name} {state}: {record.header['command']}")
+    console.say(f"{name} {state}: {record.header.command}")
     console.print(running_table(record))
     console.print(end_report(record))
 
@@ -296,13 +296,12 @@ def export(name: str, path: Path, results: Path) -> None:
 
 def _constraints(record: SweepRecord, trial: int) -> str | None:
     """Whether the candidate of a trial meets the constraints; None without constraints, or if it is not complete."""
-    from gaptune.results.feasible import broken
     from gaptune.results.front import completed
 
     found = next((one for one in completed(record) if record.trials[trial] in one.trials), None)
     if found is None or not record.constraints:
         return None
-    breaks = broken(record.constraints, found)
+    breaks = [str(one) for one in found.broken]
     return f"infeasible: breaks {', '.join(breaks)}" if breaks else "met"
 
 

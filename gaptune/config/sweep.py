@@ -13,6 +13,7 @@ from gaptune.config.document import Document, read_yaml, validate
 from gaptune.config.trial import Place, Schema, TrialConfig, as_tuple, with_params
 from gaptune.errors import did_you_mean
 from gaptune.metrics.table import METRICS, TASK_METRICS, Metric, excess, find_metric
+from gaptune.pareto.objectives import Objective, Objectives
 
 
 def _known_metric(name: str) -> str:
@@ -217,6 +218,11 @@ class SweepConfig(TrialConfig):
             if when[metric] == "end" and self.early_stopping.method != "none":
                 raise ValueError(f"{metric} is known at the end only, too late for early stopping; say when: epoch")
         return self
+
+    @property
+    def wanted(self) -> Objectives:
+        """The objectives as the Pareto code takes them."""
+        return Objectives(Objective(one.metric, one.maximize, one.reference, one.ideal) for one in self.objectives)
 
     @property
     def asked(self) -> list[str]:

@@ -73,8 +73,12 @@ class Display:
         if self._console.stream.lost:
             self.close()
 
-    def close(self) -> None:
-        """Removes the panel, and reports on standard error if something could not be printed."""
+    def close(self) -> bool:
+        """Removes the panel, and reports on standard error if something could not be printed.
+
+        Returns:
+            Whether everything could be printed.
+        """
         if self._live is not None:
             with _errors_logged():
                 self._live.stop()
@@ -83,6 +87,7 @@ class Display:
         if error is not None:
             why = getattr(error, "strerror", None) or error
             echo(f"gaptune: nothing more can be printed ({why}); the sweep continues", err=True)
+        return error is None
 
     def __enter__(self) -> Display:
         return self
@@ -97,8 +102,8 @@ class Display:
         if event["event"] == "retry":
             return f"trial {trial.number}: retrying after: {event['reason']}"
         metrics = "  ".join(
-            f"{objective['metric']} {short(value)}"
-            for objective, value in zip(record.objectives, record.values(trial), strict=True)
+            f"{metric} {short(value)}"
+            for metric, value in zip(record.objectives.metrics, record.values(trial), strict=True)
             if value == value
         )
         reason = f"  ({trial.reason})" if trial.reason else ""

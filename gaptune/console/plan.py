@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -43,8 +45,8 @@ def describe_space(space: Space, samples: int) -> RenderableType:
 
 def describe_plan(plan: Plan) -> RenderableType:
     """A sweep in words: its candidates, model, data, objectives, and resources."""
-    sweep, data = plan.sweep, plan.header["data"]
-    wanted = ", ".join(f"{'max' if o.maximize else 'min'} {o.metric}" for o in sweep.objectives)
+    sweep, data = plan.sweep, plan.header.data
+    wanted = ", ".join(f"{one.goal} {one.metric}" for one in sweep.wanted)
     done = sum(event["event"] == "end" for event in plan.earlier)
     exists = f" (exists: {counted(done, 'trial has', 'trials have')} ended)" if plan.earlier else ""
     lines = [
@@ -53,7 +55,7 @@ def describe_plan(plan: Plan) -> RenderableType:
         f"search     {_search(plan)}",
         f"objectives {wanted}",
         f"model      {sweep.model.name}, {counted(plan.sizes.weights, 'weight')}",
-        f"data       {data['store']}: {_images(data['splits'])}, hash {data['hash'][:12]}",
+        f"data       {data.store}: {_images(data.splits)}, hash {data.hash[:12]}",
         f"training   {_training(plan)}",
         f"each trial {sweep.resources.cpu} CPU, {sweep.resources.gpu:g} GPU",
         f"disk       {_disk(plan)}",
@@ -74,14 +76,14 @@ def _search(plan: Plan) -> str:
     return f"{number}, " + ("the whole grid" if plan.space.grid else f"sampler {sampler}")
 
 
-def _images(splits: dict[str, int]) -> str:
+def _images(splits: Mapping[str, int]) -> str:
     return ", ".join(f"{number:,} {split}" for split, number in splits.items()) + " images"
 
 
 def _training(plan: Plan) -> str:
     """The length of a training, with the sweep's own values of what the space varies."""
     training = plan.sweep.training
-    images = plan.header["data"]["splits"]["train"]
+    images = plan.header.data.splits["train"]
     steps, out = images // training.batch_size, left_over(images, training.batch_size)
     varied = [name for name in ("training.epochs", "training.batch_size") if name in plan.space.varied()]
     pairs = counted(training.batch_size, "pair")

@@ -15,7 +15,8 @@ from rich.text import Text
 
 from gaptune.console import styles
 from gaptune.ledger import State, SweepRecord
-from gaptune.results.front import Candidate, Summary, candidates, summarize
+from gaptune.ledger.candidate import Candidate
+from gaptune.results.front import Summary, candidates, summarize
 from gaptune.results.headline import constrained
 from gaptune.results.rung_agreement import rank_rungs
 from gaptune.results.stability import front_fractions
@@ -105,7 +106,7 @@ def spark(values: list[float], bars: str = "▁▂▃▄▅▆▇█", width: in
 
 def shown_metrics(record: SweepRecord) -> list[str]:
     """The metrics that a table of trials shows: the objectives, then Δ and τ."""
-    objectives = [objective["metric"] for objective in record.objectives]
+    objectives = record.objectives.metrics
     return objectives + [metric for metric in _ALWAYS if metric not in objectives]
 
 
@@ -114,14 +115,12 @@ def candidate_row(record: SweepRecord, candidate: Candidate) -> dict[str, Any]:
 
     With several seeds a metric is a pair: its mean and its standard error.
     """
-    trial, errors = candidate.trial, dict(zip((o["metric"] for o in record.objectives), candidate.errors, strict=True))
+    trial, errors = candidate.trial, dict(zip(record.objectives.metrics, candidate.errors, strict=True))
     row: dict[str, Any] = {"trial": trial.number, "method": trial.method}
     for metric in shown_metrics(record):
         value = candidate.mean(metric)
         row[metric] = (value, errors[metric]) if len(candidate.trials) > 1 and metric in errors else value
-    row.update(
-        {parameter: trial.params.get(parameter) for parameter in record.header["varied"] if parameter != "method"}
-    )
+    row.update({parameter: trial.params.get(parameter) for parameter in record.header.varied_params})
     return row
 
 
@@ -150,7 +149,7 @@ def running_table(record: SweepRecord) -> RenderableType:
 def end_report(record: SweepRecord) -> RenderableType:
     """The results of a sweep: its front, and the effect of early stopping."""
     parts = [front_table(record, summarize(record))]
-    if record.header["config"]["early_stopping"]["method"] != "none":
+    if record.header.early_stopping["method"] != "none":
         parts.append(stopping_text(record))
     return Group(*parts)
 
@@ -215,9 +214,9 @@ class _Fitting:
 
 def _candidates_table(record: SweepRecord, title: str, rows: list[dict[str, Any]]) -> _Fitting:
     """Candidates with a column per parameter, or with one column for all parameters if that is too wide."""
-    arrows = {o["metric"]: " ↑" if o["maximize"] else " ↓" for o in record.objectives}
+    arrows = {o.metric: " ↑" if o.maximize else " ↓" for o in record.objectives}
     used = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-    params = [name for name in used if name in record.header["varied"] and name != "method"]
+    params = [name for name in used if name in record.header.varied_params]
     others = [name for name in used if name not in params]
 
     def columns(names: list[str], cells: list[dict[str, Any]]) -> Table:
@@ -248,8 +247,11 @@ def _footer(record: SweepRecord, summary: Summary) -> Text:
     lines = []
     if summary.hypervolume is not None:
         points = [
-            f"{kind} point {', '.join(f'{objective[kind]:g}' for objective in record.objectives)}"
-            for kind in ("reference", "ideal")
+            f"{kind} point {', '.join(f'{value:g}' for value in values)}"
+            for kind, values in (
+                ("reference", [one.reference for one in record.objectives]),
+                ("ideal", [one.ideal for one in record.objectives]),
+            )
         ]
         lines.append(f"hypervolume {summary.hypervolume:.4f} ({'; '.join(points)})")
     elif summary.front:

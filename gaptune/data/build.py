@@ -107,7 +107,7 @@ def build(
                 "builder": source.kind,
                 **source.origin(),
                 "max_broken": max_broken,
-                "val_share": val_fraction,
+                "val_fraction": val_fraction,
                 "versions": {package: version(package) for package in ("pillow", "open_clip_torch")},
                 **building.report(),
             },

@@ -60,7 +60,7 @@ def check_address(address: str) -> list[dict[str, float]]:
     refused = _refused(address)
     found: dict[str, Any] = {"fault": refused} if refused else _ask(address)
     if "fault" in found:
-        raise UserError(f"no Ray cluster at {address}: {found['error']}")
+        raise UserError(f"no Ray cluster at {address}: {found['fault']}")
     nodes: list[dict[str, float]] = found["nodes"]
     return nodes
 

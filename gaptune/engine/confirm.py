@@ -49,13 +49,13 @@ def confirmation(
     members = [_without_seed(member.trial.params) for member in summarize(record).front]
     if not members:
         raise UserError(f"the front of {record.name!r} is empty: there is nothing to confirm")
-    space = parse_space(record.header["space"])
+    space = parse_space(record.header.space)
     known: list[dict[str, Any]] = []
-    sweep = SweepConfig.model_validate(record.header["config"])
+    sweep = SweepConfig.model_validate(record.header.config)
     fresh = 1 + max(int(trial.config["seed"]) for trial in record.trials.values() if trial.config)
     if (results / name / FILE_NAME).exists():
         earlier = load(results / name).header
-        known, fresh = list(earlier["space"]["points_to_evaluate"]), int(earlier["config"]["seed"])
+        known, fresh = list(earlier.space["points_to_evaluate"]), earlier.first_seed
     points = known + [member for index, member in enumerate(members) if member not in known + members[:index]]
     space = replace(
         space,

@@ -11,6 +11,7 @@ from typing import Any
 import ray
 
 from gaptune.config import EvaluationConfig, ResourcesConfig, SweepConfig
+from gaptune.data.open import open_store
 from gaptune.engine.signals import Stop
 from gaptune.engine.worker import hide_cards
 from gaptune.results import summarize
@@ -77,7 +78,6 @@ def _metric(
     hide_cards(resources.gpu)
     import torch
 
-    from gaptune.data.open import open_store
     from gaptune.trial.checkpoint import read_checkpoint
     from gaptune.trial.loop import trained_model
     from gaptune.trial.suite import Suite

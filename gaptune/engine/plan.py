@@ -10,17 +10,19 @@ from __future__ import annotations
 import math
 import platform
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from gaptune.config import SweepConfig, flatten
+from gaptune.data import Store
 from gaptune.engine.preflight import Sizes, preflight
 from gaptune.ledger import (
     FILE_NAME,
     SCHEMA,
     Event,
+    SweepHeader,
     load,
     parse_events,
     replay,
@@ -37,6 +39,9 @@ from gaptune.tracking import (
     check_store,
 )
 
+_Known = tuple[dict[str, Any], list[float], dict[str, float]]
+"""A configuration that another sweep has tried, its objectives, and its broken constraints."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -48,7 +53,7 @@ class Plan:
         space: What may be tried.
         sweep: How trials are run, with what the command line overrides.
         num_candidates: Trials in all.
-        header: The ledger's first event.
+        header: What the ledger's first line says.
         sizes: Of the model.
         side_by_side: Trials that this machine runs at once; None on a cluster.
         warnings: What will work, but hardly as it was meant: a sentence each.
@@ -62,7 +67,7 @@ class Plan:
     space: Space
     sweep: SweepConfig
     num_candidates: int
-    header: Event
+    header: SweepHeader
     sizes: Sizes
     side_by_side: int | None
     warnings: tuple[str, ...]
@@ -103,40 +108,11 @@ def prepare(
     """
     folder = results / check_name(name)
     findings = preflight(space, sweep, folder, address=address)
-    store = findings.store
-    data = {
-        "store": store.meta.name if sweep.data.mix else sweep.data.store,
-        "name": store.meta.name,
-        "hash": store.meta.content_hash,
-        "splits": {split: meta.images for split, meta in store.meta.splits.items()},
-    }
-    header: Event = {
-        "event": "sweep",
-        "at": now,
-        "schema": SCHEMA,
-        "id": uuid.uuid4().hex,
-        "name": name,
-        "space": space.to_dict(),
-        "varied": list(space.varied()),
-        "config": sweep.model_dump(mode="json"),
-        "base": flatten(sweep.trial({})),
-        "objectives": [
-            {"metric": o.metric, "maximize": o.maximize, "reference": o.reference, "ideal": o.ideal}
-            for o in sweep.objectives
-        ],
-        "data": data,
-        "weights": _weights(sweep),
-        "known": _known(results / warm_start, sweep) if warm_start else [],
-        "command": command,
-        "versions": versions(),
-    }
+    known = _known(results / warm_start, sweep) if warm_start else []
+    header = _header(name, space, sweep, findings.store, now=now, known=known, command=command)
     store_state = check_store(tracking_uri, results)
     place = Folder(f"{sweep.storage.rstrip('/')}/{name}") if sweep.storage else None
-    content = newer_ledger(place, folder) if place else None
-    if content is None:
-        content = (folder / FILE_NAME).read_bytes() if (folder / FILE_NAME).exists() else b""
-    earlier, damages = parse_events(content)
-    check_readable(earlier, damages, folder / FILE_NAME)
+    earlier = _earlier(folder, place)
     if earlier:
         there = replay(earlier).header
         check_same(there, header, folder, more_points=more_points)
@@ -159,6 +135,46 @@ def prepare(
     )
 
 
+def _header(
+    name: str, space: Space, sweep: SweepConfig, store: Store, *, now: float, known: list[_Known], command: str
+) -> SweepHeader:
+    """The first event of a new sweep."""
+    data = {
+        "store": store.meta.name if sweep.data.mix else sweep.data.store,
+        "name": store.meta.name,
+        "hash": store.meta.content_hash,
+        "splits": {split: meta.images for split, meta in store.meta.splits.items()},
+    }
+    event: Event = {
+        "event": "sweep",
+        "at": now,
+        "schema": SCHEMA,
+        "id": uuid.uuid4().hex,
+        "name": name,
+        "space": space.to_dict(),
+        "varied": list(space.varied()),
+        "config": sweep.model_dump(mode="json"),
+        "base": flatten(sweep.trial({})),
+        "objectives": [asdict(objective) for objective in sweep.wanted],
+        "data": data,
+        "weights": _weights(sweep),
+        "known": known,
+        "command": command,
+        "versions": versions(),
+    }
+    return SweepHeader.parse(event)
+
+
+def _earlier(folder: Path, place: Folder | None) -> list[Event]:
+    """The events of a sweep that exists, from this machine or from its storage; none for a new one."""
+    content = newer_ledger(place, folder) if place else None
+    if content is None:
+        content = (folder / FILE_NAME).read_bytes() if (folder / FILE_NAME).exists() else b""
+    earlier, damages = parse_events(content)
+    check_readable(earlier, damages, folder / FILE_NAME)
+    return earlier
+
+
 def versions() -> dict[str, str]:
     """Versions of what a result depends on."""
     names = ("gaptune", "torch", "open_clip_torch", "ray", "optuna", "mlflow", "numpy")
@@ -174,7 +190,7 @@ def _weights(sweep: SweepConfig) -> str | None:
     return weights_hash(sweep.model)
 
 
-def _known(folder: Path, sweep: SweepConfig) -> list[tuple[dict[str, Any], list[float], dict[str, float]]]:
+def _known(folder: Path, sweep: SweepConfig) -> list[_Known]:
     """Configurations, objectives and broken constraints of another sweep's candidates, where it measured them."""
     found = [
         (

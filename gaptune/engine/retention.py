@@ -66,6 +66,7 @@ class Retention:
         self._keep = keep
         self._say = say
         self._failed = False
+        self._closed = False
         self._todo: queue.SimpleQueue[Callable[[], Mapping[int, Keep]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="checkpoint retention", daemon=True)
         if keep != "all":
@@ -79,20 +80,24 @@ class Retention:
             keep: Keep = "weights" if event["state"] == State.COMPLETE else "nothing"
             self._todo.put(lambda: {event["trial"]: keep})
 
-    def close(self, *, finished: bool, patience: float = _PATIENCE_S) -> None:
+    def close(self, patience: float = _PATIENCE_S) -> bool:
         """Goes through all trials once more: a worker may have saved while its trial was ended by another.
 
         Args:
-            finished: Whether the sweep is done, so that its front is known.
             patience: Seconds to wait at most.
+
+        Returns:
+            Whether everything that is not needed has been removed.
         """
-        if self._keep == "all":
-            return
-        self._todo.put(lambda: needed(self._record, "front" if finished and self._keep == "front" else "complete"))
-        self._todo.put(None)
-        self._thread.join(patience)
-        if self._thread.is_alive():
-            self._say("checkpoints that are not needed any more are left; gaptune clean removes them")
+        if self._keep != "all" and not self._closed:
+            self._closed = True
+            known = self._record.done  # then the front will not change any more
+            self._todo.put(lambda: needed(self._record, "front" if known and self._keep == "front" else "complete"))
+            self._todo.put(None)
+            self._thread.join(patience)
+            if self._thread.is_alive():
+                self._say("checkpoints that are not needed any more are left; gaptune clean removes them")
+        return not self._failed and not self._thread.is_alive()
 
     def _work(self) -> None:
         while (wanted := self._todo.get()) is not None:

@@ -46,7 +46,7 @@ def transfer_plan(
         UserError: The parameters do not fit the sweep.
     """
     params = {parameter: value for parameter, value in trial.params.items() if parameter != "seed"}
-    space = parse_space(record.header["space"])
+    space = parse_space(record.header.space)
     space = replace(
         space,
         name=f"trial {trial.number} of {record.name}",

@@ -125,7 +125,7 @@ def _mend(folder: Path) -> list[Damage]:
     events, damages = parse_events(content)
     check_readable(events, damages, path)
     if events and not any(event["event"] == "sweep" for event in events):
-        events.insert(0, replay(events).header)
+        events.insert(0, replay(events).header.event)
     mended = b"".join(encode(event) for event in events)
     if mended == content:
         return []

@@ -26,7 +26,7 @@ def recalls(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, float]:
         owner: Shape (m,): row of the image to which each text belongs; every image has at least one.
 
     Returns:
-        ``retrieval/i2t_r1`` … ``retrieval/mean_r10``, as shares.
+        ``retrieval/i2t_r1`` … ``retrieval/mean_r10``, as fractions.
 
     Raises:
         ValueError: The shapes do not match, or an image has no text, or a text no image.
@@ -51,7 +51,7 @@ def recall_hits(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, Outco
     texts_ahead, images_ahead = _rivals_ahead(images, texts, owner)
     ways = {"i2t": (texts_ahead.cpu(), None), "t2i": (images_ahead.cpu(), owner.cpu())}
     return {
-        f"retrieval_{way}_r{k}": Outcomes((ahead < k).double(), images=image)
+        f"retrieval/{way}_r{k}": Outcomes((ahead < k).double(), images=image)
         for way, (ahead, image) in ways.items()
         for k in _KS
     }

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 
-import numpy as np
-
 from gaptune.ledger import State, SweepRecord
+from gaptune.ledger.candidate import Candidate
 from gaptune.paper.claim_tests import LEVEL
 from gaptune.paper.claims import Claim, claims, columns, named_rows
 from gaptune.paper.published import PUBLISHED
-from gaptune.results.front import Candidate
 
 _HEADINGS = ("gap", "−W2", "zero-shot %", "linear probe %", "image retrieval %", "text retrieval %")
 _PERCENTS = _HEADINGS[2:]
@@ -39,7 +36,7 @@ def paper_markdown(record: SweepRecord) -> str:
     Raises:
         UserError: The sweep does not have the paper's methods.
     """
-    parts = [f"# {record.name}: the paper's tables and claims", f"`{record.header['command']}`"]
+    parts = [f"# {record.name}: the paper's tables and claims", f"`{record.header.command}`"]
     parts += [f"## {grid.title}\n\n" + _markdown(grid.headings, grid.rows) for grid in grids(record)]
     rows = [claim_row(claim) for claim in claims(record)]
     parts += ["## Claims\n\n" + _markdown(CLAIM_HEADINGS, rows), footnote(record)]
@@ -84,12 +81,9 @@ def _order(name: str) -> tuple[bool, float]:
 
 
 def _cell(candidate: Candidate, heading: str, metric: str) -> str:
-    values = np.array([trial.last.get(metric, math.nan) for trial in candidate.trials])
     scale, digits = (100.0, 1) if heading in _PERCENTS else (1.0, 3)
-    mean = f"{scale * values.mean():.{digits}f}"
-    if len(values) < 2:
-        return mean
-    return f"{mean} ± {scale * values.std(ddof=1) / math.sqrt(len(values)):.{digits}f}"
+    mean = f"{scale * candidate.mean(metric):.{digits}f}"
+    return f"{mean} ± {scale * candidate.error(metric):.{digits}f}" if len(candidate.trials) > 1 else mean
 
 
 def _tau(candidate: Candidate) -> str:
@@ -104,7 +98,7 @@ def _published(heading: str, value: float | None) -> str:
 
 def footnote(record: SweepRecord) -> str:
     """What the figures of the tables are, and which trials failed."""
-    seeds = record.header["config"]["search"]["seeds"]
+    seeds = record.seeds
     retrieval = columns(record).image_retrieval.rpartition("_r")[2]
     lines = [
         f"Mean ± standard error of {seeds} paired seeds; recall@{retrieval}. p: one-sided tests over the paired seeds. "

@@ -19,7 +19,6 @@ from gaptune.report.features import projection
 from gaptune.results import Candidate, summarize
 from gaptune.results.correlation import correlations
 from gaptune.results.failures import unfinished
-from gaptune.results.feasible import broken, said
 from gaptune.results.headline import headline
 from gaptune.results.history import Step, history
 from gaptune.results.importance import importances
@@ -59,8 +58,8 @@ def content(record: SweepRecord, folder: Path, *, mlflow_url: str, price: float 
     told = {
         "name": record.name,
         "headline": headline(record, summary, found),
-        "objectives": [{"metric": o["metric"], "maximize": o["maximize"]} for o in record.objectives],
-        "constraints": [said(one) for one in record.constraints],
+        "objectives": [{"metric": o.metric, "maximize": o.maximize} for o in record.objectives],
+        "constraints": [str(one) for one in record.constraints],
         "metrics": {metric: _about(metric) for metric in metrics},
         "rows": _rows(record, groups),
         "looks": {method: asdict(look(method)) for method in sorted({group[0].method for group in groups})},
@@ -98,7 +97,7 @@ def _rows(record: SweepRecord, groups: Sequence[Group]) -> dict[str, Any]:
         "state": [str(state) for state in states],
         "reason": [next((trial.reason for trial in group if trial.reason), None) for group in groups],
         "broken": [
-            broken(record.constraints, Candidate(group, [], [], feasible=True)) if state is State.COMPLETE else None
+            [str(one) for one in Candidate.of(record, group).broken] if state is State.COMPLETE else None
             for group, state in zip(groups, states, strict=True)
         ],
         "epochs": [sum(trial.epoch for trial in group) for group in groups],
@@ -137,9 +136,9 @@ def _error(values: Sequence[float | None]) -> float | None:
 
 def _params(record: SweepRecord, groups: Sequence[Group]) -> dict[str, Any]:
     """Values of the parameters that varied; apart from them, the rows in which a parameter does not apply."""
-    varied = [parameter for parameter in record.header["varied"] if parameter != "method"]
+    varied = record.header.varied_params
     rules = {
-        parameter: how if isinstance(how, dict) else {} for parameter, how in record.header["space"]["params"].items()
+        parameter: how if isinstance(how, dict) else {} for parameter, how in record.header.space["params"].items()
     }
     rules = {parameter: rules.get(parameter, {}) for parameter in varied}
     return {
@@ -158,9 +157,9 @@ def _picks(record: SweepRecord, front: Sequence[Candidate]) -> dict[str, Any]:
     best: dict[str, list[int]] = {}
     for index, objective in enumerate(record.objectives if front else ()):
         values = [member.values[index] for member in front]
-        top = max(values) if objective["maximize"] else min(values)
+        top = max(values) if objective.maximize else min(values)
         members = [member.trial.number for member, value in zip(front, values, strict=True) if value == top]
-        best[objective["metric"]] = members if len(members) < len(front) or len(front) == 1 else []
+        best[objective.metric] = members if len(members) < len(front) or len(front) == 1 else []
     bend = knee(record, front)
     return {"best": best, "knee": bend.trial.number if isinstance(bend, Candidate) else None}
 
@@ -235,14 +234,13 @@ def _seconds(trial: TrialRecord) -> float:
 
 
 def _cost(record: SweepRecord, price: float | None) -> dict[str, Any]:
-    resources = record.header["config"]["resources"]
     nodes: dict[str, dict[str, float]] = {}
     for trial in record.trials.values():
         node = nodes.setdefault(trial.node or "not started", {"trials": 0, "hours": 0.0})
         node["trials"] += 1
         node["hours"] += _seconds(trial) / 3600
     hours = sum(node["hours"] for node in nodes.values())
-    gpus, cpus = float(resources["gpu"]), int(resources["cpu"])
+    gpus, cpus = record.header.gpus, record.header.cpus
     unit, spent = ("GPU-hours", gpus * hours) if gpus else ("core-hours", cpus * hours)
     times = [trial.started_at for trial in record.trials.values() if trial.started_at is not None]
     return {
@@ -261,11 +259,11 @@ def _cost(record: SweepRecord, price: float | None) -> dict[str, Any]:
 def _again(record: SweepRecord) -> dict[str, Any]:
     header = record.header
     return {
-        "command": header["command"],
-        "versions": header["versions"],
-        "data": f"{header['data']['name']}, SHA-256 {header['data']['hash']}",
-        "space": yaml.safe_dump(header["space"], sort_keys=False, allow_unicode=True),
-        "sweep": yaml.safe_dump(header["config"], sort_keys=False, allow_unicode=True),
+        "command": header.command,
+        "versions": header.versions,
+        "data": f"{header.data.name}, SHA-256 {header.data.hash}",
+        "space": yaml.safe_dump(header.space, sort_keys=False, allow_unicode=True),
+        "sweep": yaml.safe_dump(header.config, sort_keys=False, allow_unicode=True),
     }
 
 

@@ -18,8 +18,7 @@ from typing import Any, Protocol
 from gaptune.config import SweepConfig, TrialConfig, flatten
 from gaptune.errors import UserError
 from gaptune.ledger import Event, State, SweepRecord, TrialRecord, known_trials
-from gaptune.ledger.candidate import outcome
-from gaptune.pareto.dominance import oriented
+from gaptune.ledger.candidate import Candidate
 from gaptune.search.early_stopping import Stopper
 from gaptune.search.listener import Listener
 from gaptune.search.rungs import cohort
@@ -87,7 +86,6 @@ class Orchestrator:
         self._listeners = tuple(listeners)
         self._clock = clock
         self.halted: str | None = None
-        self._maximize = [objective.maximize for objective in sweep.objectives]
         self._next_trial = 1 + max(record.highest, highest[0])
         self._groups = record.candidates()
         self._nothing_left = False
@@ -97,8 +95,10 @@ class Orchestrator:
             self._complete_seeds(candidate, group)
             together = State.together(trial.state for trial in group)
             notes = next((trial.notes for trial in group if trial.notes), None)
-            come_to = outcome(record, group, sweep)
-            study.resume(group[0].params, together, *come_to, candidate=candidate, notes=notes)
+            one = Candidate.of(record, group)
+            study.resume(
+                group[0].params, together, one.values, one.stds, one.violations, candidate=candidate, notes=notes
+            )
         study.pass_over(max(record.highest_candidate, highest[1]))
         self._catch_up(earlier)
         self._queue = deque(record.trials[number] for number in sorted(self._live))
@@ -241,8 +241,8 @@ class Orchestrator:
 
     def _stop(self, trial: TrialRecord, epoch: int, metrics: Mapping[str, float]) -> str | None:
         """Early stopping's word on a report: a reason to stop the whole candidate, or None."""
-        values = [metrics.get(objective.metric, math.nan) for objective in self._sweep.objectives]
-        point = oriented([values], self._maximize)[0]
+        objectives = self.record.objectives
+        point = objectives.maximized([metrics.get(metric, math.nan) for metric in objectives.metrics])[0]
         fraction = epoch / trial.epochs
         group = cohort(self._sweep.early_stopping, trial.config, fraction)
         return self._stopper.decide(trial.candidate, trial.number, epoch, trial.epochs, tuple(point), group)
@@ -268,7 +268,8 @@ class Orchestrator:
             self._live.discard(one.number)
         if len(group) == self._sweep.search.seeds and all(one.state.ended for one in group):
             together = State.together(one.state for one in group)
-            self._study.tell(trial.candidate, together, *outcome(self.record, group, self._sweep))
+            candidate = Candidate.of(self.record, group)
+            self._study.tell(trial.candidate, together, candidate.values, candidate.stds, candidate.violations)
 
     def _catch_up(self, earlier: Iterable[Event]) -> None:
         """Rebuilds early stopping's rungs, and draws the conclusions that a killed driver did not come to."""

@@ -7,10 +7,10 @@ what is missing, after an outage, a crash, a deletion, or into an empty store.
 """
 
 from gaptune.tracking.failures import UnreachableError, UnusableError, first_line
-from gaptune.tracking.lookup import describe
 from gaptune.tracking.mirror import Mirror
 from gaptune.tracking.store import StoreState, check_store, default_uri, limited, resolve_uri
 from gaptune.tracking.tracker import PATIENCE_S, Tracker
+from gaptune.tracking.translate import describe
 
 __all__ = [
     "PATIENCE_S",

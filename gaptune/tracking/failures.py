@@ -69,7 +69,7 @@ def explain(error: Exception, uri: str, *, opening: bool = False) -> Exception:
         return error
     told = _said(chain)
     if passing:
-        return UnreachableError(_without_secrets(f"MLflow does not answer: {uri} ({told})"))
+        return UnreachableError(_without_secrets(f"MLflow is unreachable at {uri} ({told})"))
     return UnusableError(_without_secrets(f"MLflow at {uri} cannot be used ({told}); {hint(uri)}"))
 
 

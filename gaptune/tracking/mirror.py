@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaptune.ledger import SweepRecord
+from gaptune.tracking.changes import Change, difference
 from gaptune.tracking.failures import UnusableError, explain, is_gone
 from gaptune.tracking.links import LOCAL
-from gaptune.tracking.lookup import Looked, look_up
-from gaptune.tracking.runs import NOTE, Change, difference
+from gaptune.tracking.runs import SweepRuns, find_or_create
 from gaptune.tracking.store import open_client, quieten, resolve_uri, sqlite_path
+from gaptune.tracking.translate import FRONT, FRONT_RANK, description_tag, front_tags, milliseconds, sweep_status
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,12 +41,12 @@ class Mirror:
         self._results = results
         self._client: MlflowClient | None = None
         self._file: tuple[int, int] | None = None
-        self._has: Looked | None = None
+        self._has: SweepRuns | None = None
         self._seen = False
         self._notices: list[str] = []
 
     def write(self, record: SweepRecord, trials: Iterable[int] | None = None) -> list[str]:
-        """Brings MLflow up to date; after a fault, and the first time, all of it.
+        """Brings MLflow up to date; after an error, and the first time, all of it.
 
         Args:
             record: The sweep's state; a driver may be adding to it.
@@ -75,9 +76,9 @@ class Mirror:
             return
         with self._explained():
             there = {file.path for file in has.client.list_artifacts(has.parent.run_id)}
-            for name in ("space", "sweep"):
+            for name, content in (("space", record.header.space), ("sweep", record.header.config)):
                 if f"{name}.yaml" not in there:
-                    has.client.log_dict(has.parent.run_id, record.header[name], f"{name}.yaml")
+                    has.client.log_dict(has.parent.run_id, dict(content), f"{name}.yaml")
             self.complete = True
 
     def log_results(
@@ -100,12 +101,13 @@ class Mirror:
         """
         from mlflow.entities import Metric, RunTag
 
-        at = int(record.updated_at * 1000)
+        at = milliseconds(record.updated_at)
+        tags = [RunTag(key, value) for key, value in description_tag(note).items()]
 
         def send() -> None:
             has = self._has or self._write(record, None)
             metrics = [Metric(name, value, at, 0) for name, value in numbers.items()]
-            has.client.log_batch(has.parent.run_id, metrics, [], [RunTag(NOTE, note[:8000])])
+            has.client.log_batch(has.parent.run_id, metrics, [], tags)
             _tag_front(has, ranks)
 
         with self._explained():
@@ -131,7 +133,7 @@ class Mirror:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """After a fault nothing is known: an answer that was lost may have made a run."""
+        """After an error nothing is known: an answer that was lost may have made a run."""
         opening = self._client is None
         try:
             yield
@@ -157,7 +159,7 @@ class Mirror:
         self._forget()
         call()
 
-    def _write(self, record: SweepRecord, trials: Iterable[int] | None) -> Looked:
+    def _write(self, record: SweepRecord, trials: Iterable[int] | None) -> SweepRuns:
         self._check_file()
         has = self._has
         if has is None:
@@ -170,12 +172,12 @@ class Mirror:
         self._has = has
         return has
 
-    def _look(self, record: SweepRecord) -> Looked:
+    def _look(self, record: SweepRecord) -> SweepRuns:
         if self._client is None:
             self._client = open_client(self.uri)
             path = sqlite_path(self.uri)
             self._file = (path.stat().st_dev, path.stat().st_ino) if path is not None else None
-        has = look_up(self._client, self.uri, self._results, record, seen=self._seen, say=self._notices.append)
+        has = find_or_create(self._client, self.uri, self._results, record, seen=self._seen, say=self._notices.append)
         self._seen = True
         return has
 
@@ -189,10 +191,9 @@ class Mirror:
             raise UnusableError(f"MLflow's store {path} has been removed or replaced while it was in use")
 
 
-def _write_status(has: Looked, record: SweepRecord) -> None:
+def _write_status(has: SweepRuns, record: SweepRecord) -> None:
     parent = has.parent
-    status = "FINISHED" if record.done else "RUNNING" if record.paused is None else "KILLED"
-    end = None if status == "RUNNING" else int(record.updated_at * 1000)
+    status, end = sweep_status(record)
     for number, known in has.runs.items():  # whose lines the ledger has lost: nobody goes on with them
         if end is not None and number not in record.trials and known.status == "RUNNING":
             has.client.set_terminated(known.run_id, "KILLED", end)
@@ -206,15 +207,14 @@ def _write_status(has: Looked, record: SweepRecord) -> None:
     parent.status, parent.end = status, end
 
 
-def _tag_front(has: Looked, ranks: Mapping[int, int]) -> None:
+def _tag_front(has: SweepRuns, ranks: Mapping[int, int]) -> None:
     """Tags the members of the front, and nobody else."""
     changes = []
     for number, known in has.runs.items():
-        if number in ranks:
-            tags = {"front": "true", "front_rank": str(ranks[number])}
-            tags = {key: value for key, value in tags.items() if known.tags.get(key) != value}
-            changes.append(Change(number, known.run_id, "", 0, tags))
-        for key in () if number in ranks else {"front", "front_rank"} & known.tags.keys():
+        tags = front_tags(ranks.get(number))
+        missing = {key: value for key, value in tags.items() if known.tags.get(key) != value}
+        changes.append(Change(number, known.run_id, "", 0, missing))
+        for key in ({FRONT, FRONT_RANK} & known.tags.keys()) - tags.keys():
             has.client.delete_tag(known.run_id, key)
             del known.tags[key]
     has.writer.write([change for change in changes if change], has.runs)

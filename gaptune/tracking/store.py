@@ -159,7 +159,7 @@ def limited(seconds: float, call: Callable[[], T]) -> T:
     if raised:
         raise raised[0]
     if not back:
-        raise UnreachableError(f"MLflow does not answer: nothing came within {seconds:.0f} s")
+        raise UnreachableError(f"MLflow is unreachable (no answer within {seconds:.0f} s)")
     return back[0]
 
 

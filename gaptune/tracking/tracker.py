@@ -46,14 +46,17 @@ class Tracker:
         self._queue.put(event)
 
     def close(self, patience: float = PATIENCE_S) -> bool:
-        """Waits until all is written, some seconds at most.
+        """Waits until everything is written, but not for long. A second call does not wait.
+
+        Args:
+            patience: Seconds to wait at most.
 
         Returns:
             Whether MLflow has everything.
         """
         self._queue.put(None)
         self._closing.set()
-        self._thread.join(max(patience, 0.0))
+        self._thread.join(0.0 if self._left else max(patience, 0.0))
         self._left = True
         return not self._thread.is_alive() and not self._behind
 
@@ -80,7 +83,7 @@ class Tracker:
                 wait = min(2 * wait, 15.0)
             else:
                 if behind and not self._left:
-                    self._say("MLflow answers again and has everything")
+                    self._say("MLflow is reachable again and up to date")
                 self._behind = behind = False
                 wait = 1.0
                 if last:
@@ -101,7 +104,7 @@ class Tracker:
 
 def _told(error: Exception) -> str:
     if isinstance(error, UserError):
-        return f"{error}; trials go on"
+        return f"{error}. Trials continue"
     if isinstance(error, UnreachableError):
-        return f"{error}; trials go on, it will be caught up"
-    return f"MLflow could not be written to ({first_line(error)}); trials go on, it is tried again"
+        return f"{error}. Trials continue; MLflow is updated when it is back"
+    return f"MLflow cannot be updated ({first_line(error)}). Trials continue; gaptune tries again"

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
+from gaptune.tracking.changes import Change, Known
 from gaptune.tracking.failures import GoneError
-from gaptune.tracking.runs import Change, Known
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

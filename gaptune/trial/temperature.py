@@ -67,9 +67,9 @@ class LogitScale(nn.Module):
     def __init__(self, config: TemperatureConfig) -> None:
         super().__init__()
         self._params = config
-        self.learnt = config.schedule == "learned"
-        start = nu_of(1.0 / config.tau_init, config) if self.learnt else 0.0
-        self.nu = nn.Parameter(torch.tensor(start), requires_grad=self.learnt)
+        self.learned = config.schedule == "learned"
+        start = nu_of(1.0 / config.tau_init, config) if self.learned else 0.0
+        self.nu = nn.Parameter(torch.tensor(start), requires_grad=self.learned)
 
     def forward(self, progress: Fraction) -> Tensor:
         """β at a point of training.
@@ -77,7 +77,7 @@ class LogitScale(nn.Module):
         Args:
             progress: Steps done over steps in all.
         """
-        if self.learnt:
+        if self.learned:
             return beta_of(self.nu, self._params)
         return torch.tensor(1.0 / scheduled_tau(self._params, progress), device=self.nu.device)
 
@@ -91,7 +91,7 @@ class LogitScale(nn.Module):
         Returns:
             Infinity where β is 0.
         """
-        if not self.learnt:
+        if not self.learned:
             return scheduled_tau(self._params, progress)
         for given in (self._params.tau_min, self._params.tau_max, self._params.tau_init):
             if given is not None and self.nu.item() == torch.tensor(nu_of(1.0 / given, self._params)).item():
@@ -104,5 +104,5 @@ class LogitScale(nn.Module):
         """Brings ν back to where τ is within its bounds, as CLIP does after each step."""
         low = None if self._params.tau_max is None else nu_of(1.0 / self._params.tau_max, self._params)
         high = None if self._params.tau_min is None else nu_of(1.0 / self._params.tau_min, self._params)
-        if self.learnt and (low is not None or high is not None):
+        if self.learned and (low is not None or high is not None):
             self.nu.clamp_(low, high)

@@ -171,6 +171,7 @@ def run_of_example(plan, console, results, tracking_uri, address):
     return load(plan.folder)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["run[lr] 1", "a, b", "plain"])
 def test_what_is_printed_at_the_end_of_a_sweep_can_be_pasted(gaptune, tmp_path, store, monkeypatch, name):
     monkeypatch.setattr("gaptune.cli.sweeps.run_plan", run_of_example)

@@ -84,6 +84,7 @@ def imported(env, *words):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.whole
 def test_help_and_completion_import_nothing_heavy(tmp_path):
     completion = {"COMP_WORDS": "gaptune show example 1", "COMP_CWORD": "3"}
     assert imported({}, "--help") == []
@@ -91,6 +92,7 @@ def test_help_and_completion_import_nothing_heavy(tmp_path):
     assert imported({"_GAPTUNE_COMPLETE": "bash_complete", "GAPTUNE_RESULTS": str(tmp_path), **completion}) == []
 
 
+@pytest.mark.whole
 def test_help_is_quick():
     def ask():
         subprocess.run([sys.executable, "-m", "gaptune.cli", "--help"], check=True, capture_output=True)
@@ -110,9 +112,8 @@ def test_an_option_of_0_1_0_is_refused_with_its_new_name(gaptune, old, new):
 def test_an_option_that_is_a_command_now_is_refused_with_the_command(gaptune, option, command):
     code, out, err = gaptune("front", "example", option)
     assert (code, out) == (2, "")
-    assert (
-        err == f"gaptune: {option} of gaptune front is a command of its own now: {command}; see gaptune front --help\n"
-    )
+    moved = f"{option} of gaptune front is a command of its own now: {command}"
+    assert err == f"gaptune: {moved}; see gaptune front --help\n"
     selected, rest = commands_of_line(command.split()[1:])
     selected.make_context(selected.name, rest)
 

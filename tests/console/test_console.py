@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def record(tmp_path_factory):
 
 @given(HOSTILE, st.sampled_from(ENCODINGS), st.sampled_from([1, 7, 20, 80, 120]))
 def test_whatever_a_name_or_a_reason_holds_is_printed_without_control_characters(record, text, encoding, width):
-    record.header["name"] = text
+    record.header = replace(record.header, name=text)
     record.trials[1].reason = record.trials[1].method = text
     table = Table(title=text)
     table.add_column(text)
@@ -216,6 +217,7 @@ def shell(line, **env):
 GAPTUNE = f"{shlex.quote(sys.executable)} -m gaptune.cli"
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
@@ -234,6 +236,7 @@ def test_reading_commands_end_quietly_when_they_cannot_print(line, code, said):
     assert (done.returncode, done.stderr) == (code, said)
 
 
+@pytest.mark.whole
 def test_what_is_opened_later_does_not_take_the_place_of_a_closed_stream(tmp_path):
     code = (
         "from gaptune.text.output import guarded_process\n"
@@ -244,6 +247,7 @@ def test_what_is_opened_later_does_not_take_the_place_of_a_closed_stream(tmp_pat
     assert shell(f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} >&- 2>&-").returncode == 0
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("settings", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}])
 def test_a_stream_of_ascii_takes_every_command(settings):
     for command in ("front example", "show example 0", "status example", "train --help", "space show temp"):

@@ -44,7 +44,7 @@ class Given(Source):
 
 
 def made(source, folder, **options):
-    return build(source, out=folder / "store", image_size=16, context_length=12, **({"val_share": 0} | options))
+    return build(source, out=folder / "store", image_size=16, context_length=12, **({"val_fraction": 0} | options))
 
 
 def captions(store, name="train"):

@@ -53,6 +53,7 @@ def test_the_readme_links_every_page_and_every_linked_page_exists():
             assert (ROOT / line.split("](")[1].split(")")[0]).exists()
 
 
+@pytest.mark.whole
 def test_the_site_builds_without_a_warning_and_has_every_page(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -80,6 +81,7 @@ def test_every_page_of_the_site_is_in_its_navigation():
     assert {page.relative_to(DOCS).as_posix() for page in PAGES} <= set(listed)
 
 
+@pytest.mark.whole
 def test_the_site_loads_nothing_from_other_hosts(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path / "site")]
     subprocess.run(command, cwd=ROOT, capture_output=True, check=True)

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from support import Stage, write_yaml
@@ -21,7 +22,7 @@ def searched(tmp_path, small_store):
 
     _, config = write_yaml(tmp_path, small_store)
     stage = Stage(tmp_path / "results" / "found", sweep=load_sweep_config(config))
-    stage.record.header["name"] = "found"
+    stage.record.header = replace(stage.record.header, name="found")
     for recall, uniformity in ((0.5, -1.0), (0.2, -0.5), (0.3, -2.0)):
         trial = stage.orchestrator.next_trial()
         stage.orchestrator.started(trial.number, "here")
@@ -82,7 +83,7 @@ def test_a_confirmation_is_gone_on_with_when_the_front_has_grown(searched):
     from gaptune.ledger import Ledger
 
     with Ledger(first.folder) as ledger:
-        ledger.append(first.header)
+        ledger.append(first.header.event)
     record.trials[1].reports[-1].metrics["retrieval/mean_r10"] = 0.9
     second = confirmation(record, seeds=2, results=results, now=time.time(), command="")
     assert list(second.space.points_to_evaluate)[:2] == list(first.space.points_to_evaluate)

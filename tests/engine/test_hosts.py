@@ -18,6 +18,8 @@ import psutil
 
 import gaptune
 
+pytestmark = pytest.mark.whole
+
 os.environ["MPLBACKEND"] = "module://of_the_notebook"  # as its kernel does
 
 signal.signal(signal.SIGTERM, handler := lambda signum, frame: None)

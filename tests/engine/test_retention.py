@@ -97,7 +97,8 @@ def test_a_complete_seed_of_an_unfinished_suggestion_may_still_get_onto_the_fron
 def test_at_its_end_a_sweep_keeps_what_its_setting_says(stage, keep, finished, dominated):
     folder = folder_of(stage)
     retention = Retention(stage.record, folder / "trials", keep, pytest.fail)
-    retention.close(finished=finished)
+    stage.record.done = finished
+    retention.close()
     assert left(folder, 0) == [*(FULL if keep == "all" else ["epoch-0002.pt"]), "sample.npz"]
     assert left(folder, 1) == dominated
     assert left(folder, 2) == left(folder, 3) == (FULL[:2] if keep == "all" else [])
@@ -118,7 +119,7 @@ def test_a_trial_is_slimmed_as_it_ends_and_what_its_worker_saved_late_at_the_swe
         time.sleep(0.01)
     assert left(folder, 0) == []
     train(folder / "trials" / "0000", epochs=1)
-    retention.close(finished=True)
+    retention.close()
     assert left(folder, 0) == []
 
 
@@ -131,9 +132,9 @@ def test_what_cannot_be_removed_is_said_once_and_ends_nothing(stage, monkeypatch
         patch.setattr("gaptune.engine.retention.slim", refuse)
         retention = Retention(stage.record, folder_of(stage) / "trials", "complete", said.append)
         retention({"event": "end", "trial": 0, "state": "COMPLETE"})
-        retention.close(finished=True)
+        retention.close()
     assert said == ["checkpoints that are not needed any more could not be removed: not yours"]
-    Retention(stage.record, folder_of(stage) / "trials", "complete", said.append).close(finished=True)
+    Retention(stage.record, folder_of(stage) / "trials", "complete", said.append).close()
     assert left(folder_of(stage), 2) == []
     assert len(said) == 1
 
@@ -142,7 +143,7 @@ def test_a_storage_that_hangs_holds_a_sweep_up_for_a_limited_time(stage, monkeyp
     goes_on = threading.Event()
     monkeypatch.setattr("gaptune.engine.retention.trial_files", lambda _: goes_on.wait(60) and {})
     said = []
-    Retention(stage.record, folder_of(stage) / "trials", "complete", said.append).close(finished=True, patience=0.1)
+    Retention(stage.record, folder_of(stage) / "trials", "complete", said.append).close(patience=0.1)
     goes_on.set()
     assert said == ["checkpoints that are not needed any more are left; gaptune clean removes them"]
 
@@ -232,9 +233,9 @@ def test_a_damaged_ledger_decides_nothing(ended):
 def test_a_sweep_in_a_storage_is_cleaned_there(tmp_path):
     far = tmp_path / "far"
     stage = make_stage(far / "s")
-    stage.record.header["config"]["storage"] = f"file://{far}"
+    stage.record.header.event["config"]["storage"] = f"file://{far}"
     here = Ledger(tmp_path / "results" / "s")
-    for event in [stage.record.header, *stage.heard]:
+    for event in [stage.record.header.event, *stage.heard]:
         here.append(event)
     here.close()
     assert "deleted" in clean(tmp_path / "results", "--yes").stdout

@@ -3,8 +3,6 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -12,6 +10,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 from support import write_yaml
+from warm import Gaptune, run
 
 from gaptune.engine import signals
 from gaptune.engine.signals import Stopped, exit_code, stopping
@@ -79,17 +78,16 @@ def test_outside_the_main_thread_signals_are_left_alone():
     assert inside == [before]
 
 
+@pytest.mark.whole
 def test_a_single_training_stops_with_its_checkpoint_kept(tmp_path, small_store):
     _, config = write_yaml(tmp_path, small_store, epochs=1000)
-    command = [sys.executable, "-m", "gaptune.cli", "train", "--config", str(config), "--out", str(tmp_path / "out")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = Gaptune("train", "--config", config, "--out", tmp_path / "out")
     while process.poll() is None and not list((tmp_path / "out").glob("epoch-*.pt")):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert said.split("\n")[-2] == "stopped by SIGTERM"
-    assert "Traceback" not in said
+    assert process.wait(60) == 143
+    assert process.stderr.split("\n")[-2] == "stopped by SIGTERM"
+    assert "Traceback" not in process.stderr
     assert list((tmp_path / "out").glob("epoch-*.pt"))
 
 
@@ -101,8 +99,7 @@ def test_a_sweep_stopped_at_any_moment_ends_in_order_and_goes_on(tmp_path, small
     stops = stops if FULL else [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, True)]
     trials = 24 if FULL else 3
     space, config = write_yaml(tmp_path, small_store, trials=trials, epochs=12)
-    command = [sys.executable, "-m", "gaptune.cli", "sweep", str(space), "--config", str(config), "--name", "s"]
-    command += ["--results", str(tmp_path / "results")]
+    command = ["sweep", space, "--config", config, "--name", "s", "--results", tmp_path / "results"]
     folder = tmp_path / "results" / "s"
     rng, kept = random.Random(0), {}
 
@@ -111,16 +108,15 @@ def test_a_sweep_stopped_at_any_moment_ends_in_order_and_goes_on(tmp_path, small
 
     for signum, to_all in stops:
         wanted = len(events()) + rng.randint(4, 9)  # a moment in what happens, not on the clock
-        with (tmp_path / "output").open("w") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-            while len(events()) < wanted and process.poll() is None:
-                time.sleep(0.02)
-            time.sleep(rng.uniform(0, 0.5))
-            assert process.poll() is None, "it has ended before it was stopped"
-            below = psutil.Process(process.pid).children(recursive=True)
-            (os.killpg if to_all else os.kill)(process.pid, signum)
-            code = process.wait(timeout=300)
-        text = (tmp_path / "output").read_text()
+        process = Gaptune(*command, new_session=True)
+        while len(events()) < wanted and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.5))
+        assert process.poll() is None, "it has ended before it was stopped"
+        below = psutil.Process(process.pid).children(recursive=True)
+        (os.killpg if to_all else os.kill)(process.pid, signum)
+        code = process.wait(timeout=300)
+        text = process.stdout + process.stderr
         assert code == 128 + signum, text
         assert "Traceback" not in text
         assert "***" not in text  # Ray's C++ stacks
@@ -135,6 +131,5 @@ def test_a_sweep_stopped_at_any_moment_ends_in_order_and_goes_on(tmp_path, small
         client = MlflowClient(tracking_uri=default_uri(tmp_path / "results"))
         runs = client.search_runs([client.get_experiment_by_name("gaptune").experiment_id], max_results=1000)
         assert {run.info.status for run in runs} <= {"FINISHED", "KILLED", "FAILED"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run(*command, timeout=1200)
     assert load(folder).count(State.COMPLETE) == trials

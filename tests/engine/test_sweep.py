@@ -27,7 +27,7 @@ from gaptune.engine.evaluate_front import evaluate_front
 from gaptune.engine.plan import prepare
 from gaptune.engine.session import run
 from gaptune.engine.signals import Stop
-from gaptune.engine.worker import FAULT, Worker
+from gaptune.engine.worker import Worker
 from gaptune.errors import UserError
 from gaptune.ledger import Ledger, State, load, read_events
 from gaptune.ledger.trial_file import read
@@ -215,6 +215,7 @@ def test_a_worker_reports_epochs_and_tells_out_of_memory_apart(tmp_path, small_s
         "config": config,
         "event": {"event": "trial", "trial": 0, "sweep_id": "x", "config": config},
         "data": {"store": str(small_store)},
+        "weights": None,
         "checkpoints": str(tmp_path / "c"),
         "threads": 1,
         "gpu": 0.0,
@@ -228,22 +229,22 @@ def test_a_worker_reports_epochs_and_tells_out_of_memory_apart(tmp_path, small_s
     first = worker.step()
     assert (first["epoch"], first["step"]) == (1, 3)
     assert worker.reset_config(task)  # taken up again: the checkpoint's report is said again, then the rest
-    assert worker.step()["scores"] == first["scores"]
+    assert worker.step()["metrics"] == first["metrics"]
     assert worker.step()["epoch"] == 2
     kept = read((tmp_path / "c" / "trial.jsonl").read_bytes())
     assert [event.get("epoch") for event in kept] == [None, 1, 2]
-    assert kept[1]["metrics"] == first["scores"]
+    assert kept[1]["metrics"] == first["metrics"]
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""  # it asked for no GPU
 
     worker.reset_config(task | {"data": {"store": "nowhere"}})
-    assert "nowhere" in worker.step()[FAULT]  # trying again would not help
+    assert "nowhere" in worker.step()["failure"]  # trying again would not help
 
     started_from = config | {"model": {"name": "scenes-tiny", "pretrained": str(tmp_path / "c")}}
     worker.reset_config(task | {"config": started_from, "checkpoints": str(tmp_path / "d"), "weights": "a"})
-    assert "no longer holds the weights that the sweep began with" in worker.step()[FAULT]
+    assert "no longer holds the weights that the sweep began with" in worker.step()["failure"]
 
     worker.reset_config(task | {"system_metrics": True})
-    used = {name: value for name, value in worker.step()["scores"].items() if name.startswith("system/")}
+    used = {name: value for name, value in worker.step()["metrics"].items() if name.startswith("system/")}
     assert set(used) == {"system/cpu_percent", "system/memory_mb"}
     assert 100 < used["system/memory_mb"] < 10_000
 
@@ -253,7 +254,7 @@ def test_a_worker_reports_epochs_and_tells_out_of_memory_apart(tmp_path, small_s
 
     monkeypatch.setattr(gaptune.trial, "train", out_of_memory)
     worker.reset_config(task)
-    assert worker.step() == {FAULT: "out of memory: CUDA out of memory. Tried to allocate 20.00 MiB"}
+    assert worker.step()["failure"] == "out of memory: CUDA out of memory. Tried to allocate 20.00 MiB"
 
 
 def test_the_front_alone_is_evaluated_when_asked(tmp_path, small_store, local_ray):
@@ -271,9 +272,9 @@ def test_the_front_alone_is_evaluated_when_asked(tmp_path, small_store, local_ra
     experiment = client.get_experiment_by_name("gaptune")
     runs = client.search_runs([experiment.experiment_id], "metrics.`again/zeroshot/top1` >= 0")
     assert {int(run.data.tags["gaptune.trial"]) for run in runs} == members
-    before = [event for event in read_events(folder)[0] if event["event"] == "scores"]
+    before = [event for event in read_events(folder)[0] if event["event"] == "metrics"]
     sweep(tmp_path, small_store, more=more)
-    assert [event for event in read_events(folder)[0] if event["event"] == "scores"] == before
+    assert [event for event in read_events(folder)[0] if event["event"] == "metrics"] == before
 
 
 def test_a_member_that_cannot_be_evaluated_is_named_and_tried_again_by_the_same_command(

@@ -14,7 +14,8 @@ from support import made_sweep
 
 from gaptune.api import Sweep
 from gaptune.engine.publish import note
-from gaptune.ledger import SweepRecord
+from gaptune.ledger import ReportRecord, SweepHeader, SweepRecord, TrialRecord
+from gaptune.pareto.objectives import Objective, Objectives
 from gaptune.report.content import content
 from gaptune.results import Candidate, candidates, summarize
 from gaptune.results.compare import compare_sweeps
@@ -205,8 +206,14 @@ def test_one_that_stands_out_of_equals_tells_no_direction(tmp_path):
 
 
 def members(values, maximize):
-    record = SweepRecord(header={"objectives": [{"metric": f"m/{i}", "maximize": up} for i, up in enumerate(maximize)]})
-    return record, [Candidate([], list(map(float, one)), [0.0] * len(maximize), True) for one in values]
+    objectives = Objectives(Objective(f"m/{index}", up) for index, up in enumerate(maximize))
+    record = SweepRecord(header=SweepHeader(objectives=objectives))
+    reports = [dict(zip(objectives.metrics, map(float, one), strict=True)) for one in values]
+    return record, [Candidate.of(record, [reported(metrics)]) for metrics in reports]
+
+
+def reported(metrics):
+    return TrialRecord(0, 0, {}, {}, "", 0.0, reports=[ReportRecord(1, 1, 1.0, metrics)])
 
 
 @pytest.mark.parametrize(

@@ -24,14 +24,14 @@ def decisions(config, values, *, epochs=9, epoch=1):
 
 
 @pytest.mark.parametrize(
-    ("config", "shares"),
+    ("config", "fractions"),
     [
-        ({"first": 1 / 9, "eta": 3.0}, [1 / 9, 1 / 3]),
-        ({"first": 0.25, "eta": 2.0}, [0.25, 0.5]),
-        ({"first": 0.5, "eta": 4.0}, [0.5]),
-        ({"first": 0.1, "eta": 10.0}, [0.1]),
-        ({"first": 1 / 49, "eta": 7.0}, [1 / 49, 1 / 7]),
-        ({"first": 1e-3, "eta": 10.0}, [0.001, 0.01, 0.1]),
+        ({"min_fraction": 1 / 9, "reduction_factor": 3.0}, [1 / 9, 1 / 3]),
+        ({"min_fraction": 0.25, "reduction_factor": 2.0}, [0.25, 0.5]),
+        ({"min_fraction": 0.5, "reduction_factor": 4.0}, [0.5]),
+        ({"min_fraction": 0.1, "reduction_factor": 10.0}, [0.1]),
+        ({"min_fraction": 1 / 49, "reduction_factor": 7.0}, [1 / 49, 1 / 7]),
+        ({"min_fraction": 1e-3, "reduction_factor": 10.0}, [0.001, 0.01, 0.1]),
     ],
 )
 def test_rungs_are_shares_of_training_below_the_whole(config, fractions):
@@ -149,19 +149,19 @@ def test_cohorts_are_compared_among_themselves():
         ({"schedule": "linear", "tau_start": 0.01, "tau_end": 0.05}, 0.1, "moving"),
         ({"schedule": "linear", "tau_start": 0.05, "tau_end": 0.01}, 0.9, "moving"),
         ({"schedule": "linear", "tau_start": 0.04, "tau_end": 0.05}, 0.1, ""),
-        ({"schedule": "cosine", "tau_start": 0.01, "tau_end": 0.05, "fraction": 0.5}, 0.5, ""),
-        ({"schedule": "cosine", "tau_start": 0.01, "tau_end": 0.05, "fraction": 0.5}, 0.4, "moving"),
+        ({"schedule": "cosine", "tau_start": 0.01, "tau_end": 0.05, "schedule_fraction": 0.5}, 0.5, ""),
+        ({"schedule": "cosine", "tau_start": 0.01, "tau_end": 0.05, "schedule_fraction": 0.5}, 0.4, "moving"),
     ],
 )
 def test_a_trial_whose_tau_still_has_far_to_go_is_of_its_own_cohort(params, fraction, expected):
-    full = {"tau_start": 0.04, "tau_end": 0.04, "fraction": 1.0} | params
+    full = {"tau_start": 0.04, "tau_end": 0.04, "schedule_fraction": 1.0} | params
     flat = {f"temperature.{name}": value for name, value in full.items()}
     assert cohort(HALVING, flat, fraction) == expected
     assert cohort(HALVING.model_copy(update={"schedule_aware": False}), flat, fraction) == ""
 
 
 def test_random_stops_the_same_shares_whatever_the_scores():
-    config = HALVING.model_copy(update={"rule": "random"})
+    config = HALVING.model_copy(update={"method": "random"})
     rng = np.random.default_rng(0)
     values = rng.normal(size=(600, 2))
     went_on = decisions(config, values)

@@ -46,7 +46,9 @@ FINITE = parse_space(
 GRID = parse_space(
     {
         "name": "grid",
-        "params": {name: parameter.to_dict() for name, parameter in ((k.name, k.distribution) for k in FINITE.params)},
+        "params": {
+            name: parameter.to_dict() for name, parameter in ((k.name, k.distribution) for k in FINITE.parameters)
+        },
     }
     | {"grid": True}
 )
@@ -141,7 +143,7 @@ class SamplerSuite:
         assert sorted(map(str, drawn)) == sorted(map(str, FINITE.combinations()))
         assert study.ask() is None
 
-    @given(cut=st.integers(2, 60), seeds=st.integers(1, 3), rule=st.sampled_from(["none", "halving"]))
+    @given(cut=st.integers(2, 60), seeds=st.integers(1, 3), rule=st.sampled_from(["none", "asha"]))
     @settings(max_examples=12, suppress_health_check=list(HealthCheck))
     def test_a_sweep_cut_at_any_line_of_its_ledger_ends_as_it_would_have(self, cut, seeds, rule):
         search = {"sampler": self.sampler, "candidates": 9, "startup_trials": 3, "seeds": seeds}

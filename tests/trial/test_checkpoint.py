@@ -201,6 +201,7 @@ def test_one_process_trains_in_a_folder(tmp_path):
         pass
 
 
+@pytest.mark.whole
 def test_a_second_training_in_a_folder_is_refused_before_it_says_anything(tmp_path):
     with elsewhere(tmp_path):
         said = CliRunner().invoke(cli, ["train", "--out", str(tmp_path)])

@@ -24,7 +24,7 @@ def undisturbed(store, short, tmp_path_factory):
 
 
 def test_a_checkpoint_holds_what_belongs_to_its_weights(undisturbed):
-    assert undisturbed["format"] == 2
+    assert undisturbed["format"] == 3
     held = undisturbed["architecture"]
     assert held["preprocess_cfg"]["mean"] == pytest.approx([0.48145466, 0.4578275, 0.40821073])
     assert held["model_cfg"]["vision_cfg"]["image_size"] == 32
@@ -34,8 +34,8 @@ def test_a_checkpoint_holds_what_belongs_to_its_weights(undisturbed):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"format": 3}, r"was written by a newer gaptune \(format 3; this one reads up to 2\)"),
-        ({"format": "3b"}, r"was written by a newer gaptune \(format 3b"),
+        ({"format": 4}, r"was written by a newer gaptune \(format 4; this one reads up to 3\)"),
+        ({"format": "4b"}, r"was written by a newer gaptune \(format 4b"),
         ({"format": 99, "model": None}, r"newer gaptune \(format 99"),
         ({"version": 99}, "this one does not know version"),
     ],

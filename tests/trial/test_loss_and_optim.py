@@ -109,7 +109,7 @@ def test_a_scheduled_temperature_is_not_optimized():
     assert all(parameter is not scale.nu for group in optimizer.param_groups for parameter in group["params"])
 
 
-def test_the_knobs_of_adamw_arrive():
+def test_adamw_gets_its_parameters():
     _, _, optimizer = optimizer_of(optimizer__beta1=0.5, optimizer__beta2=0.7, optimizer__eps=1e-4)
     assert all(group["betas"] == (0.5, 0.7) and group["eps"] == 1e-4 for group in optimizer.param_groups)
 

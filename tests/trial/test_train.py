@@ -219,7 +219,7 @@ def undisturbed(store, short, tmp_path_factory):
     return reports, Checkpoints(folder).load()
 
 
-def learnt(state):
+def learned(state):
     return {name: state[name] for name in ("config", "model", "scale")}
 
 
@@ -230,7 +230,7 @@ def test_a_training_that_goes_on_ends_as_if_nothing_had_happened(epochs, undistu
     again = list(train(short(KNOBS), store, checkpoints=tmp_path))
     assert again[0] == heard[-1]  # the checkpoint's own report first, wall times and all
     assert [*map(timeless, heard), *map(timeless, again[1:])] == [*map(timeless, reports)]
-    assert equal(learnt(Checkpoints(tmp_path).load()), learnt(end))
+    assert equal(learned(Checkpoints(tmp_path).load()), learned(end))
 
 
 def test_a_training_without_checkpoints_is_the_same(undisturbed, store, short):
@@ -249,7 +249,7 @@ def test_a_damaged_newest_checkpoint_costs_an_epoch_and_nothing_else(undisturbed
     again = list(train(short(KNOBS), store, checkpoints=tmp_path))
     assert "epoch-0002.pt is damaged" in caplog.text
     assert [*map(timeless, again)] == [*map(timeless, undisturbed[0])]
-    assert equal(learnt(Checkpoints(tmp_path).load()), learnt(undisturbed[1]))
+    assert equal(learned(Checkpoints(tmp_path).load()), learned(undisturbed[1]))
 
 
 @pytest.mark.parametrize("part", ["model", "scale", "optimizer"])

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord
+from gaptune.ledger.candidate import Candidate
 from gaptune.paper.claims import columns, named_rows
 from gaptune.paper.figures.labels import name_point, spread_names
-from gaptune.results.front import Candidate
 
 # One look per family, told apart by shape and line in black and white; Okabe and Ito's colors for everybody else.
 _LOOKS = {
@@ -56,11 +54,10 @@ def methods_figure(record: SweepRecord) -> Figure:
         if not names:
             continue
         marker, line, color = _look(kind)
-        points = [_mean_error(rows[name], metrics.gap) for name in names]
         right.errorbar(
             [_number(name) for name in names],
-            [mean for mean, _ in points],
-            yerr=[error for _, error in points],
+            [rows[name].mean(metrics.gap) for name in names],
+            yerr=[rows[name].error(metrics.gap) for name in names],
             linestyle=line,
             marker=marker,
             color=color,
@@ -69,7 +66,7 @@ def methods_figure(record: SweepRecord) -> Figure:
         )
     if "Baseline" in rows:
         right.axhline(rows["Baseline"].mean(metrics.gap), color="black", linewidth=1.0, label="Baseline")
-    right.set(xlabel="share p of the steps with a swap", ylabel=_GAP, title="(c) the swap")
+    right.set(xlabel="fraction p of the steps with a swap", ylabel=_GAP, title="(c) the swap")
     if right.containers:
         right.set(xscale="log")
         right.legend(fontsize=8)
@@ -132,16 +129,10 @@ def _scatter(axes: Axes, rows: dict[str, Candidate], across: str, up: str, *, sc
         axes.plot(joined[:, 0], joined[:, 1], color=_LOOKS["FLT"][2], linewidth=0.8, linestyle=":", zorder=1)
     for name, row in rows.items():
         marker, _, color = _look(name)
-        x, dx = _mean_error(row, across)
-        y, dy = _mean_error(row, up)
-        axes.errorbar(x, scale * y, xerr=dx, yerr=scale * dy, marker=marker, color=color, markersize=7, capsize=2)
-        name_point(axes, name, (x, scale * y))
-
-
-def _mean_error(row: Candidate, metric: str) -> tuple[float, float]:
-    values = np.array([trial.last.get(metric, math.nan) for trial in row.trials])
-    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    return float(values.mean()), float(error)
+        x, y = row.mean(across), scale * row.mean(up)
+        dx, dy = row.error(across), scale * row.error(up)
+        axes.errorbar(x, y, xerr=dx, yerr=dy, marker=marker, color=color, markersize=7, capsize=2)
+        name_point(axes, name, (x, y))
 
 
 def _rows(record: SweepRecord) -> dict[str, Candidate]:

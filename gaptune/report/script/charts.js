@@ -3,7 +3,7 @@
 const COLORS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#999999", "#F0E442"];
 const SHAPES = ["circle", "square", "diamond", "triangle-up", "triangle-down", "star", "x", "cross"];
 const DASHES = ["solid", "dash", "dot", "dashdot"];
-const MANY = 2000; // from here on points are drawn by WebGL, and a part of the lines across the params
+const MANY = 2000; // from here on points are drawn by WebGL, and a part of the lines across the parameters
 const SETTINGS = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
 
 // Plotly reads tags and entities in its texts: the one way in which text of the sweep comes into a chart.
@@ -88,7 +88,7 @@ function tickTexts(ticks) {
 const groups = [...new Map(rows.method.map((method) => [data.looks[method].group, data.looks[method]])).values()].sort((a, b) => a.order - b.order);
 const hovered = all.map((row) => {
   const named = (name) => `${labelOf(name)} ${shownOf(columns.get(name), row)}`;
-  const params = knobNames.filter((name) => columns.get(name).values[row] !== OFF).map((name) => `${labelOf(name)} = ${show(columns.get(name).values[row])}`);
+  const params = paramNames.filter((name) => columns.get(name).values[row] !== OFF).map((name) => `${labelOf(name)} = ${show(columns.get(name).values[row])}`);
   const broken = infeasible.has(row) ? [`infeasible: ${rows.broken[row].join("; ")}`] : [];
   return [`<b>${plain(methodOf(row))}</b>`, ...[...mainMetrics.map(named), ...broken, ...params].map(plain)].join("<br>");
 });

@@ -17,7 +17,7 @@ function scaleOf(column) {
   const logged = column.log && known.every((value) => value > 0), scale = logged ? Math.log10 : (value) => value;
   const [low, high] = known.length ? [Math.min(...known.map(scale)), Math.max(...known.map(scale))] : [0, 1], width = high - low || 1;
   const below = (sign) => low - 0.12 * (signs.indexOf(sign) + 1) * width; // the signs have places below the numbers
-  const ticks = known.length ? [...new Set([0, 0.25, 0.5, 0.75, 1].map((share) => low + share * (high - low)))] : [];
+  const ticks = known.length ? [...new Set([0, 0.25, 0.5, 0.75, 1].map((part) => low + part * (high - low)))] : [];
   return {
     at: (value) => (absent(value) ? below(value) : scale(value)), label,
     range: [signs.length ? below(signs.at(-1)) : low, high > low ? high : low + 1],
@@ -29,7 +29,7 @@ function lineColors(column, some) {
   const gray = (row) => infeasible.has(row) || absent(column.values[row]);
   const known = some.filter((row) => !gray(row)).map((row) => column.values[row]);
   const low = known.length ? Math.min(...known) : 0, high = known.length ? Math.max(...known) : 1, width = high - low || Math.abs(low) || 1;
-  const ticks = known.length ? [...new Set([0, 0.5, 1].map((share) => low + share * (high - low)))] : [];
+  const ticks = known.length ? [...new Set([0, 0.5, 1].map((part) => low + part * (high - low)))] : [];
   const bar = { title: { text: plain(headingOf(column.name)), side: "right" }, thickness: 10 };
   const colors = document.documentElement.classList.contains("dark")
     ? ["#5a7fc0", "#7f8aa0", "#a09c8b", "#c8b866", "#fee838"] : ["#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#e8cf50"];
@@ -45,7 +45,7 @@ function lineColors(column, some) {
     colorbar: { ...bar, tickvals: [floor + 0.05 * width, ...ticks], ticktext: [why, ...tickTexts(ticks)] },
   };
 }
-const across = ["method", "feasible", ...knobNames.filter((name) => new Set(complete.map((row) => columns.get(name).values[row])).size > 1), ...objectives].filter((name) => columns.has(name));
+const across = ["method", "feasible", ...paramNames.filter((name) => new Set(complete.map((row) => columns.get(name).values[row])).size > 1), ...objectives].filter((name) => columns.has(name));
 const scales = across.map((name) => scaleOf(columns.get(name)));
 const ranges = new Map(); // by place in `across`: what is chosen on the axis, a range or several
 function drawParallel() {
@@ -73,7 +73,7 @@ const hasParallel = complete.length > 1 && columns.has(objectives[0]);
 if (hasParallel) {
   byId("parallel").style.minWidth = `${75 * (across.length + 2)}px`;
   charts.push(drawParallel);
-} else empty("parallel", complete.length ? "It takes two complete trials." : NOTHING);
+} else empty("parallel", complete.length ? "Needs at least two complete candidates." : NOTHING);
 function clearRanges() {
   ranges.clear();
   if (hasParallel) drawParallel();
@@ -81,13 +81,13 @@ function clearRanges() {
 }
 
 // ---- importance ----
-const shares = data.importance;
-const noShares = Object.entries(data.no_importance).map(([metric, why]) => `${labelOf(metric)}: not known, because ${why}.`);
-if (shares.length) {
-  const params = [...new Set(shares.map((one) => one.parameter))], judged = objectives.filter((name) => shares.some((one) => one.objective === name));
+const fractions = data.importance;
+const noFractions = Object.entries(data.no_importance).map(([metric, why]) => `${labelOf(metric)}: not known, because ${why}.`);
+if (fractions.length) {
+  const params = [...new Set(fractions.map((one) => one.parameter))], judged = objectives.filter((name) => fractions.some((one) => one.objective === name));
   chart("importance", () => judged.map((name, index) => ({
     type: "bar", orientation: "h", name: plain(labelOf(name)), y: params.map((parameter) => plain(labelOf(parameter))), marker: { color: COLORS[index], pattern: { shape: ["", "/", "x", "."][index] } },
-    x: params.map((parameter) => shares.find((one) => one.parameter === parameter && one.objective === name)?.share ?? null),
-  })), () => ({ barmode: "group", showlegend: true, xaxis: axis("share of importance (PED-ANOVA)"), yaxis: axis("", { autorange: "reversed", type: "category" }) }));
-  byId("importance-note").textContent = noShares.join(" ");
-} else empty("importance", noShares.join(" ") || "No parameter varied.");
+    x: params.map((parameter) => fractions.find((one) => one.parameter === parameter && one.objective === name)?.fraction ?? null),
+  })), () => ({ barmode: "group", showlegend: true, xaxis: axis("fraction of importance (PED-ANOVA)"), yaxis: axis("", { autorange: "reversed", type: "category" }) }));
+  byId("importance-note").textContent = noFractions.join(" ");
+} else empty("importance", noFractions.join(" ") || "No parameter varied.");
