@@ -68,7 +68,7 @@ def records_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -
         rows: At least one record.
         title: Title above the table.
     """
-    names = list(max(rows, key=lambda row: len(row)))
+    names = max((list(row) for row in rows), key=len)
     return make_table(names, [[row.get(name) for name in names] for row in rows], title=title)
 
 
