@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:  # every command reads headers, and `--help` must not import numpy
+    import numpy as np
+    import numpy.typing as npt
 
-Points = npt.NDArray[np.float64]
+    Points = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class Objectives(tuple[Objective, ...]):
         Returns:
             Shape (n, m).
         """
+        import numpy as np
+
         signs = np.array([objective.sign for objective in self])
         return np.asarray(np.asarray(values, dtype=np.float64).reshape(-1, len(self)) * signs)
 

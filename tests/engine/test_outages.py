@@ -45,7 +45,7 @@ def test_full_disk_stops_the_sweep_cleanly_and_the_same_command_resumes_it(
     command = sweep_command(tmp_path, small_store, *joined, results=place / "results", trials=3, epochs=4)
     full = run(*command, code=1)
     assert "No space left on device" in full.stdout
-    assert "what is done is kept. To go on: gaptune sweep" in full.stdout
+    assert "Finished trials are kept. To resume: gaptune sweep" in full.stdout
     assert "Traceback" not in full.stderr
     folder = place / "results" / "s"
     before = read_events(folder)[0]

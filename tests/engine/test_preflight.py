@@ -335,9 +335,10 @@ def test_a_dry_run_says_how_much_there_is_to_do_and_warns(gaptune, tmp_path, sma
     sweep.write_text(sweep.read_text().replace("trials: 4", "trials: 4, seeds: 2"))
     code, out, err = gaptune("sweep", space, "--config", sweep, "--dry-run", "--results", tmp_path / "r")
     assert (code, err) == (0, "")
-    assert "4 x 2 seeds = 8 trainings of 3 epochs of 3 steps of 64 pairs" in out
+    assert "4 candidates x 2 seeds = 8 trials" in out
+    assert "3 epochs of 3 steps of 64 pairs" in out
     assert "192 train, 64 val, 60 probe_train, 40 probe_test images" in out
-    assert "checkpoints of up to 19.5 MB for each trial under way\n" in out
+    assert "checkpoints of up to 19.5 MB for each running trial\n" in out
     assert "warning    only 64 validation images" in out
     assert "log_uniform: [0.02, 0.3]" in out
     assert "'" not in out.replace("sweep's", "")

@@ -175,7 +175,7 @@ def used(results):
 def test_without_yes_it_says_what_it_would_free_and_changes_nothing(ended):
     before = everything(ended)
     said = clean(ended)
-    assert "nothing was removed; the same command with --yes frees" in said.stdout
+    assert "nothing was deleted; the same command with --yes frees" in said.stdout
     assert everything(ended) == before
 
 
@@ -202,14 +202,14 @@ def test_with_yes_it_frees_what_it_said_and_nothing_else(ended, keep, first, sec
     assert (ended / "s" / "ledger.jsonl").read_bytes() == ledger
     if keep != "none":
         assert "optimizer" not in read_checkpoint(ended / "s" / "trials" / "0000")
-    assert "there is nothing to remove" in clean(ended, "--keep", keep).stdout
+    assert "there is nothing to delete" in clean(ended, "--keep", keep).stdout
 
 
 def test_a_running_sweep_is_refused_and_left_out_of_all(ended):
     before = everything(ended)
     with Ledger(ended / "s"):
         assert "is running" in str(clean(ended, "s", "--yes").exception)
-        assert "s is running and was left alone" in clean(ended, "--yes").stdout
+        assert "s is running and was not cleaned" in clean(ended, "--yes").stdout
     assert everything(ended) == before
 
 
@@ -238,6 +238,6 @@ def test_a_sweep_in_a_storage_is_cleaned_there(tmp_path):
     for event in [stage.record.header.event, *stage.heard]:
         here.append(event)
     here.close()
-    assert "removed" in clean(tmp_path / "results", "--yes").stdout
+    assert "deleted" in clean(tmp_path / "results", "--yes").stdout
     assert left(far / "s", 0) == ["epoch-0002.pt", "sample.npz"]
     assert left(far / "s", 4) == FULL[:2]

@@ -123,7 +123,7 @@ def test_sweep_stopped_at_any_moment_ends_in_order_and_is_resumed(tmp_path, smal
         assert not [one for one in below if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
         record = load(folder)
         assert record.paused == str(Stopped(signum))
-        assert "To go on: gaptune sweep" in text
+        assert "To resume: gaptune sweep" in text
         assert not [reason for trial in record.trials.values() for reason in trial.retries]
         for number, reports in kept.items():
             assert list(record.trials[number].reports)[: len(reports)] == reports
