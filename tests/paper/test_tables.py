@@ -9,11 +9,12 @@ from rich.console import Console
 from support import header, sweep_config
 from warm import run
 
+from gaptune.console.paper import paper_report
 from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord, load
 from gaptune.paper.claims import claims, columns, named_rows
 from gaptune.paper.published import PUBLISHED
-from gaptune.paper.tables import paper_markdown, paper_report
+from gaptune.paper.tables import paper_markdown
 
 TAUS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.2, 0.4)
 
