@@ -169,7 +169,7 @@ def test_error_tells_file_and_line_and_keeps_the_message(tmp_path: Path) -> None
         ("geometry/mean_r1", ["retrieval/mean_r1", "geometry/gap"], " (did you mean 'retrieval/mean_r1'?)"),
         ("geometry/w3", ["uniformity/w2", "geometry/gap"], " (known: geometry/gap, uniformity/w2)"),
         ("geometry/gpa", ["uniformity/gap", "geometry/gap"], " (did you mean 'geometry/gap'?)"),
-        ("accuracy", ["probe/top1", "geometry/gap"], " (did you mean 'probe/top1'?)"),
+        ("top1", ["probe/top1", "geometry/gap"], " (did you mean 'probe/top1'?)"),
         ("temp", ["temp.yaml", "swap.yaml"], " (did you mean 'temp.yaml'?)"),
         ("nonsense.yaml", ["temp.yaml", "swap.yaml"], " (known: swap.yaml, temp.yaml)"),
         ("xyz", [], ""),
