@@ -39,13 +39,11 @@ def cifar10(folder):
     return [folder]
 
 
-def pairs(folder):
+def mmvp(folder):
     return [plain_pairs(folder)]
 
 
-@pytest.mark.parametrize(
-    "kind", [webdataset, csv, parquet, imagefolder, cifar10, pairs], ids=lambda kind: kind.__name__
-)
+@pytest.mark.parametrize("kind", [webdataset, csv, parquet, imagefolder, cifar10, mmvp], ids=lambda kind: kind.__name__)
 def test_every_kind_is_built_and_described(kind, tmp_path, monkeypatch, capsys):
     words = ["gaptune", "data", "build", kind.__name__, *map(str, kind(tmp_path))]
     words += ["--out", str(tmp_path / "store"), "--size", "16", "--context", "12"]
@@ -55,7 +53,7 @@ def test_every_kind_is_built_and_described(kind, tmp_path, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert not ended.value.code, err
     assert f"made by         {kind.__name__} from " in out
-    first = "pairs" if kind is pairs else "train"
+    first = "pairs" if kind is mmvp else "train"
     assert out.splitlines()[0].split() == ["split", "images", "captions", "labelled", "merged", "left", "out"]
     assert out.splitlines()[1].split()[0] == first
 

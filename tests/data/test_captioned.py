@@ -11,7 +11,7 @@ from captioned_files import encoded, plain_pairs, samples, write_csv, write_imag
 from gaptune.data.build import build
 from gaptune.data.info import describe, splits_table
 from gaptune.data.open import open_store
-from gaptune.data.sources import Columns, Table, WebDataset, find_source
+from gaptune.data.sources import SOURCES, Columns, WebDataset, find_source
 from gaptune.errors import UserError
 
 
@@ -138,7 +138,7 @@ def test_a_parquet_file_holds_paths_or_bytes_or_both_as_hugging_face_has_them(tm
     }
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
     stores = [
-        made(Table.of("parquet", [str(tmp_path)], Columns(image=name)), tmp_path, out=tmp_path / name, val_fraction=0)
+        made(SOURCES["parquet"].of([str(tmp_path)], Columns(image=name)), tmp_path, out=tmp_path / name, val_fraction=0)
         for name in ("path", "bytes", "both")
     ]
     assert ids(stores[0]) == ids(stores[2]) == [f"{n}.png" for n in range(3)]
@@ -331,7 +331,7 @@ def flickr8k_both_ways(flickr8k, folder, most):
     options = {"image_size": 72, "context_length": 32, "max_broken": 0}
     return (
         build(WebDataset.at(str(folder / "shards")), out=folder / "a", **options),
-        build(Table.of("parquet", [str(folder / "all.parquet")], columns), out=folder / "b", **options),
+        build(SOURCES["parquet"].of([str(folder / "all.parquet")], columns), out=folder / "b", **options),
     )
 
 

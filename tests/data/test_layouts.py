@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gaptune.data.build import build
-from gaptune.data.sources import Coco, Columns, Table, WebDataset
+from gaptune.data.sources import SOURCES, Coco, Columns, WebDataset
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 
@@ -154,7 +154,7 @@ def table_source(folder, form, pairs, layout, draw):
                 columns = Columns(split="part")
         file.parent.mkdir(parents=True, exist_ok=True)
         write(file, rows, {"part": named[split]} if layout == "column" else {})
-    return Table.of(kind, places, columns)
+    return SOURCES[kind].of(places, columns)
 
 
 def webdataset_source(folder, pairs, layout, draw):
@@ -246,4 +246,4 @@ def test_a_file_that_belongs_to_no_split_beside_others_that_do_is_named(tmp_path
     for name in ("train", "validation", "extra"):
         write(tmp_path / f"{name}{ending}", [(f"{name}.png", len(name), ["a text"])], {})
     with pytest.raises(UserError, match="extra"):
-        Table.of(kind, [str(tmp_path)], Columns())
+        SOURCES[kind].of([str(tmp_path)], Columns())

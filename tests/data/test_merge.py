@@ -13,7 +13,7 @@ from image_files import encoded
 from shard_files import tar
 
 from gaptune.data.build import build
-from gaptune.data.sources import Coco, Columns, Table, WebDataset
+from gaptune.data.sources import SOURCES, Coco, Columns, WebDataset
 from gaptune.data.sources.base import Sample, Source
 
 IMAGES = [encoded(picture(number), "PNG") for number in range(6)]
@@ -141,11 +141,11 @@ def test_all_forms_of_the_same_pairs_give_the_same_store(form, tmp_path):
             rows = [(f"i/{number}.png", text) for number, each in enumerate(texts) for text in each]
             table = dict(zip(("filepath", "title"), zip(*rows, strict=True), strict=True))
             pq.write_table(pa.table({name: list(column) for name, column in table.items()}), tmp_path / "t.parquet")
-            source = Table.of("parquet", [str(tmp_path / "t.parquet")], Columns())
+            source = SOURCES["parquet"].of([str(tmp_path / "t.parquet")], Columns())
         case "lists":
             rows = [json.dumps({"filepath": f"i/{number}.png", "title": each}) for number, each in enumerate(texts)]
             (tmp_path / "t.jsonl").write_text("\n".join(rows))
-            source = Table.of("jsonl", [str(tmp_path / "t.jsonl")], Columns())
+            source = SOURCES["jsonl"].of([str(tmp_path / "t.jsonl")], Columns())
         case "shards":
             members = []
             for number, each in enumerate(texts):

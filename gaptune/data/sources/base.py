@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,9 @@ class Sample:
 class Source(ABC):
     """Images and captions that a store can be built from.
 
+    A new source is a class of its own module, and an entry in ``SOURCES``; ``KIND:PLACE`` then opens it. Its tests
+    inherit from ``SourceConformance`` (``tests/helpers/source_conformance.py``).
+
     Attributes:
         kind: Its name before the colon of a reference, such as ``coco``.
         splits: Its splits. Where there is ``train`` alone, a fraction of it can become ``val`` by hash.
@@ -57,6 +60,15 @@ class Source(ABC):
     prompts: tuple[str, ...] = ()
     as_published: bool = False
     in_pairs: bool = False
+
+    @classmethod
+    @abstractmethod
+    def at(cls, place: str) -> Self:
+        """The source that ``KIND:PLACE`` means.
+
+        Raises:
+            UserError: There is nothing of this kind, or it is not what it should be.
+        """
 
     @abstractmethod
     def samples(self, split: str) -> Iterator[Sample]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from gaptune.data.images import inside
 from gaptune.data.sources.base import Sample, Source, check_split_name, existing, read_text
@@ -53,7 +53,7 @@ class Coco(Source):
         self.splits = tuple(annotations)
 
     @classmethod
-    def at(cls, place: str) -> Coco:
+    def at(cls, place: str) -> Self:
         """The source that ``coco:FOLDER`` means.
 
         ``FOLDER/annotations/captions_train2017.json`` with the images in ``FOLDER/train2017`` is ``train``, and so

@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from gaptune.data.images import ENDINGS, UnreadableError
 from gaptune.data.sources.base import Sample, Source, storable
@@ -59,7 +59,7 @@ class WebDataset(Source):
             self.prompts = read_prompts(labelled[0].parent)
 
     @classmethod
-    def at(cls, *places: str) -> WebDataset:
+    def at(cls, *places: str) -> Self:
         """The source that ``webdataset:GLOB`` means; a folder stands for its shards."""
         return cls(files_by_split(places, ".tar", ".tar.gz", ".tgz"))
 
