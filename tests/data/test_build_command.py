@@ -58,7 +58,7 @@ def test_every_kind_is_built_and_described(kind, tmp_path, monkeypatch, capsys):
     assert out.splitlines()[1].split()[0] == first
 
 
-def test_a_wrong_column_is_one_line_and_exit_code_2(tmp_path):
+def test_wrong_column_is_one_line_and_exit_code_2(tmp_path):
     words = ["data", "build", "csv", *map(str, csv(tmp_path)[:2]), "--image", "fiel", "--out", str(tmp_path / "store")]
     ran = subprocess.run([sys.executable, "-m", "gaptune.cli", *words], capture_output=True, text=True)
     assert ran.returncode == 2

@@ -24,7 +24,7 @@ def undisturbed(store, short, tmp_path_factory):
     return read_checkpoint(folder)
 
 
-def test_a_checkpoint_holds_what_belongs_to_its_weights(undisturbed):
+def test_checkpoint_holds_what_belongs_to_its_weights(undisturbed):
     assert undisturbed["format"] == 3
     held = undisturbed["architecture"]
     assert held["preprocess_cfg"]["mean"] == pytest.approx([0.48145466, 0.4578275, 0.40821073])
@@ -41,7 +41,7 @@ def test_a_checkpoint_holds_what_belongs_to_its_weights(undisturbed):
         ({"version": 99}, "this one does not know version"),
     ],
 )
-def test_a_newer_checkpoint_is_refused_and_left_as_it_is(changes, told, store, short, undisturbed, tmp_path, gaptune):
+def test_newer_checkpoint_is_refused_and_left_as_it_is(changes, told, store, short, undisturbed, tmp_path, gaptune):
     Checkpoints(tmp_path).save(1, undisturbed | changes)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     for ask in (

@@ -45,11 +45,11 @@ class Source(ABC):
     inherit from ``SourceConformance`` (``tests/helpers/source_conformance.py``).
 
     Attributes:
-        kind: Its name before the colon of a reference, such as ``coco``.
-        splits: Its splits. Where there is ``train`` alone, a fraction of it can become ``val`` by hash.
+        kind: Name before the colon of a reference, such as ``coco``.
+        splits: Names of the splits. Where there is ``train`` alone, a fraction of it can become ``val`` by hash.
         classes: Names of the classes, in the order of the labels; empty without labels.
         prompts: Templates such as ``a photo of a {}`` for zero-shot classification.
-        as_published: Whether it is a benchmark that others report scores on, and so kept whole: no repeated image is
+        as_published: Whether it is a benchmark with published results, which is kept whole: no repeated image is
             dropped from it, and nothing is taken from its training part unless asked for.
         in_pairs: Whether rows 2k and 2k + 1 belong together, so that none may be missing or broken.
     """
@@ -92,7 +92,7 @@ class Source(ABC):
 
     @abstractmethod
     def origin(self) -> dict[str, Any]:
-        """Where it lies and how it was read, for people, as JSON can hold it."""
+        """Its location and how it was read, for people, as JSON can hold it."""
 
 
 def check_split_name(name: str) -> str:

@@ -22,8 +22,8 @@ class _Annotations:
 
     Attributes:
         captions: Captions by file name, in the order of the file.
-        without_image: How many captions are of images that the file does not list.
-        listed_again: How many images it lists that it has listed before.
+        without_image: Number of captions of images that the file does not list.
+        listed_again: Number of images that it lists more than once.
     """
 
     captions: dict[str, list[str]]

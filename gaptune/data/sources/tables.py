@@ -35,7 +35,7 @@ _NO_CLASS = -1  # what Hugging Face's ClassLabel has where labels are not publis
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of a table are called; the defaults are open_clip's.
+    """Names of the columns of a table; the defaults are open_clip's.
 
     Attributes:
         image: Paths, relative to the folder of the table that names them; or images in base64; or, in Parquet, the
@@ -68,7 +68,7 @@ class _Part:
 
     Attributes:
         table: The file.
-        rows: How many rows of each split it has.
+        rows: Number of rows by split.
         labels: Those that occur.
         splits: Of a Parquet file whose column says the splits: of each row the index of its split in ``rows``, so that
             images of other splits need not be read.
@@ -87,7 +87,7 @@ class Table(Source):
 
     Args:
         files: Files by split, in their order.
-        columns: What the columns are called.
+        columns: Names of the columns.
         outside: Whether images may lie outside the folder of the table that names them.
 
     Raises:
@@ -125,7 +125,7 @@ class Table(Source):
         """The source that ``csv:FILE`` or ``parquet:FILE?image=file&caption=one&caption=two`` means.
 
         Raises:
-            UserError: What stands after the ``?`` names no column.
+            UserError: The part after the ``?`` names no column.
         """
         place, _, query = (place, "", "") if Path(place).exists() else place.partition("?")
         given: dict[str, list[str]] = {}
@@ -182,7 +182,7 @@ class Table(Source):
                     yield image
 
     def origin(self) -> dict[str, Any]:
-        """The files, and what their columns are called."""
+        """The files, and the names of their columns."""
         named = {name: value for name, value in vars(self._columns).items() if value is not None}
         return {
             "files": {split: ", ".join(str(file) for file in files) for split, files in self._files.items()},
