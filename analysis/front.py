@@ -27,7 +27,7 @@ def _(choice, gaptune, mo, results):
     from gaptune.metrics.table import METRICS
 
     sweep = gaptune.load_sweep(choice.value, results)
-    own = [objective["metric"] for objective in sweep.record.objectives]
+    own = sweep.record.objectives.metrics
     judged = [name for name in sweep.frame().columns if name in METRICS and METRICS[name].direction != "none"]
     objectives = mo.ui.multiselect(judged, value=own, label="objectives (2 to 4)", max_selections=4)
     constraints = mo.ui.text(label="constraints, such as geometry/gap<=0.5; with commas between them", full_width=True)
@@ -54,15 +54,15 @@ def _(constraints, mo, objectives, own, sweep):
     else:
         complaint = mo.md("")
     found = seen.front().dropna(axis="columns", how="all").reset_index()
-    metrics = [objective["metric"] for objective in seen.record.objectives]
+    metrics = seen.record.objectives.metrics
     shown = ["trial", "method", *dict.fromkeys([*metrics, "geometry/gap", "temperature/tau"])]
     table = found[
         [*(name for name in shown if name in found), *(name for name in found if name.startswith("parameter/"))]
     ]
     with tempfile.TemporaryDirectory() as folder:
-        picture = _Path(folder) / "front.png"
-        plot_front(seen.record, summarize(seen.record), picture)
-        image = mo.image(picture.read_bytes())
+        file = _Path(folder) / "front.png"
+        plot_front(seen.record, summarize(seen.record), file)
+        image = mo.image(file.read_bytes())
     mo.vstack(
         [complaint, mo.md(f"{len(table)} on the front of **{for_markdown(seen.name)}**"), image, mo.ui.table(table)]
     )

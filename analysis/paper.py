@@ -19,7 +19,7 @@ def _():
     ledgers = sorted(results.glob("*/ledger.jsonl"), key=lambda path: path.stat().st_mtime)
     records = {"example-paper": load(example("example-paper"))}
     records |= {path.parent.name: load(path.parent) for path in ledgers}
-    names = [name for name, record in records.items() if "method" in record.header["varied"]]
+    names = [name for name, record in records.items() if "method" in record.header.varied]
     choice = mo.ui.dropdown(names, value=names[-1], label="sweep over the paper's methods")
     choice  # noqa: B018  (a cell shows its last expression)
     return choice, mo, records
@@ -49,9 +49,9 @@ def _(mo, record):
         "Zero-shot and linear probe against gap and uniformity (figure 7)": downstream_figure,
     }.items():
         try:
-            picture = io.BytesIO()
-            figure(record).savefig(picture, dpi=150)
-            drawn[title] = mo.image(picture.getvalue(), alt=title)
+            file = io.BytesIO()
+            figure(record).savefig(file, dpi=150)
+            drawn[title] = mo.image(file.getvalue(), alt=title)
         except UserError as error:  # a sweep whose data have no labels, or of which nothing is completed yet
             drawn[title] = mo.callout(str(error), kind="warn")
     mo.vstack([part for title, shown in drawn.items() for part in (mo.md(f"## {title}"), shown)])

@@ -13,6 +13,7 @@ import argparse
 import resource
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from early_stopping import STOP, load
 
 from gaptune.config import EarlyStoppingConfig
 from gaptune.ledger import Event, Ledger, SweepRecord, replay
+from gaptune.ledger.header import DataInfo
 from gaptune.search.study import Study
 from gaptune.simulation.play import simulate
 from gaptune.tracking import Mirror, default_uri
@@ -32,7 +34,7 @@ def main() -> None:
     space, sweep, curves = load("embedded")
     sweep = sweep.model_copy(
         update={
-            "search": sweep.search.model_copy(update={"sampler": "random", "candidates": arguments.trials}),
+            "search": sweep.search.model_copy(update={"sampler": "random", "candidates": arguments.candidates}),
             "early_stopping": EarlyStoppingConfig(method="asha", **STOP),
         }
     )
@@ -73,8 +75,8 @@ def main() -> None:
 
 def mlflow(record: SweepRecord, events: list[Event], folder: Path) -> float:
     """Seconds a trial to write everything to a new SQLite store, in batches as the tracker's thread does."""
-    record.header.update(id="0" * 32, space={"name": "temp"}, command="", base={}, versions={"gaptune": ""})
-    record.header["data"] = {"hash": "", "name": "scenes", "store": "scenes", "splits": {}}
+    data = DataInfo("scenes", "scenes")
+    record.header = replace(record.header, id="0" * 32, space={"name": "temp"}, versions={"gaptune": ""}, data=data)
     mirror, follow = Mirror(default_uri(folder), folder), replay(events[:1])
     mirror.write(follow)
     started = time.perf_counter()

@@ -23,8 +23,6 @@ import numpy as np
 
 from gaptune.config import EarlyStoppingConfig, SweepConfig, load_sweep_config
 from gaptune.ledger import TrialRecord
-from gaptune.pareto.dominance import oriented
-from gaptune.pareto.hypervolume import normalized_hypervolume
 from gaptune.simulation.curves import Curves
 from gaptune.simulation.play import simulate
 from gaptune.space.model import Space
@@ -32,13 +30,13 @@ from gaptune.space.parse import load_space
 
 ROOT = Path(__file__).resolve().parent.parent
 SETS = ("embedded", "flickr8k")
-STOP = {"first": 1 / 6, "eta": 3.0}
+STOP = {"min_fraction": 1 / 6, "reduction_factor": 3.0}
 ARMS: dict[str, tuple[str, str]] = {  # sampler, early stopping
     "random search": ("random", "none"),
     "TPE": ("tpe", "none"),
     "TPE + random stopping": ("tpe", "random"),
-    "TPE + halving": ("tpe", "halving"),
-    "random search + halving": ("random", "halving"),
+    "TPE + halving": ("tpe", "asha"),
+    "random search + halving": ("random", "asha"),
 }
 MOASHA = "MOASHA (Syne Tune)"
 
@@ -100,7 +98,7 @@ def moasha(name: str, trials: int, workers: int, seed: int) -> list[tuple[int, f
         time_attr="epoch",
         max_t=epochs,
         grace_period=1,
-        reduction_factor=STOP["eta"],
+        reduction_factor=STOP["reduction_factor"],
     )
     running: list[tuple[float, int, int]] = []
     live: dict[int, tuple[Trial, Any]] = {}
@@ -145,10 +143,9 @@ def moasha(name: str, trials: int, workers: int, seed: int) -> list[tuple[int, f
 
 def progress(sweep: SweepConfig, done: list[tuple[int, dict[str, float]]]) -> list[tuple[int, float]]:
     """Hypervolume of all that is complete so far, at each completion."""
-    maximize = [o.maximize for o in sweep.objectives]
-    low, high = oriented([[o.reference for o in sweep.objectives], [o.ideal for o in sweep.objectives]], maximize)
-    points = oriented([[scores[o.metric] for o in sweep.objectives] for _, scores in done], maximize)
-    return [(spent, normalized_hypervolume(points[: count + 1], low, high)) for count, (spent, _) in enumerate(done)]
+    objectives = sweep.wanted
+    values = [[scores[metric] for metric in objectives.metrics] for _, scores in done]
+    return [(spent, objectives.hypervolume(values[: count + 1])) for count, (spent, _) in enumerate(done)]
 
 
 def at(curve: list[tuple[int, float]], spent: int) -> float:
@@ -177,17 +174,17 @@ def main() -> None:
     found: dict[str, dict[str, np.ndarray]] = {}
     with ProcessPoolExecutor() as pool:
         for name in arguments.sets:
-            total = arguments.trials * load(name)[1].training.epochs
+            total = arguments.candidates * load(name)[1].training.epochs
             grid = np.unique(np.linspace(0, total, 101).astype(int))
             curves = len(load(name)[2])
             print(f"\n{name}: {curves} recorded curves; {total} epochs; {arguments.seeds} seeds ± standard error")
             found[name] = {"grid": grid}
             for arm in arms:
-                tasks = [(name, arm, arguments.trials, arguments.workers, seed) for seed in range(arguments.seeds)]
+                tasks = [(name, arm, arguments.candidates, arguments.workers, seed) for seed in range(arguments.seeds)]
                 found[name][arm] = np.array([[at(curve, spent) for spent in grid] for curve in pool.map(_one, tasks)])
             report(found[name], arms, total)
-    if arguments.picture:
-        draw(found, arms, arguments.picture)
+    if arguments.plot:
+        draw(found, arms, arguments.plot)
 
 
 def report(found: dict[str, np.ndarray], arms: list[str], total: int) -> None:

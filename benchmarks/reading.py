@@ -17,7 +17,8 @@ from gaptune.storage.bundled import example
 
 COMMANDS = {
     "front": [],
-    "front --importance --correlation --unfinished": [],
+    "importance": [],
+    "correlations": [],
     "show": ["7"],
     "report": [],
 }

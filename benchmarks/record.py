@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results"))
     arguments = parser.parse_args()
     sweep = yaml.safe_load((ROOT / f"sweeps/{arguments.sweep}.yaml").read_text())
-    sweep["search"] = {"sampler": "random", "trials": arguments.trials, "seed": 20}
+    sweep["search"] = {"sampler": "random", "candidates": arguments.candidates, "seed": 20}
     if arguments.sweep == "flickr8k":
         sweep["model"]["image_size"] = 48  # in place of 64: 0.6 of the time
     space = yaml.safe_load((ROOT / "search_spaces/temp.yaml").read_text())
@@ -54,7 +54,7 @@ def main() -> None:
         ]
         subprocess.run([sys.executable, "-m", "gaptune.cli", *command], check=True)
     about = {
-        "command": f"python benchmarks/record.py {arguments.sweep} --candidates {arguments.trials}",
+        "command": f"python benchmarks/record.py {arguments.sweep} --candidates {arguments.candidates}",
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.processor() or platform.machine()}, CPU",
     }

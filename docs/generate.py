@@ -1,7 +1,7 @@
-"""Writes the tables of the docs that the code itself knows: parameters, configs, metrics and figures of the example.
+"""Writes the tables of the docs that are made from code: parameters, sweep config, metrics, the example's results.
 
-``python docs/generate.py`` renews what stands between ``<!-- table: NAME -->`` and ``<!-- end -->`` in the pages; a
-test holds the pages against it.
+``python docs/generate.py`` replaces the text between ``<!-- table: NAME -->`` and ``<!-- end -->`` in all pages.
+A test compares the pages with it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 from griffe import Docstring, Parser
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
+from gaptune.cli import SECTIONS
 from gaptune.config import NOT_PARAMETERS, ConstraintConfig, EvaluationConfig, ObjectiveConfig, SweepConfig, TrialConfig
 from gaptune.ledger import load
 from gaptune.metrics.table import METRICS, SYSTEM, TASK_METRICS, Metric
@@ -26,7 +28,7 @@ _MARKED = re.compile(r"(<!-- table: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", r
 
 
 def renewed(text: str) -> str:
-    """A page with its tables as the code has them now."""
+    """The page with current tables."""
     return _MARKED.sub(lambda found: found[1] + "\n" + TABLES[found["name"]]() + "\n\n" + found[3], text)
 
 
@@ -42,7 +44,7 @@ def _schema(model: type[BaseModel], prefix: str = "") -> str:
         for name, field, meaning in _described(model)
         if not _group(field)
     ]
-    return _rows(("key", "may be", "default", "what it is"), rows)
+    return _rows(("key", "allowed", "default", "meaning"), rows)
 
 
 def _described(model: type[BaseModel]) -> list[tuple[str, FieldInfo, str]]:
@@ -119,7 +121,7 @@ def _params() -> str:
     groups = [name for name, field in TrialConfig.model_fields.items() if _group(field) and name not in NOT_PARAMETERS]
     rows = [(name, field, text) for name, field, text in _described(TrialConfig) if name == "seed"]
     seed = _rows(
-        ("key", "may be", "default", "what it is"),
+        ("key", "allowed", "default", "meaning"),
         [(f"`{name}`", _allowed(field), _default(field), text) for name, field, text in rows],
     )
     return f"{_groups(TrialConfig, groups)}\n\n### seed\n\n{seed}"
@@ -136,30 +138,65 @@ def _sweep() -> str:
     return "\n\n".join(parts)
 
 
-def _scores(scores: dict[str, Metric]) -> str:
-    rows = [(f"`{one.name}`", one.unit, one.direction, one.meaning, one.source) for one in scores.values()]
-    return _rows(("name", "unit", "better", "what", "source"), rows)
+def _metrics(metrics: dict[str, Metric]) -> str:
+    rows = [(f"`{one.name}`", one.unit, one.direction, one.meaning, one.source) for one in metrics.values()]
+    return _rows(("name", "unit", "direction", "meaning", "source"), rows)
 
 
 def _paper() -> str:
-    """Tables and claims of the recorded sweep over the paper's methods; the paper's own tables stay in its file."""
+    """Tables and claims of the example sweep of the paper's methods, without the paper's own tables."""
     _, *sections = paper_markdown(load(example("example-paper"))).split("\n## ")
     own = [section for section in sections if not section.partition("\n")[0].endswith("(MSCOCO, RN50)")]
     return "\n".join(f"### {section.replace(': this run', '', 1)}" for section in own).strip()
+
+
+def _commands() -> str:
+    """All commands in the sections of the help, with their arguments, options, and examples."""
+    parts = []
+    for title, commands in SECTIONS.items():
+        parts.append(f"## {title}")
+        for command in commands:
+            parts += _command(command, f"gaptune {command.name}")
+    return "\n\n".join(parts)
+
+
+def _command(command: click.Command, words: str) -> list[str]:
+    """The parts of a command's section, and of those of its subcommands."""
+    context = click.Context(command, info_name=words)
+    usage = " ".join([words, *command.collect_usage_pieces(context)])
+    paragraphs = (command.help or "").split("\n\n")
+    parts = [f"### {words}", f"`{usage}`", *(" ".join(paragraph.split()) for paragraph in paragraphs)]
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    if options:
+        parts.append(_rows(("option", "meaning"), [_option(option, context) for option in options]))
+    parts.append(f"Example: `{(command.epilog or '').removeprefix('Example: ')}`")
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            parts += _command(command.commands[name], f"{words} {name}")
+    return parts
+
+
+def _option(option: click.Option, context: click.Context) -> tuple[str, str]:
+    """Name and meaning of an option, as the help has them."""
+    record = option.get_help_record(context)
+    assert record is not None
+    name, meaning = record
+    return f"`{name}`", re.sub(r"\s+", " ", meaning).replace("<", "&lt;")
 
 
 TABLES = {
     "space": lambda: _schema(SpaceFile),
     "parameter": lambda: _schema(ParameterEntry),
     "params": _params,
-    "sweep": _sweep,
-    "scores": lambda: _scores(METRICS),
-    "system": lambda: _scores(SYSTEM),
-    "measures": lambda: _scores(TASK_METRICS),
+    "sweep config": _sweep,
+    "metrics": lambda: _metrics(METRICS),
+    "system": lambda: _metrics(SYSTEM),
+    "evaluations": lambda: _metrics(TASK_METRICS),
     "paper": _paper,
+    "commands": _commands,
 }
 
 
 if __name__ == "__main__":
-    for page in sorted(PAGES.glob("*.md")):
+    for page in sorted(PAGES.rglob("*.md")):
         page.write_text(renewed(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Pages of the site that live in the root of the project: the README as its front page, CONTRIBUTING and CHANGELOG."""
+"""Adds the pages of the project's root to the site: README (as the front page), CONTRIBUTING and CHANGELOG."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOVED = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGEL
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds them, with their links as seen from ``docs``."""
+    """Adds them, with links relative to ``docs``."""
     for name, page in MOVED.items():
         text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
         for other, moved in MOVED.items():

@@ -17,6 +17,16 @@ settings.load_profile("gaptune")
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 
+ABSENT = str(Path(__file__).with_name("absent"))
+"""Goes before what is installed in processes that tests start, and only there."""
+
+if ABSENT not in os.environ.get("PYTHONPATH", ""):
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ABSENT, os.environ.get("PYTHONPATH")]))
+sys.path[:] = [folder for folder in sys.path if folder != ABSENT]
+
+WHOLE = {"browser", "ray_address", "two_nodes", "short"}
+"""Fixtures of tests that are more than a unit."""
+
 # A shell's background has SIGINT ignored, nohup SIGHUP, and children inherit that: signals are tested as on a terminal.
 for _signum, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_signum) is signal.SIG_IGN:
@@ -30,30 +40,66 @@ def pytest_xdist_auto_num_workers():
 
 
 def pytest_collection_modifyitems(items):
-    """Files with slow tests first: what takes minutes must not begin when the others have ended."""
-    slow = {item.path for item in items if any(map(item.get_closest_marker, ("slow", "soak")))}
-    items.sort(key=lambda item: item.path not in slow)
+    """Marks what uses Ray, a browser or a training. Files that take long come first, not when the others have ended."""
+    longest = {}
+    for item in items:
+        if WHOLE.intersection(item.fixturenames) or any(map(item.get_closest_marker, ("slow", "soak"))):
+            item.add_marker("whole")
+        length = 2 if item.get_closest_marker("slow") or item.get_closest_marker("soak") else 1
+        longest[item.path] = max(longest.get(item.path, 0), length if item.get_closest_marker("whole") else 0)
+    items.sort(key=lambda item: -longest[item.path])
 
 
 @pytest.fixture(scope="module")
-def local_ray():
-    """One Ray for the sweeps of a module, as if the program around had started it: starting it takes seconds."""
+def local_ray(ray_address):
+    """Ray for the sweeps of a module, as if the program around had joined it."""
     from gaptune.config import ResourcesConfig
     from gaptune.engine.cluster import ray_for
 
-    with ray_for(ResourcesConfig(concurrency=2), None):
+    with ray_for(ResourcesConfig(concurrency=2), ray_address):
         yield
 
 
 @pytest.fixture(scope="session", autouse=True)
 def gaptune_cache(tmp_path_factory):
-    """The environment, not a monkeypatch: subprocesses and Ray's workers inherit it."""
+    """The environment, not a monkeypatch: subprocesses and Ray's workers inherit it. One for a whole run."""
     if "GAPTUNE_CACHE" in os.environ:
         yield
         return
-    os.environ["GAPTUNE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    own = tmp_path_factory.getbasetemp()
+    cache = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"
+    cache.mkdir(exist_ok=True)
+    os.environ["GAPTUNE_CACHE"] = str(cache)
     yield
     del os.environ["GAPTUNE_CACHE"]
+
+
+@pytest.fixture(scope="session")
+def ray_address(gaptune_cache):
+    """A Ray of two cores for every test that does not look at how Ray is started; starting it takes seconds.
+
+    It is no part of this process: who uses it joins it, as one joins any cluster.
+    """
+    from ray.cluster_utils import Cluster
+
+    from gaptune.engine.machine import OBJECT_STORE
+
+    node = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    yield cluster.address
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """MLflow's SQLite file without anything in it: making one is a second of computing."""
+    from gaptune.tracking import Mirror, default_uri
+    from gaptune.tracking.mirror import open_client
+
+    folder = tmp_path_factory.mktemp("store")
+    Mirror(None, folder)
+    open_client(default_uri(folder))
+    return folder / "mlflow.db"
 
 
 @pytest.fixture
@@ -98,7 +144,9 @@ def browser():
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if program is None:
         pytest.skip("there is no Chromium on this machine")
-    flags = ["--no-sandbox", "--enable-unsafe-swiftshader", "--disable-background-networking"]
+    flags = ["--no-sandbox", "--enable-unsafe-swiftshader", "--disable-background-networking", "--disable-extensions"]
+    flags += ["--disable-gpu-rasterization", "--disable-gpu-compositing", "--disable-component-update"]  # all of it is
+    flags += ["--disable-features=Translate,OptimizationHints,MediaRouter"]  # computed by the CPU
     with sync_api.sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=program, args=flags)
         yield running

@@ -13,6 +13,7 @@ from gaptune.config.document import Document, read_yaml, validate
 from gaptune.config.trial import Place, Schema, TrialConfig, as_tuple, with_params
 from gaptune.errors import did_you_mean
 from gaptune.metrics.table import METRICS, TASK_METRICS, Metric, excess, find_metric
+from gaptune.pareto.objectives import Objective, Objectives
 
 
 def _known_metric(name: str) -> str:
@@ -38,13 +39,13 @@ MOST_CANDIDATES = 1_000_000
 
 
 class ObjectiveConfig(Schema):
-    """A metric that is searched for.
+    """A metric to optimize.
 
     Attributes:
-        metric: Its name in ``gaptune.metrics.table``.
-        direction: ``max`` or ``min``; the metric's own by default.
-        reference: Worst value that still counts, one coordinate of the hypervolume's fixed reference point.
-        ideal: Value of a perfect trial, by which the hypervolume is scaled to [0, 1].
+        metric: Name of the metric.
+        direction: ``max`` or ``min``; by default the direction of the metric.
+        reference: Worst value that still counts: a coordinate of the reference point of the hypervolume.
+        ideal: Best possible value: a coordinate of the ideal point, which scales the hypervolume to [0, 1].
     """
 
     metric: MetricName
@@ -68,12 +69,12 @@ class ObjectiveConfig(Schema):
 
 
 class ConstraintConfig(Schema):
-    """A bound that a trial's final score must keep to be on the front.
+    """A bound on the final value of a metric, for candidates on the front.
 
     Attributes:
-        metric: Its name in ``gaptune.metrics.table``.
-        min: Smallest allowed value; None for no such bound.
-        max: Largest allowed value; None for no such bound.
+        metric: Name of the metric.
+        min: Smallest allowed value; None for no lower bound.
+        max: Largest allowed value; None for no upper bound.
     """
 
     metric: MetricName
@@ -94,14 +95,14 @@ class ConstraintConfig(Schema):
 
 
 class SearchConfig(Schema):
-    """How trials are chosen.
+    """How the search proposes candidates.
 
     Attributes:
-        sampler: Optuna's multi-objective ``tpe``, ``nsga2``, ``gp``, ``random``; or ``grid``.
-        candidates: How many candidates; a grid has its own number.
+        sampler: ``tpe``, ``nsga2``, ``gp``, or ``random`` of Optuna; or ``grid``.
+        candidates: Number of candidates; a grid has its own number.
         seed: Seed of the sampler.
-        startup_trials: Random trials before the sampler's model is used.
-        seeds: Each candidate is trained on this many seeds side by side; the sampler learns their mean.
+        startup_trials: Number of random candidates before the sampler uses its model.
+        seeds: Number of seeds on which each candidate is trained; the sampler learns the mean.
     """
 
     sampler: Literal["tpe", "nsga2", "gp", "random", "grid"] = "tpe"
@@ -112,17 +113,17 @@ class SearchConfig(Schema):
 
 
 class EarlyStoppingConfig(Schema):
-    """Which trials are stopped before their full budget.
+    """Early stopping of trials.
 
     Attributes:
         method: ``none``, ``asha`` (asynchronous successive halving, for several objectives) or ``random`` (the same
-            rungs and fractions, ranks drawn at random: for comparison).
-        reduction_factor: The best ⌊n/reduction_factor⌋ of the n trials at a rung go on, at least one.
+            rungs and fractions with random ranks, for comparison).
+        reduction_factor: The best ⌊n/reduction_factor⌋ of the n candidates at a rung continue, at least one.
         min_fraction: Fraction of training at the first rung; each rung is reduction_factor times as far as the last.
-        brackets: Trials take turns in this many brackets; bracket b leaves out the first b rungs.
+        brackets: Number of brackets, which the trials use in turn; bracket b leaves out the first b rungs.
         priority: Order within a non-dominated layer.
-        schedule_aware: Whether trials whose τ is still to move far are compared among themselves.
-        settling_ratio: How far is far: the factor between the schedule's ends.
+        schedule_aware: Whether trials whose τ still changes are compared only among themselves.
+        settling_ratio: Smallest factor between start and end of a schedule that counts as a change.
         seed: Random seed of the method ``random``.
     """
 
@@ -147,15 +148,15 @@ class EarlyStoppingConfig(Schema):
 
 
 class ResourcesConfig(Schema):
-    """What each trial gets.
+    """Resources of each trial.
 
     Attributes:
-        cpu: CPU cores (and threads) of a trial.
-        gpu: GPUs of a trial; a fraction shares a card.
-        concurrency: Trials side by side at most; None for as many as fit.
-        system_metrics: Whether each report says what the trial's process uses: CPU, memory, GPU.
-        stall_minutes: A worker that does not finish a single step or batch for so long is replaced, and its trial goes
-            on from its last checkpoint; None or 0 for never.
+        cpu: Number of CPU cores and threads per trial.
+        gpu: Number of GPUs per trial; a fraction shares a GPU.
+        concurrency: Largest number of trials in parallel; None for as many as fit.
+        system_metrics: Whether each report contains the CPU, memory, and GPU use of the trial.
+        stall_minutes: Minutes without a finished step or batch after which a worker is replaced and its trial resumes
+            from its last checkpoint; None or 0 for never.
     """
 
     cpu: Annotated[int, Field(ge=1)] = 1
@@ -175,11 +176,11 @@ class ResourcesConfig(Schema):
 
 
 class SweepConfig(TrialConfig):
-    """How trials are run, and what is wanted of them; a trial's own fields are each trial's starting values.
+    """How trials are run, and what they are optimized for; the fields of a trial are the starting values of each trial.
 
-    ``storage`` is a URL below which each sweep's ledger and checkpoints are copied, for other machines to go on from.
-    ``checkpoints`` says of which trials the weights are kept once they have ended: of complete ones, of those on the
-    front (the others are removed when the sweep is done), or of all, with what it takes to go on.
+    ``storage`` is a URL to which the ledger and checkpoints are copied, so that other machines can resume the sweep.
+    ``checkpoints`` says which trials keep their weights when they have ended: complete trials, trials on the front (the
+    others are removed when the sweep is done), or all trials, which then also keep their optimizer state.
     """
 
     objectives: Annotated[tuple[ObjectiveConfig, ...], Field(min_length=2, max_length=4)]
@@ -217,6 +218,11 @@ class SweepConfig(TrialConfig):
             if when[metric] == "end" and self.early_stopping.method != "none":
                 raise ValueError(f"{metric} is known at the end only, too late for early stopping; say when: epoch")
         return self
+
+    @property
+    def wanted(self) -> Objectives:
+        """The objectives as the Pareto code takes them."""
+        return Objectives(Objective(one.metric, one.maximize, one.reference, one.ideal) for one in self.objectives)
 
     @property
     def asked(self) -> list[str]:

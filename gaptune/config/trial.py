@@ -52,16 +52,16 @@ class Schema(BaseModel):
 
 
 class ModelConfig(Schema):
-    """Which CLIP is trained.
+    """The CLIP model that is trained.
 
     Attributes:
         name: A preset of gaptune (``scenes-tiny``, ``photos-small``) or any open_clip model name (``RN50``).
-        image_size: Side of the model's input in pixels; None for that of its weights, else the model's own.
-        vocabulary: ``full`` for all 49,408 rows of CLIP's tokenizer, ``compact`` for those that the data's
-            training captions use (a small table trains faster on a CPU), ``auto`` for compact in presets of
-            gaptune and full in open_clip's models.
-        pretrained: Weights to start from: a tag of open_clip (``laion2b_s34b_b79k``), or a path to a checkpoint of a
-            trial, to a folder with ``open_clip_config.json``, or to a bare file of tensors. None for random.
+        image_size: Side of the model's input in pixels; None for the size of its weights, or of the model.
+        vocabulary: ``full`` uses all 49,408 rows of CLIP's tokenizer, ``compact`` the rows that the training captions
+            use (a small table trains faster on a CPU), and ``auto`` is ``compact`` for presets of gaptune and ``full``
+            for models of open_clip.
+        pretrained: Weights to start from: a tag of open_clip (``laion2b_s34b_b79k``), or the path of a checkpoint, of a
+            directory with ``open_clip_config.json``, or of a file of tensors. None for random weights.
         freeze: The tower that is not trained, ``image`` (LiT) or ``text``.
     """
 
@@ -73,13 +73,12 @@ class ModelConfig(Schema):
 
 
 class DataConfig(Schema):
-    """Which pairs it is trained and evaluated on.
+    """The image-caption pairs for training and evaluation.
 
     Attributes:
-        store: ``scenes`` for the embedded procedural data, or the folder of a store that
-            ``gaptune data build`` made.
-        mix: Several stores by weight, such as ``{coco-store: 2, cc3m-store: 1}``: of three training pairs two come from
-            the first. Validation and probes are of ``store``, by default the first of the mix.
+        store: ``scenes`` for the embedded procedural data, or a data store from ``gaptune data build``.
+        mix: Several stores by weight. With ``{coco-store: 2, cc3m-store: 1}``, two of three training pairs come from
+            the first. Validation and probes use ``store``, by default the first store of the mix.
     """
 
     store: Place = "scenes"
@@ -97,20 +96,20 @@ class TemperatureConfig(Schema):
     """The temperature τ = 1/β, learned by gradient descent or moved by a schedule.
 
     Attributes:
-        schedule: ``learned``, or how τ moves from ``tau_start`` to ``tau_end`` while it is not learned.
-            ``constant`` stays at ``tau_start``.
+        schedule: ``learned``, ``constant`` (τ stays at ``tau_start``), or the shape of the schedule from ``tau_start``
+            to ``tau_end``.
         parameterization: β as a function of the learned scalar ν: ``exp`` β = e^ν, ``exp_scaled``
             β = e^(ν/scale), ``softplus`` β = log(1 + e^ν).
-        scale: The s of ``exp_scaled``. AdamW ignores the scale of a gradient, so that this is ``exp`` with ν's learning
-            rate divided by s.
+        scale: The s of ``exp_scaled``. With AdamW, which ignores the scale of a gradient, this equals ``exp`` with the
+            learning rate of ν divided by s.
         tau_init: τ at the first step when learned.
-        lr: Highest learning rate of ν; None for the common one. In a short training τ needs a larger one to move.
-        lr_multiplier: Multiplies it (0.1 is the paper's SLRT).
+        lr: Highest learning rate of ν; None for ``optimizer.lr``. A short training needs a larger rate to change τ.
+        lr_multiplier: Factor of the learning rate of ν (0.1 is the paper's SLRT).
         tau_min: Lower bound on a learned τ (0.01 is CLIP's β ≤ 100); None for no bound.
         tau_max: Upper bound on a learned τ; None for no bound.
         tau_start: τ at the start of a schedule.
         tau_end: τ at the end of a schedule.
-        schedule_fraction: Fraction of the training steps over which the schedule moves; τ then stays at ``tau_end``.
+        schedule_fraction: Fraction of the training steps in which τ changes; afterwards τ stays at ``tau_end``.
         steps: Number of levels of the ``step`` schedule, the first at ``tau_start``, the last at ``tau_end``.
     """
 
@@ -145,7 +144,7 @@ class SwapConfig(Schema):
         probability: Fraction of the training steps within the window in which a swap happens.
         start: Start of the window, as a fraction of training.
         end: End of the window, as a fraction of training.
-        renormalize: Whether swapped features are brought back to length 1 (the paper does not).
+        renormalize: Whether swapped features are normalized to length 1 again (not in the paper).
     """
 
     kind: Literal["none", "hard", "soft"] = "none"
@@ -166,12 +165,12 @@ class OptimizerConfig(Schema):
 
     Attributes:
         lr: Highest learning rate.
-        beta1: First moment's decay.
-        beta2: Second moment's decay.
-        eps: Added to the denominator.
-        weight_decay: For matrices and kernels; norms, biases and the temperature have none.
+        beta1: Decay of the first moment.
+        beta2: Decay of the second moment.
+        eps: Term added to the denominator.
+        weight_decay: Weight decay of matrices and kernels; norms, biases, and the temperature have none.
         warmup: Fraction of the steps in which the learning rate rises linearly.
-        clip_norm: Largest norm of the gradient, that of ν included; None for no clipping.
+        clip_norm: Largest norm of the gradient, including ν; None for no clipping.
     """
 
     lr: Positive = 1e-3
@@ -184,11 +183,11 @@ class OptimizerConfig(Schema):
 
 
 class TrainingConfig(Schema):
-    """How long and in what precision.
+    """Length and precision of the training.
 
     Attributes:
         epochs: Passes over the training images.
-        batch_size: Pairs per step (at least 2: a contrast needs a negative).
+        batch_size: Pairs per step, at least 2.
         precision: ``fp32``, or ``bf16`` autocast.
     """
 
@@ -210,14 +209,15 @@ class AugmentConfig(Schema):
 
 
 class EvaluationConfig(Schema):
-    """Further data on which a training is evaluated.
+    """Other data on which each trial is evaluated.
 
     Attributes:
-        name: Stands before its scores: ``cifar10`` gives ``cifar10/zeroshot/top1``.
-        data: A store, or a data set by its kind and place, such as ``cifar10:PATH``.
-        tasks: ``zeroshot``, ``probe`` and ``knn`` need labels, ``retrieval`` and ``mmvp`` captions.
-        when: After each ``epoch``, once at the ``end`` of a training, or once a sweep has ended for the trials of its
-            ``front`` alone.
+        name: First part of the names of its metrics: ``cifar10`` gives ``cifar10/zeroshot/top1``.
+        data: A data store, or a data set such as ``cifar10:PATH``.
+        tasks: Any of ``zeroshot``, ``probe``, and ``knn`` (which need labels), ``retrieval``, and ``mmvp`` (which need
+            captions).
+        when: ``epoch`` (after each epoch), ``end`` (at the end of a training), or ``front`` (when the sweep has ended,
+            only for candidates on the front).
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -239,7 +239,7 @@ class EvaluationConfig(Schema):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Names of its scores."""
+        """The names of its metrics."""
         return tuple(f"{self.name}/{measure}" for measure in metrics_of(self.tasks))
 
 
@@ -269,7 +269,7 @@ class TrialConfig(Schema):
         optimizer: Parameters of AdamW.
         training: Length, batch, precision.
         augment: Augmentation.
-        seed: Decides initial weights, order of batches, captions, augmentation and swaps.
+        seed: Random seed of initial weights, order of batches, captions, augmentation, and swaps.
         device: ``auto`` for CUDA when there is one, else the CPU.
         evaluate: Further data on which it is evaluated.
     """

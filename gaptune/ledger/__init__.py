@@ -15,19 +15,20 @@ text file of JSON lines, each closed by a checksum, so that a line torn by a cra
 from gaptune.ledger.events import FILE_NAME, SCHEMA, Damage, Event, encode, parse_events, read_events
 from gaptune.ledger.file import Ledger, LostError
 from gaptune.ledger.find import find_sweep, in_use, load, sweep_folder
+from gaptune.ledger.header import Constraint, SweepHeader
 from gaptune.ledger.state import ReportRecord, State, SweepRecord, TrialRecord, known_trials, replay
-
-_encode = encode  # as scripts for 0.1.0 have it
 
 __all__ = [
     "FILE_NAME",
     "SCHEMA",
+    "Constraint",
     "Damage",
     "Event",
     "Ledger",
     "LostError",
     "ReportRecord",
     "State",
+    "SweepHeader",
     "SweepRecord",
     "TrialRecord",
     "encode",

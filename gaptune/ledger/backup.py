@@ -14,6 +14,7 @@ from pathlib import Path
 from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, Event, encode, parse_events, replay
 from gaptune.ledger.file import QUARANTINE, check_readable
+from gaptune.ledger.header import SweepHeader
 from gaptune.storage.folder import Folder
 
 _PARTS = "ledger"
@@ -55,9 +56,10 @@ class Backup:
 
     def close(self) -> bool:
         """Copies a last time, for as long as a minute; returns whether the storage now has the whole ledger."""
+        patience = 0.0 if self._closing.is_set() else _PATIENCE_S
         self._closing.set()
         self._news.set()
-        self._thread.join(_PATIENCE_S)
+        self._thread.join(patience)
         return not self._thread.is_alive() and not self._behind
 
     def _work(self) -> None:
@@ -169,10 +171,10 @@ def newer_ledger(place: Folder, folder: Path) -> bytes | None:
     return b"".join(stored)
 
 
-def _check_same(there: Event, here: Event, place: Folder, folder: Path) -> None:
-    if there["name"] != folder.name:
-        raise UserError(f"{place.url} holds the ledger of another sweep, {there['name']!r}; give another --storage")
-    if here and here["id"] != there["id"]:
+def _check_same(there: SweepHeader, here: SweepHeader, place: Folder, folder: Path) -> None:
+    if there.name != folder.name:
+        raise UserError(f"{place.url} holds the ledger of another sweep, {there.name!r}; give another --storage")
+    if here and here.id != there.id:
         raise UserError(f"{place.url} holds another sweep named {folder.name!r}; give this one another --name")
 
 

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from gaptune.errors import UserError, did_you_mean
-from gaptune.ledger.events import FILE_NAME, SCHEMA, Damage, name_lines, read_events
+from gaptune.ledger.events import FILE_NAME, Damage, name_lines, read_events
 from gaptune.ledger.file import LOCK, check_readable
 from gaptune.ledger.state import SweepRecord, replay
 from gaptune.storage import lock
@@ -33,8 +33,6 @@ def load(folder: Path) -> SweepRecord:
             gc.enable()
     if not record.header:
         raise UserError(f"the ledger is empty: {folder / FILE_NAME}")
-    if record.header["schema"] != SCHEMA:
-        raise UserError(f"{folder / FILE_NAME} has schema {record.header['schema']}; this gaptune reads {SCHEMA}")
     if damages and not (all(damage.torn for damage in damages) and in_use(folder)):
         _log.warning("%s", describe_damages(folder, damages))
     return record

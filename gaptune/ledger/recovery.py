@@ -27,7 +27,7 @@ def lost_events(record: SweepRecord, numbers: Iterable[int], content: Callable[[
         if trial is not None and (trial.state in (State.PRUNED, State.FAIL) or len(trial.reports) >= trial.epochs):
             continue
         kept = read(content(number) or b"")
-        if not kept or kept[0]["trial"] != number or kept[0].get("sweep_id") != record.header["id"]:
+        if not kept or kept[0]["trial"] != number or kept[0].get("sweep_id") != record.header.id:
             continue
         if trial is None:
             events.append({name: value for name, value in kept[0].items() if name != "sweep_id"})

@@ -9,6 +9,8 @@ from typing import Any
 
 from gaptune.errors import UserError
 from gaptune.ledger.events import Event
+from gaptune.ledger.header import Constraint, SweepHeader
+from gaptune.pareto.objectives import Objectives
 
 _ENDS = ("end", "metrics")
 _OF_TRIALS = ("start", "report", "retry", *_ENDS)
@@ -107,7 +109,7 @@ class SweepRecord:
     """A sweep as the events of its ledger add up.
 
     Attributes:
-        header: The ``sweep`` event.
+        header: What the sweep is.
         trials: Trials by number.
         highest: The highest number of a trial that any event names; -1 before the first.
         highest_candidate: The same of candidates.
@@ -117,7 +119,7 @@ class SweepRecord:
         updated_at: Time of the newest event.
     """
 
-    header: Event = field(default_factory=dict)
+    header: SweepHeader = field(default_factory=SweepHeader)
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     highest: int = -1
     highest_candidate: int = -1
@@ -129,26 +131,26 @@ class SweepRecord:
     @property
     def name(self) -> str:
         """The sweep's name."""
-        return str(self.header["name"])
+        return self.header.name
 
     @property
-    def objectives(self) -> list[dict[str, Any]]:
-        """The objectives: metric, maximize, reference, ideal."""
-        return list(self.header["objectives"])
+    def objectives(self) -> Objectives:
+        """The objectives."""
+        return self.header.objectives
 
     @property
-    def constraints(self) -> list[dict[str, Any]]:
-        """The constraints: metric, min, max."""
-        return list(self.header["config"].get("constraints", ()))
+    def constraints(self) -> tuple[Constraint, ...]:
+        """The constraints."""
+        return self.header.constraints
 
     @property
     def seeds(self) -> int:
         """Trials of each candidate."""
-        return int(self.header["config"].get("search", {}).get("seeds", 1))
+        return self.header.seeds
 
     def values(self, trial: TrialRecord) -> list[float]:
         """A trial's newest values of the objectives; NaN for what is missing."""
-        return [trial.last.get(objective["metric"], float("nan")) for objective in self.objectives]
+        return [trial.last.get(metric, float("nan")) for metric in self.objectives.metrics]
 
     def candidates(self) -> dict[int, list[TrialRecord]]:
         """The trials of each candidate, by its number: one for each of its seeds, in the order of the seeds."""
@@ -178,7 +180,7 @@ class SweepRecord:
         if "trial" in event:
             self.highest = max(self.highest, event["trial"])
         if kind == "sweep":
-            self.header = event
+            self.header = SweepHeader.parse(event)
         elif kind == "session":
             self.sessions, self.paused, self.done = self.sessions + 1, None, False
         elif kind == "pause":
@@ -251,7 +253,7 @@ def replay(events: Iterable[Event]) -> SweepRecord:
             if header is not None and header.get("id") != said.get("id"):
                 raise UserError("the ledger holds lines of two sweeps; take the other one's out, or an earlier copy")
             header = said
-    record.header = header or {}
+    record.header = SweepHeader.parse(header) if header else SweepHeader()
     for event in (*waiting, *ends):
         record.highest = max(record.highest, event["trial"])
         if event["trial"] in record.trials:

@@ -11,8 +11,9 @@ import numpy as np
 
 from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord, TrialRecord
+from gaptune.ledger.candidate import Candidate
 from gaptune.paper.claim_tests import FEWEST, LEVEL, Values, above, falls, follows_more, holm, peak, rises
-from gaptune.results.front import Candidate, candidates
+from gaptune.results.front import candidates
 
 COLLAPSE = 0.5
 """Fraction of the baseline's retrieval below which a method is said to have collapsed."""
@@ -62,7 +63,7 @@ def columns(record: SweepRecord) -> Columns:
     Retrieval is recall@k at the k of the sweep's own retrieval objective (1 without one); zero-shot and linear probe
     are those of the training data's labels, else of the sweep's evaluations.
     """
-    recalls = [o["metric"] for o in record.objectives if o["metric"].startswith("retrieval/")]
+    recalls = [metric for metric in record.objectives.metrics if metric.startswith("retrieval/")]
     k = recalls[0].rpartition("_r")[2] if recalls else "1"
     measured = {metric for trial in record.trials.values() for metric in trial.last}
 
@@ -85,7 +86,7 @@ def named_rows(record: SweepRecord) -> dict[str, Candidate]:
     Raises:
         UserError: The sweep has no parameter ``method``: it is not one of the paper's methods.
     """
-    if "method" not in record.header["varied"]:
+    if "method" not in record.header.varied:
         raise UserError(f"{record.name!r} does not vary `method`; the paper's tables need search_spaces/paper.yaml")
     return {_name(candidate.trial): candidate for candidate in candidates(record)}
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import moocore
 import numpy as np
 import numpy.typing as npt
@@ -13,16 +11,6 @@ Points = npt.NDArray[np.float64]
 
 _LIMIT = np.finfo(np.float64).max
 """What moocore's C code keeps for itself: a coordinate as large as this or infinite ends the process (0.3.2)."""
-
-
-def oriented(values: npt.ArrayLike, maximize: Sequence[bool]) -> Points:
-    """Turns values so that larger is better in every column.
-
-    Args:
-        values: Shape (n, m).
-        maximize: For each of the m objectives whether larger is better.
-    """
-    return np.asarray(values, dtype=np.float64).reshape(-1, len(maximize)) * np.where(maximize, 1.0, -1.0)
 
 
 def front(points: Points) -> npt.NDArray[np.bool_]:

@@ -1,5 +1,6 @@
 """Reading a sweep: the Pareto front, its hypervolume, tables, plots and files, from the ledger alone."""
 
-from gaptune.results.front import Candidate, Summary, candidates, summarize
+from gaptune.ledger.candidate import Candidate
+from gaptune.results.front import Summary, candidates, summarize
 
 __all__ = ["Candidate", "Summary", "candidates", "summarize"]

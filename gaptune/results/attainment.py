@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord
-from gaptune.pareto.dominance import oriented
 from gaptune.pareto.hypervolume import attained
 from gaptune.results.front import candidates, summarize
 
@@ -53,15 +52,14 @@ def attainment(records: Sequence[SweepRecord], fractions: Sequence[float] = (0.2
         summary = summarize(record)
         if not summary.front:
             raise UserError(f"{record.name!r} has no front to draw: {summary.unknown}")
-    maximize = [objective["maximize"] for objective in objectives]
-    sets = [oriented(values, maximize) for values in _repeats(records)]
+    sets = [objectives.maximized(values) for values in _repeats(records)]
     if len(sets) < 2:
         raise UserError(
             f"attainment needs repeats, and {records[0].name!r} is one sweep with one seed: give several sweeps, or "
             "one with `search: {seeds: 2}` or more"
         )
     return [
-        Band(fraction, len(sets), oriented(attained(sets, max(1, math.ceil(fraction * len(sets)))), maximize))
+        Band(fraction, len(sets), objectives.maximized(attained(sets, max(1, math.ceil(fraction * len(sets))))))
         for fraction in fractions
     ]
 

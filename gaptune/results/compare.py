@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord
-from gaptune.pareto.dominance import front, oriented
+from gaptune.pareto.dominance import front
 from gaptune.pareto.hypervolume import normalized_hypervolume
 from gaptune.results.front import candidates, summarize
 from gaptune.results.unknown import Unknown
@@ -57,15 +57,14 @@ def compare_sweeps(records: Sequence[SweepRecord]) -> list[Standing]:
         UserError: The sweeps differ in their objectives.
     """
     objectives = records[0].objectives
-    wanted = [(objective["metric"], objective["maximize"]) for objective in objectives]
+    wanted = [(objective.metric, objective.maximize) for objective in objectives]
     for record in records[1:]:
-        if [(o["metric"], o["maximize"]) for o in record.objectives] != wanted:
+        if [(o.metric, o.maximize) for o in record.objectives] != wanted:
             raise UserError(
                 f"{record.name!r} and {records[0].name!r} have different objectives; choose some with --objective"
             )
-    maximize = [objective["maximize"] for objective in objectives]
     summaries = [summarize(record) for record in records]
-    points = [oriented([member.values for member in one.front], maximize) for one in summaries]
+    points = [objectives.maximized([member.values for member in one.front]) for one in summaries]
     together = front(np.vstack(points))
     low, high = _box(records)
     standings, start = [], 0
@@ -73,7 +72,7 @@ def compare_sweeps(records: Sequence[SweepRecord]) -> list[Standing]:
         standings.append(
             Standing(
                 name=record.name,
-                data=record.header["data"]["name"],
+                data=record.header.data.name,
                 trials=len(record.trials),
                 epochs=sum(trial.epoch for trial in record.trials.values()),
                 complete=summary.complete,
@@ -90,9 +89,8 @@ def compare_sweeps(records: Sequence[SweepRecord]) -> list[Standing]:
 
 def _box(records: Sequence[SweepRecord]) -> tuple[Values, Values]:
     objectives = records[0].objectives
-    maximize = [objective["maximize"] for objective in objectives]
-    low, high = oriented([[o["reference"] for o in objectives], [o["ideal"] for o in objectives]], maximize)
-    every = oriented([one.values for record in records for one in candidates(record)], maximize)
+    low, high = objectives.reference_point, objectives.ideal_point
+    every = objectives.maximized([one.values for record in records for one in candidates(record)])
     if len(every) == 0:
         return low, high
     worst, best = np.nanmin(every, axis=0), np.nanmax(every, axis=0)

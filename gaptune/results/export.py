@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from gaptune.ledger import SweepRecord
-from gaptune.results.front import Candidate, completed
+from gaptune.ledger.candidate import Candidate
+from gaptune.results.front import completed
 
 _EMPTY = ["trial", "state", "feasible", "reason", "method", "epoch", "step", "at"]
 """Columns of a sweep without trials."""
@@ -46,7 +47,7 @@ def candidate_frame(record: SweepRecord, chosen: Sequence[Candidate]) -> pd.Data
     Columns: ``method``, ``seeds`` (how many), ``feasible`` (whether it keeps the constraints), ``parameter/…`` for what
     varied in the sweep, and every metric under its own name: the mean over the seeds.
     """
-    varied = [parameter for parameter in record.header["varied"] if parameter != "method"]
+    varied = record.header.varied_params
     metrics = {metric: None for one in chosen for metric in one.trial.last}
     rows = [
         {

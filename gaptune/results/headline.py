@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gaptune.ledger import SweepRecord
+from gaptune.ledger.candidate import Candidate
 from gaptune.results.correlation import Correlation
-from gaptune.results.feasible import said
-from gaptune.results.front import Candidate, Summary
+from gaptune.results.front import Summary
 from gaptune.results.selection import knee
 from gaptune.results.unknown import Unknown, Why, counted
 
@@ -33,9 +33,8 @@ def headline(record: SweepRecord, summary: Summary, found: Sequence[Correlation]
     if record.constraints:
         sentences.append(constrained(record, summary))
     for index, objective in enumerate(record.objectives):
-        sign = 1 if objective["maximize"] else -1
-        best = max(summary.front, key=lambda member: sign * member.values[index])
-        sentences.append(f"Best {objective['metric']}: {_named(record, best)}.")
+        best = max(summary.front, key=lambda member: objective.sign * member.values[index])
+        sentences.append(f"Best {objective.metric}: {_named(record, best)}.")
     bend = knee(record, summary.front)
     if isinstance(bend, Unknown):
         sentences.append(f"The front has no knee: {bend}.")
@@ -50,7 +49,7 @@ def headline(record: SweepRecord, summary: Summary, found: Sequence[Correlation]
 
 def constrained(record: SweepRecord, summary: Summary) -> str:
     """How many candidates the constraints rule out, in a sentence; of a sweep with constraints."""
-    rules = " and ".join(map(said, record.constraints))
+    rules = " and ".join(map(str, record.constraints))
     out = counted(summary.infeasible, "complete candidate breaks", "complete candidates break")
     who = out if summary.infeasible else "No complete candidate breaks"
     return f"{who} the {'constraint' if len(record.constraints) == 1 else 'constraints'} {rules}."
@@ -58,6 +57,6 @@ def constrained(record: SweepRecord, summary: Summary) -> str:
 
 def _named(record: SweepRecord, member: Candidate) -> str:
     values = ", ".join(
-        f"{objective['metric']} {value:.3g}" for objective, value in zip(record.objectives, member.values, strict=True)
+        f"{metric} {value:.3g}" for metric, value in zip(record.objectives.metrics, member.values, strict=True)
     )
     return f"trial {member.trial.number} ({member.trial.method}) with {values}"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from gaptune.ledger import SweepRecord
-from gaptune.pareto.dominance import oriented
 from gaptune.pareto.hypervolume import normalized_hypervolume
 from gaptune.results.front import candidates, no_box
 
@@ -31,18 +30,17 @@ class Step:
 def history(record: SweepRecord) -> list[Step]:
     """The hypervolume over trials and over epochs spent, in the order in which candidates were completed."""
     objectives = record.objectives
-    maximize = [objective["maximize"] for objective in objectives]
-    corner = oriented([[o["reference"] for o in objectives], [o["ideal"] for o in objectives]], maximize)
     ended = [(max(trial.ended_at or 0.0 for trial in one.trials), one) for one in candidates(record)]
     ended.sort(key=lambda pair: pair[0])
     reported = np.sort([report.at for trial in record.trials.values() for report in trial.reports])
     steps: list[Step] = []
+    corners = objectives.reference_point, objectives.ideal_point
     best = np.empty((0, len(objectives)))
     boxed, volume = no_box(record) is None, None
     for at, candidate in ended:
-        point = oriented([candidate.values], maximize)
+        point = objectives.maximized(candidate.values)
         if candidate.feasible and not np.isnan(point).any() and not (best >= point).all(axis=1).any():
             best = np.vstack([best[(best > point).any(axis=1)], point])
-            volume = normalized_hypervolume(best, corner[0], corner[1]) if boxed else None
+            volume = normalized_hypervolume(best, *corners) if boxed else None
         steps.append(Step(len(steps) + 1, int(np.searchsorted(reported, at, side="right")), volume))
     return steps

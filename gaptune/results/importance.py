@@ -14,7 +14,8 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from gaptune.ledger import State, SweepRecord
-from gaptune.results.front import Candidate, candidates
+from gaptune.ledger.candidate import Candidate
+from gaptune.results.front import candidates
 from gaptune.results.unknown import Unknown, Why, too_few, varies
 from gaptune.space.parse import parse_space
 
@@ -73,7 +74,7 @@ def importances(record: SweepRecord, evaluator: Evaluator = "ped_anova", method:
     if evaluator == "fanova" and len(chosen) > _MOST_FANOVA:
         rows = np.random.default_rng(0).choice(len(chosen), _MOST_FANOVA, replace=False)
         chosen = [chosen[row] for row in sorted(rows)]
-    metrics = [objective["metric"] for objective in record.objectives]
+    metrics = record.objectives.metrics
     if len(chosen) < ENOUGH:
         complete = record.count(State.COMPLETE)
         why = too_few(len(chosen), ENOUGH, "complete" if method is None else f"complete with method {method}")
@@ -97,7 +98,7 @@ def importances(record: SweepRecord, evaluator: Evaluator = "ped_anova", method:
             text = f"{metrics[index]} is the same for all {len(chosen)} candidates"
             unknown[metrics[index]] = Unknown(Why.CONSTANT, text)
             continue
-        sign = -1.0 if objective["maximize"] else 1.0  # PED-ANOVA takes less for better; fANOVA does not mind
+        sign = -objective.sign  # PED-ANOVA takes less for better; fANOVA does not mind
 
         def target(trial: FrozenTrial, index: int = index, sign: float = sign) -> float:
             return sign * float(trial.values[index])
@@ -143,8 +144,8 @@ def families(record: SweepRecord) -> list[str]:
 def _study(record: SweepRecord, chosen: list[Candidate]) -> optuna.Study:
     """The candidates as an Optuna study in memory; each with the parameters that its conditions leave it."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = parse_space(record.header["space"])
-    study = optuna.create_study(directions=["maximize" if o["maximize"] else "minimize" for o in record.objectives])
+    space = parse_space(record.header.space)
+    study = optuna.create_study(directions=record.objectives.directions)
     frozen = []
     for candidate in chosen:
         params = space.varied_params(candidate.trial.params)

@@ -21,7 +21,7 @@ def model_card(record: SweepRecord, trial: TrialRecord, scores: dict[str, Any], 
         for name, value in scores.items()
         if not name.startswith("time/")
     )
-    versions = ", ".join(f"{name} {version}" for name, version in header["versions"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in header.versions.items())
     return f"""---
 library_name: open_clip
 tags: [clip, zero-shot-image-classification]
@@ -35,8 +35,8 @@ holds as log(1/τ).
     model, _, preprocess = open_clip.create_model_and_transforms("local-dir:FOLDER")
     tokenizer = open_clip.get_tokenizer("local-dir:FOLDER")
 
-Data: {for_markdown(header["data"]["name"])}, SHA-256 `{header["data"]["hash"]}`.
-Made with {markdown_code(header["command"])} ({versions}).
+Data: {for_markdown(header.data.name)}, SHA-256 `{header.data.hash}`.
+Made with {markdown_code(header.command)} ({versions}).
 
 | score | value |
 |---|---|

@@ -17,4 +17,4 @@ def read_sweep(results: Path, name: str) -> SweepRecord:
         UserError: There is none of that name, or its ledger cannot be read.
     """
     record = load(find_sweep(results, name))
-    return replace(record, header={**record.header, "name": name})
+    return replace(record, header=replace(record.header, name=name))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gaptune.ledger import SweepRecord
-from gaptune.pareto.dominance import layers, oriented
-from gaptune.results.front import Candidate, candidates
+from gaptune.ledger.candidate import Candidate
+from gaptune.pareto.dominance import layers
+from gaptune.results.front import candidates
 from gaptune.results.unknown import Unknown, Why
 from gaptune.search.rungs import cohort, rung_epoch, rung_fractions
 
@@ -60,7 +60,7 @@ def rank_rungs(record: SweepRecord) -> list[RungRanking]:
     """
     from gaptune.config import EarlyStoppingConfig  # pydantic's models take long to import
 
-    config = EarlyStoppingConfig.model_validate(record.header["config"]["early_stopping"])
+    config = EarlyStoppingConfig.model_validate(record.header.early_stopping)
     complete = candidates(record)
     found = []
     for fraction in rung_fractions(config):
@@ -86,15 +86,9 @@ def _agreement(record: SweepRecord, compared: Sequence[Candidate], fraction: flo
     early, late = [], []
     for candidate in compared:
         epoch = rung_epoch(fraction, candidate.trial.epochs)
-        there = [report.metrics for trial in candidate.trials for report in trial.reports if report.epoch == epoch]
-        early.append([_mean([metrics.get(o["metric"], math.nan) for metrics in there]) for o in record.objectives])
+        early.append(candidate.values_at(epoch))
         late.append(candidate.values)
-    maximize = [objective["maximize"] for objective in record.objectives]
-    ranks = layers(oriented(early, maximize)), layers(oriented(late, maximize))
+    ranks = [layers(record.objectives.maximized(values)) for values in (early, late)]
     if min(len(np.unique(rank)) for rank in ranks) < 2:
         return Unknown(Why.CONSTANT, f"all {len(compared)} trained to the end are of one rank there, or at the end")
     return float(kendalltau(*ranks).statistic)
-
-
-def _mean(values: list[float]) -> float:
-    return float(np.mean(values)) if values else math.nan

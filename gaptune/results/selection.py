@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord
-from gaptune.pareto.dominance import oriented
-from gaptune.results.front import Candidate
+from gaptune.ledger.candidate import Candidate
 from gaptune.results.unknown import Unknown, Why, counted, varies
 from gaptune.results.view import metric_of
 
@@ -39,8 +38,7 @@ def knee(record: SweepRecord, members: Sequence[Candidate]) -> Candidate | Unkno
         The knee, or why there is none: fewer than three members, all equal, one member best in two objectives (then
         the ends span no plane), or no member beyond it, as where the front bends inwards.
     """
-    maximize = [objective["maximize"] for objective in record.objectives]
-    points = oriented([member.values for member in members], maximize)
+    points = record.objectives.maximized([member.values for member in members])
     points = points[:, [varies(column) for column in points.T]]
     if len(members) > 1 and points.shape[1] == 0:
         return Unknown(Why.ALL_EQUAL, f"its {len(members)} members are equal in all objectives")
@@ -110,8 +108,8 @@ def _near_best(record: SweepRecord, members: Sequence[Candidate], metric: str, f
 
 def _sign(record: SweepRecord, metric: str) -> float:
     for objective in record.objectives:
-        if objective["metric"] == metric:
-            return 1.0 if objective["maximize"] else -1.0
+        if objective.metric == metric:
+            return objective.sign
     direction = metric_of(record, metric).direction
     if direction == "none":
         raise UserError(f"{metric} has no better side")

@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gaptune.ledger import SweepRecord
-from gaptune.pareto.dominance import front, oriented
-from gaptune.results.feasible import keeps
-from gaptune.results.front import Candidate
+from gaptune.ledger.candidate import Candidate
+from gaptune.pareto.dominance import front
 from gaptune.results.unknown import Unknown, Why, too_few
 
 
@@ -43,18 +42,16 @@ def front_fractions(
     if counts == {1}:
         return Unknown(Why.ONE_SEED, "each candidate has a single seed, and it takes two")
     seeds = counts.pop()
-    maximize = [objective["maximize"] for objective in record.objectives]
     values = np.array([[record.values(trial) for trial in candidate.trials] for candidate in compared], dtype=float)
-    bounded = [str(constraint["metric"]) for constraint in record.constraints]
     limited = {
-        metric: np.array([[trial.last.get(metric, math.nan) for trial in one.trials] for one in compared])
-        for metric in bounded
+        bound.metric: np.array([[trial.last.get(bound.metric, math.nan) for trial in one.trials] for one in compared])
+        for bound in record.constraints
     }
     on_front = np.zeros(len(compared))
     for chosen in np.random.default_rng(seed).integers(seeds, size=(draws, seeds)):
-        points = oriented(values[:, chosen].mean(axis=1), maximize)
+        points = record.objectives.maximized(values[:, chosen].mean(axis=1))
         for constraint in record.constraints:
-            means = limited[str(constraint["metric"])][:, chosen].mean(axis=1)
-            points[[not keeps(mean, constraint) for mean in means]] = np.nan  # NaN is never on the front
+            means = limited[constraint.metric][:, chosen].mean(axis=1)
+            points[[not constraint.keeps(mean) for mean in means]] = np.nan  # NaN is never on the front
         on_front += front(points)
     return on_front / draws

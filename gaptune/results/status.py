@@ -13,7 +13,7 @@ def progress(record: SweepRecord) -> dict[str, Any]:
     """Where a sweep stands, as plain data: counts, trials under way with their newest scores, front."""
     summary = summarize(record)
     return {
-        "command": record.header["command"],
+        "command": record.header.command,
         "paused": record.paused,
         "trials": {str(state): count for state, count in summary.counts.items()},
         "under_way": [

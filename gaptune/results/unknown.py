@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gaptune.metrics.table import ROUNDING
+from gaptune.text.words import counted as counted
 
 
 class Why(StrEnum):
@@ -79,11 +80,6 @@ def too_few(count: int, needed: int, what: str = "complete") -> Unknown:
         return Unknown(Why.NONE_COMPLETE if what == "complete" else Why.NOT_MEASURED, f"no candidate is {what}")
     have = counted(count, "candidate is", "candidates are")
     return Unknown(Why.TOO_FEW, f"only {have} {what}, and it takes {needed}")
-
-
-def counted(count: int, one: str, many: str) -> str:
-    """A number with its noun, such as ``1 trial`` and ``2 trials``."""
-    return f"{count} {one if count == 1 else many}"
 
 
 def varies(values: npt.ArrayLike) -> bool:

@@ -6,11 +6,11 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from gaptune.errors import UserError, did_you_mean
-from gaptune.ledger import SweepRecord
+from gaptune.ledger import Constraint, SweepRecord
 from gaptune.metrics.table import METRICS, Metric, find_metric
+from gaptune.pareto.objectives import Objective, Objectives
 
 _CONSTRAINT = re.compile(r"\s*([^\s<>=]+)\s*(<=|>=)\s*(\S+)\s*")
 
@@ -29,7 +29,7 @@ def view(
     Raises:
         UserError: A metric or a form is unknown, or the number of objectives is not 2 to 4.
     """
-    header = dict(record.header)
+    header = record.header
     objectives, constraints = _listed(objectives), _listed(constraints)
     if objectives:
         if not 2 <= len(objectives) <= 4:
@@ -38,12 +38,13 @@ def view(
                 f"a front needs two to four objectives, got {only}; give each as METRIC, METRIC:max or METRIC:min, "
                 "such as retrieval/mean_r1 and geometry/gap:min"
             )
-        header["objectives"] = [_objective(record, text) for text in objectives]
-        if len({objective["metric"] for objective in header["objectives"]}) < len(objectives):
+        chosen = Objectives(_objective(record, text) for text in objectives)
+        if len(set(chosen.metrics)) < len(chosen):
             raise UserError("an objective is given twice")
+        header = replace(header, objectives=chosen)
     if constraints:
-        kept = [*record.constraints, *(_constraint(record, text) for text in constraints)]
-        header["config"] = {**header["config"], "constraints": kept}
+        added = tuple(_constraint(record, text) for text in constraints)
+        header = replace(header, constraints=record.constraints + added)
     return replace(record, header=header)
 
 
@@ -52,7 +53,7 @@ def _listed(given: Sequence[str] | str) -> list[str]:
     return [given] if isinstance(given, str) else list(given)
 
 
-def _objective(record: SweepRecord, text: str) -> dict[str, Any]:
+def _objective(record: SweepRecord, text: str) -> Objective:
     metric, _, direction = text.partition(":")
     score = metric_of(record, metric)
     direction = direction or score.direction
@@ -60,24 +61,20 @@ def _objective(record: SweepRecord, text: str) -> dict[str, Any]:
         raise UserError(f"{text!r}: expected METRIC:max or METRIC:min, such as geometry/gap:min")
     maximize = direction == "max"
     for own in record.objectives:
-        if own["metric"] == metric and own["maximize"] == maximize:
+        if own.metric == metric and own.maximize == maximize:
             return own
-    return {"metric": metric, "maximize": maximize, "reference": math.nan, "ideal": math.nan}
+    return Objective(metric, maximize)
 
 
-def _constraint(record: SweepRecord, text: str) -> dict[str, Any]:
-    from gaptune.config import ConstraintConfig  # pydantic's models take long to import
-
+def _constraint(record: SweepRecord, text: str) -> Constraint:
     found = _CONSTRAINT.fullmatch(text)
     try:
-        if found is None:
+        if found is None or not math.isfinite(bound := float(found[3])):
             raise ValueError
-        metric, sign, bound = found[1], found[2], float(found[3])
-        metric_of(record, metric)
-        sides = {"max": bound} if sign == "<=" else {"min": bound}
-        return ConstraintConfig(metric=metric, **sides).model_dump()
-    except ValueError:  # or pydantic's, which is one
+    except ValueError:  # float's, too
         raise UserError(f"{text!r}: expected METRIC<=VALUE or METRIC>=VALUE, such as geometry/gap<=0.3") from None
+    metric = metric_of(record, found[1]).name
+    return Constraint(metric, max=bound) if found[2] == "<=" else Constraint(metric, min=bound)
 
 
 def metric_of(record: SweepRecord, metric: str) -> Metric:

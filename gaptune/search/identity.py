@@ -8,7 +8,7 @@ from typing import Any
 
 from gaptune.config import SweepConfig
 from gaptune.errors import UserError
-from gaptune.ledger import Event
+from gaptune.ledger import SweepHeader
 from gaptune.space.model import Space
 
 _NOT_COMPARED = ("resources", "search", "data", "device", "storage", "checkpoints")
@@ -26,7 +26,7 @@ def num_candidates(space: Space, sweep: SweepConfig) -> int:
     return sweep.search.candidates if size is None else min(sweep.search.candidates, size)
 
 
-def check_same(there: Event, asked: Event, folder: Path, *, more_points: bool = False) -> None:
+def check_same(there: SweepHeader, asked: SweepHeader, folder: Path, *, more_points: bool = False) -> None:
     """Refuses to go on with a sweep that is another one.
 
     Args:
@@ -38,10 +38,10 @@ def check_same(there: Event, asked: Event, folder: Path, *, more_points: bool = 
     Raises:
         UserError: They differ; with the differences.
     """
-    if there.get("name") != folder.name:
-        raise UserError(f"{folder} holds the ledger of another sweep, {there.get('name')!r}; rename the folder to that")
+    if there.name != folder.name:
+        raise UserError(f"{folder} holds the ledger of another sweep, {there.name!r}; rename the folder to that")
     old, new = _what_matters(there), _what_matters(asked)
-    if "weights" not in there:  # an older gaptune did not say
+    if "weights" not in there.event:  # an older gaptune did not say
         new.pop(_WEIGHTS, None)
     if _WEIGHTS in old and _WEIGHTS in new:  # where they lie does not matter then
         old.pop(_PLACE), new.pop(_PLACE)
@@ -57,14 +57,14 @@ def check_same(there: Event, asked: Event, folder: Path, *, more_points: bool = 
         )
 
 
-def _what_matters(header: Event) -> dict[str, Any]:
+def _what_matters(header: SweepHeader) -> dict[str, Any]:
     """Space, data, objectives, sampler, and how a trial is trained; not how many run where."""
-    sweep = SweepConfig.model_validate(header["config"]).model_dump(mode="json")  # an older one lacks newer settings
-    space = header["space"]
-    flat: dict[str, Any] = {"data.hash": header["data"]["hash"], "space.grid": space["grid"]}
+    sweep = SweepConfig.model_validate(header.config).model_dump(mode="json")  # an older one lacks newer settings
+    space = header.space
+    flat: dict[str, Any] = {"data.hash": header.data.hash, "space.grid": space["grid"]}
     flat.update({f"{_POINT}[{index}]": point for index, point in enumerate(space["points_to_evaluate"])})
-    if header.get("weights"):
-        flat[_WEIGHTS] = header["weights"]
+    if header.weights:
+        flat[_WEIGHTS] = header.weights
     flat.update({f"search.{name}": sweep["search"][name] for name in _OF_SEARCH})
     flat.update({f"space.{name}": parameter for name, parameter in space["params"].items()})
     if not space["grid"]:  # a sampler draws one parameter after the other; a grid is the same in any order

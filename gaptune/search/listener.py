@@ -1,4 +1,4 @@
-"""Who follows a sweep: everything that is told of its events."""
+"""Who follows a sweep: everything that hears of its events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ class Listener(Protocol):
     """Follows a sweep by its events. Each event is in the ledger before a listener hears of it."""
 
     def __call__(self, event: Event) -> None:
-        """Takes an event. What it raises is logged, and ends nothing."""
+        """Takes an event, and does not wait. An exception is logged, and does not end the sweep."""
+        ...
+
+    def close(self) -> bool:
+        """Ends what follows the sweep: no event comes after this. A second call does nothing.
+
+        Returns:
+            Whether everything that the events ask for has been done.
+        """
         ...
 
 
@@ -23,9 +31,5 @@ class Observer(Listener, Protocol):
         ...
 
     def say(self, line: str, /) -> None:
-        """Shows a line."""
-        ...
-
-    def close(self) -> None:
-        """Ends the view."""
+        """Shows a line, also after ``close``."""
         ...

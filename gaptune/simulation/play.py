@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 
 from gaptune.config import SweepConfig
 from gaptune.ledger import Event, SweepRecord, TrialRecord
@@ -60,10 +61,7 @@ def simulate(
         "name": "simulated",
         "varied": list(space.varied()),
         "config": sweep.model_dump(mode="json"),
-        "objectives": [
-            {"metric": o.metric, "maximize": o.maximize, "reference": o.reference, "ideal": o.ideal}
-            for o in sweep.objectives
-        ],
+        "objectives": [asdict(objective) for objective in sweep.wanted],
     }
     log.append(opening)
     record.apply(opening)

@@ -8,7 +8,7 @@ A space is a YAML file::
       temperature.tau_end: {log_uniform: [0.01, 0.2], when: {temperature.schedule: [linear, step]}}
       training.batch_size: {integer: [64, 256], step: 64}     # or log: true
       optimizer.lr: 1e-3                                      # fixed
-    points: [{method: FLT}, {temperature.schedule: constant, temperature.tau_start: 0.07}]
+    points_to_evaluate: [{method: FLT}, {temperature.schedule: constant, temperature.tau_start: 0.07}]
 
 A parameter whose condition fails is left out of a trial, which then has the sweep's value. ``uniform`` and
 ``log_uniform`` are for parameters of real numbers, ``integer`` is for whole numbers, the rest for all parameters.
@@ -20,8 +20,6 @@ one, else the default in ``TrialConfig``; it must lie in the space. What it says
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -244,11 +242,6 @@ class Space:
     def varied_params(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """The part of a set of parameters that a sampler knows of: without fixed values."""
         return {name: point[name] for name in self.varied() if name in point}
-
-    def fingerprint(self) -> str:
-        """SHA-256 in hex of what the space says; its name and the order of its parameters do not count."""
-        content = {key: value for key, value in self.to_dict().items() if key != "name"}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """The space in the form of its YAML file, as plain JSON values."""

@@ -43,10 +43,10 @@ class SpaceFile(BaseModel, extra="forbid"):
     """A search space's YAML file.
 
     Attributes:
-        name: Name of the space; that of the file by default.
-        params: By dotted path, what each parameter may be; a plain value fixes it.
-        points_to_evaluate: Sets of parameters that are tried first, in order.
-        grid: Try every combination, of choices, integers and fixed values only.
+        name: Name of the space; by default the name of the file.
+        params: An entry for each parameter by its dotted path; a plain value fixes it.
+        points_to_evaluate: Params that are tried first, in order.
+        grid: Whether to try every combination of choices, integers, and fixed values.
     """
 
     name: str = ""
@@ -59,17 +59,17 @@ _Bounds = Annotated[list[Any], Field(min_length=2, max_length=2)]
 
 
 class ParameterEntry(BaseModel, extra="forbid"):
-    """What a parameter may be: one of the first four keys.
+    """Range of a parameter: one of the first four keys.
 
     Attributes:
-        choice: One of these values.
-        uniform: A real number between these two.
-        log_uniform: The same, uniform in its logarithm.
-        integer: A whole number from the first to the second.
-        step: Steps of ``integer``.
+        choice: List of values.
+        uniform: Bounds of a real number.
+        log_uniform: Bounds of a real number that is uniform in its logarithm.
+        integer: Smallest and largest value of a whole number.
+        step: Step of ``integer``.
         log: Whether ``integer`` is uniform in its logarithm.
-        when: The parameter exists only while other parameters have certain values, such as ``{swap.kind: [hard,
-            soft]}``.
+        when: Values of other parameters that are necessary for this parameter to exist, such as
+            ``{swap.kind: [hard, soft]}``.
     """
 
     choice: Annotated[list[Any], Field(min_length=1)] = []

@@ -25,7 +25,7 @@ def find(path: Path, folder: str) -> Path:
     """
     if path.exists() or path.parent.name not in ("", folder):
         return path
-    shipped = {file.name: file for root in _ROOTS for file in (root / folder).glob("*.yaml")}
+    shipped = bundled_yaml(folder)
     name = path.name if path.name in shipped else f"{path.name}.yaml"
     if name not in shipped:
         near = [str(file) for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
@@ -33,9 +33,18 @@ def find(path: Path, folder: str) -> Path:
     return shipped[name]
 
 
+def bundled_yaml(folder: str) -> dict[str, Path]:
+    """The included YAML files of a directory by their file names.
+
+    Args:
+        folder: ``search_spaces`` or ``sweeps``.
+    """
+    return {file.name: file for root in _ROOTS for file in (root / folder).glob("*.yaml")}
+
+
 def example(name: str = "example") -> Path:
     """The folder of a recorded sweep."""
-    return next(root / "example" for root in _ROOTS if (root / "example").is_dir()) / EXAMPLES[name]
+    return next(root / "examples" for root in _ROOTS if (root / "examples").is_dir()) / EXAMPLES[name]
 
 
 def notebooks() -> dict[str, Path]:

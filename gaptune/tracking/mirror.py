@@ -1,4 +1,4 @@
-"""The sweep in MLflow, brought up to date."""
+"""Keeps a sweep in MLflow up to date."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaptune.ledger import SweepRecord
+from gaptune.tracking.changes import Change, difference
 from gaptune.tracking.failures import UnusableError, explain, is_gone
 from gaptune.tracking.links import LOCAL
-from gaptune.tracking.lookup import Looked, look_up
-from gaptune.tracking.runs import NOTE, Change, difference
+from gaptune.tracking.runs import SweepRuns, find_or_create
 from gaptune.tracking.store import open_client, quieten, resolve_uri, sqlite_path
+from gaptune.tracking.translate import FRONT, FRONT_RANK, description_tag, front_tags, milliseconds, sweep_status
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,8 +23,8 @@ class Mirror:
     """Writes the state of one sweep to MLflow; every call may fail, and may be repeated.
 
     Args:
-        uri: MLflow's tracking URI; None for the SQLite store beside the sweeps.
-        results: Folder of all sweeps; artifacts of a SQLite store go to ``mlartifacts`` in it.
+        uri: MLflow's tracking URI; None for the SQLite store in the results directory.
+        results: Directory of all sweeps; artifacts of a SQLite store go to ``mlartifacts`` in it.
 
     Attributes:
         uri: The URI, absolute.
@@ -40,23 +41,23 @@ class Mirror:
         self._results = results
         self._client: MlflowClient | None = None
         self._file: tuple[int, int] | None = None
-        self._has: Looked | None = None
+        self._has: SweepRuns | None = None
         self._seen = False
         self._notices: list[str] = []
 
     def write(self, record: SweepRecord, trials: Iterable[int] | None = None) -> list[str]:
-        """Brings MLflow up to date; after a fault, and the first time, all of it.
+        """Brings MLflow up to date; after an error, and the first time, all of it.
 
         Args:
             record: The sweep's state; a driver may be adding to it.
-            trials: Trials of which there is news; None for all.
+            trials: Trials that have changed; None for all.
 
         Returns:
-            What a person should know, such as that an experiment was restored; once each.
+            Notices for the user, such as that an experiment was restored; once each.
 
         Raises:
-            UnreachableError: MLflow does not answer.
-            UserError: The store can never work as it is.
+            UnreachableError: MLflow is unreachable.
+            UserError: The store cannot be used.
         """
         with self._explained():
             self._twice(lambda: self._write(record, trials))
@@ -64,48 +65,47 @@ class Mirror:
         return said
 
     def add_files(self, record: SweepRecord) -> None:
-        """Puts the two YAML files beside the sweep's run, where they are missing.
+        """Adds the two YAML files to the artifacts of the sweep's run, if they are missing.
 
         Raises:
-            UnreachableError: The place of MLflow's artifacts does not answer.
-            UserError: It can never work as it is.
+            UnreachableError: The artifact store is unreachable.
+            UserError: The artifact store cannot be used.
         """
         has = self._has
         if self.complete or has is None:
             return
         with self._explained():
             there = {file.path for file in has.client.list_artifacts(has.parent.run_id)}
-            for name in ("space", "sweep"):
+            for name, content in (("space", record.header.space), ("sweep", record.header.config)):
                 if f"{name}.yaml" not in there:
-                    has.client.log_dict(has.parent.run_id, record.header[name], f"{name}.yaml")
+                    has.client.log_dict(has.parent.run_id, dict(content), f"{name}.yaml")
             self.complete = True
 
     def log_results(
         self, record: SweepRecord, numbers: Mapping[str, float], ranks: Mapping[int, int], note: str, files: list[Path]
     ) -> None:
-        """Writes what the sweep has come to.
-
-        The members of the front are tagged, and nobody else.
+        """Writes the results of the sweep. Only trials on the front are tagged.
 
         Args:
             record: The sweep.
             numbers: Metrics of the sweep as a whole.
-            ranks: By trial, its place on the front: 1 for the best first objective.
-            note: The description of the sweep's run, in Markdown.
-            files: Artifacts; those that do not exist are left out.
+            ranks: By trial, its rank on the front: 1 for the best first objective.
+            note: Description of the sweep's run, in Markdown.
+            files: Artifacts; missing files are left out.
 
         Raises:
-            UnreachableError: MLflow does not answer.
-            UserError: The store can never work as it is.
+            UnreachableError: MLflow is unreachable.
+            UserError: The store cannot be used.
         """
         from mlflow.entities import Metric, RunTag
 
-        at = int(record.updated_at * 1000)
+        at = milliseconds(record.updated_at)
+        tags = [RunTag(key, value) for key, value in description_tag(note).items()]
 
         def send() -> None:
             has = self._has or self._write(record, None)
             metrics = [Metric(name, value, at, 0) for name, value in numbers.items()]
-            has.client.log_batch(has.parent.run_id, metrics, [], [RunTag(NOTE, note[:8000])])
+            has.client.log_batch(has.parent.run_id, metrics, [], tags)
             _tag_front(has, ranks)
 
         with self._explained():
@@ -118,11 +118,11 @@ class Mirror:
 
     @property
     def pages(self) -> str:
-        """Where MLflow's pages are: the server, or where ``gaptune ui`` opens them."""
+        """Address of the MLflow UI: the server, or the one of ``gaptune ui``."""
         return self.uri if self.uri.startswith("http") else LOCAL
 
     def runs(self) -> dict[str, Any] | None:
-        """Which run is whose: the experiment's id, the sweep's run, and the trials' by number; None if not known."""
+        """Ids of the experiment, the sweep's run, and the trials' runs by number; None if not known."""
         has = self._has
         if has is None:
             return None
@@ -131,7 +131,7 @@ class Mirror:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """After a fault nothing is known: an answer that was lost may have made a run."""
+        """Classifies errors. After one nothing is known: a request whose answer was lost may have created a run."""
         opening = self._client is None
         try:
             yield
@@ -146,7 +146,7 @@ class Mirror:
         self._has, self.complete = None, False
 
     def _twice(self, call: Callable[[], object]) -> None:
-        """Does something again where something may have been deleted, which another look will find."""
+        """Repeats a call if a run or the experiment may have been deleted, which a new search shows."""
         try:
             call()
         except Exception as error:
@@ -157,7 +157,7 @@ class Mirror:
         self._forget()
         call()
 
-    def _write(self, record: SweepRecord, trials: Iterable[int] | None) -> Looked:
+    def _write(self, record: SweepRecord, trials: Iterable[int] | None) -> SweepRuns:
         self._check_file()
         has = self._has
         if has is None:
@@ -170,17 +170,17 @@ class Mirror:
         self._has = has
         return has
 
-    def _look(self, record: SweepRecord) -> Looked:
+    def _look(self, record: SweepRecord) -> SweepRuns:
         if self._client is None:
             self._client = open_client(self.uri)
             path = sqlite_path(self.uri)
             self._file = (path.stat().st_dev, path.stat().st_ino) if path is not None else None
-        has = look_up(self._client, self.uri, self._results, record, seen=self._seen, say=self._notices.append)
+        has = find_or_create(self._client, self.uri, self._results, record, seen=self._seen, say=self._notices.append)
         self._seen = True
         return has
 
     def _check_file(self) -> None:
-        """A store that is removed while it is open takes everything that is written, and keeps nothing."""
+        """Refuses a store that was removed while it was open: it would accept everything and keep nothing."""
         path = sqlite_path(self.uri)
         if path is None or self._file is None:
             return
@@ -189,11 +189,10 @@ class Mirror:
             raise UnusableError(f"MLflow's store {path} has been removed or replaced while it was in use")
 
 
-def _write_status(has: Looked, record: SweepRecord) -> None:
+def _write_status(has: SweepRuns, record: SweepRecord) -> None:
     parent = has.parent
-    status = "FINISHED" if record.done else "RUNNING" if record.paused is None else "KILLED"
-    end = None if status == "RUNNING" else int(record.updated_at * 1000)
-    for number, known in has.runs.items():  # whose lines the ledger has lost: nobody goes on with them
+    status, end = sweep_status(record)
+    for number, known in has.runs.items():  # those whose lines the ledger has lost are not resumed
         if end is not None and number not in record.trials and known.status == "RUNNING":
             has.client.set_terminated(known.run_id, "KILLED", end)
             known.status = "KILLED"
@@ -206,15 +205,14 @@ def _write_status(has: Looked, record: SweepRecord) -> None:
     parent.status, parent.end = status, end
 
 
-def _tag_front(has: Looked, ranks: Mapping[int, int]) -> None:
-    """Tags the members of the front, and nobody else."""
+def _tag_front(has: SweepRuns, ranks: Mapping[int, int]) -> None:
+    """Tags the trials on the front, and removes the tags of others."""
     changes = []
     for number, known in has.runs.items():
-        if number in ranks:
-            tags = {"front": "true", "front_rank": str(ranks[number])}
-            tags = {key: value for key, value in tags.items() if known.tags.get(key) != value}
-            changes.append(Change(number, known.run_id, "", 0, tags))
-        for key in () if number in ranks else {"front", "front_rank"} & known.tags.keys():
+        tags = front_tags(ranks.get(number))
+        missing = {key: value for key, value in tags.items() if known.tags.get(key) != value}
+        changes.append(Change(number, known.run_id, "", 0, missing))
+        for key in ({FRONT, FRONT_RANK} & known.tags.keys()) - tags.keys():
             has.client.delete_tag(known.run_id, key)
             del known.tags[key]
     has.writer.write([change for change in changes if change], has.runs)

@@ -13,17 +13,17 @@ from gaptune.tracking.failures import UnreachableError, first_line
 from gaptune.tracking.mirror import Mirror
 
 PATIENCE_S = 20.0
-"""How long the end of a sweep waits for MLflow, in all."""
+"""Seconds that the end of a sweep waits for MLflow, in all."""
 
 
 class Tracker:
-    """Feeds a ``Mirror`` from a thread.
+    """Updates a ``Mirror`` in a thread.
 
     Args:
-        mirror: Where events go.
+        mirror: The sweep in MLflow.
         record: The sweep's state, kept up to date by the orchestrator.
-        events: What happened before now, to be brought up to date first.
-        say: Called with one line when the tracker goes away, and when it has come back.
+        events: Earlier events, which are written first.
+        say: Callback that prints a line when MLflow becomes unreachable, and when it is back.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Tracker:
         self._say = say
         self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._closing = threading.Event()
-        self._left = False  # whoever waited for the end has gone
+        self._left = False  # nobody waits for the end any more
         self._behind = False
         for event in events:
             self._queue.put(event)
@@ -42,23 +42,26 @@ class Tracker:
         self._thread.start()
 
     def __call__(self, event: Event) -> None:
-        """Takes an event; never waits."""
+        """Takes an event, and does not wait."""
         self._queue.put(event)
 
     def close(self, patience: float = PATIENCE_S) -> bool:
-        """Waits until all is written, some seconds at most.
+        """Waits until everything is written, but not for long. A second call does not wait.
+
+        Args:
+            patience: Seconds to wait at most.
 
         Returns:
             Whether MLflow has everything.
         """
         self._queue.put(None)
         self._closing.set()
-        self._thread.join(max(patience, 0.0))
+        self._thread.join(0.0 if self._left else max(patience, 0.0))
         self._left = True
         return not self._thread.is_alive() and not self._behind
 
     def _run(self) -> None:
-        news: set[int] = set()  # trials; what is new of them is in the record
+        news: set[int] = set()  # trials that have changed; their state is in the record
         wait, last, behind = 1.0, False, False
         while not self._left:
             last = self._drain(news, wait=not behind and not last) or last
@@ -67,7 +70,7 @@ class Tracker:
                     self._say(line)
                 news.clear()
                 self._mirror.add_files(self._record)
-            except Exception as error:  # whatever a tracker does, trials go on
+            except Exception as error:  # no error of MLflow ends a trial
                 if not behind and not self._left:
                     self._say(_told(error))
                 self._behind = behind = True
@@ -80,28 +83,28 @@ class Tracker:
                 wait = min(2 * wait, 15.0)
             else:
                 if behind and not self._left:
-                    self._say("MLflow answers again and has everything")
+                    self._say("MLflow is reachable again and up to date")
                 self._behind = behind = False
                 wait = 1.0
                 if last:
                     return
 
     def _drain(self, news: set[int], *, wait: bool) -> bool:
-        """Takes what has come; returns whether it was the last."""
+        """Takes all waiting events; returns whether the last one was among them."""
         last = False
         while wait or not self._queue.empty():
             event, wait = self._queue.get(), False
             last = last or event is None
             if event is not None and "trial" in event:
                 news.add(event["trial"])
-            elif event is not None:  # the sweep stops: what is unfinished is not RUNNING any more
+            elif event is not None:  # the sweep stops: unfinished trials are no longer RUNNING
                 news |= {trial.number for trial in list(self._record.trials.values()) if not trial.state.ended}
         return last
 
 
 def _told(error: Exception) -> str:
     if isinstance(error, UserError):
-        return f"{error}; trials go on"
+        return f"{error}. Trials continue"
     if isinstance(error, UnreachableError):
-        return f"{error}; trials go on, it will be caught up"
-    return f"MLflow could not be written to ({first_line(error)}); trials go on, it is tried again"
+        return f"{error}. Trials continue; MLflow is updated when it is back"
+    return f"MLflow cannot be updated ({first_line(error)}). Trials continue; gaptune tries again"

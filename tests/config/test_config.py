@@ -184,7 +184,7 @@ BROKEN: dict[str, tuple[str, int, str]] = {
     "rungs without end": (
         OBJECTIVES + "early_stopping: {method: asha, reduction_factor: 1.000001}\n",
         4,
-        "early_stopping: first .* make 2,197,226 rungs; at most 100",
+        "early_stopping: min_fraction .* make 2,197,226 rungs; at most 100",
     ),
     "weights past all bounds": (
         OBJECTIVES + "data: {mix: {a: 1e300, b: 1e300}}\n",
@@ -336,7 +336,7 @@ def test_a_sweep_may_search_for_what_it_evaluates(tmp_path: Path) -> None:
     ("text", "gist"),
     [
         (TOP1, "cifar10/zeroshot/top1 is not measured: no entry of evaluate gives it"),
-        (TOP1.replace("top1", "top2"), "no metric is called 'cifar10/zeroshot_top2'.*did you mean"),
+        (TOP1.replace("top1", "top2"), "no metric is called 'cifar10/zeroshot/top2'.*did you mean"),
         (TOP1 + EVALUATE.replace("zeroshot, ", ""), "cifar10/zeroshot/top1 is not measured"),
         (TOP1.replace("cifar10", "cifar") + EVALUATE, "did you mean 'cifar10/zeroshot/top1'"),
         (

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def record(tmp_path_factory):
 
 @given(HOSTILE, st.sampled_from(ENCODINGS), st.sampled_from([1, 7, 20, 80, 120]))
 def test_whatever_a_name_or_a_reason_holds_is_printed_without_control_characters(record, text, encoding, width):
-    record.header["name"] = text
+    record.header = replace(record.header, name=text)
     record.trials[1].reason = record.trials[1].method = text
     table = Table(title=text)
     table.add_column(text)
@@ -108,14 +109,14 @@ class Broken(io.StringIO):
         return super().write(text)
 
 
-FAULTS = [
+ERRORS = [
     BrokenPipeError(errno.EPIPE, "Broken pipe"),
     OSError(errno.ENOSPC, "No space left on device"),
     ValueError("I/O operation on closed file"),
 ]
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_a_stream_that_fails_is_said_once_and_written_to_no_more(error):
     stream = Stream(Broken(error, after=1))
     console = Console(stream)
@@ -133,7 +134,7 @@ def test_there_may_be_no_stream_at_all(monkeypatch):
     Console().print("x")
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_sweep_goes_on_when_nothing_can_be_printed(tmp_path, capsys, error, terminal):
     display = Display(Console(Broken(error, after=1), force_terminal=terminal, width=80))
@@ -216,14 +217,15 @@ def shell(line, **env):
 GAPTUNE = f"{shlex.quote(sys.executable)} -m gaptune.cli"
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
-        ("status recorded >&-", 0, ""),
-        ("status recorded <&- >&- 2>&-", 0, ""),
-        ("front recorded > /dev/full", 1, "gaptune: the output could not be written: No space left on device\n"),
+        ("status example >&-", 0, ""),
+        ("status example <&- >&- 2>&-", 0, ""),
+        ("front example > /dev/full", 1, "gaptune: the output could not be written: No space left on device\n"),
         ("--help > /dev/full", 1, "gaptune: the output could not be written: No space left on device\n"),
-        ("front recorded --json | true; exit ${PIPESTATUS[0]}", 0, ""),
+        ("front example --json | true; exit ${PIPESTATUS[0]}", 0, ""),
         ("front nobody 2> /dev/full", 2, ""),
     ],
 )
@@ -234,6 +236,7 @@ def test_reading_commands_end_quietly_when_they_cannot_print(line, code, said):
     assert (done.returncode, done.stderr) == (code, said)
 
 
+@pytest.mark.whole
 def test_what_is_opened_later_does_not_take_the_place_of_a_closed_stream(tmp_path):
     code = (
         "from gaptune.text.output import guarded_process\n"
@@ -244,9 +247,10 @@ def test_what_is_opened_later_does_not_take_the_place_of_a_closed_stream(tmp_pat
     assert shell(f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} >&- 2>&-").returncode == 0
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("settings", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}])
 def test_a_stream_of_ascii_takes_every_command(settings):
-    for command in ("front recorded", "show recorded 0", "status recorded", "train --help", "space show temp"):
+    for command in ("front example", "show example 0", "status example", "train --help", "space show temp"):
         done = shell(f"{GAPTUNE} {command}", **settings)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.isascii()

@@ -32,7 +32,7 @@ def play(folder, *, terminal):
 def test_without_a_terminal_every_end_is_a_plain_line(tmp_path):
     lines = play(tmp_path, terminal=False).splitlines()
     assert lines[0].startswith("[1/6] trial 0 COMPLETE FLT  retrieval/mean_r1 0.500  geometry/gap 1.000")
-    assert lines[1] == "trial 1: tried again after: worker lost"
+    assert lines[1] == "trial 1: retrying after: worker lost"
     assert lines[2].startswith("[2/6] trial 1 FAIL TS")
     assert "(exception: x)" in lines[2]
     assert "\x1b" not in "".join(lines)

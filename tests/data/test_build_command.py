@@ -1,6 +1,5 @@
 """``gaptune data build`` for each kind, as a person runs it."""
 
-import subprocess
 import sys
 
 import pyarrow as pa
@@ -8,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from captioned_files import encoded, plain_pairs, samples, write_csv, write_images, write_shard
 from labelled_files import write_cifar10, write_image_folder
+from warm import run
 
 from gaptune.cli import main
 
@@ -58,10 +58,10 @@ def test_every_kind_is_built_and_described(kind, tmp_path, monkeypatch, capsys):
     assert out.splitlines()[1].split()[0] == first
 
 
+@pytest.mark.whole
 def test_wrong_column_is_one_line_and_exit_code_2(tmp_path):
     words = ["data", "build", "csv", *map(str, csv(tmp_path)[:2]), "--image", "fiel", "--out", str(tmp_path / "store")]
-    ran = subprocess.run([sys.executable, "-m", "gaptune.cli", *words], capture_output=True, text=True)
-    assert ran.returncode == 2
+    ran = run(*words, code=2)
     assert "a.csv: there is no column 'fiel' (did you mean 'file'?)" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert not (tmp_path / "store").exists()

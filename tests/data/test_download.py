@@ -35,6 +35,7 @@ def test_it_is_fetched_once(far):
     assert (second.path / "train.arrow").stat().st_mtime_ns == before.st_mtime_ns
 
 
+@pytest.mark.whole
 def test_processes_that_want_it_at_once_copy_it_once(far, tmp_path):
     code = f"from gaptune.data.open import open_store; print(open_store('file://{far}').path.stat().st_ino)"
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]

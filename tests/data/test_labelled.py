@@ -176,6 +176,7 @@ def test_what_is_no_cifar_10_is_one_clear_line(tmp_path):
         Cifar10.at(str(tmp_path / "empty"))
 
 
+@pytest.mark.whole
 def test_real_photographs_by_class_become_a_store(cifar10):
     store = built(f"imagefolder:{cifar10}")
     assert store.meta.classes == tuple(CIFAR_CLASSES)

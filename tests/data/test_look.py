@@ -57,6 +57,7 @@ def test_page_of_html_is_whole_and_escaped(store, tmp_path):
     assert "http" not in page
 
 
+@pytest.mark.whole
 def test_sheet_shows_the_images_as_they_are(store, tmp_path):
     out = tmp_path / "page.png"
     look(store.path, "--count", 40, "--out", out)

@@ -181,6 +181,7 @@ print(store.meta.content_hash)
 """
 
 
+@pytest.mark.whole
 def test_processes_that_ask_at_once_with_an_empty_cache_get_the_same_store(store, tmp_path):
     env = os.environ | {"GAPTUNE_CACHE": str(tmp_path)}
     asking = [

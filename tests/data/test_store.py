@@ -187,6 +187,7 @@ def test_folder_that_cannot_be_made_is_one_clear_line(tmp_path):
         write(tmp_path / "file" / "store")
 
 
+@pytest.mark.whole
 def test_killed_build_leaves_only_an_unfinished_folder_that_is_refused(tmp_path):
     script = textwrap.dedent(
         """

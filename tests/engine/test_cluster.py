@@ -11,19 +11,19 @@ import pytest
 import torch
 from ray.cluster_utils import Cluster
 from support import free_port, write_yaml
+from warm import Gaptune, run
 
 from gaptune.ledger import State, load, parse_events, read_events
 from gaptune.ledger.backup import stored_ledger
 from gaptune.storage.folder import Folder
 from gaptune.trial.checkpoint import Checkpoints
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.whole, pytest.mark.timeout(600)]
 
 
 def sweep_command(folder, store, *more, **yaml):
     space, config = write_yaml(folder, store, **yaml)
-    command = [sys.executable, "-m", "gaptune.cli", "sweep", str(space), "--config", str(config), "--name", "s"]
-    return [*command, "--results", str(folder / "results"), *more]
+    return ["sweep", space, "--config", config, "--name", "s", "--results", folder / "results", *more]
 
 
 def events(folder):
@@ -49,19 +49,17 @@ def weights(folder, number):
 def test_a_trial_that_fits_on_no_machine_is_refused_at_once(tmp_path, small_store, two_nodes):
     cluster, _ = two_nodes
     command = sweep_command(tmp_path, small_store, "--address", cluster.address, more="resources: {cpu: 2}\n")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
+    done = run(*command, code=2)
     assert "each trial needs 2 CPU on one machine" in done.stderr
     assert "at most 1 CPU" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "results").exists()
 
 
-def test_an_address_where_nothing_is_is_one_clear_line(tmp_path, small_store):
+def test_address_without_cluster_is_one_clear_line(tmp_path, small_store):
     port = free_port()
     command = sweep_command(tmp_path, small_store, "--address", f"127.0.0.1:{port}")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 2
+    done = run(*command, code=2)
     assert f"no Ray cluster at 127.0.0.1:{port}" in done.stderr
 
 
@@ -71,17 +69,16 @@ def test_a_killed_node_loses_nothing_and_its_trials_end_with_the_same_weights(tm
     calm, struck = tmp_path / "calm", tmp_path / "struck"
     for folder in (calm, struck):
         folder.mkdir()
-    subprocess.run(sweep_command(calm, small_store, trials=2, epochs=8), check=True, stdout=subprocess.DEVNULL)
-    command = sweep_command(struck, small_store, "--address", cluster.address, trials=2, epochs=8)
-    command += ["--storage", f"file://{tmp_path}/far"]
-    with (tmp_path / "output").open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        while process.poll() is None and len({e["trial"] for e in events(struck) if e["event"] == "report"}) < 2:
-            time.sleep(0.02)
-        raylet = psutil.Process(nodes[1].all_processes["raylet"][0].process.pid)
-        for one in [raylet, *raylet.children(recursive=True)]:  # as when the plug is pulled: its workers die too
-            one.kill()
-        assert process.wait(timeout=400) == 0, (tmp_path / "output").read_text()
+    joined = "--address", cluster.address
+    run(*sweep_command(calm, small_store, *joined, trials=2, epochs=8))
+    storage = "--storage", f"file://{tmp_path}/far"
+    process = Gaptune(*sweep_command(struck, small_store, *joined, *storage, trials=2, epochs=8))
+    while process.poll() is None and len({e["trial"] for e in events(struck) if e["event"] == "report"}) < 2:
+        time.sleep(0.02)
+    raylet = psutil.Process(nodes[1].all_processes["raylet"][0].process.pid)
+    for one in [raylet, *raylet.children(recursive=True)]:  # as when the plug is pulled: its workers die too
+        one.kill()
+    assert process.wait(timeout=400) == 0, process.stdout + process.stderr
     record = load(struck / "results" / "s")
     assert [trial.state for trial in record.trials.values()] == [State.COMPLETE] * 2
     retries = [reason for trial in record.trials.values() for reason in trial.retries]
@@ -97,15 +94,13 @@ def test_a_killed_node_loses_nothing_and_its_trials_end_with_the_same_weights(tm
     assert stored == (struck / "results/s/ledger.jsonl").read_bytes()
 
 
-def test_another_machine_goes_on_from_the_storage(tmp_path, small_store):
+def test_another_machine_resumes_from_the_storage(tmp_path, small_store, ray_address):
     """Another results folder stands for another machine: all that it has is the storage."""
     first, second = tmp_path / "first", tmp_path / "second"
-    storage = ["--storage", f"file://{tmp_path}/far"]
+    more = ["--storage", f"file://{tmp_path}/far", "--address", ray_address]
     for folder in (first, second):
         folder.mkdir()
-    process = subprocess.Popen(
-        sweep_command(first, small_store, *storage, trials=4, epochs=4), stdout=subprocess.DEVNULL
-    )
+    process = Gaptune(*sweep_command(first, small_store, *more, trials=4, epochs=4))
     far = Folder(f"file://{tmp_path}/far/s")
 
     def ends():
@@ -117,9 +112,7 @@ def test_another_machine_goes_on_from_the_storage(tmp_path, small_store):
     process.wait()
     before = ends()
     assert 1 <= len(before) < 4
-    done = subprocess.run(
-        sweep_command(second, small_store, *storage, trials=4, epochs=4), capture_output=True, text=True, check=True
-    )
+    done = run(*sweep_command(second, small_store, *more, trials=4, epochs=4))
     assert "continuing with the ledger of" in done.stdout
     record = load(second / "results" / "s")
     assert [trial.state for trial in record.trials.values()] == [State.COMPLETE] * 4
@@ -139,6 +132,7 @@ def test_a_job_submitted_to_a_cluster_runs_a_sweep(tmp_path, small_store):
     running = subprocess.Popen(head, start_new_session=True, env=open_to_all, **quiet)
     try:
         command = sweep_command(tmp_path, small_store, "--address", f"127.0.0.1:{port}", trials=1)
+        command = [sys.executable, "-m", "gaptune.cli", *map(str, command)]
         submit = [*ray, "job", "submit", f"--address=http://127.0.0.1:{pages}", "--", *command]
         deadline = time.monotonic() + 120
         while True:  # the pages answer, in several ways, before jobs can be taken

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from support import Stage, write_yaml
@@ -21,7 +22,7 @@ def searched(tmp_path, small_store):
 
     _, config = write_yaml(tmp_path, small_store)
     stage = Stage(tmp_path / "results" / "found", sweep=load_sweep_config(config))
-    stage.record.header["name"] = "found"
+    stage.record.header = replace(stage.record.header, name="found")
     for recall, uniformity in ((0.5, -1.0), (0.2, -0.5), (0.3, -2.0)):
         trial = stage.orchestrator.next_trial()
         stage.orchestrator.started(trial.number, "here")
@@ -31,7 +32,7 @@ def searched(tmp_path, small_store):
     return stage.record, tmp_path / "results"
 
 
-def test_the_plan_is_the_fronts_knobs_on_seeds_that_the_search_has_not_seen(searched):
+def test_plan_has_the_fronts_params_and_new_seeds(searched):
     record, results = searched
     plan = confirmation(record, seeds=3, results=results, now=0.0, command="")
     assert plan.name == "found-confirm-3"
@@ -48,9 +49,7 @@ def test_an_empty_front_is_refused(tmp_path):
         confirmation(stage.record, seeds=2, results=tmp_path, now=0.0, command="")
 
 
-def test_the_command_trains_the_front_again_and_shows_who_stays_on_it(
-    tmp_path, small_store, local_ray, monkeypatch, capsys
-):
+def test_confirm_retrains_the_front_and_shows_what_remains_on_it(tmp_path, small_store, local_ray, monkeypatch, capsys):
     space, config = write_yaml(tmp_path, small_store, trials=3)
 
     def gaptune(*words):
@@ -76,13 +75,13 @@ def test_the_command_trains_the_front_again_and_shows_who_stays_on_it(
     assert "on front" in again
 
 
-def test_a_confirmation_is_gone_on_with_when_the_front_has_grown(searched):
+def test_confirmation_is_resumed_when_the_front_has_grown(searched):
     record, results = searched
     first = confirmation(record, seeds=2, results=results, now=time.time(), command="")
     from gaptune.ledger import Ledger
 
     with Ledger(first.folder) as ledger:
-        ledger.append(first.header)
+        ledger.append(first.header.event)
     record.trials[1].reports[-1].metrics["retrieval/mean_r10"] = 0.9
     second = confirmation(record, seeds=2, results=results, now=time.time(), command="")
     assert list(second.space.points_to_evaluate)[:2] == list(first.space.points_to_evaluate)

@@ -4,8 +4,6 @@ import io
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -15,6 +13,8 @@ import pytest
 from mlflow import MlflowClient
 from rich.console import Console
 from support import write_yaml
+from warm import Gaptune
+from warm import run as gaptune
 
 from gaptune.config import load_sweep_config
 from gaptune.console.live import Display
@@ -63,9 +63,7 @@ def strike(folder, blows):
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-def test_a_worker_that_is_killed_or_stands_still_goes_on_from_its_checkpoint_to_the_same_weights(
-    tmp_path, small_store, local_ray
-):
+def test_killed_or_stuck_worker_resumes_from_its_checkpoint_to_the_same_weights(tmp_path, small_store, local_ray):
     import torch
 
     calm = tmp_path / "calm"
@@ -92,9 +90,7 @@ def test_a_worker_that_is_killed_or_stands_still_goes_on_from_its_checkpoint_to_
         assert all(torch.equal(expected[name], got[name]) for name in expected)
 
 
-def test_an_exception_in_a_worker_is_tried_again_and_then_fails_with_its_message(
-    tmp_path, small_store, local_ray, capfd
-):
+def test_exception_in_a_worker_is_retried_and_then_fails_with_its_message(tmp_path, small_store, local_ray, capfd):
     """A folder where the checkpoint should be: no retry can cure it."""
     folder = tmp_path / "results" / "s" / "trials" / "0000" / "epoch-0001.pt"
 
@@ -128,8 +124,8 @@ def test_a_driver_killed_at_random_moments_is_continued_by_the_same_command(tmp_
     more = "early_stopping: {method: asha, min_fraction: 0.3}\n"
     space, config = write_yaml(tmp_path, small_store, trials=candidates, epochs=4, more=more)
     config.write_text(config.read_text().replace("search: {", "search: {seeds: 2, "))
-    command = [sys.executable, "-m", "gaptune.cli", "sweep", str(space), "--config", str(config), "--name", "s"]
-    command += ["--results", str(tmp_path / "results"), "--concurrency", "2", "--storage", f"file://{tmp_path}/far"]
+    command = ["sweep", space, "--config", config, "--name", "s", "--storage", f"file://{tmp_path}/far"]
+    command += ["--results", tmp_path / "results", "--concurrency", "2"]
     folder = tmp_path / "results" / "s"
     rng, finished = random.Random(seed), {}
 
@@ -138,7 +134,7 @@ def test_a_driver_killed_at_random_moments_is_continued_by_the_same_command(tmp_
 
     for _ in range(kills):
         seen = len(events())
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = Gaptune(*command)
         # A moment in what happens, not on the clock: starting takes its time. Or one while it starts.
         wanted = seen + (rng.randint(1, 8) if rng.random() < 0.9 else 0)
         while len(events()) < wanted and process.poll() is None:
@@ -150,8 +146,7 @@ def test_a_driver_killed_at_random_moments_is_continued_by_the_same_command(tmp_
             assert finished.get(number, trial) == trial  # what has ended stays as it ended
             if trial.state.ended:
                 finished[number] = trial
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
-    assert done.returncode == 0, done.stdout + done.stderr
+    gaptune(*command, timeout=1200)
     record = load(folder)
     assert sorted(record.trials) == list(range(trials))
     assert all(trial.state in (State.COMPLETE, State.PRUNED) for trial in record.trials.values())

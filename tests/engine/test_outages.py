@@ -10,17 +10,18 @@ from contextlib import suppress
 import pytest
 from mlflow import MlflowClient
 from support import free_port, wait_until_up, write_yaml
+from warm import Gaptune, run
 
 from gaptune.ledger import State, load, read_events
 
 FULL = os.environ.get("GAPTUNE_SOAK") == "full"
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.whole, pytest.mark.timeout(900)]
 
 
 def sweep_command(folder, store, *more, results=None, **yaml):
     space, config = write_yaml(folder, store, **yaml)
-    command = [sys.executable, "-m", "gaptune.cli", "sweep", str(space), "--config", str(config), "--name", "s"]
-    return [*command, "--results", str(results or folder / "results"), "--concurrency", "2", *more]
+    command = ["sweep", space, "--config", config, "--name", "s"]
+    return [*command, "--results", results or folder / "results", "--concurrency", "2", *more]
 
 
 @pytest.fixture
@@ -36,30 +37,32 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_full_disk_stops_the_sweep_cleanly_and_the_same_command_goes_on(tmp_path, small_store, small_disk):
+def test_full_disk_stops_the_sweep_cleanly_and_the_same_command_resumes_it(
+    tmp_path, small_store, small_disk, ray_address
+):
     place, make_room = small_disk
-    command = sweep_command(tmp_path, small_store, results=place / "results", trials=3, epochs=4)
-    full = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert full.returncode == 1, full.stdout + full.stderr
+    joined = ["--address", ray_address]
+    command = sweep_command(tmp_path, small_store, *joined, results=place / "results", trials=3, epochs=4)
+    full = run(*command, code=1)
     assert "No space left on device" in full.stdout
-    assert "what is done is kept. To go on: gaptune sweep" in full.stdout
+    assert "Finished trials are kept. To resume: gaptune sweep" in full.stdout
     assert "Traceback" not in full.stderr
     folder = place / "results" / "s"
     before = read_events(folder)[0]
     assert not any(event["event"] == "end" and event["state"] == "FAIL" for event in before)
     make_room()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run(*command)
     record = load(folder)
     assert [trial.state for trial in record.trials.values()] == [State.COMPLETE] * 3
     assert read_events(folder)[0][: len(before)] == before
 
 
-def test_a_disk_that_is_full_for_the_ledger_stops_the_sweep_too(tmp_path, small_store, small_disk):
+def test_full_disk_of_the_ledger_stops_the_sweep(tmp_path, small_store, small_disk, ray_address):
     """Checkpoints lie elsewhere; the file system of the ledger fills up while trials run."""
     place, make_room = small_disk
-    command = sweep_command(tmp_path, small_store, "--storage", f"file://{tmp_path}/far", results=place / "r", trials=4)
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    more = ["--storage", f"file://{tmp_path}/far", "--address", ray_address]
+    command = sweep_command(tmp_path, small_store, *more, results=place / "r", trials=4)
+    process = Gaptune(*command)
     folder = place / "r" / "s"
     while process.poll() is None:
         time.sleep(0.02)
@@ -72,23 +75,21 @@ def test_a_disk_that_is_full_for_the_ledger_stops_the_sweep_too(tmp_path, small_
                     while filler.write(b"x" * size):
                         pass
             time.sleep(0.001)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 1, out + err
-    assert "No space left on device" in out
-    assert "Traceback" not in err
+    assert process.returncode == 1, process.stdout + process.stderr
+    assert "No space left on device" in process.stdout
+    assert "Traceback" not in process.stderr
     assert not any(event.get("state") == "FAIL" for event in read_events(folder)[0])
     (place / "filler").unlink()
     make_room()
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    run(*command)
     assert [trial.state for trial in load(folder).trials.values()] == [State.COMPLETE] * 4
 
 
-def test_a_worker_that_ray_ends_for_want_of_memory_is_not_tried_again(tmp_path, small_store):
+def test_worker_that_ray_ends_for_lack_of_memory_is_not_retried(tmp_path, small_store):
     """Ray's own memory monitor does it, at a limit far below what every machine uses."""
     command = sweep_command(tmp_path, small_store, trials=1, epochs=50)
     limit = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "250"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, **limit})
-    assert done.returncode == 1, done.stdout + done.stderr
+    done = run(*command, env=os.environ | limit, code=1)
     assert done.stdout.splitlines()[-1].startswith("no trial is complete: 1 of 1 failed with: out of memory")
     (trial,) = load(tmp_path / "results" / "s").trials.values()
     assert trial.state is State.FAIL
@@ -133,17 +134,17 @@ def agrees(uri, folder):
 
 def said_once_per_outage(out: str) -> bool:
     """Whether MLflow's going away is said, and not again before it has come back (a busy server may go twice)."""
-    turns = re.findall(r"MLflow (does not answer|answers again)", out)
-    return bool(turns) and all(turn == ("does not answer", "answers again")[i % 2] for i, turn in enumerate(turns))
+    turns = re.findall(r"MLflow is (unreachable|reachable again)", out)
+    return bool(turns) and all(turn == ("unreachable", "reachable again")[i % 2] for i, turn in enumerate(turns))
 
 
 @pytest.mark.soak
-def test_a_server_that_is_down_for_a_while_has_everything_in_the_end(tmp_path, small_store):
+def test_mlflow_server_that_was_down_has_everything_in_the_end(tmp_path, small_store, ray_address):
     outage = 30 if FULL else 5
     server, folder = Server(tmp_path / "server"), tmp_path / "results" / "s"
     server.start()
-    command = sweep_command(tmp_path, small_store, "--tracking-uri", server.uri, trials=12 if FULL else 4, epochs=4)
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    more = ["--tracking-uri", server.uri, "--address", ray_address]
+    process = Gaptune(*sweep_command(tmp_path, small_store, *more, trials=12 if FULL else 4, epochs=4))
     try:
         while process.poll() is None:
             time.sleep(0.05)
@@ -152,12 +153,11 @@ def test_a_server_that_is_down_for_a_while_has_everything_in_the_end(tmp_path, s
         server.kill()
         time.sleep(outage)
         server.start()
-        out, _ = process.communicate(timeout=600)
-        assert process.returncode == 0, out
-        if "MLflow is behind" in out:  # the sweep was over before the server was back
+        assert process.wait() == 0, process.stdout + process.stderr
+        out = process.stdout
+        if "MLflow is not up to date" in out:  # the sweep was over before the server was back
             assert "gaptune sync s" in out
-            sync = [sys.executable, "-m", "gaptune.cli", "sync", "s", "--tracking-uri", server.uri]
-            subprocess.run([*sync, "--results", str(tmp_path / "results")], check=True, stdout=subprocess.DEVNULL)
+            run("sync", "s", "--tracking-uri", server.uri, "--results", tmp_path / "results")
         assert said_once_per_outage(out)
         agrees(server.uri, folder)
     finally:
@@ -165,17 +165,15 @@ def test_a_server_that_is_down_for_a_while_has_everything_in_the_end(tmp_path, s
 
 
 @pytest.mark.soak
-def test_a_server_that_is_never_there_is_caught_up_by_sync(tmp_path, small_store):
+def test_mlflow_server_that_was_never_up_is_updated_by_sync(tmp_path, small_store, ray_address):
     server, folder = Server(tmp_path / "server"), tmp_path / "results" / "s"
-    command = sweep_command(tmp_path, small_store, "--tracking-uri", server.uri, trials=2)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("MLflow does not answer") == 1
+    more = ["--tracking-uri", server.uri, "--address", ray_address, "--concurrency", "1"]
+    done = run(*sweep_command(tmp_path, small_store, *more, trials=2))
+    assert done.stdout.count("MLflow is unreachable") == 1
     assert "gaptune sync s" in done.stdout
     server.start()
     try:
-        sync = [sys.executable, "-m", "gaptune.cli", "sync", "s", "--tracking-uri", server.uri]
-        subprocess.run([*sync, "--results", str(tmp_path / "results")], check=True, stdout=subprocess.DEVNULL)
+        run("sync", "s", "--tracking-uri", server.uri, "--results", tmp_path / "results")
         agrees(server.uri, folder)
     finally:
         server.kill()

@@ -3,8 +3,6 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -12,6 +10,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 from support import write_yaml
+from warm import Gaptune, run
 
 from gaptune.engine import signals
 from gaptune.engine.signals import Stopped, exit_code, stopping
@@ -32,7 +31,7 @@ def test_a_signal_stops_the_work_and_the_handlers_before_are_back(signum):
     assert exit_code("the disk is full") == 1
 
 
-def test_what_is_held_ends_at_the_next_check(monkeypatch):
+def test_held_signal_ends_the_work_at_the_next_check(monkeypatch):
     with stopping() as stop, stop.held():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGHUP)  # shells and systemd send several at once
@@ -40,7 +39,7 @@ def test_what_is_held_ends_at_the_next_check(monkeypatch):
             stop.check()
 
 
-def test_asked_again_the_handler_from_before_decides(monkeypatch):
+def test_second_signal_goes_to_the_earlier_handler(monkeypatch):
     monkeypatch.setattr(signals, "_ONE_WISH_S", 0.0)
     heard = []
     before = signal.signal(signal.SIGTERM, lambda signum, frame: heard.append(signum))
@@ -66,7 +65,7 @@ def test_a_signal_that_was_ignored_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_outside_the_main_thread_signals_are_left_alone():
+def test_outside_the_main_thread_no_handler_is_installed():
     before, inside = signal.getsignal(signal.SIGTERM), []
 
     def work():
@@ -79,30 +78,28 @@ def test_outside_the_main_thread_signals_are_left_alone():
     assert inside == [before]
 
 
+@pytest.mark.whole
 def test_a_single_training_stops_with_its_checkpoint_kept(tmp_path, small_store):
     _, config = write_yaml(tmp_path, small_store, epochs=1000)
-    command = [sys.executable, "-m", "gaptune.cli", "train", "--config", str(config), "--out", str(tmp_path / "out")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = Gaptune("train", "--config", config, "--out", tmp_path / "out")
     while process.poll() is None and not list((tmp_path / "out").glob("epoch-*.pt")):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert said.split("\n")[-2] == "stopped by SIGTERM"
-    assert "Traceback" not in said
+    assert process.wait(60) == 143
+    assert process.stderr.split("\n")[-2] == "stopped by SIGTERM"
+    assert "Traceback" not in process.stderr
     assert list((tmp_path / "out").glob("epoch-*.pt"))
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-def test_a_sweep_stopped_at_any_moment_ends_in_order_and_goes_on(tmp_path, small_store):
+def test_sweep_stopped_at_any_moment_ends_in_order_and_is_resumed(tmp_path, small_store):
     """Each is sent to the driver alone or, as by Slurm, systemd and closed terminals, to Ray's processes too."""
     stops = [(signum, False) for signum in ENDING[1:] * 5] + [(signum, True) for signum in ENDING[1:] * 5]
     stops = stops if FULL else [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, True)]
     trials = 24 if FULL else 3
     space, config = write_yaml(tmp_path, small_store, trials=trials, epochs=12)
-    command = [sys.executable, "-m", "gaptune.cli", "sweep", str(space), "--config", str(config), "--name", "s"]
-    command += ["--results", str(tmp_path / "results")]
+    command = ["sweep", space, "--config", config, "--name", "s", "--results", tmp_path / "results"]
     folder = tmp_path / "results" / "s"
     rng, kept = random.Random(0), {}
 
@@ -111,23 +108,22 @@ def test_a_sweep_stopped_at_any_moment_ends_in_order_and_goes_on(tmp_path, small
 
     for signum, to_all in stops:
         wanted = len(events()) + rng.randint(4, 9)  # a moment in what happens, not on the clock
-        with (tmp_path / "output").open("w") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-            while len(events()) < wanted and process.poll() is None:
-                time.sleep(0.02)
-            time.sleep(rng.uniform(0, 0.5))
-            assert process.poll() is None, "it has ended before it was stopped"
-            below = psutil.Process(process.pid).children(recursive=True)
-            (os.killpg if to_all else os.kill)(process.pid, signum)
-            code = process.wait(timeout=300)
-        text = (tmp_path / "output").read_text()
+        process = Gaptune(*command, new_session=True)
+        while len(events()) < wanted and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.5))
+        assert process.poll() is None, "it has ended before it was stopped"
+        below = psutil.Process(process.pid).children(recursive=True)
+        (os.killpg if to_all else os.kill)(process.pid, signum)
+        code = process.wait(timeout=300)
+        text = process.stdout + process.stderr
         assert code == 128 + signum, text
         assert "Traceback" not in text
         assert "***" not in text  # Ray's C++ stacks
         assert not [one for one in below if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
         record = load(folder)
         assert record.paused == str(Stopped(signum))
-        assert "To go on: gaptune sweep" in text
+        assert "To resume: gaptune sweep" in text
         assert not [reason for trial in record.trials.values() for reason in trial.retries]
         for number, reports in kept.items():
             assert list(record.trials[number].reports)[: len(reports)] == reports
@@ -135,6 +131,5 @@ def test_a_sweep_stopped_at_any_moment_ends_in_order_and_goes_on(tmp_path, small
         client = MlflowClient(tracking_uri=default_uri(tmp_path / "results"))
         runs = client.search_runs([client.get_experiment_by_name("gaptune").experiment_id], max_results=1000)
         assert {run.info.status for run in runs} <= {"FINISHED", "KILLED", "FAILED"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run(*command, timeout=1200)
     assert load(folder).count(State.COMPLETE) == trials

@@ -110,7 +110,7 @@ def test_a_long_ledger_is_sent_in_parts_each_byte_few_times(tmp_path, monkeypatc
     assert place.written <= 20_000
 
 
-@pytest.mark.parametrize("fault", [RuntimeError("no credentials"), KeyError("x"), OSError(5, "gone"), TypeError()])
+@pytest.mark.parametrize("error", [RuntimeError("no credentials"), KeyError("x"), OSError(5, "gone"), TypeError()])
 def test_whatever_a_storages_client_raises_it_is_not_backed_up(tmp_path, error):
     class Broken(Folder):
         def write(self, name, content):

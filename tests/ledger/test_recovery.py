@@ -33,19 +33,17 @@ def run(folder, *, stop_after=None):
         opened = open_ledger(ledger, None, said.append)
         record, clock = opened.record, Clock()
         clock.now = record.updated_at + 1
-        first = record.header or header(SWEEP) | {"name": folder.name}
+        first = record.header.event or header(SWEEP) | {"name": folder.name}
         for event in [] if opened.events else [first]:
             ledger.append(event)
             record.apply(event)
         ledger.append({"event": "session", "at": clock.now, "sweep": first})
-        orchestrator = Orchestrator(
-            record,
+        orchestrator = Orchestrator.resume(
+            opened,
             ledger,
             Study(SPACE, SWEEP, "s"),
             SWEEP,
             num_candidates=8,
-            earlier=opened.events,
-            highest=opened.highest,
             listeners=[Files(folder, record)],
             clock=clock,
         )
@@ -65,7 +63,7 @@ class Files:
             return
         trial = self.record.trials[event["trial"]]
         if trial.number not in self.files:
-            told = {"event": "trial", "at": trial.drawn_at, "sweep_id": self.record.header["id"]}
+            told = {"event": "trial", "at": trial.drawn_at, "sweep_id": self.record.header.id}
             told |= {"trial": trial.number, "candidate": trial.candidate, "params": trial.params}
             told |= {"config": trial.config, "method": trial.method}
             self.files[trial.number] = TrialFile(self.folder / "trials" / f"{trial.number:04d}", told)
@@ -148,7 +146,7 @@ def check_damaged(folder, with_files, seed):
     after, broken = read_events(folder)
     assert broken == [], seed
     told = [event["trial"] for event in after if event["event"] == "trial"]
-    assert record.header["id"] == kept.header["id"], seed
+    assert record.header.id == kept.header.id, seed
     by_number = {}
     for event in after:
         if event["event"] == "trial":

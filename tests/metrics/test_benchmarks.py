@@ -179,7 +179,7 @@ def test_interval_holds_the_score_and_narrows_with_the_level(n, seed):
 
 @pytest.mark.parametrize("values", [drawn(200, 2, 0).double(), torch.rand(150, generator=torch.manual_seed(0))])
 def test_interval_agrees_with_scipy(values):
-    other = bootstrap((values.numpy(),), np.mean, method="percentile", n_resamples=9999, rng=0).confidence_interval
+    other = bootstrap((values.numpy(),), np.mean, method="percentile", random_state=0).confidence_interval
     assert bootstrap_interval(values) == pytest.approx((other.low, other.high), abs=0.01)
 
 
@@ -217,6 +217,7 @@ def rows_of(split, step=1):
     return torch.from_numpy(split.gather(rows)), rows
 
 
+@pytest.mark.whole
 @torch.no_grad()
 def test_zero_shot_scores_are_those_of_clip_benchmark(cifar10_store):
     theirs = pytest.importorskip("clip_benchmark.metrics.zeroshot_classification")
@@ -245,6 +246,7 @@ def test_zero_shot_scores_are_those_of_clip_benchmark(cifar10_store):
     assert ours["zeroshot/mean_per_class_recall"] == pytest.approx(mean_per_class_recall, abs=1e-4)
 
 
+@pytest.mark.whole
 @torch.no_grad()
 def test_recalls_are_those_of_clip_benchmark(flickr8k, tmp_path):
     theirs = pytest.importorskip("clip_benchmark.metrics.zeroshot_retrieval")

@@ -17,6 +17,7 @@ FULL = os.environ.get("GAPTUNE_SOAK") == "full"
 SIMULATION = runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmarks/coverage.py"))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", SIMULATION["METRICS"])
 @pytest.mark.timeout(600)
 def test_95_percent_intervals_hold_the_truth_in_93_to_97(name):

@@ -20,6 +20,7 @@ def labels(axes):
     return {text.get_text() for text in axes.texts}
 
 
+@pytest.mark.whole
 def test_every_set_of_knobs_is_named_in_every_panel_of_figures_6_and_7(record):
     for draw in (retrieval_figure, downstream_figure):
         panels = draw(record).axes
@@ -27,6 +28,7 @@ def test_every_set_of_knobs_is_named_in_every_panel_of_figures_6_and_7(record):
         assert all(labels(axes) == set(named_rows(record)) for axes in panels)
 
 
+@pytest.mark.whole
 def test_axes_say_what_they_are_and_in_which_unit(record):
     for draw in (methods_figure, retrieval_figure, downstream_figure):
         assert all(axes.get_xlabel() and axes.get_ylabel() for axes in draw(record).axes)

@@ -1,20 +1,20 @@
 """The paper's claims, judged on made-up sweeps in which it is known what holds."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from paper_sweep import as_in_the_paper, sweep_record
 from rich.console import Console
 from support import header, sweep_config
+from warm import run
 
+from gaptune.console.paper import paper_report
 from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord, load
 from gaptune.paper.claims import claims, columns, named_rows
 from gaptune.paper.published import PUBLISHED
-from gaptune.paper.tables import paper_markdown, paper_report
+from gaptune.paper.tables import paper_markdown
 
 TAUS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.2, 0.4)
 
@@ -129,17 +129,15 @@ def test_a_sweep_over_something_else_is_refused():
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_command_runs_every_method_and_prints_a_verdict_for_each_claim(tmp_path, small_store):
+def test_the_command_runs_every_method_and_prints_a_verdict_for_each_claim(tmp_path, small_store, ray_address):
     sweep = tmp_path / "tiny.yaml"
     sweep.write_text(
         f"data: {{store: {small_store}}}\ntraining: {{epochs: 1, batch_size: 64}}\n"
         "objectives:\n  - {metric: retrieval/mean_r10, reference: 0.0, ideal: 1.0}\n"
         "  - {metric: uniformity/w2, reference: -1.5, ideal: -0.5}\nsearch: {sampler: grid}\n"
     )
-    command = [sys.executable, "-m", "gaptune.cli", "reproduce", "--config", str(sweep), "--json"]
-    command += ["--results", str(tmp_path / "results"), "--concurrency", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
+    more = ["--results", tmp_path / "results", "--concurrency", "2", "--address", ray_address]
+    done = run("reproduce", "--config", sweep, "--json", *more)
     printed = json.loads(done.stdout[: done.stdout.rindex("]") + 1])
     assert {entry["verdict"] for entry in printed} <= {"not shown", "does not hold", "not run"}  # a single seed
     folder = tmp_path / "results" / "tiny"

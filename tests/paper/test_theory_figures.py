@@ -1,11 +1,9 @@
 """Figures 1 to 4, and the command that draws them."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image
+from warm import run
 
 from gaptune.paper.figures.theory import flow_figure, parallel_figure, pca_figure, real_figure
 from gaptune.paper.theory.features import free_flow, random_features
@@ -43,13 +41,12 @@ def test_figure_4_says_how_many_starts_grew():
     assert all(one.get_xlabel() and one.get_ylabel() for one in axes)
 
 
+@pytest.mark.whole
 def test_the_command_draws_png_and_svg_and_refuses_what_it_cannot(tmp_path):
-    command = [sys.executable, "-m", "gaptune.cli", "figures", "--out", str(tmp_path / "f")]
-    subprocess.run([*command, "--only", "3"], check=True, capture_output=True)
+    command = "figures", "--out", tmp_path / "f", "--only"
+    run(*command, "3")
     with Image.open(tmp_path / "f" / "figure3.png") as picture:
         assert picture.size[0] > 800
     assert "<svg" in (tmp_path / "f" / "figure3.svg").read_text()[:500]
     for only, message in (("8", "expected numbers from 1 to 7"), ("6", "give --sweep NAME")):
-        refused = subprocess.run([*command, "--only", only], capture_output=True, text=True)
-        assert refused.returncode == 2
-        assert message in refused.stderr
+        assert message in run(*command, only, code=2).stderr

@@ -11,8 +11,9 @@ from hypothesis.extra.numpy import arrays
 from optuna._hypervolume import compute_hypervolume
 from optuna.study._multi_objective import _fast_non_domination_rank, _is_pareto_front
 
-from gaptune.pareto.dominance import front, layers, oriented
+from gaptune.pareto.dominance import front, layers
 from gaptune.pareto.hypervolume import attained, contributions, hypervolume, normalized_hypervolume
+from gaptune.pareto.objectives import Objective, Objectives
 from gaptune.pareto.ranking import crowding, epsilon_net, priority
 
 RULES = ["epsilon_net", "crowding", "hypervolume"]
@@ -135,9 +136,31 @@ def test_nothing_has_an_empty_front():
     assert priority(np.empty((0, 2)), "epsilon_net").tolist() == []
 
 
-def test_orientation_flips_what_is_minimized():
-    assert oriented([[1.0, 2.0], [3.0, 4.0]], [True, False]).tolist() == [[1.0, -2.0], [3.0, -4.0]]
-    assert oriented([], [True, False]).shape == (0, 2)
+def test_maximized_values_have_the_sign_of_minimized_objectives_changed():
+    both = Objectives([Objective("a", True), Objective("b", False)])
+    assert both.maximized([[1.0, 2.0], [3.0, 4.0]]).tolist() == [[1.0, -2.0], [3.0, -4.0]]
+    assert both.maximized([]).shape == (0, 2)
+
+
+@given(clouds(), st.lists(st.booleans(), min_size=4, max_size=4))
+def test_maximizing_values_twice_gives_them_back(points, maximize):
+    some = Objectives(Objective(str(index), up) for index, up in enumerate(maximize[: points.shape[1]]))
+    assert np.array_equal(some.maximized(some.maximized(points)), points, equal_nan=True)
+
+
+def test_the_hypervolume_of_objectives_is_a_fraction_of_their_box():
+    both = Objectives([Objective("recall", True, 0.0, 1.0), Objective("gap", False, 2.0, 0.0)])
+    assert both.reference_point.tolist() == [0.0, -2.0]
+    assert both.ideal_point.tolist() == [1.0, 0.0]
+    assert both.hypervolume([[0.5, 1.0]]) == pytest.approx(0.25)
+    assert both.hypervolume([]) == 0.0
+    assert both.hypervolume([[1.0, 0.0]]) == 1.0
+
+
+def test_an_objective_without_an_ideal_value_has_no_box():
+    some = Objectives([Objective("recall", True, 0.0, 1.0), Objective("gap", False)])
+    assert some.without_box == ["gap"]
+    assert np.isnan(some.hypervolume([[0.5, 1.0]]))
 
 
 @pytest.mark.parametrize("shape", ["cloud", "all on the front"])
@@ -320,7 +343,7 @@ def test_the_epsilon_net_takes_the_best_sum_then_the_farthest_each_time():
 
 @pytest.mark.parametrize("rule", RULES)
 def test_points_in_a_row_are_ranked_in_their_order(rule):
-    points = oriented([[5, 5], [0, 0], [6, 6], [1, 1]], [False, False])
+    points = -np.array([[5.0, 5], [0, 0], [6, 6], [1, 1]])
     assert priority(points, rule).tolist() == [2, 0, 3, 1]
 
 

@@ -84,7 +84,7 @@ def test_a_click_on_a_point_opens_its_details_in_the_page(open_page, tmp_path, g
     assert page.locator("#details-title").text_content() == f"Trial {number}: {found.method}"
     assert f"{found.last['retrieval/mean_r1']:.3f}" in said
     assert found.params["temperature.schedule"] in said
-    again = json.loads(gaptune("show", "example", number, "--json", "--results", tmp_path)[1])["again"]
+    again = json.loads(gaptune("show", "example", number, "--json", "--results", tmp_path)[1])["rerun"]
     assert page.locator("#details-again pre").text_content() == again
     assert page.locator("#details-curve .scatterlayer").count() == 1
     assert page.locator("#details-mlflow a").get_attribute("href").startswith(f"{URL}/#/experiments/7/runs/run{number}")

@@ -84,7 +84,7 @@ def test_trials_whose_tau_has_far_to_go_are_looked_at_apart(tmp_path):
 
 
 def test_stopped_trials_are_not_counted(tmp_path):
-    sweep = stage(tmp_path, rule="halving")
+    sweep = stage(tmp_path, rule="asha")
     for value in (0.5, 0.1, 0.2, 0.3):
         train(sweep, value, value)
     assert [rung.count for rung in rank_rungs(sweep.record)] == [1, 1]

@@ -14,7 +14,8 @@ from support import made_sweep
 
 from gaptune.api import Sweep
 from gaptune.engine.publish import note
-from gaptune.ledger import SweepRecord
+from gaptune.ledger import ReportRecord, SweepHeader, SweepRecord, TrialRecord
+from gaptune.pareto.objectives import Objective, Objectives
 from gaptune.report.content import content
 from gaptune.results import Candidate, candidates, summarize
 from gaptune.results.compare import compare_sweeps
@@ -70,7 +71,10 @@ def test_whatever_a_sweep_is_nothing_is_said_that_is_not_known(tmp_path_factory,
 
     told = headline(record, summarize(record), correlations(record))
     texts = [
-        said("front", "s", "--importance", "--correlation", "--unfinished"),
+        said("front", "s"),
+        said("importance", "s"),
+        said("correlations", "s"),
+        said("failures", "s"),
         said("compare", "s"),
         *told,
         note(record),
@@ -81,8 +85,10 @@ def test_whatever_a_sweep_is_nothing_is_said_that_is_not_known(tmp_path_factory,
     for text in texts:
         assert not UNSAID.search(text), text
         assert "-0.00 " not in text
-    found = json.loads(said("front", "s", "--importance", "--correlation", "--json"), parse_constant=pytest.fail)
+    found = json.loads(said("front", "s", "--json"), parse_constant=pytest.fail)
     assert all((found[name] is None) == (name in found["unknown"]) for name in ("hypervolume", "knee"))
+    for command in ("importance", "correlations", "failures"):
+        json.loads(said(command, "s", "--json"), parse_constant=pytest.fail)
     said("export", "s", "--to", str(results / "x.csv"))
     json.loads(json.dumps(progress(record)), parse_constant=pytest.fail)
 
@@ -134,7 +140,7 @@ def test_a_candidate_that_breaks_a_constraint_is_marked_everywhere(tmp_path, gap
     gaptune("export", "s", "--to", tmp_path / "x.parquet", "--results", tmp_path)
     assert pd.read_parquet(tmp_path / "x.parquet").set_index("trial").feasible[6] == False  # noqa: E712
     assert "breaks geometry/gap <= 0.3" in gaptune("show", "s", 6, "--results", tmp_path)[1]
-    assert "kept" in gaptune("show", "s", 0, "--results", tmp_path)[1]
+    assert "constraints  met" in gaptune("show", "s", 0, "--results", tmp_path)[1]
     counted = "1 complete candidate breaks the constraint geometry/gap <= 0.3."
     assert counted in headline(record, summarize(record), [])
     assert counted in gaptune("front", "s", "--results", tmp_path)[1]
@@ -168,9 +174,9 @@ def test_sweeps_without_a_front_are_compared_and_say_what_is_missing(tmp_path, g
 def test_no_knob_that_varied_is_not_too_few_trials(tmp_path, gaptune):
     same = made_sweep(tmp_path / "same", [trial(0.1 + k / 100) for k in range(10)])
     assert {reason.why for reason in importances(same).unknown.values()} == {Why.NOTHING_VARIED}
-    said = gaptune("front", "same", "--importance", "--results", tmp_path)[1]
+    said = gaptune("importance", "same", "--results", tmp_path)[1]
     assert "all 10 complete trials have the same parameters" in said
-    assert "(1 candidate)" in said  # of 10 trials that are complete
+    assert "(1 candidate)" in gaptune("front", "same", "--results", tmp_path)[1]  # of 10 trials that are complete
     flat = made_sweep(
         tmp_path / "flat", [trial(0.2, k / 40, tau=0.02 + k / 200, fraction=0.3 + k / 99) for k in range(40)]
     )
@@ -200,8 +206,14 @@ def test_one_that_stands_out_of_equals_tells_no_direction(tmp_path):
 
 
 def members(values, maximize):
-    record = SweepRecord(header={"objectives": [{"metric": f"m/{i}", "maximize": up} for i, up in enumerate(maximize)]})
-    return record, [Candidate([], list(map(float, one)), [0.0] * len(maximize), True) for one in values]
+    objectives = Objectives(Objective(f"m/{index}", up) for index, up in enumerate(maximize))
+    record = SweepRecord(header=SweepHeader(objectives=objectives))
+    reports = [dict(zip(objectives.metrics, map(float, one), strict=True)) for one in values]
+    return record, [Candidate.of(record, [reported(metrics)]) for metrics in reports]
+
+
+def reported(metrics):
+    return TrialRecord(0, 0, {}, {}, "", 0.0, reports=[ReportRecord(1, 1, 1.0, metrics)])
 
 
 @pytest.mark.parametrize(

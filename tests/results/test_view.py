@@ -12,7 +12,8 @@ from scipy.stats import bootstrap, spearmanr
 from support import Stage
 
 from gaptune.errors import UserError
-from gaptune.ledger import ReportRecord, SweepRecord, TrialRecord
+from gaptune.ledger import ReportRecord, SweepHeader, SweepRecord, TrialRecord
+from gaptune.pareto.objectives import Objective, Objectives
 from gaptune.results import Candidate, candidates, summarize
 from gaptune.results.attainment import attainment
 from gaptune.results.compare import compare_sweeps
@@ -92,21 +93,15 @@ def test_the_knee_is_where_little_is_given_up(record):
     assert knee(record, summarize(record).front[:2]).why is Why.TOO_FEW
 
 
-OBJECTIVES = SweepRecord(
-    header={
-        "objectives": [
-            {"metric": "retrieval/mean_r1", "maximize": True},
-            {"metric": "geometry/gap", "maximize": False},
-        ]
-    }
-)
+BOTH = Objectives([Objective("retrieval/mean_r1", True), Objective("geometry/gap", False)])
+OBJECTIVES = SweepRecord(header=SweepHeader(objectives=BOTH))
 METRICS = st.lists(st.tuples(st.floats(0.01, 1), st.floats(0.01, 1.9)), min_size=3, max_size=8, unique=True)
 
 
 def members_with(values):
     def one(recall, gap):
         last = ReportRecord(1, 1, 1.0, {"retrieval/mean_r1": recall, "geometry/gap": gap})
-        return Candidate([TrialRecord(0, 0, {}, {}, "", 0.0, reports=[last])], [recall, gap], [0.0, 0.0], True)
+        return Candidate([TrialRecord(0, 0, {}, {}, "", 0.0, reports=[last])], BOTH)
 
     return [one(recall, gap) for recall, gap in values]
 

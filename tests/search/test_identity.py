@@ -2,6 +2,7 @@
 
 import io
 import time
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -13,7 +14,7 @@ from gaptune.console.live import Display
 from gaptune.engine.plan import prepare
 from gaptune.engine.session import run
 from gaptune.errors import UserError
-from gaptune.ledger import Ledger, read_events, replay
+from gaptune.ledger import Ledger, SweepHeader, read_events, replay
 from gaptune.ledger.backup import newer_ledger
 from gaptune.results import candidates
 from gaptune.search.identity import check_same, num_candidates
@@ -30,7 +31,7 @@ POINT = {"temperature.tau_start": 0.04, "training.batch_size": 128}
 
 def told(space=None, **changes):
     content = {"name": "s", "params": KNOBS, "points_to_evaluate": [POINT], "grid": False} | (space or {})
-    return header(sweep_config(**changes), parse_space(content)) | {"weights": "a"}
+    return SweepHeader.parse(header(sweep_config(**changes), parse_space(content)) | {"weights": "a"})
 
 
 CHANGED = {
@@ -51,7 +52,7 @@ CHANGED = {
     "another seed of the sampler": told(search={"seed": 1}),
     "more seeds": told(search={"seeds": 2}),
     "longer training": told(training={"epochs": 3}),
-    "other weights under the same path": told() | {"weights": "b"},
+    "other weights under the same path": replace(told(), weights="b"),
     "another ideal point": told(objectives=[OBJECTIVES[0] | {"ideal": 0.5}, OBJECTIVES[1]]),
 }
 
@@ -72,7 +73,7 @@ def test_how_many_and_where_do_not_count(tmp_path, same):
 
 def test_the_same_weights_may_lie_elsewhere_and_a_tag_is_known_by_its_name(tmp_path):
     def of(place, weights):
-        return told(model={"name": "RN50", "pretrained": place}) | {"weights": weights}
+        return replace(told(model={"name": "RN50", "pretrained": place}), weights=weights)
 
     check_same(of("here/w.pt", "a"), of("there/w.safetensors", "a"), tmp_path / "s")
     for there, asked in (
@@ -82,7 +83,8 @@ def test_the_same_weights_may_lie_elsewhere_and_a_tag_is_known_by_its_name(tmp_p
     ):
         with pytest.raises(UserError, match=r"a different sweep named 's' exists \(model\.pretrained"):
             check_same(there, asked, tmp_path / "s")
-    older = {name: value for name, value in of("here/w.pt", "a").items() if name != "weights"}
+    event = of("here/w.pt", "a").event
+    older = SweepHeader.parse({name: value for name, value in event.items() if name != "weights"})
     check_same(older, of("here/w.pt", "a"), tmp_path / "s")
     with pytest.raises(UserError, match=r"model\.pretrained: .*here.* → .*there"):
         check_same(older, of("there/w.pt", "a"), tmp_path / "s")

@@ -44,7 +44,7 @@ def test_virtual_time_is_what_the_workers_need():
     assert record.updated_at == 60 * 9 / 4
 
 
-@pytest.mark.parametrize("rule", ["none", "halving", "random"])
+@pytest.mark.parametrize("rule", ["none", "asha", "random"])
 def test_the_same_seed_gives_the_same_sweep_and_the_events_add_up_to_it(rule):
     record, events = run(rule)
     again, _ = run(rule)
@@ -56,7 +56,7 @@ def test_the_same_seed_gives_the_same_sweep_and_the_events_add_up_to_it(rule):
 def test_halving_saves_half_of_the_epochs_and_keeps_the_hypervolume(sampler):
     for seed in range(3):
         full, _ = run(sampler=sampler, seed=seed)
-        halved, _ = run("halving", sampler=sampler, seed=seed)
+        halved, _ = run("asha", sampler=sampler, seed=seed)
         assert epochs_spent(halved) <= 0.5 * epochs_spent(full)
         assert summarize(halved).hypervolume >= 0.93 * summarize(full).hypervolume
 
@@ -65,11 +65,11 @@ def test_halving_beats_stopping_at_random_at_the_same_shares():
     def mean(rule):
         return sum(summarize(run(rule, seed=seed)[0]).hypervolume for seed in range(10)) / 10
 
-    assert mean("halving") > mean("random") + 0.01
+    assert mean("asha") > mean("random") + 0.01
 
 
 def test_no_trial_is_left_open_and_only_full_budgets_are_complete():
-    record, _ = run("halving", seeds=2, trials=30)
+    record, _ = run("asha", seeds=2, trials=30)
     assert len(record.trials) == 60
     for trial in record.trials.values():
         assert trial.state.ended

@@ -76,6 +76,6 @@ def test_no_shipped_space_has_one(file):
 
 
 def test_no_space_of_the_docs_has_one(tmp_path):
-    block = (ROOT / "docs/search-spaces.md").read_text().split("```yaml\n")[1].split("```")[0]
+    block = (ROOT / "docs/guides/search-spaces.md").read_text().split("```yaml\n")[1].split("```")[0]
     (tmp_path / "docs.yaml").write_text(block)
     assert idle_parameters(load_space(tmp_path / "docs.yaml")) == []

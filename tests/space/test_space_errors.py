@@ -37,7 +37,7 @@ BROKEN: dict[str, tuple[str, int, str]] = {
     "unknown distribution": (
         "params:\n  optimizer.lr: {log_unifrom: [1e-4, 1e-2]}",
         2,
-        r"unknown entry 'parameters\.optimizer\.lr\.log_unifrom' \(did you mean 'log_uniform'\?\)",
+        r"unknown entry 'params\.optimizer\.lr\.log_unifrom' \(did you mean 'log_uniform'\?\)",
     ),
     "no distribution": (
         "params:\n  seed: {}",
@@ -104,7 +104,7 @@ BROKEN: dict[str, tuple[str, int, str]] = {
         "a choice of 1,001 values; at most 1,000",
     ),
     "too many points": (
-        "params:\n  seed: {choice: [0, 1]}\npoints:\n" + "  - {seed: 1}\n" * 10_001,
+        "params:\n  seed: {choice: [0, 1]}\npoints_to_evaluate:\n" + "  - {seed: 1}\n" * 10_001,
         3,
         "10,001 points; at most 10,000",
     ),
@@ -158,7 +158,7 @@ BROKEN: dict[str, tuple[str, int, str]] = {
     "unknown entry": (
         "params:\n  seed: {choice: [0, 1], wen: {a: 1}}",
         2,
-        r"'parameters\.seed\.wen' \(did you mean 'when'\?\)",
+        r"'params\.seed\.wen' \(did you mean 'when'\?\)",
     ),
     "condition on an unknown parameter": (
         "params:\n  seed: {choice: [0, 1]}\n  swap.end: {uniform: [0.1, 1], when: {sede: 1}}",
@@ -205,13 +205,13 @@ BROKEN: dict[str, tuple[str, int, str]] = {
     ),
     "unknown method": ("params:\n  method: {choice: [FLT, SLTR]}", 2, r"'SLTR' \(did you mean 'SLRT'\?\)"),
     "method no name": ("params:\n  method: {choice: [[FLT], [SLRT]]}", 2, "method: expected 'Baseline'"),
-    "empty space": ("# nothing\nknobs: {}", 2, "no parameter of this space varies"),
+    "empty space": ("# nothing\nparams: {}", 2, "no parameter of this space varies"),
     "nothing varies": ("params:\n  seed: 1", 1, "no parameter of this space varies"),
-    "parameters missing": ("grid: true", 1, "'parameters' is missing"),
-    "parameters a list": ("name: a\nknobs: [seed]", 2, "params: expected a mapping .*, got a list"),
-    "parameters empty": ("name: a\nknobs:\n", 2, "params: expected a mapping .*, got null"),
+    "parameters missing": ("grid: true", 1, "'params' is missing"),
+    "parameters a list": ("name: a\nparams: [seed]", 2, "params: expected a mapping .*, got a list"),
+    "parameters empty": ("name: a\nparams:\n", 2, "params: expected a mapping .*, got null"),
     "parameter a number": ("params:\n  7: {choice: [1, 2]}", 2, "expected text, got 7"),
-    "unknown top-level key": ("parameter: {seed: 1}", 1, "'parameters' is missing"),
+    "unknown top-level key": ("parameter: {seed: 1}", 1, "'params' is missing"),
     "unknown key beside": (
         "params: {seed: {choice: [0, 1]}}\npoint: []",
         2,
@@ -230,7 +230,7 @@ BROKEN: dict[str, tuple[str, int, str]] = {
         "more than 10,000 combinations",
     ),
     "grid with points": (
-        "params: {seed: {choice: [0, 1]}}\ngrid: true\npoints: [{seed: 1}]",
+        "params: {seed: {choice: [0, 1]}}\ngrid: true\npoints_to_evaluate: [{seed: 1}]",
         3,
         "takes no points",
     ),
@@ -241,12 +241,12 @@ BROKEN: dict[str, tuple[str, int, str]] = {
         r"tau_init 0\.05 is outside",
     ),
     "point no mapping": (
-        "params: {seed: {choice: [0, 1]}}\npoints:\n  - FLT",
+        "params: {seed: {choice: [0, 1]}}\npoints_to_evaluate:\n  - FLT",
         3,
         "points_to_evaluate.0: expected a mapping",
     ),
     "points no list": (
-        "params: {seed: {choice: [0, 1]}}\npoints: {seed: 1}",
+        "params: {seed: {choice: [0, 1]}}\npoints_to_evaluate: {seed: 1}",
         2,
         "points_to_evaluate: expected a list, got a mapping",
     ),
@@ -297,17 +297,18 @@ BROKEN: dict[str, tuple[str, int, str]] = {
         r"temperature\.tau_end = 0\.1, but the space leaves it at 0\.04 here",
     ),
     "point without its method": (
-        "params: {method: {choice: [FLT, HS]}, seed: {choice: [0, 1]}}\npoints:\n  - seed: 1",
+        "params: {method: {choice: [FLT, HS]}, seed: {choice: [0, 1]}}\npoints_to_evaluate:\n  - seed: 1",
         3,
         "method: its default None is not in",
     ),
     "point with a method of the wrong kind": (
-        "params: {method: {choice: [FLT, HS]}}\npoints:\n  - method: [FLT]",
+        "params: {method: {choice: [FLT, HS]}}\npoints_to_evaluate:\n  - method: [FLT]",
         3,
         "method: expected 'Baseline'",
     ),
     "impossible point": (
-        "params:\n  temperature.tau_init: {log_uniform: [0.001, 0.1]}\npoints:\n  - temperature.tau_init: 0.002\n",
+        "params:\n  temperature.tau_init: {log_uniform: [0.001, 0.1]}\n"
+        "points_to_evaluate:\n  - temperature.tau_init: 0.002\n",
         4,
         r"temperature: tau_init 0\.002 is outside",
     ),
@@ -327,5 +328,5 @@ def test_bad_space_is_one_line_that_says_where_and_what(tmp_path: Path, text: st
 
 
 def test_plain_form_of_something_else_is_refused() -> None:
-    with pytest.raises(UserError, match="'parameters' is missing"):
+    with pytest.raises(UserError, match="'params' is missing"):
         parse_space({"name": "a"})

@@ -30,6 +30,7 @@ def holder(tmp_path):
     process.wait()
 
 
+@pytest.mark.whole
 def test_a_living_holder_is_named_at_once_and_a_killed_one_is_no_obstacle(tmp_path, holder):
     path, started = tmp_path / "lease", time.monotonic()
     with pytest.raises(lock.HeldError, match=f"process {holder.pid} on "):
@@ -42,6 +43,7 @@ def test_a_living_holder_is_named_at_once_and_a_killed_one_is_no_obstacle(tmp_pa
     lock.acquire(path).release()
 
 
+@pytest.mark.whole
 def test_a_holder_that_slept_for_longer_than_its_lease_learns_that_it_lost(tmp_path, monkeypatch):
     """As on another machine: this host's name is hidden, so that only the refreshed file tells of life."""
     monkeypatch.setattr(lock, "LEASE_S", 2.0)
@@ -69,6 +71,7 @@ def test_a_holder_that_slept_for_longer_than_its_lease_learns_that_it_lost(tmp_p
         process.wait()
 
 
+@pytest.mark.whole
 def test_of_many_that_want_it_at_once_one_has_it_at_a_time(tmp_path):
     script = """
 import sys, time

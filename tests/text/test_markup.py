@@ -3,6 +3,7 @@
 import html.parser
 import io
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import matplotlib
 import pytest
@@ -119,7 +120,7 @@ def test_markdown_shows_any_signs_as_they_are(text):
 def test_a_sweep_may_be_called_anything(tmp_path, name):
     trial = {"scores": {"retrieval/mean_r1": 0.5, "geometry/gap": 0.5}, "method": name, "reason": name}
     record = made_sweep(tmp_path / "s", [trial, trial | {"state": "FAIL"}])
-    record.header["name"] = record.header["space"]["name"] = record.header["command"] = name
+    record.header = replace(record.header, name=name, space={**record.header.space, "name": name}, command=name)
     plot_front(record, summarize(record), tmp_path / "a.png")
     plot_fronts([record, record], tmp_path / "b.png")
     write_report(record, tmp_path / "s", tmp_path / "r.html", mlflow_url="")

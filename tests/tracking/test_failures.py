@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -23,21 +24,12 @@ from gaptune.errors import UserError
 from gaptune.ledger import State, load
 from gaptune.report import REPORT_FILE
 from gaptune.tracking import Mirror, Tracker, UnreachableError, check_store, default_uri, limited
-from gaptune.tracking import lookup as look_module
 from gaptune.tracking import mirror as mirror_module
+from gaptune.tracking import runs as runs_module
 from gaptune.tracking.links import RUNS_FILE
 from gaptune.tracking.write import Tables
 
 DEAD = "http://127.0.0.1:1"
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
-    """A store without anything in it: making one takes MLflow a second or more."""
-    folder = tmp_path_factory.mktemp("store")
-    Mirror(None, folder)
-    mirror_module.open_client(default_uri(folder))
-    return folder / "mlflow.db"
 
 
 @pytest.fixture
@@ -49,7 +41,7 @@ def results(tmp_path, empty_store):
 def small_sweep(folder, *, close=None):
     """Two complete trials, one failed, one under way."""
     stage = Stage(folder, num_candidates=4)
-    stage.record.header["at"] = 0.5  # MLflow takes 0 for now
+    stage.record.header = replace(stage.record.header, at=0.5)  # MLflow takes 0 for now
     for number in range(4):
         stage.orchestrator.next_trial()
         stage.orchestrator.started(number, "here")
@@ -127,7 +119,7 @@ class Failing:
 
 
 @pytest.mark.parametrize("tables", [True, False], ids=["tables", "requests"])
-def test_whichever_request_is_lost_the_next_write_heals_it(tmp_path, empty_store, monkeypatch, tables):
+def test_any_lost_request_is_repaired_by_the_next_write(tmp_path, empty_store, monkeypatch, tables):
     """A running sweep that tries again, and ``sync`` in a new process, for every request and both ways to lose it."""
     monkeypatch.setattr(Tables, "fits", staticmethod(lambda path: tables))
     opened = mirror_module.open_client
@@ -214,7 +206,9 @@ def leave_running(client, uri):
 @pytest.mark.parametrize("while_it_runs", [True, False], ids=["running", "sync"])
 @pytest.mark.parametrize("tables", [True, False], ids=["tables", "requests"])
 @pytest.mark.parametrize("damage", [delete_experiment, delete_runs, delete_a_trial, delete_for_good, leave_running])
-def test_what_was_deleted_is_restored_or_made_again_and_said_once(results, monkeypatch, damage, tables, while_it_runs):
+def test_deleted_runs_are_restored_or_created_again_and_reported_once(
+    results, monkeypatch, damage, tables, while_it_runs
+):
     if damage in (leave_running, delete_a_trial) and while_it_runs:
         pytest.skip("a driver looks again at what it has written only when a request fails; sync does")
     monkeypatch.setattr(Tables, "fits", staticmethod(lambda path: tables))
@@ -258,7 +252,7 @@ def test_an_experiment_that_cannot_be_restored_gets_one_of_a_similar_name(result
 
 
 def test_runs_come_in_pages_and_the_front_is_moved_from_some_to_others(results, monkeypatch):
-    monkeypatch.setattr(look_module, "_PAGE", 2)
+    monkeypatch.setattr(runs_module, "_PAGE", 2)
     uri = default_uri(results)
     stage = small_sweep(results / "s", close="interrupted")
     for ranks in ({0: 1, 1: 2, 3: 3}, {1: 1}, {0: 1, 1: 2}):
@@ -279,7 +273,7 @@ def test_a_store_that_vanishes_while_it_is_open_is_noticed(results):
         mirror.write(stage.record, [3])
 
 
-def test_a_store_that_is_killed_while_it_is_made_is_not_there(tmp_path, monkeypatch):
+def test_store_does_not_exist_if_its_creation_is_killed(tmp_path, monkeypatch):
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     stage = small_sweep(tmp_path / "s")
@@ -341,7 +335,7 @@ def bad_stores(folder, empty_store):
         "localhost:5000": "did you mean http://localhost:5000?",
         "127.0.0.1:5000": "did you mean http://127.0.0.1:5000?",
         "htp://x:1": "did you mean 'http'?",
-        "foo://x": "no such kind of store",
+        "foo://x": "unknown kind of store",
         "databricks": "databricks auth login",
         "databricks-uc": "models, not runs",
         f"file://{folder}/mlruns": "no longer writes to folders",
@@ -349,15 +343,15 @@ def bad_stores(folder, empty_store):
         f"sqlite:///{folder}/bad.db": "file is not a database",
         f"sqlite:///{folder}/folder.db": "not a file",
         f"sqlite:///{folder}/old.db": "mlflow db upgrade",
-        f"sqlite:///{folder}/other.db": "database of something else",
-        f"sqlite:///{folder}/bad.db/mlflow.db": "cannot be written to",
+        f"sqlite:///{folder}/other.db": "database of another program",
+        f"sqlite:///{folder}/bad.db/mlflow.db": "is not writable",
         "sqlite://": "not a file",
         "postgresql://user:secret@127.0.0.1:1/x": "ModuleNotFoundError",
         "http://[": "Invalid IPv6 URL",
     }
 
 
-def test_a_store_that_can_never_work_is_said_at_once_and_nothing_is_made(tmp_path, empty_store):
+def test_unusable_store_is_refused_at_once_and_nothing_is_created(tmp_path, empty_store):
     bad = bad_stores(tmp_path, empty_store)
     before = tree(tmp_path)
     for uri, words in bad.items():
@@ -396,12 +390,12 @@ def test_sync_ends_in_one_line_for_a_store_that_it_cannot_use(tmp_path, empty_st
         ((520, b"the origin of a proxy is down"), True),
     ],
 )
-def test_a_server_that_is_down_is_told_from_one_that_is_not_mlflow_or_refuses(tmp_path, server, answer, passing):
+def test_unreachable_server_and_unusable_server_are_distinguished(tmp_path, server, answer, passing):
     server.answer = answer
     if passing:
         state = check_store(address(server), tmp_path)
         assert not state.answers
-        assert "does not answer" in state.why
+        assert "is unreachable" in state.why
     else:
         with pytest.raises(UserError, match="credentials right"):
             check_store(address(server), tmp_path)
@@ -423,7 +417,7 @@ def test_a_store_knows_the_highest_trial_of_a_sweep_deleted_or_not(results, monk
     mirror.write(stage.record)
     client = MlflowClient(tracking_uri=default_uri(results))
     client.delete_run(mirror.runs()["trials"][3])
-    sweep = stage.record.header["id"]
+    sweep = stage.record.header.id
     assert check_store(None, results, sweep).highest == 3
     assert check_store(None, results, "f" * 32).highest is None
     monkeypatch.setattr("gaptune.tracking.store.sqlite_path", lambda uri: None)  # as a server is asked
@@ -439,7 +433,7 @@ def test_a_relative_store_is_the_same_one_from_every_folder(results, monkeypatch
 # The end of a sweep
 
 
-def test_the_end_waits_no_longer_than_it_should_whatever_hangs(tmp_path):
+def test_hanging_server_delays_the_end_for_a_limited_time(tmp_path):
     stage = small_sweep(tmp_path / "s")
     with socket.create_server(("127.0.0.1", 0)) as hangs:
         said = []
@@ -452,7 +446,7 @@ def test_the_end_waits_no_longer_than_it_should_whatever_hangs(tmp_path):
         limited(0.1, lambda: time.sleep(3))
 
 
-def test_a_store_that_can_never_work_is_not_waited_for(tmp_path):
+def test_unusable_store_does_not_delay_the_end(tmp_path):
     said = []
     stage = small_sweep(tmp_path / "s")
     (tmp_path / "mlflow.db").mkdir()
@@ -462,7 +456,7 @@ def test_a_store_that_can_never_work_is_not_waited_for(tmp_path):
     assert time.monotonic() - started < 30
     (line,) = said
     assert "is not a file" in line
-    assert "trials go on" in line
+    assert "Trials continue" in line
 
 
 @pytest.mark.parametrize(
@@ -473,7 +467,7 @@ def test_each_result_is_written_whatever_happens_to_the_others(results, broken):
     stage = small_sweep(folder)
     for number, gap in ((3, 0.1),):
         stage.orchestrator.reported(number, 2, 2, {"retrieval/mean_r1": 0.2, "geometry/gap": gap})
-    stage.record.header["name"] = folder.name
+    stage.record.header = replace(stage.record.header, name=folder.name)
     stage.orchestrator.close(None)
     stage.ledger.close()
     expected = {"front.png", "results.parquet", REPORT_FILE, RUNS_FILE} - {broken}

@@ -2,13 +2,12 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from contextlib import suppress
 
 import pytest
 from PIL import Image
 from support import pages_of
+from warm import run
 
 from gaptune.ledger import load
 from gaptune.results import summarize
@@ -48,9 +47,7 @@ def folder(tmp_path_factory):
     """The recorded sweep, written into an empty store as at the end of a sweep."""
     folder = tmp_path_factory.mktemp("results") / load(example()).name
     shutil.copytree(example(), folder)
-    command = [sys.executable, "-m", "gaptune.cli", "sync", folder.name, "--results", str(folder.parent)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment())
-    assert done.returncode == 0, done.stderr
+    run("sync", folder.name, "--results", folder.parent, env=environment())
     return folder
 
 
@@ -113,7 +110,7 @@ def search_for_the_front(page, record):
 
 def sort_by_the_first_objective(page, record):
     page.get_by_test_id("sort-select-dropdown").click()
-    page.get_by_test_id(f"sort-select-{record.objectives[0]['metric']}").click()
+    page.get_by_test_id(f"sort-select-{record.objectives[0].metric}").click()
 
 
 def says(page, text):
@@ -175,7 +172,7 @@ def test_a_members_page_says_its_rank_and_charts_its_metrics_over_epochs(page, r
 def test_the_sweeps_page_says_how_it_ended_and_shows_its_files(page, folder, record, front):
     to_the_runs(page)
     page.get_by_role("link", name=record.name, exact=True).click()
-    says(page, record.header["command"])
+    says(page, record.header.command)
     outcome = page.get_by_text(f"of {summarize(record).complete} complete candidates are Pareto-optimal")
     playwright.expect(outcome).to_be_visible(timeout=PATIENCE_MS)
     page.get_by_role("tab", name="Artifacts").click()

@@ -22,6 +22,8 @@ from gaptune.trial.checkpoint import read_checkpoint
 from gaptune.trial.evaluate import TaskEvaluator, Where
 from gaptune.trial.loop import trained_model
 
+pytestmark = pytest.mark.whole
+
 CPU = Where(torch.device("cpu"))
 
 
@@ -149,7 +151,7 @@ def test_pairs_are_evaluated_as_built_by_the_command_or_by_their_place(trained, 
     for reference in (store.path, f"mmvp:{files}"):
         result = evaluated(trained[1], "--data", reference, "--tasks", "mmvp", "--json")
         assert result.exit_code == 0, result.output
-        (row,) = json.loads(result.stdout)["scores"].values()
+        (row,) = json.loads(result.stdout)["metrics"].values()
         assert (row["split"], row["n"], row["images"]) == ("pairs", len(store.split("pairs")) // 2, 2 * row["n"])
 
 
@@ -204,11 +206,11 @@ def evaluated(*words):
 
 def test_eval_prints_each_metric_with_its_interval(trained, store):
     result = evaluated(trained[1], "--data", store.path, "--json")
-    scores = json.loads(result.stdout)["scores"]
+    scores = json.loads(result.stdout)["metrics"]
     assert set(scores) == set(TASK_METRICS) - {"mmvp/accuracy"}
-    assert scores["zeroshot/top1"]["score"] == trained[0][1].metrics["zeroshot/top1"]
+    assert scores["zeroshot/top1"]["value"] == trained[0][1].metrics["zeroshot/top1"]
     assert scores["zeroshot/top1"]["n"] == 20
-    assert all(row["low"] <= row["score"] <= row["high"] for row in scores.values())
+    assert all(row["low"] <= row["value"] <= row["high"] for row in scores.values())
     table = evaluated(trained[1] / "epoch-0002.pt", "--data", store.path, "--tasks", "knn").stdout
     (line,) = table.splitlines()[1:]
     assert line.split()[0] == "knn/top1"

@@ -262,6 +262,7 @@ def test_stores_of_different_shapes_cannot_be_mixed(changes, message, tmp_path):
         mixture(tmp_path, (1, 1), **changes)
 
 
+@pytest.mark.whole
 def test_training_on_a_mixture_is_reproducible(tmp_path):
     mixed = mixture(tmp_path, (1, 3))
     config = TrialConfig.model_validate({"training": {"epochs": 1, "batch_size": 32}, "model": {"image_size": 32}})

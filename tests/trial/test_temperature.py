@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gaptune.config import ConstraintConfig, TemperatureConfig
-from gaptune.results.feasible import keeps
+from gaptune.ledger import Constraint
 from gaptune.trial.temperature import LogitScale, beta_of, nu_of, scheduled_tau
 
 PARAMETERIZATIONS = {
@@ -199,5 +199,5 @@ def test_temperature_at_a_constraints_bound_keeps_it_and_one_beyond_does_not(tau
         (tau * (1.01 if side == "max" else 0.99), False),
         (math.nan, False),
     ):
-        assert keeps(value, constraint.model_dump()) == kept
+        assert Constraint(**constraint.model_dump()).keeps(value) == kept
         assert (constraint.violation(value) <= 0) == kept

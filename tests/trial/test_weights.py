@@ -111,6 +111,7 @@ FOLDERS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("name", "which"), [*(("scenes-tiny", which) for which in FOLDERS), (ALT, "quick_gelu")])
 def test_folders_weights_compute_what_open_clip_computes(name, which, tmp_path, wide):
     changes, preprocess = FOLDERS[which]

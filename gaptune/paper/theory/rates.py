@@ -1,4 +1,4 @@
-"""The rates of the reduced flow: derived in docs/theory.md, published in the paper, and fitted to the numbers."""
+"""Rates of the reduced flow: derived in docs/reference/theory.md, published in the paper, fitted numerically."""
 
 from __future__ import annotations
 

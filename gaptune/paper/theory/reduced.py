@@ -1,4 +1,4 @@
-"""The reduced flow: parallel modalities, of which only β and the offset γ are left (docs/theory.md derives it).
+"""The reduced flow: parallel modalities, of which only β and the offset γ are left (see docs/reference/theory.md).
 
 With features (√(1-γ²) u_i, γ) and (√(1-γ²) u_j, -γ) the offset cancels in the softmax, and the loss is a function f of
 b = β(1-γ²) alone. Gradient flow in ν and γ is then

@@ -1,5 +1,5 @@
 "use strict";
-// The sweep as the page holds it. A row is a set of params; a column is what is known of each row, under one label.
+// The sweep as the page holds it. A row is a candidate; a column is what is known of each row, under one label.
 const data = JSON.parse(document.getElementById("data").textContent);
 const rows = data.rows, count = rows.trial.length, all = [...rows.trial.keys()];
 const rowOf = new Map();
@@ -94,7 +94,7 @@ const picksOf = (row) => [
   ...objectives.filter((name) => data.picks.best[name]?.includes(rows.trial[row])).map((name) => `best ${labelOf(name)}`),
   ...(data.picks.knee === rows.trial[row] ? ["knee"] : []),
 ];
-const metricNames = Object.keys(data.scores), knobNames = Object.keys(data.params);
+const metricNames = Object.keys(data.scores), paramNames = Object.keys(data.params);
 const tableColumns = [
-  "trial", "method", "state", "feasible", ...mainMetrics, ...knobNames, "epochs", "minutes", "reason",
+  "trial", "method", "state", "feasible", ...mainMetrics, ...paramNames, "epochs", "minutes", "reason",
 ].filter((name) => columns.has(name)).map((name) => columns.get(name));

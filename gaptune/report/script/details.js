@@ -13,7 +13,7 @@ function standing(row) {
   const trials = rows.trials[row];
   return [
     [rows.state[row], `${plural(rows.epochs[row], "epoch")}, ${show(rows.minutes[row])} minutes`, ...(onFront.has(row) ? ["on the front"] : []), ...picksOf(row)].join(" · "),
-    ...(trials.length > 1 ? [`The same params on ${trials.length} seeds: trials ${trials.join(", ")}. Scores are means ± standard errors.`] : []),
+    ...(trials.length > 1 ? [`The same parameters on ${trials.length} seeds: trials ${trials.join(", ")}. Scores are means ± standard errors.`] : []),
     ...(rows.broken[row] ?? []).map((constraint) => `Infeasible: it breaks ${constraint}.`),
     ...(rows.reason[row] ? [`Reason: ${rows.reason[row]}`] : []),
   ];
@@ -34,7 +34,7 @@ function openTrial(row) {
   byId("details-title").textContent = title;
   byId("details-standing").replaceChildren(...standing(row).map((text) => make("p", text)));
   const scores = [...new Set([...mainMetrics, ...metricNames])].filter((name) => mainMetrics.includes(name) || !absent(columns.get(name).values[row]));
-  byId("details-settings").replaceChildren(pairsTable("Settings", knobNames, row));
+  byId("details-settings").replaceChildren(pairsTable("Settings", paramNames, row));
   byId("details-scores").replaceChildren(pairsTable("Scores", scores, row));
   byId("details-again").replaceChildren(...commands(row));
   byId("details-mlflow").replaceChildren(...mlflowNote(row));

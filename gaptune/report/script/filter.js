@@ -73,7 +73,7 @@ function parseFilter(text) {
   return { keep: (row) => tests.every((keep) => keep(row)), troubles: found.filter((one) => one.why).map((one) => one.why) };
 }
 
-// ---- what is chosen: by the filter and by ranges on the axes of the params; table and pictures follow ----
+// ---- what is chosen: by the filter and by ranges on the axes of the parameters; table and pictures follow ----
 const choice = { keep: () => true, troubles: [], ranges: null }, followers = [];
 const chosen = (row) => choice.keep(row) && (choice.ranges === null || choice.ranges(row));
 const narrowed = () => byId("filter").value.trim() !== "" || choice.ranges !== null;

@@ -11,7 +11,7 @@ if (infeasible.size) {
 const BEST = 10;
 if (frontRows.length) {
   const applies = (name) => frontRows.slice(0, BEST).some((row) => columns.get(name).values[row] !== OFF);
-  const best = ["trial", "method", ...objectives, ...knobNames.filter(applies)].map((name) => columns.get(name)).filter(Boolean);
+  const best = ["trial", "method", ...objectives, ...paramNames.filter(applies)].map((name) => columns.get(name)).filter(Boolean);
   const table = make("table"), head = make("tr");
   for (const column of best) head.append(make("th", headingOf(column.name), { scope: "col", title: column.meaning, ...(column.text ? { class: "text" } : {}) }));
   head.append(make("th", "", { scope: "col" }));
@@ -26,7 +26,7 @@ if (frontRows.length) {
   if (frontRows.length > BEST) {
     const all = make("button", `show all ${frontRows.length}`, { type: "button", class: "link" });
     all.addEventListener("click", () => { setFilter("front"); byId("trials-section").scrollIntoView(); });
-    byId("best-note").append(`${BEST} of ${frontRows.length} sets of params on the front; `, all, ". ");
+    byId("best-note").append(`${BEST} of ${frontRows.length} candidates on the front; `, all, ". ");
   }
   byId("best-note").append(`${best.some((column) => frontRows.some((row) => absent(column.values[row]))) ? SIGNS : ""} A trial's number opens its details.`);
 } else byId("best-section").remove();

@@ -29,11 +29,6 @@ function drawFront() {
   const ranged = (range) => (range ? { range } : { autorange: true });
   drawPoints("front", [...staircase(x, y), ...points(x, y)], { xaxis: axisOf(x, ranged(across)), yaxis: axisOf(y, ranged(up)), showlegend: true });
 }
-function metricSelect(id, chosenName, names = metricNames) {
-  for (const name of names) byId(id).append(make("option", labelOf(name), { value: name, title: name }));
-  if (names.includes(chosenName)) byId(id).value = chosenName;
-}
-const NOTHING = count ? "No trial is complete yet." : "No trial has been started yet.";
 if (complete.length) {
   metricSelect("front-x", objectives[0]);
   metricSelect("front-y", objectives[1]);
@@ -41,7 +36,7 @@ if (complete.length) {
   for (const id of ["front-x", "front-y"]) byId(id).addEventListener("change", drawFront);
   byId("chance").append(...(data.seeds > 1
     ? [`Bars: standard error of the mean over ${data.seeds} seeds.`]
-    : ["One seed for each set of params: how much of a difference is chance is not known. ", make("code", data.confirm), " trains the front again on fresh seeds."]));
+    : ["One seed for each candidate: how much of a difference is chance is not known. ", make("code", data.confirm), " retrains the front on new seeds."]));
 } else {
   empty("front", NOTHING);
   byId("front-controls").remove();
@@ -56,7 +51,7 @@ for (const [id, across] of [["u-gap", "geometry/gap"], ["u-tau", "temperature/ta
   else empty(id, complete.length ? `No complete trial has both ${labelOf(across)} and ${labelOf(retrieval)}.` : NOTHING);
 }
 if (data.correlations.length) {
-  byId("correlations").append(make("p", "Spearman's rank correlation over sets of params, with its 95 % bootstrap interval:", { class: "note" }));
+  byId("correlations").append(make("p", "Spearman's rank correlation over candidates, with its 95% bootstrap interval:", { class: "note" }));
   const table = make("table"), rho = (value) => String(Number(value.toFixed(2)) + 0);
   for (const one of data.correlations) {
     const tr = make("tr");
@@ -74,7 +69,7 @@ function drawSlice() {
   byId("slice-note").textContent = notPlaced(x, y);
   drawPoints("slice", points(x, y), { xaxis: axisOf(x), yaxis: axisOf(y), showlegend: true });
 }
-const sliced = ["method", ...knobNames].filter((name) => new Set(complete.map((row) => columns.get(name).values[row])).size > 1);
+const sliced = ["method", ...paramNames].filter((name) => new Set(complete.map((row) => columns.get(name).values[row])).size > 1);
 if (complete.length && sliced.length) {
   metricSelect("slice-x", sliced.find((name) => name !== "method"), sliced);
   metricSelect("slice-y", objectives[0]);

@@ -1,5 +1,5 @@
-// How the search went, and what the front's members have learnt to embed.
-for (const [id, across, title] of [["history-trials", "trials", "complete sets of params"], ["history-epochs", "epochs", "epochs spent by all trials"]]) {
+// How the search went, and what the front's members have learned to embed.
+for (const [id, across, title] of [["history-trials", "trials", "complete candidates"], ["history-epochs", "epochs", "epochs spent by all trials"]]) {
   const steps = data.history;
   if (steps.length && steps.some((step) => step.hypervolume !== null))
     chart(id, () => [{
@@ -17,10 +17,10 @@ function drawEmbeddings(id, trial) {
   const one = data.pca[trial], lines = { x: [], y: [] };
   one.images.forEach((image, index) => { lines.x.push(image[0], one.texts[index][0], null); lines.y.push(image[1], one.texts[index][1], null); });
   const kind = (name, places, color, symbol) => ({ type: "scatter", mode: "markers", name, x: places.map((p) => p[0]), y: places.map((p) => p[1]), marker: { color, symbol, size: 8 } });
-  const share = (index) => `component ${index + 1} (${(100 * one.explained[index]).toFixed(0)} % of the variance)`;
+  const title = (index) => `component ${index + 1} (${(100 * one.explained[index]).toFixed(0)}% of the variance)`;
   const pairs = { type: "scatter", mode: "lines", name: "pairs", ...lines, hoverinfo: "skip", line: { color: style("--line"), width: 1 } };
   return Plotly.react(id, [pairs, kind("images", one.images, COLORS[0], "circle"), kind("texts", one.texts, COLORS[1], "triangle-up")],
-    layout({ xaxis: axis(share(0), { constrain: "domain" }), yaxis: axis(share(1), { scaleanchor: "x", constrain: "domain" }) }), SETTINGS);
+    layout({ xaxis: axis(title(0), { constrain: "domain" }), yaxis: axis(title(1), { scaleanchor: "x", constrain: "domain" }) }), SETTINGS);
 }
 const embedded = data.front.filter((trial) => trial in data.pca);
 if (embedded.length) {

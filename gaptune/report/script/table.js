@@ -1,4 +1,4 @@
-// The table of trials, which the filter and the ranges on the params' axes narrow.
+// The table of trials, which the filter and the ranges on the parameters' axes narrow.
 const PAGE = 100, PRINTED = 1000;
 let sorted = { column: columns.get("trial"), down: false }, shown = PAGE;
 

@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gaptune.ledger import SweepRecord
-from gaptune.pareto.dominance import oriented
 from gaptune.results.attainment import attainment
 from gaptune.results.compare import Values
 from gaptune.results.front import summarize
@@ -44,7 +43,7 @@ def plot_fronts(records: Sequence[SweepRecord], path: Path) -> None:
             linestyle=_LINES[index % len(_LINES)],
             marker=MARKERS[index % len(MARKERS)],
             color=COLORS[index % len(COLORS)],
-            drawstyle="steps-pre" if first["maximize"] else "steps-post",
+            drawstyle="steps-pre" if first.maximize else "steps-post",
         )
     _finish(figure, axes, records[0], path, names)
 
@@ -56,16 +55,16 @@ def plot_attainment(records: Sequence[SweepRecord], path: Path) -> None:
         records: What ``gaptune.results.attainment`` takes: sweeps that repeat each other, or one with several seeds.
         path: The PNG file to write.
     """
-    some, median, most = (oriented(band.points, [True, True]) for band in attainment(records))
+    some, median, most = (band.points for band in attainment(records))
     first, second = records[0].objectives
-    signs = [1.0 if objective["maximize"] else -1.0 for objective in (first, second)]
+    signs = [first.sign, second.sign]
     levels = np.unique(np.concatenate([band[:, 0] for band in (some, median, most)]))
     turned = [band * signs for band in (some, median, most)]
     floor = min(band[:, 1].min() for band in turned if len(band))
     upper, lower = (_heights(band, levels * signs[0], floor) * signs[1] for band in (turned[0], turned[2]))
     figure = Figure(figsize=(7.0, 5.2), layout="constrained")
     axes = figure.subplots()
-    step: Literal["pre", "post"] = "pre" if first["maximize"] else "post"
+    step: Literal["pre", "post"] = "pre" if first.maximize else "post"
     axes.fill_between(levels, lower, upper, step=step, alpha=0.3, linewidth=0, label="band")
     axes.plot(*median.T, drawstyle=f"steps-{step}", marker="o", markersize=3, label="median")
     _finish(figure, axes, records[0], path, ["a quarter … three quarters", "half of the repeats"])

@@ -12,10 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gaptune.ledger import SweepRecord
+from gaptune.ledger.candidate import Candidate
 from gaptune.metrics.table import find_metric
-from gaptune.results.front import Candidate, Summary, candidates
+from gaptune.results.front import Summary, candidates
 from gaptune.results.headline import constrained
-from gaptune.results.plots.styles import look
+from gaptune.results.plots.styles import style_of
 from gaptune.text.markup import for_plot
 from gaptune.text.output import one_line
 
@@ -55,9 +56,9 @@ def _title(record: SweepRecord, summary: Summary) -> str:
 def axis_label(record: SweepRecord, index: int) -> str:
     """An objective with its unit and its better side."""
     objective = record.objectives[index]
-    better = "higher is better" if objective["maximize"] else "lower is better"
-    score = find_metric(objective["metric"])
-    return for_plot(f"{objective['metric']} ({score.unit + '; ' if score else ''}{better})")
+    better = "higher is better" if objective.maximize else "lower is better"
+    score = find_metric(objective.metric)
+    return for_plot(f"{objective.metric} ({score.unit + '; ' if score else ''}{better})")
 
 
 def _panel(
@@ -65,9 +66,9 @@ def _panel(
 ) -> None:
     on_front = {member.trial.number for member in summary.front}
     feasible = [candidate for candidate in complete if candidate.feasible]
-    looks = {one.group: one for one in sorted((look(c.trial.method) for c in feasible), key=lambda one: one.order)}
-    for group, one in looks.items():
-        mine = [candidate for candidate in feasible if look(candidate.trial.method).group == group]
+    styles = {one.group: one for one in sorted((style_of(c.trial.method) for c in feasible), key=lambda one: one.order)}
+    for group, one in styles.items():
+        mine = [candidate for candidate in feasible if style_of(candidate.trial.method).group == group]
         style: dict[str, Any] = {
             "linestyle": "none",
             "marker": one.marker,
@@ -115,8 +116,8 @@ def _zoom(
     outside = np.zeros(len(complete), dtype=bool)
     for index, set_limits in ((first, axes.set_xlim), (second, axes.set_ylim)):
         values = np.array([candidate.values[index] for candidate in complete])
-        edge = np.quantile(values, 0.25 if record.objectives[index]["maximize"] else 0.75)
-        best = values.max() if record.objectives[index]["maximize"] else values.min()
+        edge = np.quantile(values, 0.25 if record.objectives[index].maximize else 0.75)
+        best = values.max() if record.objectives[index].maximize else values.min()
         kept = np.array([edge, best, *(member.values[index] for member in summary.front)])
         margin = 0.08 * np.ptp(kept)
         if 0 < np.ptp(kept) < np.ptp(values) / 2:
@@ -138,7 +139,7 @@ def _staircase(axes: Axes, record: SweepRecord, summary: Summary, first: int, se
     axes.step(
         [point[first] for point in points],
         [point[second] for point in points],
-        where="pre" if record.objectives[first]["maximize"] else "post",
+        where="pre" if record.objectives[first].maximize else "post",
         color="0.4",
         linewidth=1.0,
         linestyle="--",

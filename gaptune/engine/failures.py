@@ -1,0 +1,145 @@
+"""Why trials fail: every cause that gaptune knows by name, and what follows from it.
+
+A worker sees exceptions (``KNOWN_ERRORS``). The driver sees the text that Ray keeps of what a worker did not catch, or
+did not survive (``RAY_FAILURES``). A new cause is a new row of one of the two tables.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gaptune.engine.messages import WorkerMessage
+from gaptune.errors import UserError
+from gaptune.ledger import LostError
+
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: |$)")
+"""How the last line of a traceback begins."""
+
+
+class KnownError(NamedTuple):
+    """A kind of exception that a retry would not cure.
+
+    Attributes:
+        matches: Whether an exception is of this kind.
+        message: What the worker reports.
+    """
+
+    matches: Callable[[Exception], bool]
+    message: Callable[[Exception], WorkerMessage]
+
+
+def _is_non_finite(error: Exception) -> bool:
+    from gaptune.trial import NonFinite  # torch: the worker has imported it, the driver need not
+
+    return isinstance(error, NonFinite)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError)
+
+
+def _is_full_disk(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in _FULL_DISK
+
+
+def _full_disk(error: Exception) -> str:
+    return f"{getattr(error, 'strerror', error)} ({getattr(error, 'filename', None) or 'checkpoints'})"
+
+
+KNOWN_ERRORS: tuple[KnownError, ...] = (
+    KnownError(_is_non_finite, lambda error: WorkerMessage(failure=f"non-finite: {error}")),
+    KnownError(lambda error: isinstance(error, UserError), lambda error: WorkerMessage(failure=str(error))),
+    KnownError(_is_out_of_memory, lambda error: WorkerMessage(failure=f"out of memory: {str(error).splitlines()[0]}")),
+    KnownError(_is_full_disk, lambda error: WorkerMessage(halt=_full_disk(error))),
+)
+
+
+def message_of(error: Exception) -> WorkerMessage | None:
+    """What a worker reports of an exception; None for one that a retry may cure."""
+    return next((known.message(error) for known in KNOWN_ERRORS if known.matches(error)), None)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial failed the last time.
+
+    Attributes:
+        reason: One line for people.
+        may_pass: Whether a retry may cure it.
+        has_traceback: Whether Ray's text says more than the line.
+    """
+
+    reason: str
+    may_pass: bool = True
+    has_traceback: bool = False
+
+
+class RayFailure(NamedTuple):
+    """A kind of failure that Ray tells in words.
+
+    Attributes:
+        matches: Whether a text, by its lines, tells of it.
+        failure: The failure, from these lines.
+    """
+
+    matches: Callable[[Sequence[str]], bool]
+    failure: Callable[[Sequence[str]], Failure]
+
+
+def _says(*parts: str) -> Callable[[Sequence[str]], bool]:
+    return lambda lines: any(part in line for line in lines for part in parts)
+
+
+def _is_lost_worker(lines: Sequence[str]) -> bool:
+    return lines[0].startswith("The actor") and "creation task" not in lines[0]
+
+
+def _lost_worker(lines: Sequence[str]) -> Failure:
+    """What Ray knows of the end of a worker, without its advice."""
+    detail = " ".join(lines).partition("Worker exit detail: ")[2] or lines[-1].strip()
+    return Failure(f"worker lost: {detail.partition(' There are some potential root causes')[0].strip()}")
+
+
+def _exception(lines: Sequence[str]) -> Failure:
+    named = [line for line in lines if _EXCEPTION.match(line)]  # its message may have further lines
+    return Failure(f"exception: {(named or lines)[-1].strip()}", has_traceback=True)
+
+
+RAY_FAILURES: tuple[RayFailure, ...] = (
+    RayFailure(
+        _says("OutOfMemoryError", "running low on memory"),
+        lambda lines: Failure("out of memory: the machine ran short, and Ray ended the worker", may_pass=False),
+    ),
+    RayFailure(
+        _says("node has died", "node was terminated", "NodeDiedError"),
+        lambda lines: Failure(f"node lost: {lines[0]}"),
+    ),
+    RayFailure(_is_lost_worker, _lost_worker),
+    RayFailure(lambda lines: True, _exception),
+)
+
+
+def failure_of(errors: str) -> Failure:
+    """Why a trial failed last.
+
+    Args:
+        errors: The text that Ray keeps of a trial's errors, each under its own head.
+    """
+    last = errors.rpartition("Failure # ")[2]
+    lines = [line for line in last.splitlines()[1:] if line.strip()] or ["unknown"]
+    lines[0] = lines[0].strip()
+    return next(known.failure(lines) for known in RAY_FAILURES if known.matches(lines))
+
+
+def ledger_failure(error: OSError) -> str | None:
+    """Why the sweep cannot continue, if its ledger can no longer be written; None for any other error."""
+    if isinstance(error, LostError):
+        return str(error)
+    return f"{error.strerror} (the ledger)" if error.errno in _FULL_DISK else None

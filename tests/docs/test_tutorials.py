@@ -1,0 +1,75 @@
+"""Every block of the tutorials runs, in order, as a reader would run it."""
+
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from support import pages_of
+
+TUTORIALS = Path(__file__).resolve().parents[2] / "docs/tutorials"
+BLOCK = re.compile(r"^```(?P<kind>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def blocks(page):
+    found = [(each["kind"], each["title"], each["text"]) for each in BLOCK.finditer((TUTORIALS / page).read_text())]
+    assert len(found) == (TUTORIALS / page).read_text().count("```") / 2
+    return found
+
+
+class Reader:
+    """Somebody in an empty directory who runs what a page says."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        programs = folder / "programs"
+        programs.mkdir()
+        opener = programs / "xdg-open"  # in place of the desktop's browser
+        opener.write_text(f'#!/bin/sh\necho "$1" >> {folder}/opened\n')
+        opener.chmod(0o755)
+        path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith(("GAPTUNE_R", "MLFLOW_"))}
+        self.env |= {"PATH": path, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+
+    def does(self, kind, title, text):
+        if kind == "yaml":
+            (self.folder / title).write_text(text)
+        elif text.strip() == "gaptune ui":
+            self.opens_the_ui()
+        else:
+            program = ["bash", "-euo", "pipefail", "-c"] if kind == "bash" else [sys.executable, "-c"]
+            done = subprocess.run([*program, text], cwd=self.folder, env=self.env, capture_output=True, text=True)
+            assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+            return done.stdout
+        return ""
+
+    def opens_the_ui(self):
+        with pages_of(self.folder / "results", self.env) as address:
+            assert b"<title>MLflow</title>" in urllib.request.urlopen(address).read()
+
+
+@pytest.fixture
+def reader(tmp_path):
+    return Reader(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_first_sweep_runs_as_written(reader):
+    printed = [reader.does(*block) for block in blocks("first-sweep.md")]
+    report = reader.folder / "results/first/report.html"
+    assert report.stat().st_size > 1e6
+    assert (reader.folder / "opened").read_text().strip().endswith("report.html")
+    assert "picked: trial" in "".join(printed)
+    assert "5 COMPLETE" in reader.does("bash", None, "gaptune status first")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_tutorial_on_own_data_runs_as_written(reader):
+    printed = [reader.does(*block) for block in blocks("own-data.md")]
+    assert "zeroshot/top1" in printed[-1]
+    assert "2 COMPLETE" in reader.does("bash", None, "gaptune status my-data")

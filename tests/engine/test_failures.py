@@ -1,0 +1,79 @@
+"""Why a trial failed: from a worker's exception, and from the text that Ray keeps."""
+
+import errno
+
+import pytest
+import torch
+
+from gaptune.engine.failures import failure_of, ledger_failure, message_of
+from gaptune.engine.messages import WorkerMessage
+from gaptune.errors import UserError
+from gaptune.ledger import LostError
+from gaptune.trial import NonFinite
+
+TASK = """ray::Worker.train() (pid=17, ip=10.0.0.5, actor_id=2d8a, repr=<Worker>)
+  File "/lib/ray/tune/trainable/trainable.py", line 331, in train
+    raise skipped from exception_cause(skipped)
+  File "/srv/worker.py", line 93, in step
+    self._reports = self._take_up(self._task)
+ValueError: this is wrong
+and this is why
+"""
+SETUP = """The actor died because of an error raised in its creation task, ray::Worker.__init__() (pid=17)
+  File "/srv/worker.py", line 10, in <module>
+    import torch
+ModuleNotFoundError: No module named 'torch'
+"""
+KILLED = """The actor died unexpectedly before finishing this task.
+\tclass_name: Worker
+\tpid: 17
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker \
+unexpectedly exits with a connection error code 2. End of file. There are some potential root causes. (1) The process \
+is killed by SIGKILL by OOM killer due to high memory usage. (2) ray stop --force is called.
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "may_pass"),
+    [
+        (TASK, "exception: ValueError: this is wrong", True),
+        (SETUP, "exception: ModuleNotFoundError: No module named 'torch'", True),
+        (KILLED, "worker lost: Worker unexpectedly exits with a connection error code 2. End of file.", True),
+        ("Task was killed due to the node running low on memory.\n", "out of memory: the machine ran short", False),
+        ("The actor died because its node has died. Node Id: 01\n", "node lost: The actor died because its", True),
+        ("", "exception: unknown", True),
+    ],
+)
+def test_last_failure_is_one_line_that_tells_what_happened(error, reason, may_pass):
+    earlier = "Failure # 1 (occurred at 2026-11-25_10-00-00)\nKeyError: 'an earlier one'\n"
+    text = f"{earlier}Failure # 2 (occurred at 2026-11-25_10-01-00)\n{error}"
+    failure = failure_of(text)
+    assert failure.reason.startswith(reason)
+    assert "\n" not in failure.reason
+    assert failure.may_pass is may_pass
+    assert failure.has_traceback is reason.startswith("exception")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (NonFinite("loss is nan"), WorkerMessage(failure="non-finite: loss is nan")),
+        (UserError("no such store"), WorkerMessage(failure="no such store")),
+        (torch.OutOfMemoryError("CUDA is full\nmore"), WorkerMessage(failure="out of memory: CUDA is full")),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a.pt"),
+            WorkerMessage(halt="No space left on device (a.pt)"),
+        ),
+        (OSError(errno.EDQUOT, "Quota exceeded"), WorkerMessage(halt="Quota exceeded (checkpoints)")),
+        (OSError(errno.EIO, "Input/output error"), None),
+        (ValueError("anything else"), None),
+    ],
+)
+def test_worker_reports_only_what_a_retry_would_not_cure(error, message):
+    assert message_of(error) == message
+
+
+def test_only_a_full_disk_and_a_lost_ledger_halt_the_sweep():
+    assert ledger_failure(OSError(errno.ENOSPC, "No space left on device")) == "No space left on device (the ledger)"
+    assert ledger_failure(LostError("another driver has it")) == "another driver has it"
+    assert ledger_failure(OSError(errno.EIO, "Input/output error")) is None

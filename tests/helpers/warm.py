@@ -1,0 +1,191 @@
+"""``gaptune`` in processes of their own that need not import: each is forked from one that has torch, Ray and MLflow.
+
+Importing them is most of what a short sweep computes, and tests start dozens. What a start itself must do is tested by
+those that start Python anew: ``test_cli``, ``test_hosts``, ``test_first_steps``, and the submitted job.
+"""
+
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+LINE = 1 << 20
+HEAVY = "mlflow", "open_clip", "gaptune.engine.ray_tune", "gaptune.search.study", "gaptune.cli", "matplotlib.figure"
+
+
+class Gaptune:
+    """A run of ``gaptune``, used like a ``Popen`` whose output is kept in a file.
+
+    Args:
+        words: What would be typed after ``gaptune``.
+        env: Its environment; None for this process's.
+        new_session: Whether it leads a session of its own.
+    """
+
+    def __init__(self, *words, env=None, new_session=False):
+        self.returncode = None
+        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 (as long as it is)
+        request = {
+            "argv": ["gaptune", *map(str, words)],
+            "cwd": str(Path.cwd()),
+            "env": dict(os.environ if env is None else env),
+            "new_session": new_session,
+        }
+        self.pid = _server().start(request, self._out.fileno(), self._err.fileno())
+
+    @property
+    def stdout(self):
+        return _text(self._out)
+
+    @property
+    def stderr(self):
+        return _text(self._err)
+
+    def poll(self):
+        if self.returncode is None:
+            self.returncode = _server().ended(self.pid)
+        return self.returncode
+
+    def wait(self, timeout=600):
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                self.kill()
+                raise subprocess.TimeoutExpired("gaptune", timeout, self.stdout, self.stderr)
+            time.sleep(0.01)
+        return self.returncode
+
+    def send_signal(self, signum):
+        if self.poll() is None:
+            os.kill(self.pid, signum)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
+def run(*words, timeout=600, code=0, **how):
+    """Runs ``gaptune`` to its end, which must be with ``code``; gives it with its output."""
+    done = Gaptune(*words, **how)
+    done.wait(timeout)
+    assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def _text(file):
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode()
+
+
+class _Server:
+    """The process that has imported; it ends when this one does."""
+
+    def __init__(self):
+        self._ends, self._lock = {}, threading.Lock()
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, __file__, str(theirs.fileno())]
+        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
+        theirs.close()
+
+    def start(self, request, *files):
+        with self._lock:
+            socket.send_fds(self._socket, [json.dumps(request).encode()], files)
+            while "pid" not in (said := self._heard()):
+                self._ends[said["ended"]] = said["code"]
+            return said["pid"]
+
+    def ended(self, pid):
+        with self._lock:
+            while pid not in self._ends and self._is_ready():
+                said = self._heard()
+                self._ends[said["ended"]] = said["code"]
+            return self._ends.get(pid)
+
+    def _is_ready(self):
+        self._socket.setblocking(False)
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK))
+        except BlockingIOError:
+            return False
+        finally:
+            self._socket.setblocking(True)
+
+    def _heard(self):
+        said = self._socket.recv(LINE)
+        assert said, f"the process that gaptune is forked from has ended: {self._process.poll()}"
+        return json.loads(said)
+
+
+_one = []
+
+
+def _server():
+    if not _one:
+        _one.append(_Server())
+    return _one[0]
+
+
+def _serve(control):
+    """Forks for each request; returns in a child, which is to run it."""
+    wakes, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    before = signal.signal(signal.SIGCHLD, lambda signum, frame: None)
+    while True:
+        ready, _, _ = select.select([control, wakes], [], [])
+        if wakes in ready:
+            os.read(wakes, 1024)
+            while True:
+                try:
+                    pid, status = os.waitpid(-1, os.WNOHANG)
+                except ChildProcessError:
+                    break
+                if pid == 0:
+                    break
+                control.send(json.dumps({"ended": pid, "code": os.waitstatus_to_exitcode(status)}).encode())
+        if control in ready:
+            line, files, _, _ = socket.recv_fds(control, LINE, 2)
+            if not line:
+                sys.exit()
+            pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, before)
+                for own in (control.detach(), wakes, wake):
+                    os.close(own)
+                return json.loads(line), files
+            control.send(json.dumps({"pid": pid}).encode())
+            for file in files:
+                os.close(file)
+
+
+def _become(request, files, set_by_imports):
+    """Makes this process what a shell would have started."""
+    if request["new_session"]:
+        os.setsid()
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(set_by_imports | request["env"])
+    sys.argv = request["argv"]
+    for number, file in enumerate(files, 1):
+        os.dup2(file, number)
+        os.close(file)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+
+
+if __name__ == "__main__":
+    sys.path.pop(0)  # the folder of this file
+    before = dict(os.environ)
+    for module in HEAVY:
+        importlib.import_module(module)
+    set_by_imports = {name: value for name, value in os.environ.items() if before.get(name) != value}
+    _become(*_serve(socket.socket(fileno=int(sys.argv[1]))), set_by_imports)
+    from gaptune.cli import main
+
+    main()
