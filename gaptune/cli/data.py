@@ -327,10 +327,11 @@ def look(store: str, split: str | None, count: int, seed: int, out: Path) -> Non
 
 
 def _build_table(form: str, options: dict[str, Any]) -> None:
-    from gaptune.data.sources import Columns, Table
+    from gaptune.data.sources import Columns, Csv, Jsonl, Parquet
 
     columns = Columns(**{name: options.pop(name) for name in ("image", "captions", "id", "split", "label")})
-    source = Table.of(form, options.pop("files"), columns, outside=options.pop("allow_outside"))
+    table = {each.kind: each for each in (Csv, Jsonl, Parquet)}[form]
+    source = table.of(options.pop("files"), columns, outside=options.pop("allow_outside"))
     _build(source, options)
 
 

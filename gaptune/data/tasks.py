@@ -1,4 +1,4 @@
-"""What a store allows a model to be evaluated by, seen from its labels and captions alone."""
+"""The tasks that a store allows, by its labels and captions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def own_probes(store: Store) -> dict[str, Split]:
         UserError: There is a single validation image, or the probe's images have no labels, or a single class.
     """
     if store.meta.splits["val"].images < 2:
-        raise UserError(f"{store.path} has a single val image; scores of pairs need two")
+        raise UserError(f"{store.path} has a single val image; metrics of pairs need two")
     if not store.meta.classes or not all(name in store for name in PROBED):
         return {}
     splits = {name: store.split(name) for name in PROBED}
@@ -55,7 +55,7 @@ def own_probes(store: Store) -> dict[str, Split]:
 
 
 def allowed_tasks(store: Store) -> tuple[Task, ...]:
-    """What a store allows to evaluate by, without ``mmvp``: no store says that its rows are pairs."""
+    """The tasks that a store allows, without ``mmvp``: no store states that its rows are pairs."""
     return tuple(task for task in TASKS if task != "mmvp" and not lacking(store, task))
 
 
@@ -100,8 +100,8 @@ def one_class(labels: npt.NDArray[np.int64], *, choosing: bool = False) -> str:
     """What labels lack for telling classes apart; empty if nothing.
 
     Args:
-        labels: Of the images that something is fitted on.
-        choosing: Whether a part of them is held out to choose by.
+        labels: Labels of the images that a classifier is fitted on.
+        choosing: Whether a part of them is held out to choose the regularization.
     """
     if len(np.unique(labels)) < 2:
         return "labelled images of a single class to learn from"

@@ -21,7 +21,7 @@ def encode(text: str, most: int | None = None) -> list[int]:
 
     Args:
         text: The text.
-        most: How many ids are wanted; what comes behind them is not encoded, however long it is.
+        most: Largest number of ids; the rest of the text is not encoded, however long it is.
     """
     # Word by word is the same only where cleaning (ftfy, HTML entities) cannot look across words.
     if not (text.isascii() and text.isprintable() and "&" not in text):

@@ -49,7 +49,7 @@ def class_embeddings(texts: Tensor, classes: int) -> Tensor:
 def linear_probe(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> float:
     """Test accuracy of a multinomial logistic regression on frozen image features (scikit-learn, L-BFGS, C = 100).
 
-    The fit goes on until scikit-learn calls it converged; a warning is logged if it never does.
+    The fit runs until scikit-learn calls it converged; a warning is logged if it never does.
 
     Args:
         train_x: Shape (n, d), L2-normalized.
@@ -96,7 +96,7 @@ def probe_with_selection(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_
 
     As in Radford et al. 2021, appendix A.3: logistic regression by L-BFGS, the C with the best held-out accuracy (of
     equals the smallest), then fitted again on everything. C is one of 0.1, 1, …, 10,000. Each fit starts from nothing
-    and goes on until scikit-learn calls it converged; a warning is logged if it never does.
+    and runs until scikit-learn calls it converged; a warning is logged if it never does.
 
     Args:
         train_x: Shape (n, d), L2-normalized.
@@ -135,7 +135,7 @@ def knn_accuracy(
         test_x: Shape (m, d), L2-normalized.
         test_y: Shape (m,).
         k: Neighbors that vote; all where there are fewer.
-        temperature: Of the votes.
+        temperature: Temperature of the votes.
 
     Returns:
         Shape (m,), float64 on the CPU: 1 where the label has more votes than any other class.
@@ -180,7 +180,7 @@ def _fitted(c: float, x: Any, y: Any) -> Any:
 
     model = LogisticRegression(C=c, max_iter=_STEPS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # said below, by its C
+        warnings.simplefilter("ignore", ConvergenceWarning)  # logged below, with its C
         model.fit(x, y)
     if int(model.n_iter_.max()) >= _STEPS:
         _log.warning("a linear probe (C = %g) has not converged in %d steps; its accuracy may be too low", c, _STEPS)

@@ -19,7 +19,7 @@ ROUNDING = 2e-6
 
 Direction = Literal["max", "min", "none"]
 Task = Literal["zeroshot", "probe", "knn", "retrieval", "mmvp"]
-"""What a model can be evaluated by on further data; the group of the task's metrics."""
+"""Tasks on further data; each is the group of its metrics."""
 
 EMBEDDING_GROUPS = ("geometry", "uniformity", "retrieval")
 """Groups that are computed from the embeddings of the validation pairs: each by the function ``measure`` of the module
@@ -33,10 +33,10 @@ class Metric:
     Attributes:
         name: ``group/name``.
         unit: Unit or range, for axes and tables.
-        direction: Which way is better; ``none`` for what only describes.
+        direction: Direction of better values; ``none`` for a description.
         meaning: One line for a person.
         source: The paper, equation or convention that defines it.
-        data: Which data it is measured on: the trial's own, further data, or both.
+        data: Data that it is measured on: the trial's own, further data, or both.
     """
 
     name: str

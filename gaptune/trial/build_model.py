@@ -24,7 +24,7 @@ def make_model(model: ModelConfig, data: StoreMeta, *, state: dict[str, Any] | N
 
     Args:
         model: Name and options of the model.
-        data: What the store says of itself.
+        data: Description of the store.
         state: A checkpoint of this model, whose weights are loaded right after; None to start from the weights that
             the configuration names.
 

@@ -1,4 +1,4 @@
-"""What a training, an evaluation and a checkpoint need of a model."""
+"""The interface of a model for training, evaluation and checkpoints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Augmentation(NamedTuple):
     """Random crops and flips of a training step.
 
     Attributes:
-        config: What to do.
+        config: Augmentation.
         seed: Seed of the trial.
         step: Decides, with the seed, what is drawn.
     """
@@ -38,9 +38,9 @@ class DualEncoder(nn.Module, ABC):
         tower: The module whose weights are trained and saved.
         image_size: Side of the images that it takes; 0 if it takes features.
         context_length: Token ids that it takes per text; 0 if it takes features.
-        architecture: What open_clip builds it from; None for what is no model of open_clip.
+        architecture: What open_clip builds it from; None if it is not a model of open_clip.
         weights_hash: Hash of the weights that it started from; None for random ones and those of a tag.
-        remarks: What a person should know of its start, a sentence each.
+        remarks: Sentences about its initial weights, for the user.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What is measured of a model: on the trial's own data, and by tasks on further data."""
+"""Metrics of a model: on the trial's own data, and by tasks on further data."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Evaluator:
     Args:
         store: The trial's own data.
         further: Evaluations, with their data.
-        where: How the model is run.
+        where: Device and precision.
 
     Raises:
         UserError: There is a single validation image, or probe images have no labels, or a single class; or the data
@@ -113,7 +113,7 @@ class TaskEvaluator:
     Args:
         store: The data.
         tasks: Tasks to evaluate by.
-        where: How the model is run.
+        where: Device and precision.
 
     Raises:
         UserError: The store does not allow a task.

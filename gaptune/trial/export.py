@@ -30,9 +30,9 @@ def export_model(
     tokens, as in training. The temperature goes into ``logit_scale``, however it was parameterized or scheduled.
 
     Args:
-        config: The trial.
-        store: The data that it was trained on.
-        state: Its checkpoint, as ``Checkpoints.load`` gives it.
+        config: Configuration of the trial.
+        store: Training data.
+        state: Checkpoint of the trial, as ``Checkpoints.load`` returns it.
         beta: The logit scale at the end.
         card: Text of the model card.
         out: The folder to make.

@@ -17,7 +17,7 @@ class LinearHeads(DualEncoder):
     """A linear projection for each modality, on the features of a store that ``build_features`` made.
 
     Args:
-        data: What the store says of its features.
+        data: Description of the store.
 
     Raises:
         UserError: The store holds images.

@@ -215,7 +215,7 @@ class Training:
         }
 
     def _check_weights(self, epoch: int) -> None:
-        """Looks at all weights: a row of the embedding that no batch reads any more shows in no loss."""
+        """Checks all weights: a row of the embedding that no batch reads affects no loss."""
         weights = {**dict(self.model.tower.named_parameters()), "nu": self.scale.nu}
         bad = [name for name, weight in weights.items() if not weight.isfinite().all()]
         if bad:
@@ -241,7 +241,7 @@ class Training:
         return generator(self._config.seed, use, position)
 
     def sample(self) -> tuple[Tensor, Tensor]:
-        """Features of some validation pairs, to look at: images and texts."""
+        """Features of some validation pairs, for plots: images and texts."""
         return self._evaluator.sample(self.model)
 
     def state(self, report: Report, *, resumable: bool) -> dict[str, Any]:
@@ -305,7 +305,7 @@ def pick_device(wanted: str) -> str:
 
 
 def _identity(config: TrialConfig, store: Store, further: list[Store], weights: str | None) -> str:
-    """What must be the same for a checkpoint to fit: everything but where it runs and where data and weights lie."""
+    """What a checkpoint must agree with: everything but the device and the location of data and weights."""
     params = config.model_dump(exclude={"device": True, "data": True, "evaluate": {"__all__": {"data"}}})
     if weights is not None:
         params["model"]["pretrained"] = f"sha256:{weights}"

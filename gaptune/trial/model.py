@@ -1,4 +1,4 @@
-"""The CLIP that is trained, built from open_clip's own classes."""
+"""The CLIP model, built from open_clip's own classes."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class ClipModel(DualEncoder):
 
     Args:
         model: Name and options of the model.
-        data: What the store says of images, tokens and vocabulary.
-        architecture: What is built, where weights say it; None for what the model's name says.
+        data: Description of the store: images, tokens and vocabulary.
+        architecture: Architecture of given weights; None for that of the model's name.
 
     Attributes:
         token_rows: Row of the token embedding for each of CLIP's token ids, shape (49408,).

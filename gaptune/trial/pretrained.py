@@ -54,7 +54,7 @@ class Weights:
         source: Where they are from, for messages.
         tensors: By open_clip's names.
         token_rows: Row of the token table for each of CLIP's token ids, shape (49408,).
-        architecture: What they belong to; None for a file that holds nothing but tensors.
+        architecture: Architecture that they belong to; None for a file that holds nothing but tensors.
         of_tag: Whether open_clip publishes them.
     """
 
@@ -66,7 +66,7 @@ class Weights:
 
     @property
     def context_length(self) -> int | None:
-        """Tokens per caption that they were trained with; None where no tensor tells."""
+        """Tokens per caption that they were trained with; None where no tensor shows it."""
         positions = _of_text(self.tensors, _POSITIONS)
         return None if positions is None else len(positions)
 
@@ -162,8 +162,8 @@ def architecture_for(model: ModelConfig, weights: Weights | None, data: StoreMet
 
     Args:
         model: The model.
-        weights: What it starts from, if anything.
-        data: What the store says of its captions. Presets are as long as these; any other model is as long as its
+        weights: Initial weights, if any.
+        data: Description of the store. Presets are as long as these; any other model is as long as its
             weights, unless captions are longer.
     """
     named = architecture_named(model.name)
@@ -184,8 +184,8 @@ def load_pretrained(clip: ClipModel, weights: Weights, data: StoreMeta) -> None:
 
     Args:
         clip: The model, freshly built; on torch's device "meta" only names and shapes are held against it.
-        weights: What it starts from.
-        data: What the store says of its vocabulary.
+        weights: Initial weights.
+        data: Description of the store.
 
     Raises:
         UserError: They do not fit.
@@ -222,8 +222,8 @@ def remarks(model: ModelConfig, weights: Weights | None, data: StoreMeta) -> lis
 
     Args:
         model: The model.
-        weights: What it starts from, if anything.
-        data: What the store says of captions and vocabulary.
+        weights: Initial weights, if any.
+        data: Description of the store.
 
     Returns:
         A sentence each.

@@ -82,7 +82,7 @@ def test_pairs_agree_with_the_benchmarks_own_rule(pairs, d, seed):
     assert pair_accuracy(images, texts).tolist() == expected
 
 
-def test_a_pair_that_looks_the_same_is_not_told_apart():
+def test_pair_that_looks_the_same_is_not_told_apart():
     images, texts = unit(1, 4).repeat(4, 1), unit(4, 4, 1)
     assert pair_accuracy(images, texts).tolist() == [0.0, 0.0]
     assert pair_accuracy(texts, images).tolist() == [0.0, 0.0]
@@ -99,7 +99,7 @@ def test_neighbors_of_other_shapes_are_refused():
         knn_accuracy(unit(4, 3), drawn(4, 2, 0), unit(4, 2), drawn(4, 2, 0))
 
 
-def test_the_probe_chooses_weak_regularization_in_a_narrow_cone_and_strong_one_under_noise():
+def test_probe_chooses_weak_regularization_in_a_narrow_cone_and_strong_one_under_noise():
     labels = torch.arange(4).repeat(50)
     mixed = torch.randperm(200, generator=torch.Generator().manual_seed(0))
     labels = labels[mixed]
@@ -120,7 +120,7 @@ def in_a_cone(n, seed):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_probe_is_scikit_learns_from_nothing_at_every_c(seed, monkeypatch):
+def test_probe_is_scikit_learns_from_nothing_at_every_c(seed, monkeypatch):
     x, y = in_a_cone(400, seed)
     test_x, test_y = in_a_cone(200, seed + 10)
     chosen_by, rest = held_out(len(y))
@@ -148,7 +148,7 @@ def test_the_probe_is_scikit_learns_from_nothing_at_every_c(seed, monkeypatch):
     assert len({model.score(x[chosen_by], y[chosen_by]) for model in expected.values()}) > 3
 
 
-def test_a_probe_that_does_not_converge_says_so(monkeypatch, caplog):
+def test_probe_that_does_not_converge_says_so(monkeypatch, caplog):
     x, y = in_a_cone(200, 0)
     linear_probe(x, y, x, y)
     assert caplog.text == ""
@@ -157,7 +157,7 @@ def test_a_probe_that_does_not_converge_says_so(monkeypatch, caplog):
     assert "C = 100) has not converged in 20 steps" in caplog.text
 
 
-def test_the_probe_of_each_epoch_converges():
+def test_probe_of_each_epoch_converges():
     # Many directions of unlike scale in a cone, as those of a trained network.
     labels, scale = drawn(3300, 10, 0), torch.logspace(0, -2, 64)
     spread = scale * (0.3 * torch.eye(10, 64)[labels] + 0.5 * torch.randn(3300, 64, generator=rng(1)))
@@ -168,7 +168,7 @@ def test_the_probe_of_each_epoch_converges():
 
 
 @given(st.integers(1, 60), st.integers(0, 999))
-def test_an_interval_holds_the_score_and_narrows_with_the_level(n, seed):
+def test_interval_holds_the_score_and_narrows_with_the_level(n, seed):
     values = drawn(n, 2, seed).double()
     low, high = bootstrap_interval(values)
     inner_low, inner_high = bootstrap_interval(values, level=0.5)
@@ -178,12 +178,12 @@ def test_an_interval_holds_the_score_and_narrows_with_the_level(n, seed):
 
 
 @pytest.mark.parametrize("values", [drawn(200, 2, 0).double(), torch.rand(150, generator=torch.manual_seed(0))])
-def test_an_interval_agrees_with_scipy(values):
+def test_interval_agrees_with_scipy(values):
     other = bootstrap((values.numpy(),), np.mean, method="percentile", random_state=0).confidence_interval
     assert bootstrap_interval(values) == pytest.approx((other.low, other.high), abs=0.01)
 
 
-def test_an_interval_needs_values():
+def test_interval_needs_values():
     with pytest.raises(ValueError, match="expected values"):
         bootstrap_interval(torch.zeros(0))
 

@@ -29,7 +29,7 @@ def test_95_percent_intervals_hold_the_truth_in_93_to_97(name):
         assert 0.93 - chance <= inside <= 0.975 + chance
 
 
-def test_a_plain_share_has_the_interval_of_jeffreys():
+def test_plain_fraction_has_the_interval_of_jeffreys():
     for right, n in ((10, 20), (19, 20), (90, 100)):
         expected = beta.ppf([0.025, 0.975], right + 0.5, n - right + 0.5)
         values = torch.tensor([1.0] * right + [0.0] * (n - right))
@@ -64,7 +64,7 @@ def test_images_may_have_captions_in_any_number_and_order():
     assert interval[0] < float(right.mean()) < interval[1]
 
 
-def test_the_mean_recall_of_unequal_classes_has_the_interval_of_the_balanced_accuracy():
+def test_mean_recall_of_unequal_classes_has_the_interval_of_the_balanced_accuracy():
     classes, labels = torch.eye(2), torch.tensor([0] * 95 + [1] * 5)
     low, high = bootstrap_interval(zero_shot(classes[labels], classes, labels)["zeroshot/mean_per_class_recall"])
     assert 0 < low < 0.95
@@ -82,7 +82,7 @@ def test_the_mean_recall_of_unequal_classes_has_the_interval_of_the_balanced_acc
 
 
 @pytest.mark.parametrize("counts", [(1, 1), (1, 1, 1, 50), (3,) * 30])
-def test_the_interval_of_a_mean_recall_stays_in_its_range(counts):
+def test_interval_of_a_mean_recall_stays_in_its_range(counts):
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     for seed in range(20):
         right = torch.rand(len(labels), generator=torch.manual_seed(seed)).round().double()
@@ -91,6 +91,6 @@ def test_the_interval_of_a_mean_recall_stays_in_its_range(counts):
         assert 0 <= low <= recall.mean() <= high <= 1
 
 
-def test_values_that_are_no_shares_are_refused():
+def test_values_that_are_no_fractions_are_refused():
     with pytest.raises(ValueError, match="between 0 and 1"):
         bootstrap_interval(torch.tensor([0.5, 1.5]))

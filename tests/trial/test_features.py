@@ -59,7 +59,7 @@ def test_heads_read_back_the_very_features(built):
 
 
 @pytest.mark.whole
-def test_heads_learn_and_a_training_goes_on_from_its_checkpoint_to_the_bit(built, tmp_path):
+def test_heads_learn_and_a_training_resumes_from_its_checkpoint_to_the_bit(built, tmp_path):
     long = config(built, training={"epochs": 4, "batch_size": 64}, optimizer={"lr": 1e-2})
     whole = list(train(long, built, checkpoints=tmp_path / "a"))
     assert whole[-1].metrics["train/loss"] < whole[0].metrics["train/loss"]

@@ -55,7 +55,7 @@ def test_presets_build_and_give_features_of_length_one(name):
     assert model.image_size == PRESETS[name]["vision_cfg"]["image_size"]
 
 
-def test_the_smallest_preset_is_as_small_as_it_says():
+def test_smallest_preset_is_as_small_as_it_says():
     assert sum(parameter.numel() for parameter in clip().parameters()) == pytest.approx(0.8e6, rel=0.03)
 
 
@@ -66,12 +66,12 @@ def test_pixels_are_normalized_as_clips_preprocessing_does_it():
     torch.testing.assert_close(clip().pixels(images), expected)
 
 
-def test_the_towers_own_logit_scale_is_frozen():
+def test_towers_own_logit_scale_is_frozen():
     assert not clip().tower.logit_scale.requires_grad
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_compact_vocabulary_gives_the_features_of_the_full_one(name):
+def test_compact_vocabulary_gives_the_features_of_the_full_one(name):
     compact, full = clip(name, vocabulary="compact"), clip(name, vocabulary="full")
     assert compact.tower.token_embedding.num_embeddings == len(data().vocabulary) + 1
     assert full.tower.token_embedding.num_embeddings == 49_408
@@ -88,7 +88,7 @@ def test_presets_have_a_compact_vocabulary_unless_told_otherwise():
 
 
 @given(st.lists(st.sampled_from(["a", "red", "circle", "unheard", "zebra"]), min_size=1, max_size=14))
-def test_the_text_tower_reads_at_the_end_token_whatever_the_words(words):
+def test_text_tower_reads_at_the_end_token_whatever_the_words(words):
     tokens = torch.from_numpy(tokenize([" ".join(words)], 12).astype(np.int64))
     ids = MODEL.token_rows[tokens]
     assert int(ids.argmax()) == int((tokens == 49_407).nonzero()[0, 1])
@@ -112,7 +112,7 @@ def test_padding_after_the_end_token_changes_nothing():
         torch.testing.assert_close(MODEL.encode_text(TOKENS[3:, :3]), MODEL.encode_text(TOKENS[3:]))
 
 
-def test_an_image_size_can_be_given_to_a_preset():
+def test_image_size_can_be_given_to_a_preset():
     model = clip(image_size=48)
     assert model.image_size == 48
     with torch.no_grad():
@@ -130,7 +130,7 @@ def test_initial_weights_are_decided_by_torchs_seed(seed):
 # --- names ---
 
 
-def test_an_unknown_model_is_refused_with_the_nearest_name():
+def test_unknown_model_is_refused_with_the_nearest_name():
     with pytest.raises(UserError, match=r"unknown model 'scenes-tny'.*scenes-tiny"):
         check_model(ModelConfig(name="scenes-tny"))
     with pytest.raises(UserError, match="RN50"):
@@ -142,13 +142,13 @@ def test_known_models_are_the_presets_and_open_clips():
 
 
 @pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "roberta-ViT-B-32"])
-def test_a_model_that_reads_another_tokenizers_tokens_is_refused(name):
+def test_model_that_reads_another_tokenizers_tokens_is_refused(name):
     with pytest.raises(UserError, match="another tokenizer"):
         ClipModel(ModelConfig(name=name), data())
 
 
 @pytest.mark.parametrize(("name", "size"), [("scenes-tiny", 16), ("scenes-tiny", 63), ("ViT-B-32", 16)])
-def test_a_size_of_images_that_the_model_does_not_take_is_refused_in_one_line(name, size):
+def test_size_of_images_that_the_model_does_not_take_is_refused_in_one_line(name, size):
     with pytest.raises(UserError, match=f"{name} cannot be built for images of {size} pixels") as caught:
         ClipModel(ModelConfig(name=name, image_size=size), data())
     assert "\n" not in str(caught.value)
@@ -186,6 +186,6 @@ def test_rn50_can_have_a_compact_vocabulary():
         assert model.encode_text(TOKENS).shape == (4, 1024)
 
 
-def test_a_store_with_longer_captions_than_the_model_reads_is_refused():
+def test_store_with_longer_captions_than_the_model_reads_is_refused():
     with pytest.raises(UserError, match=r"RN50 reads 77 tokens.*captions of 80.*--context 77"):
         ClipModel(ModelConfig(name="RN50", image_size=32), data(context_length=80))

@@ -1,4 +1,4 @@
-"""How images and captions lie in a split's file: pixels and token ids as bytes, features as arrays of numbers."""
+"""Columns of a split's file: pixels and token ids as bytes, features as arrays of numbers."""
 
 from __future__ import annotations
 

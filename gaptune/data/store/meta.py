@@ -1,4 +1,4 @@
-"""What a data store says of itself in store.json, and how its content is hashed."""
+"""The description of a data store in store.json, and the hash of its content."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class StoreMeta:
     """The content of ``store.json``.
 
     Attributes:
-        name: What people call it.
+        name: Name for people.
         image_size: Side of the square images in pixels; 0 in a store of features.
         context_length: Token ids per caption; 0 in a store of features.
         content_hash: SHA-256 in hex over everything a training sees.
@@ -49,7 +49,7 @@ class StoreMeta:
         vocabulary: Sorted ids of the tokens that training captions and prompts use, start and end included.
         classes: Names of the classes; empty without labels.
         prompts: Templates such as ``a photo of a {}`` for zero-shot classification.
-        source: How it was made: arguments, versions, what was skipped.
+        source: Origin: arguments, versions, what was left out.
         features: Sizes of the features that the store holds in place of images and tokens; None for images and tokens.
     """
 

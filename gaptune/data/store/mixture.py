@@ -25,7 +25,7 @@ class PartialSplit:
 
     Args:
         split: The split.
-        rows: Which of its images, in order.
+        rows: Rows of the chosen images, in order.
     """
 
     def __init__(self, split: Split, rows: Rows) -> None:
@@ -76,7 +76,7 @@ class MixedSplit:
 
     Attributes:
         parts: The splits.
-        weights: How much of an epoch is drawn from each, relative to the others.
+        weights: Relative parts of an epoch that are drawn from each.
         same: int64, shape (images,): of each image the first that has the same pixels; None where all differ.
         starts: The first row of each split, and the number of all rows.
     """
@@ -133,10 +133,10 @@ class Mixture(Store):
     Args:
         home: The store of all splits but ``train``.
         parts: The stores that are mixed, by what people call them.
-        weights: How much of an epoch comes from each, by the same names.
+        weights: Relative parts of an epoch, by the same names.
 
     Attributes:
-        left_out: How many images of each store are left out, by the same names.
+        left_out: Number of images of each store that are left out, by the same names.
         fractions: The images of each store that are trained on, and its weight, by the same names.
 
     Raises:

@@ -1,7 +1,7 @@
 """Stores: images resized once and captions tokenized once, in Arrow files that all trials memory-map.
 
 A store is a folder with one Arrow file per split and ``store.json``, which is written last. It is built under
-another name and renamed when it is whole, so that an interrupted build leaves nothing that looks finished.
+another name and renamed when it is whole, so that an interrupted build is never taken for a finished one.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class StoredSplit:
     resident, however much is read.
 
     Args:
-        path: Its file.
-        meta: What the store says of it.
+        path: File of the split.
+        meta: Description of the store.
     """
 
     def __init__(self, path: Path, meta: StoreMeta) -> None:
@@ -118,8 +118,8 @@ class Store:
     """A finished store.
 
     Attributes:
-        path: Its folder.
-        meta: What is in it.
+        path: Folder of the store.
+        meta: Description of its content.
     """
 
     def __init__(self, path: Path, meta: StoreMeta) -> None:
@@ -159,7 +159,7 @@ class Store:
             raise UserError(f"corrupt store: {path}: {str(error).splitlines()[0]}") from None
 
     def verify(self) -> None:
-        """Reads everything, and compares it with what was written and with what ``store.json`` says of it.
+        """Reads everything, and compares it with its hashes and with ``store.json``.
 
         Raises:
             UserError: A file has changed, or ``store.json`` does not say what the files hold.

@@ -1,4 +1,4 @@
-"""What a training and an evaluation see of a split, whether it is one file or drawn from several."""
+"""The interface of a split, whether it is one file or drawn from several."""
 
 from __future__ import annotations
 

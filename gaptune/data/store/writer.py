@@ -186,8 +186,8 @@ class StoreWriter:
             captions: One text or more.
             texts: Tokens of the captions, uint16, shape (len(captions), context_length); in a store of features, shape
                 (len(captions), width).
-            id: A name for the image.
-            label: Its class, if it has one.
+            id: Name of the image.
+            label: Class of the image, if it has one.
 
         Returns:
             Its row in the split.
@@ -219,11 +219,11 @@ class StoreWriter:
         Where the image has been written already, they are kept in a file, and ``finish`` writes the split once more.
 
         Args:
-            split: Name of the split, of a store of images.
+            split: Name of the split; the store must hold images.
             row: Row of the image, as ``add`` returned it.
             captions: Texts.
             tokens: uint16, shape (len(captions), context_length).
-            label: Its class, if it has none yet.
+            label: Class of the image, if it has none yet.
         """
         self._note(split, tokens)
         ids = [each.tobytes() for each in tokens]
@@ -251,8 +251,8 @@ class StoreWriter:
         """Closes the files, writes ``store.json`` and gives the folder its name.
 
         Args:
-            name: What people call it.
-            source: How it was made.
+            name: Name for people.
+            source: Origin, for ``store.json``.
             classes: Names of the classes.
             prompts: Templates for zero-shot classification.
             prompt_tokens: Tokens that classes and prompts need beside those of the captions.
