@@ -16,10 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gaptune.metrics.classification import knn_accuracy, probe_with_selection, zero_shot_topk
+from gaptune.metrics import classification
+from gaptune.metrics.classification import knn_accuracy, probe_with_selection
 from gaptune.metrics.intervals import Outcomes, bootstrap_interval
 from gaptune.metrics.mmvp import pair_accuracy
-from gaptune.metrics.retrieval import recall_hits
+from gaptune.metrics.retrieval import recalls
 
 SIZES = (20, 50, 200)
 _DIM = 16
@@ -41,7 +42,7 @@ def retrieval(way: str, captions: int, noise: float, k: int = 1) -> Draw:
     def draw(n: int, rng: torch.Generator) -> Outcomes:
         images, owner = _unit(n, rng), torch.arange(n).repeat_interleave(captions)
         meant = _near(images, noise, rng)  # what the captions of an image have in common
-        return recall_hits(images, _near(meant[owner], noise, rng), owner)[f"retrieval_{way}_r{k}"]
+        return recalls(images, _near(meant[owner], noise, rng), owner)[f"retrieval/{way}_r{k}"]
 
     return draw
 
@@ -58,7 +59,9 @@ def zero_shot(measure: str, fractions: tuple[float, ...], noise: float) -> Draw:
         labels = torch.arange(len(fractions)).repeat_interleave(torch.tensor(counts))
         # The later a class, the harder.
         images = F.normalize(_classes(labels, noise, rng) + 0.03 * labels[:, None] * _unit(len(labels), rng), dim=1)
-        return zero_shot_topk(images, torch.eye(10, _DIM, dtype=torch.float64)[: len(fractions)], labels)[measure]
+        return classification.zero_shot(images, torch.eye(10, _DIM, dtype=torch.float64)[: len(fractions)], labels)[
+            measure
+        ]
 
     return draw
 

@@ -23,8 +23,6 @@ import numpy as np
 
 from gaptune.config import EarlyStoppingConfig, SweepConfig, load_sweep_config
 from gaptune.ledger import TrialRecord
-from gaptune.pareto.dominance import oriented
-from gaptune.pareto.hypervolume import normalized_hypervolume
 from gaptune.simulation.curves import Curves
 from gaptune.simulation.play import simulate
 from gaptune.space.model import Space
@@ -145,10 +143,9 @@ def moasha(name: str, trials: int, workers: int, seed: int) -> list[tuple[int, f
 
 def progress(sweep: SweepConfig, done: list[tuple[int, dict[str, float]]]) -> list[tuple[int, float]]:
     """Hypervolume of all that is complete so far, at each completion."""
-    maximize = [o.maximize for o in sweep.objectives]
-    low, high = oriented([[o.reference for o in sweep.objectives], [o.ideal for o in sweep.objectives]], maximize)
-    points = oriented([[scores[o.metric] for o in sweep.objectives] for _, scores in done], maximize)
-    return [(spent, normalized_hypervolume(points[: count + 1], low, high)) for count, (spent, _) in enumerate(done)]
+    objectives = sweep.wanted
+    values = [[scores[metric] for metric in objectives.metrics] for _, scores in done]
+    return [(spent, objectives.hypervolume(values[: count + 1])) for count, (spent, _) in enumerate(done)]
 
 
 def at(curve: list[tuple[int, float]], spent: int) -> float:

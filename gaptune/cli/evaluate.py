@@ -54,8 +54,8 @@ def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, t
     from gaptune.metrics.intervals import bootstrap_interval
     from gaptune.trial import NonFinite
     from gaptune.trial.checkpoint import read_checkpoint
+    from gaptune.trial.evaluate import TaskEvaluator, Where
     from gaptune.trial.loop import pick_device, trained_model
-    from gaptune.trial.suite import Suite
 
     torch.set_num_threads(threads)
     model, precision = trained_model(read_checkpoint(checkpoint), device)
@@ -64,7 +64,7 @@ def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, t
     if not chosen:
         raise UserError(f"cannot evaluate on {reference}: it has neither labels nor captions")
     try:
-        values = Suite(store, chosen, torch.device(pick_device(device)), precision)(model)
+        values = TaskEvaluator(store, chosen, Where(torch.device(pick_device(device)), precision))(model)
     except NonFinite as error:
         raise UserError(f"cannot evaluate {checkpoint}: {error}") from None
     metrics: dict[str, dict[str, float | int | str]] = {}

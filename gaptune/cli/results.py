@@ -184,7 +184,7 @@ def show(name: str, trial: int, results: Path, as_json: bool) -> None:
     Prints its parameters, its curves, its metrics, and the command that trains it again.
     """
     from gaptune.results.read import read_sweep
-    from gaptune.results.rerun import train_words
+    from gaptune.results.rerun import rerun_command
 
     record = read_sweep(results, name)
     check_trial(record, trial)
@@ -199,7 +199,7 @@ def show(name: str, trial: int, results: Path, as_json: bool) -> None:
         "params": found.params,
         "seed": found.config["seed"],
         "checkpoint": _checkpoint(find_sweep(results, name), trial),
-        "rerun": " ".join(train_words(found)),
+        "rerun": rerun_command(found),
     }
     if as_json:
         reports = [{"epoch": report.epoch, **report.metrics} for report in found.reports]

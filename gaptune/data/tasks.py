@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 import numpy.typing as npt
 
-from gaptune.data.store.reader import Split, Store
+from gaptune.data.store.reader import Store
+from gaptune.data.store.split import Split
 from gaptune.errors import UserError
+from gaptune.metrics.held_out import held_out
 from gaptune.metrics.table import Task
 
 if TYPE_CHECKING:
     from gaptune.data.sources.base import Source
-from gaptune.metrics.held_out import held_out
 
 TASKS: tuple[Task, ...] = get_args(Task)
 
@@ -66,8 +67,8 @@ def lacking(store: Store, task: Task) -> str:
         split = paired(store)
         if split is None:
             return _no_captions(store, PAIRED)
-        if len(split) % 2 or len(split.tokens) != len(split):
-            return f"{len(split)} images with {len(split.tokens)} captions, not pairs with a caption each"
+        if len(split) % 2 or len(split.texts) != len(split):
+            return f"{len(split)} images with {len(split.texts)} captions, not pairs with a caption each"
         return ""
     if few := _few_classes(store.meta.classes):
         return few

@@ -57,15 +57,6 @@ def padded(encoded: Sequence[Sequence[int]], context_length: int) -> npt.NDArray
     return rows
 
 
-def shorten(tokens: npt.NDArray[np.uint16], context_length: int) -> npt.NDArray[np.uint16]:
-    """Tokens as ``tokenize`` gives them for a shorter context; what is short enough stays as it is."""
-    if tokens.shape[1] <= context_length:
-        return tokens
-    short = tokens[:, :context_length].copy()
-    short[short[:, -1] != 0, -1] = END
-    return short
-
-
 @cache
 def _tokenizer():  # type: ignore[no-untyped-def]  # open_clip is untyped
     from open_clip.tokenizer import SimpleTokenizer

@@ -1,4 +1,4 @@
-"""One session of a sweep, with Ray at hand: opened or resumed, trained, its front evaluated, its results published."""
+"""One session of a sweep on a running Ray: open or resume, train, evaluate the front, publish the results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gaptune.engine.retention import Retention
 from gaptune.engine.signals import Stop
 from gaptune.ledger import Event, Ledger, SweepHeader, SweepRecord
 from gaptune.ledger.backup import Backup
-from gaptune.ledger.opening import open_ledger
+from gaptune.ledger.opening import Opened, open_ledger
 from gaptune.search.identity import check_same
 from gaptune.search.listener import Observer
 from gaptune.search.orchestrator import Orchestrator
@@ -30,27 +30,21 @@ Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
-class _Opened:
+class _Opened(Opened):
     """A sweep's ledger, opened for this session.
 
     Attributes:
         ledger: The ledger, locked.
-        record: What the ledger says, with this session's own events.
-        events: Everything in the ledger before this session.
-        opening: This session's own events.
-        highest: The highest numbers of a trial and of a candidate that were ever given.
+        opening: This session's own events, which are in the record and not in ``events``.
     """
 
     ledger: Ledger
-    record: SweepRecord
-    events: list[Event]
     opening: list[Event]
-    highest: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class _Session:
-    """A sweep that is under way, with everything that follows it.
+    """A running sweep, with everything that follows it.
 
     Attributes:
         orchestrator: Decides what runs next, and keeps the record.
@@ -72,13 +66,13 @@ class _Session:
 def drive(
     plan: Plan, stop: Stop, *, display: Observer, results: Path, tracking_uri: str | None, clock: Clock
 ) -> SweepRecord:
-    """Runs a session of a sweep; whatever it has started has ended afterwards, however far it came.
+    """Runs a session of a sweep. Everything that it starts has ended afterwards, also after an error.
 
     Args:
         plan: The sweep, checked by ``prepare``.
-        stop: Whether somebody wants an end.
+        stop: Whether the session should end early.
         display: Shows the sweep.
-        results: Folder of all sweeps.
+        results: Directory of all sweeps.
         tracking_uri: MLflow's tracking URI; None for the SQLite store beside the sweeps.
         clock: Seconds since 1970.
 
@@ -124,7 +118,7 @@ def _open_or_resume(
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         (plan.folder / f"{file}.yaml").write_text(text, encoding="utf-8")
     highest = max(found.highest[0], -1 if in_mlflow is None else in_mlflow), found.highest[1]
-    return _Opened(ledger, found.record, found.events, opening, highest)
+    return _Opened(found.events, found.record, highest, ledger, opening)
 
 
 def _follow(
@@ -141,14 +135,12 @@ def _follow(
     trials = Folder(f"{plan.place.url}/trials") if plan.place else plan.folder / "trials"
     retention = Retention(record, trials, plan.sweep.checkpoints, display.say)
     stack.callback(retention.close)
-    orchestrator = Orchestrator(
-        record,
+    orchestrator = Orchestrator.resume(
+        opened,
         opened.ledger,
         study,
         plan.sweep,
         num_candidates=plan.num_candidates,
-        earlier=opened.events,
-        highest=opened.highest,
         listeners=(tracker, display, retention, *([backup] if backup else [])),
         clock=clock,
     )
@@ -156,7 +148,7 @@ def _follow(
 
 
 def _study(plan: Plan, header: SweepHeader, display: Observer) -> Study:
-    """The study, which knows the trials of the sweep that this one was started from."""
+    """The study, which learns from the sweep of ``--warm-start``."""
     known = [(one.config, one.values, one.violations) for one in header.known]
     study = Study(plan.space, plan.sweep, plan.name, folder=plan.folder, known=known)
     if known:
@@ -165,7 +157,7 @@ def _study(plan: Plan, header: SweepHeader, display: Observer) -> Study:
 
 
 def _train(session: _Session, plan: Plan, stop: Stop) -> str:
-    """Runs the trials, then evaluates the front; returns why the sweep was interrupted, and nothing if it is done."""
+    """Runs the trials, then evaluates the front; returns why the sweep was interrupted, or "" if it is done."""
     orchestrator = session.orchestrator
     checkpoints = f"{plan.place.url if plan.place else plan.folder}/trials"
     try:

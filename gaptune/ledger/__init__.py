@@ -18,8 +18,6 @@ from gaptune.ledger.find import find_sweep, in_use, load, sweep_folder
 from gaptune.ledger.header import Constraint, SweepHeader
 from gaptune.ledger.state import ReportRecord, State, SweepRecord, TrialRecord, known_trials, replay
 
-_encode = encode  # as scripts for 0.1.0 have it
-
 __all__ = [
     "FILE_NAME",
     "SCHEMA",

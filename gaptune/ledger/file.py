@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +11,7 @@ from gaptune.errors import UserError
 from gaptune.ledger.events import FILE_NAME, Damage, Event, encode, name_lines, parse_events
 from gaptune.ledger.state import replay
 from gaptune.storage import lock
+from gaptune.storage.atomic import remove_stale, replacing
 
 LOCK = "ledger.lease"
 QUARANTINE = "ledger.quarantine"
@@ -44,6 +44,7 @@ class Ledger:
                 f"sweep {folder.name!r} is being run by another process ({error}); see `gaptune status {folder.name}`"
             ) from None
         try:
+            remove_stale(folder)
             self.path = folder / FILE_NAME
             self.damages = _mend(folder) if self.path.exists() else []
             self._file: FileIO = self.path.open("ab", buffering=0)
@@ -78,7 +79,8 @@ class Ledger:
     def replace(self, content: bytes) -> None:
         """Puts other content in place of all that is there, in one step."""
         self._file.close()
-        _write_whole(self.path, [content])
+        with replacing(self.path) as partial:
+            partial.write_bytes(content)
         self.damages = _mend(self.path.parent)
         self._file = self.path.open("ab", buffering=0)
 
@@ -136,15 +138,6 @@ def _mend(folder: Path) -> list[Damage]:
                 quarantine.write(b"line %d: " % damage.line + damage.content + b"\n")
             quarantine.flush()
             os.fsync(quarantine.fileno())
-    _write_whole(path, [mended])
+    with replacing(path) as partial:
+        partial.write_bytes(mended)
     return damages
-
-
-def _write_whole(path: Path, parts: Iterable[bytes]) -> None:
-    """Writes a file under another name, and puts it in place when the disk has it."""
-    partial = path.with_suffix(".mended")
-    with partial.open("wb") as file:
-        file.writelines(parts)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

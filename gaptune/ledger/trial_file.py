@@ -6,13 +6,12 @@ tail, takes them back from there.
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gaptune.ledger.events import Event, encode, parse_events
+from gaptune.storage.atomic import replacing
 
 FILE_NAME = "trial.jsonl"
 
@@ -43,12 +42,8 @@ class TrialFile:
         self._reports.setdefault(epoch, event)
         lines = [encode(one) for one in (self._trial, *(self._reports[known] for known in sorted(self._reports)))]
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_name(f"{FILE_NAME}.{uuid.uuid4().hex[:8]}.partial")
-        with partial.open("wb") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self._path)
+        with replacing(self._path) as partial:
+            partial.write_bytes(b"".join(lines))
 
 
 def read(content: bytes) -> list[Event]:

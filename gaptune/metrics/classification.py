@@ -1,7 +1,6 @@
 """Classification with frozen features: zero-shot by class prompts, linear probes, and nearest neighbors.
 
-The plain names (``zero_shot``, ``linear_probe``) are what every trial reports after an epoch. Those below them are for
-benchmarks: they return a value per image, so that an interval can be had too.
+All but ``linear_probe``, which a trial reports of its own data, give a value per image, for an interval of their mean.
 """
 
 from __future__ import annotations
@@ -47,22 +46,6 @@ def class_embeddings(texts: Tensor, classes: int) -> Tensor:
     return F.normalize(texts.reshape(classes, -1, texts.shape[1]).mean(1), dim=1)
 
 
-def zero_shot(images: Tensor, class_texts: Tensor, labels: Tensor) -> float:
-    """Fraction of images whose nearest class embedding is their label's.
-
-    A tie with another class, to within rounding, is wrong.
-
-    Args:
-        images: Shape (n, d), L2-normalized.
-        class_texts: Shape (classes, d), L2-normalized.
-        labels: Shape (n,).
-
-    Raises:
-        ValueError: The shapes do not match.
-    """
-    return float((_rivals_ahead(images, class_texts, labels) == 0).double().mean())
-
-
 def linear_probe(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> float:
     """Test accuracy of a multinomial logistic regression on frozen image features (scikit-learn, L-BFGS, C = 100).
 
@@ -81,8 +64,8 @@ def linear_probe(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tenso
     return float(model.score(test_x.float().cpu().numpy(), test_y.cpu().numpy()))
 
 
-def zero_shot_topk(images: Tensor, class_texts: Tensor, labels: Tensor) -> dict[str, Outcomes]:
-    """Zero-shot scores as clip_benchmark's ``acc1``, ``acc5`` and ``mean_per_class_recall``, image by image.
+def zero_shot(images: Tensor, class_texts: Tensor, labels: Tensor) -> dict[str, Outcomes]:
+    """Zero-shot metrics as clip_benchmark's ``acc1``, ``acc5`` and ``mean_per_class_recall``, image by image.
 
     A tie with another class, to within rounding, is wrong (there it is decided by the order of the classes).
 

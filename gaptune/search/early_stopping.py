@@ -1,109 +1,129 @@
 """Early stopping for several objectives: asynchronous successive halving over non-dominated layers.
 
-Follows Schmucker et al. 2021 (arXiv 2106.12639): at each rung a trial is ranked, by ``pareto.ranking.priority``, among
-all trials that have reached the rung before it, and goes on if it is among the best ⌊n/η⌋ of the n (at least one, so
-the first to come goes on). Asynchronous: nobody waits for a rung to fill.
+Follows Schmucker et al. 2021 (arXiv 2106.12639): at each rung a candidate is ranked, by ``pareto.ranking.priority``,
+among all candidates that have reached the rung so far, and continues if it is among the best ⌊n/η⌋ of the n (at least
+one, so the first to arrive continues). Asynchronous: no candidate waits for a rung to fill.
 
-A rung is a *share* of a trial's own schedule, not a number of epochs: trials of different length are compared at the
-same fraction of their learning-rate and temperature schedules. That is not enough for a trial whose τ is still to move
-a long way: its scores say little of where it will end. Such trials form a cohort of their own at each rung, and
-the ⌊n/η⌋ counts within the cohort.
+A rung is a *fraction* of a trial's own schedule, not a number of epochs: trials of different length are compared at the
+same fraction of their learning-rate and temperature schedules. That is not enough for a trial whose τ still has a long
+way to move: its metrics do not predict where it will end. Such trials form a cohort of their own at each rung, and the
+⌊n/η⌋ counts within the cohort.
+
+To add a method, write a class with ``decide``, enter it in ``STOPPING_METHODS``, and add its name to
+``gaptune.config.EarlyStoppingConfig``.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
 from gaptune.config import EarlyStoppingConfig
+from gaptune.ledger import TrialRecord
 from gaptune.pareto.ranking import last_rank
-from gaptune.search.rungs import rung_epoch, rung_fractions
+from gaptune.search.rungs import Point, RungReport, Rungs
 from gaptune.text.numbers import exact
 
 
-@dataclass
-class Rung:
-    """The candidates that have reached a fraction of their training in one bracket and cohort, with their points."""
+class StoppingMethod(Protocol):
+    """Decides at each rung whether a candidate continues.
 
-    fraction: float
-    numbers: list[int] = field(default_factory=list)
-    points: list[tuple[float, ...]] = field(default_factory=list)
+    A method may keep only what follows from the reports in their order, and no other state: the same reports in the
+    same order give the same decisions. This is how a resumed sweep rebuilds it from the ledger.
+    """
+
+    def decide(self, report: RungReport, /) -> str | None:
+        """Takes a candidate at a rung, all of whose objectives are numbers.
+
+        Returns:
+            The reason to stop it; None to continue.
+        """
+        ...
 
 
-class Stopper:
-    """Says at each report whether a trial should go on.
-
-    Its whole state is made of the reports in their order: the same reports in the same order give the same decisions,
-    which is how it comes back after a restart.
+class SuccessiveHalving:
+    """The best ⌊n/reduction_factor⌋ of the n candidates that have reached a rung continue.
 
     Args:
-        config: Which rule, with what shares.
-        seeds: Trials per candidate. A candidate reaches a rung when the last of its seeds does, and is ranked by the
-            mean of their points.
+        config: ``reduction_factor`` and ``priority``, the order within a non-dominated layer.
+    """
+
+    def __init__(self, config: EarlyStoppingConfig) -> None:
+        self._config = config
+        self._points: defaultdict[tuple[int, float, str], list[Point]] = defaultdict(list)
+
+    def decide(self, report: RungReport) -> str | None:
+        """Ranks a candidate among those before it."""
+        points = self._points[report.rung]
+        points.append(report.point)
+        rank = last_rank(np.array(points), self._config.priority)
+        return _stopped_unless_best(report, rank, len(points), self._config)
+
+
+class RandomStopping:
+    """Stops as many candidates as ``SuccessiveHalving`` at the same rungs, with random ranks: a baseline.
+
+    Args:
+        config: ``reduction_factor`` and ``seed``.
+    """
+
+    def __init__(self, config: EarlyStoppingConfig) -> None:
+        self._config = config
+        self._count: Counter[tuple[int, float, str]] = Counter()
+
+    def decide(self, report: RungReport) -> str | None:
+        """Draws the rank of a candidate."""
+        self._count[report.rung] += 1
+        count = self._count[report.rung]
+        seed = (self._config.seed, report.candidate, round(report.fraction * 1e6))
+        rank = int(np.random.default_rng(seed).integers(count))
+        return _stopped_unless_best(report, rank, count, self._config)
+
+
+STOPPING_METHODS: dict[str, Callable[[EarlyStoppingConfig], StoppingMethod]] = {
+    "asha": SuccessiveHalving,
+    "random": RandomStopping,
+}
+"""The methods by their names in a sweep config; there, ``none`` stands for no early stopping."""
+
+
+class EarlyStopping:
+    """Early stopping of a sweep: its rungs, and the method that decides at them.
+
+    Args:
+        config: The method, and its parameters.
+        seeds: Number of trials per candidate.
     """
 
     def __init__(self, config: EarlyStoppingConfig, seeds: int = 1) -> None:
-        self._config = config
-        self._seeds = seeds
-        self._fractions = rung_fractions(config)
-        self._rungs: dict[tuple[int, int, str], Rung] = {}
-        self._level: dict[int, int] = {}
-        self._arrived: dict[tuple[int, int], list[tuple[float, ...]]] = {}
+        self._rungs = Rungs(config, seeds)
+        self._method = None if config.method == "none" else STOPPING_METHODS[config.method](config)
 
-    def decide(
-        self, candidate: int, trial: int, epoch: int, epochs: int, point: tuple[float, ...], cohort: str = ""
-    ) -> str | None:
-        """Takes in a report, and decides when it is the candidate's first at or past a rung.
+    def decide(self, trial: TrialRecord, epoch: int, point: Point) -> str | None:
+        """Takes a report of a trial; a trial at its full budget is never stopped.
 
         Args:
-            candidate: The set of parameters.
-            trial: The trial that reports: one of the candidate's seeds.
-            epoch: Epochs trained so far.
-            epochs: Epochs of its full budget; a trial that has reached it is never stopped.
-            point: Its objectives, larger is better in each.
-            cohort: Candidates are compared with those of the same cohort only.
+            trial: The trial that reports.
+            epoch: Number of epochs trained.
+            point: Objectives after that epoch, larger is better in each; NaN where one is missing.
 
         Returns:
-            None to go on, else the reason to stop.
+            The reason to stop the trial's candidate; None to continue.
         """
-        if self._config.method == "none" or epoch >= epochs:
+        if self._method is None:
             return None
-        bracket = self.bracket(candidate)
-        lowest = self._level.get(trial, bracket)
-        reached = [
-            i for i, fraction in enumerate(self._fractions) if i >= lowest and epoch >= rung_epoch(fraction, epochs)
-        ]
-        if not reached:
+        report = self._rungs.reach(trial, epoch, point)
+        if report is None:
             return None
-        level = reached[-1]
-        self._level[trial] = level + 1
-        arrived = self._arrived.setdefault((candidate, level), [])
-        arrived.append(point)
-        if len(arrived) < self._seeds:
-            return None
-        rung = self._rungs.setdefault((bracket, level, cohort), Rung(self._fractions[level]))
-        point = tuple(float(value) for value in np.mean(arrived, axis=0))
-        if math.isnan(sum(point)):  # nobody is compared with it, so it does not count among the n
-            return f"rung {rung.fraction:.0%}: an objective is missing or not a number"
-        rung.numbers.append(candidate)
-        rung.points.append(point)
-        n = len(rung.points)
-        keep = max(1, math.floor(n / exact(self._config.reduction_factor)))
-        rank = self._rank(rung)
-        if rank < keep:
-            return None
-        where = f"rung {rung.fraction:.0%}{f' ({cohort})' if cohort else ''}"
-        return f"{where}: rank {rank + 1} of {n}, the best {keep} go on"
+        if math.isnan(sum(report.point)):  # no candidate is compared with this one, so it does not count among the n
+            return f"{report.name}: an objective is missing or not a number"
+        return self._method.decide(report)
 
-    def bracket(self, candidate: int) -> int:
-        """The bracket of a candidate: bracket b has no rung below the b-th; candidates take turns."""
-        return candidate % min(self._config.brackets, max(1, len(self._fractions)))
 
-    def _rank(self, rung: Rung) -> int:
-        """The newest candidate's rank in its rung, 0 the best."""
-        if self._config.method == "random":
-            seed = (self._config.seed, rung.numbers[-1], round(rung.fraction * 1e6))
-            return int(np.random.default_rng(seed).integers(len(rung.points)))
-        return last_rank(np.array(rung.points), self._config.priority)
+def _stopped_unless_best(report: RungReport, rank: int, count: int, config: EarlyStoppingConfig) -> str | None:
+    keep = max(1, math.floor(count / exact(config.reduction_factor)))
+    return None if rank < keep else f"{report.name}: rank {rank + 1} of {count}, the best {keep} go on"

@@ -13,17 +13,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gaptune.config import SweepConfig, TrialConfig, flatten
 from gaptune.errors import UserError
 from gaptune.ledger import Event, State, SweepRecord, TrialRecord, known_trials
 from gaptune.ledger.candidate import Candidate
-from gaptune.search.early_stopping import Stopper
+from gaptune.search.early_stopping import EarlyStopping
 from gaptune.search.listener import Listener
-from gaptune.search.rungs import cohort
 from gaptune.search.study import Study
 from gaptune.space.methods import expand_method, name_method
+
+if TYPE_CHECKING:
+    from gaptune.ledger.opening import Opened
 
 _log = logging.getLogger(__name__)
 
@@ -48,20 +50,20 @@ class _Drawn:
 class Orchestrator:
     """Draws trials, takes their reports, ends them, and puts all of it on record.
 
+    The constructor is for a new sweep, ``resume`` for one that an earlier driver may have begun.
+
     Args:
-        record: The sweep so far; kept up to date.
+        record: The sweep's state; kept up to date.
         ledger: Where every event is written first.
-        study: Where parameters come from.
+        study: Where candidates come from.
         sweep: How trials are run.
         num_candidates: Number of candidates to draw in all; each is trained on ``sweep.search.seeds`` seeds.
-        earlier: The events so far, from which early stopping's rungs are rebuilt.
-        highest: The highest numbers of a trial and of a candidate that were ever given, if higher than in ``record``.
         listeners: Called with each event after it has been written.
         clock: Seconds since 1970.
 
     Attributes:
         record: The sweep's state.
-        num_candidates: Candidates to draw in all.
+        num_candidates: Number of candidates to draw in all.
         halted: Why the sweep cannot go on now; None while it can.
     """
 
@@ -73,35 +75,59 @@ class Orchestrator:
         sweep: SweepConfig,
         *,
         num_candidates: int,
-        earlier: Iterable[Event] = (),
-        highest: tuple[int, int] = (-1, -1),
         listeners: Sequence[Listener] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.record = record
         self.num_candidates = num_candidates
+        self.halted: str | None = None
         self._ledger = ledger
         self._study = study
         self._sweep = sweep
         self._listeners = tuple(listeners)
         self._clock = clock
-        self.halted: str | None = None
-        self._next_trial = 1 + max(record.highest, highest[0])
+        self._early_stopping = EarlyStopping(sweep.early_stopping, sweep.search.seeds)
+        self._next_trial = 1 + record.highest
         self._groups = record.candidates()
-        self._nothing_left = False
         self._live = {trial.number for trial in record.trials.values() if not trial.state.ended}
-        self._stopper = Stopper(sweep.early_stopping, sweep.search.seeds)
-        for candidate, group in self._groups.items():
-            self._complete_seeds(candidate, group)
-            together = State.together(trial.state for trial in group)
-            notes = next((trial.notes for trial in group if trial.notes), None)
-            one = Candidate.of(record, group)
-            study.resume(
-                group[0].params, together, one.values, one.stds, one.violations, candidate=candidate, notes=notes
-            )
-        study.pass_over(max(record.highest_candidate, highest[1]))
-        self._catch_up(earlier)
-        self._queue = deque(record.trials[number] for number in sorted(self._live))
+        self._queue: deque[TrialRecord] = deque()
+        self._nothing_left = False
+
+    @classmethod
+    def resume(
+        cls,
+        opened: Opened,
+        ledger: Log,
+        study: Study,
+        sweep: SweepConfig,
+        *,
+        num_candidates: int,
+        listeners: Sequence[Listener] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> Orchestrator:
+        """An orchestrator that continues where an earlier driver stopped, and decides as that one would have.
+
+        It adds the earlier candidates to the study, rebuilds early stopping's rungs, and writes to the ledger what the
+        earlier driver was killed before it could write: further seeds of a candidate, and ends of trials.
+
+        Args:
+            opened: The sweep so far: its state, its events, and the highest numbers that were ever given.
+            ledger: Where every event is written first.
+            study: A study without candidates.
+            sweep: How trials are run.
+            num_candidates: Number of candidates to draw in all.
+            listeners: Called with each event after it has been written.
+            clock: Seconds since 1970.
+        """
+        record = opened.record
+        resumed = cls(record, ledger, study, sweep, num_candidates=num_candidates, listeners=listeners, clock=clock)
+        trial, candidate = opened.highest
+        resumed._next_trial = max(resumed._next_trial, 1 + trial)
+        resumed._restore_study()
+        study.pass_over(max(record.highest_candidate, candidate))
+        resumed._catch_up(opened.events)
+        resumed._queue.extend(record.trials[number] for number in sorted(resumed._live))
+        return resumed
 
     def halt(self, reason: str) -> None:
         """Notes that the sweep cannot go on now, through no fault of a trial; the trials under way stay unfinished."""
@@ -240,12 +266,10 @@ class Orchestrator:
         return trial
 
     def _stop(self, trial: TrialRecord, epoch: int, metrics: Mapping[str, float]) -> str | None:
-        """Early stopping's word on a report: a reason to stop the whole candidate, or None."""
+        """Early stopping's decision on a report: a reason to stop the whole candidate, or None."""
         objectives = self.record.objectives
         point = objectives.maximized([metrics.get(metric, math.nan) for metric in objectives.metrics])[0]
-        fraction = epoch / trial.epochs
-        group = cohort(self._sweep.early_stopping, trial.config, fraction)
-        return self._stopper.decide(trial.candidate, trial.number, epoch, trial.epochs, tuple(point), group)
+        return self._early_stopping.decide(trial, epoch, tuple(point))
 
     def _judge(self, trial: TrialRecord, stop: str | None) -> None:
         """What follows from a trial's newest report."""
@@ -270,6 +294,17 @@ class Orchestrator:
             together = State.together(one.state for one in group)
             candidate = Candidate.of(self.record, group)
             self._study.tell(trial.candidate, together, candidate.values, candidate.stds, candidate.violations)
+
+    def _restore_study(self) -> None:
+        """Tells the study of all candidates on record, in order."""
+        for candidate, group in self._groups.items():
+            self._complete_seeds(candidate, group)
+            together = State.together(trial.state for trial in group)
+            notes = next((trial.notes for trial in group if trial.notes), None)
+            one = Candidate.of(self.record, group)
+            self._study.resume(
+                group[0].params, together, one.values, one.stds, one.violations, candidate=candidate, notes=notes
+            )
 
     def _catch_up(self, earlier: Iterable[Event]) -> None:
         """Rebuilds early stopping's rungs, and draws the conclusions that a killed driver did not come to."""

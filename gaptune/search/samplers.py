@@ -1,8 +1,12 @@
-"""Optuna's samplers by the names that a sweep config uses."""
+"""Optuna's samplers by their names in a sweep config.
+
+To add one, write a function, enter it in ``SAMPLERS``, and add its name to ``gaptune.config.SearchConfig``.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import optuna
@@ -12,32 +16,50 @@ from gaptune.config import SearchConfig
 
 
 def make_sampler(search: SearchConfig, candidate: int) -> BaseSampler:
-    """The Optuna sampler that a sweep names.
+    """The Optuna sampler that draws a candidate.
 
     Args:
-        search: Its name, seed and start.
-        candidate: The number of the candidate that it is to draw, which goes into its seed.
+        search: Name, seed and start-up trials of the sampler.
+        candidate: Number of the candidate, which goes into the sampler's seed.
     """
     seed = int(np.random.SeedSequence([search.seed, candidate]).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        match search.sampler:
-            case "tpe":
-                return optuna.samplers.TPESampler(
-                    n_startup_trials=search.startup_trials,
-                    multivariate=True,
-                    group=True,
-                    constant_liar=True,
-                    seed=seed,
-                )
-            case "nsga2":
-                return optuna.samplers.NSGAIISampler(population_size=population(search), seed=seed)
-            case "gp":
-                return optuna.samplers.GPSampler(n_startup_trials=search.startup_trials, seed=seed)
-            case "random" | "grid":
-                return optuna.samplers.RandomSampler(seed=seed)
+        return SAMPLERS[search.sampler](search, seed)
 
 
 def population(search: SearchConfig) -> int:
-    """How many candidates a generation of ``nsga2`` has."""
+    """Number of candidates in a generation of ``nsga2``."""
     return max(2, search.startup_trials)
+
+
+def _tpe(search: SearchConfig, seed: int) -> BaseSampler:
+    return optuna.samplers.TPESampler(
+        n_startup_trials=search.startup_trials,
+        multivariate=True,
+        group=True,
+        constant_liar=True,
+        seed=seed,
+    )
+
+
+def _nsga2(search: SearchConfig, seed: int) -> BaseSampler:
+    return optuna.samplers.NSGAIISampler(population_size=population(search), seed=seed)
+
+
+def _gp(search: SearchConfig, seed: int) -> BaseSampler:
+    return optuna.samplers.GPSampler(n_startup_trials=search.startup_trials, seed=seed)
+
+
+def _random(search: SearchConfig, seed: int) -> BaseSampler:
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+SAMPLERS: dict[str, Callable[[SearchConfig, int], BaseSampler]] = {
+    "tpe": _tpe,
+    "nsga2": _nsga2,
+    "gp": _gp,
+    "random": _random,
+    "grid": _random,  # never asked: the study takes a grid's combinations in order
+}
+"""The samplers: functions of the search's settings and of the seed for one candidate."""

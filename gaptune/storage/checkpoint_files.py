@@ -10,13 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import time
-import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+from gaptune.storage.atomic import PARTIAL, remove_stale
 from gaptune.storage.folder import Folder
 
 SAMPLE = "sample.npz"
@@ -27,7 +26,6 @@ Keep = Literal["weights", "sample", "nothing"]
 
 _DIGEST = 32  # bytes of SHA-256 that end each file
 _NAME = re.compile(r"epoch-(\d+)(\.optimizer)?\.pt")
-_STALE_S = 3600.0  # no file takes an hour to write: who began it is dead
 
 
 def weights_name(epoch: int) -> str:
@@ -59,7 +57,9 @@ def newest_weights(names: Iterable[str]) -> str | None:
 
 
 def write_sealed(path: Path, content: bytes | memoryview) -> bytes:
-    """Writes content and its seal to disk. The file is to be renamed when it is whole: see ``partial``.
+    """Writes content and its seal to disk; see ``atomic.replacing`` for the name to write under.
+
+    It waits for the disk, so that of the two files of a checkpoint none takes its place before the disk has both.
 
     Returns:
         The seal.
@@ -85,19 +85,6 @@ def read_sealed(path: Path) -> tuple[memoryview, bytes] | None:
     whole = memoryview(path.read_bytes())
     content, seal = whole[:-_DIGEST], bytes(whole[-_DIGEST:])
     return (content, seal) if hashlib.sha256(content).digest() == seal else None
-
-
-def partial(path: Path) -> Path:
-    """A name for a file while it is written, which no other writer has."""
-    return path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
-
-
-def remove_stale(folder: Path) -> None:
-    """Removes what dead writers have left half-written in a folder; what was touched lately may be another's."""
-    for path in folder.glob("*.partial"):
-        with suppress(FileNotFoundError):  # the other one has finished, or cleans up too
-            if time.time() - path.stat().st_mtime > _STALE_S:
-                path.unlink()
 
 
 def surplus(names: Iterable[str], keep: Keep) -> list[str]:
@@ -179,6 +166,6 @@ def _tree(folder: Path) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for path in folder.rglob("*"):
         with suppress(FileNotFoundError):  # its trial is under way
-            if path.is_file() and path.suffix != ".partial":
+            if path.is_file() and path.suffix != PARTIAL:
                 sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
     return sizes

@@ -13,6 +13,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from gaptune.errors import UserError
+from gaptune.storage.atomic import PARTIAL, replacing
 
 _FORM = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(/*)(.*)", re.DOTALL)
 _SAFE = "/%:@!$&'()*+,;=~?#"
@@ -74,7 +75,7 @@ class Folder:
         """Another name to write to, which takes the file's place once all is written."""
         target = f"{self._root}/{name}"
         self._files.create_dir(target.rpartition("/")[0], recursive=True)
-        partial = f"{target}.{uuid.uuid4().hex[:8]}.partial"
+        partial = f"{target}.{uuid.uuid4().hex[:8]}{PARTIAL}"
         try:
             yield partial
             self._files.move(partial, target)
@@ -97,9 +98,8 @@ class Folder:
         if self._files.get_file_info(path).type is not fs.FileType.File:
             return False
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}.partial")
-        fs.copy_files(path, str(partial), source_filesystem=self._files, destination_filesystem=_HERE)
-        partial.replace(file)
+        with replacing(file) as partial:
+            fs.copy_files(path, str(partial), source_filesystem=self._files, destination_filesystem=_HERE)
         return True
 
     def read(self, name: str) -> bytes | None:
@@ -115,7 +115,7 @@ class Folder:
         """The files directly in a folder of it, whole ones only, in order."""
         where = fs.FileSelector(f"{self._root}/{under}".rstrip("/"), allow_not_found=True)
         found = [info.base_name for info in self._files.get_file_info(where) if info.type is fs.FileType.File]
-        return sorted(name for name in found if not name.endswith(".partial"))
+        return sorted(name for name in found if not name.endswith(PARTIAL))
 
     def folders(self, under: str = "") -> list[str]:
         """The names of the folders directly in a folder of it, in order."""
@@ -128,7 +128,7 @@ class Folder:
         found = self._files.get_file_info(fs.FileSelector(top, allow_not_found=True, recursive=True))
         files = {info.path.lstrip("/"): info.size for info in found if info.type is fs.FileType.File}
         before = f"{top}/".lstrip("/")
-        return {path.removeprefix(before): n for path, n in files.items() if not path.endswith(".partial")}
+        return {path.removeprefix(before): n for path, n in files.items() if not path.endswith(PARTIAL)}
 
     def delete(self, name: str) -> None:
         """Removes a file that is there."""

@@ -1,14 +1,18 @@
-"""Places to write to: checked before work starts, and written in one step."""
+"""Paths to write to, checked before work starts."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
 from gaptune.errors import UserError
+
+_LONGEST_NAME, _LONGEST_PATH = 255, 4096  # bytes
+_LONGEST_INSIDE = 256  # bytes of a path inside a folder of gaptune's
 
 
 def local_path(text: str | Path) -> Path:
@@ -25,20 +29,32 @@ def local_path(text: str | Path) -> Path:
         raise UserError(f"{text}: there is no such user") from None
 
 
-def check_folder(folder: Path, what: str) -> None:
-    """Tries whether files can be written into a folder, which need not be there yet; nothing is left behind.
+def check_folder(folder: Path, what: str) -> int:
+    """Checks that files can be written into a folder, which need not exist; nothing is left behind.
 
     Args:
         folder: The folder.
-        what: The option that names it.
+        what: What names it, such as an option, for the message.
+
+    Returns:
+        Free bytes there.
 
     Raises:
-        UserError: It cannot be made, or not be written to.
+        UserError: It cannot be made or written to, its name or path is too long, or it has an unexpanded ``~``.
     """
+    if "~" in folder.parts:
+        raise UserError(f"{what}: {folder} has a ~ that no shell has expanded; write out the home directory")
+    name = next((part for part in reversed(folder.parts) if len(os.fsencode(part)) > _LONGEST_NAME), None)
+    if name is not None:
+        raise UserError(f"{what}: a folder's name may have {_LONGEST_NAME} bytes, not {len(os.fsencode(name))}: {name}")
+    length = len(os.fsencode(folder.absolute()))
+    if length > _LONGEST_PATH - _LONGEST_INSIDE:
+        raise UserError(f"{what}: the path of {folder.name} is too long: {length:,} bytes")
     try:
         there = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
         with tempfile.TemporaryDirectory(prefix=".gaptune-", dir=there) as trial:
             (Path(trial) / folder.relative_to(there)).mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(there).free
     except (OSError, ValueError) as error:  # ValueError: a NUL in it
         raise UserError(f"{what}: cannot write to {folder}: {error_text(error)}") from None
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from gaptune.storage.atomic import PARTIAL
+from gaptune.storage.cache import cache_folder
 from gaptune.storage.folder import Folder
 
 _ABANDONED_S = 7 * 86400.0
@@ -31,7 +33,7 @@ class Copies:
 
     def __init__(self, url: str) -> None:
         self._place = Folder(url)
-        cache = Path(os.environ.get("GAPTUNE_CACHE", Path.home() / ".cache" / "gaptune")) / "trials"
+        cache = cache_folder() / "trials"
         self._host = platform.node() or "host"
         _remove_abandoned(cache, self._host)
         # A home may be shared: process ids say nothing on other machines, and in containers little.
@@ -57,7 +59,7 @@ class Copies:
 
         A copy is there already if its content is that of the file here, and the storage has it in full.
         """
-        here = {path.name: self._digest(path) for path in self.folder.glob("*.*") if path.suffix != ".partial"}
+        here = {path.name: self._digest(path) for path in self.folder.glob("*.*") if path.suffix != PARTIAL}
         try:
             sizes = self._place.tree()
             for name in sorted(here):  # an optimizer comes before its weights, which say that a checkpoint is there

@@ -16,14 +16,13 @@ from torch import Tensor
 
 from gaptune.errors import UserError
 from gaptune.ledger.schema1 import config_text
+from gaptune.storage.atomic import remove_stale, replacing
 from gaptune.storage.checkpoint_files import (
     DAMAGED,
     SAMPLE,
     epoch_of,
     optimizer_name,
-    partial,
     read_sealed,
-    remove_stale,
     weights_epoch,
     weights_name,
     write_sealed,
@@ -69,20 +68,12 @@ class Checkpoints:
         remove_stale(self.folder)
         weights = self.folder / weights_name(epoch)
         optimizer = self.folder / optimizer_name(epoch)
-        written: list[tuple[Path, Path]] = []
-        try:
-            written.append((partial(weights), weights))
-            weights_only = {name: value for name, value in state.items() if name != _OPTIMIZER}
-            seal = _write(written[-1][0], {"format": FORMAT, **weights_only})
+        weights_only = {name: value for name, value in state.items() if name != _OPTIMIZER}
+        with replacing(weights) as half:  # in place last: the weights say that a checkpoint is there
+            seal = _write(half, {"format": FORMAT, **weights_only})
             if _OPTIMIZER in state:
-                written.append((partial(optimizer), optimizer))
-                _write(written[-1][0], {"weights": seal.hex(), _OPTIMIZER: state[_OPTIMIZER]})
-            for half, path in reversed(written):  # the weights last: they say that a checkpoint is there
-                half.replace(path)
-        except BaseException:
-            for half, _ in written:
-                half.unlink(missing_ok=True)
-            raise
+                with replacing(optimizer) as other_half:
+                    _write(other_half, {"weights": seal.hex(), _OPTIMIZER: state[_OPTIMIZER]})
         oldest = min([other for other in self._weights() if other <= epoch][:_KEEP])
         for path in self.folder.iterdir():
             its = epoch_of(path.name)
@@ -180,14 +171,8 @@ def alone(folder: Path) -> Iterator[None]:
 def save_sample(folder: Path, images: Tensor, texts: Tensor) -> None:
     """Writes a few pairs of features beside the checkpoints, as ``sample.npz`` in float16, for pictures of them."""
     folder.mkdir(parents=True, exist_ok=True)
-    half = partial(folder / SAMPLE)
-    try:
-        with half.open("wb") as file:
-            np.savez(file, images=images.half().cpu().numpy(), texts=texts.half().cpu().numpy())
-        half.replace(folder / SAMPLE)
-    except BaseException:
-        half.unlink(missing_ok=True)
-        raise
+    with replacing(folder / SAMPLE) as half, half.open("wb") as file:
+        np.savez(file, images=images.half().cpu().numpy(), texts=texts.half().cpu().numpy())
 
 
 def read_checkpoint(place: Path) -> dict[str, Any]:
@@ -247,13 +232,8 @@ def without_optimizer(path: Path) -> None:
         return
     if found is None or found.state.pop(_OPTIMIZER, None) is None:
         return
-    half = partial(path)
-    try:
+    with replacing(path) as half:
         _write(half, found.state)
-        half.replace(path)
-    except BaseException:
-        half.unlink(missing_ok=True)
-        raise
 
 
 def _write(path: Path, state: dict[str, Any]) -> bytes:

@@ -29,7 +29,7 @@ from gaptune.trial.architecture import (
     twins,
 )
 from gaptune.trial.checkpoint import is_checkpoint, read_checkpoint
-from gaptune.trial.model import Clip, token_rows
+from gaptune.trial.model import ClipModel, token_rows
 
 _CONFIG = "open_clip_config.json"
 _FILES = (  # open_clip's order
@@ -174,7 +174,7 @@ def architecture_for(model: ModelConfig, weights: Weights | None, data: StoreMet
     return (weights.architecture or named).sized(context_length=context)
 
 
-def load_pretrained(clip: Clip, weights: Weights, data: StoreMeta) -> None:
+def load_pretrained(clip: ClipModel, weights: Weights, data: StoreMeta) -> None:
     """Fills a model with weights.
 
     Rows of the token table are matched by token, whatever the vocabularies; a token that the weights do not know keeps

@@ -40,7 +40,7 @@ def test_images_keep_all_their_captions_in_the_order_of_the_file(files):
     assert train.captions(0) == ["train picture 0", "another caption", "a late one"]
     assert train.captions(6) == ["one", "two", "three"]
     texts = [text for row in range(len(train)) for text in train.captions(row)]
-    assert np.array_equal(train.tokens, tokenize(texts, 12))
+    assert np.array_equal(train.texts, tokenize(texts, 12))
     assert train.offsets.tolist() == [0, 3, 5, 7, 9, 11, 13, 16]
     assert train.labels is None
     assert store.meta.name == "store"

@@ -202,7 +202,7 @@ def content(store):
         split = store.split(name)
         captions = [split.captions(row) for row in range(len(split))]
         digest.update(repr((name, captions, split.labels, split.offsets.tolist())).encode())
-        digest.update(split.gather(np.arange(len(split))).tobytes() + split.tokens.tobytes())
+        digest.update(split.gather(np.arange(len(split))).tobytes() + split.texts.tobytes())
     return digest.hexdigest()
 
 
@@ -224,7 +224,7 @@ def test_any_form_and_layout_of_the_same_pairs_makes_the_same_store(tmp_path, fo
         split = store.split(name)
         assert [split.captions(row) for row in range(len(split))] == [texts for _, texts in rows]
         assert np.array_equal(split.gather(np.arange(len(split))), [np.asarray(picture(seed)) for seed, _ in rows])
-        assert np.array_equal(split.tokens, tokenize([text for _, texts in rows for text in texts], CONTEXT))
+        assert np.array_equal(split.texts, tokenize([text for _, texts in rows for text in texts], CONTEXT))
         assert split.labels is None
 
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from gaptune.cli import cli
-from gaptune.data import StoreWriter
+from gaptune.data import FeatureMeta, StoreWriter
 from gaptune.data.look import html, random_pairs, sheet
 from gaptune.data.tokens import tokenize
 
@@ -70,9 +70,9 @@ def test_a_sheet_shows_the_pictures_as_they_are(store, tmp_path):
 
 
 def test_a_store_of_features_has_texts_and_no_pictures(tmp_path):
-    with StoreWriter(tmp_path / "store", 1, 4, features=4) as writer:
+    with StoreWriter(tmp_path / "store", features=FeatureMeta(image=4, text=4)) as writer:
         for row in range(3):
-            writer.add("val", np.zeros(8, np.uint8), [f"text {row}"], np.zeros((1, 4), np.uint16), id=str(row))
+            writer.add("val", np.zeros(4), [f"text {row}"], np.zeros((1, 4)), id=str(row))
         store = writer.finish(name="features", source={})
     pairs = random_pairs(store, "val", count=2, seed=0)
     assert [pair.pixels for pair in pairs] == [None, None]

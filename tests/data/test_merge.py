@@ -126,7 +126,7 @@ def test_rows_far_apart_are_merged_as_neighbours_are(tmp_path):
     whole = made(Given(train=together), tmp_path / "whole")
     assert captions(store) == captions(whole)
     assert np.array_equal(store.split("train").gather(np.arange(1500)), noise)
-    assert np.array_equal(store.split("train").tokens, whole.split("train").tokens)
+    assert np.array_equal(store.split("train").texts, whole.split("train").texts)
     store.verify()
 
 

@@ -51,14 +51,14 @@ def test_images_of_the_home_stores_val_are_not_trained_on_whatever_their_store(t
     assert split.ids == ids
     assert list(store.left_out.values()) == [1, 2]
     assert len(split) == store.meta.splits["train"].images == 23
-    assert len(split.tokens) == split.offsets[-1] == store.meta.splits["train"].captions
+    assert len(split.texts) == split.offsets[-1] == store.meta.splits["train"].captions
     for row, id in enumerate(ids):
         number = int(id[2:])
         assert np.array_equal(split.gather(np.array([row]))[0], image(number))
         texts = split.captions(row)
         assert texts
         assert all(text.startswith(f"dog {number} ") for text in texts)
-        own = split.tokens[split.offsets[row] : split.offsets[row + 1]]
+        own = split.texts[split.offsets[row] : split.offsets[row + 1]]
         assert np.array_equal(own, tokenize(texts, 8))
     assert store.meta.splits["val"].images == 3
     store.verify()

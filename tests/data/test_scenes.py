@@ -135,7 +135,7 @@ def test_the_vocabulary_covers_captions_and_prompts(store):
     known = {0, *store.meta.vocabulary}
     assert END in known
     for split in SPLITS:
-        assert set(np.unique(store.split(split).tokens).tolist()) <= known
+        assert set(np.unique(store.split(split).texts).tolist()) <= known
     for template in store.meta.prompts:
         assert set(encode(template.format("star"))) <= known
 

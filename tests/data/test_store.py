@@ -51,13 +51,13 @@ def test_what_was_written_is_read_back_over_several_batches(large):
     split = open_store(large.path).split("train")
     assert len(split) == N
     assert np.array_equal(split.gather(np.arange(N)), images)
-    assert np.array_equal(split.tokens, np.concatenate(tokens))
+    assert np.array_equal(split.texts, np.concatenate(tokens))
     assert np.array_equal(np.diff(split.offsets), [len(texts) for texts in captions])
     assert np.array_equal(split.labels, labels)
     assert split.ids == [f"{row}.jpg" for row in range(N)]
     for row in (0, 1, 1023, 1024, N - 1):
         assert split.captions(row) == captions[row]
-        assert np.array_equal(split.tokens[split.offsets[row] : split.offsets[row + 1]], tokens[row])
+        assert np.array_equal(split.texts[split.offsets[row] : split.offsets[row + 1]], tokens[row])
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -82,7 +82,7 @@ def test_images_and_tokens_lie_in_the_memory_map(tmp_path):
         for line in open("/proc/self/maps")  # noqa: SIM115, PTH123
         if line.rstrip().endswith(str(store.path / "train.arrow"))
     ]
-    for array in (split._images[0], split.tokens):
+    for array in (split._images[0], split.texts):
         address = array.__array_interface__["data"][0]
         assert any(first <= address and address + array.nbytes <= last for first, last in mapped)
         assert not array.flags.writeable
@@ -341,7 +341,7 @@ def test_captions_that_come_later_are_those_of_the_first_image(late, tmp_path):
         ["first", "first", "one more", "a third"],
         ["first", "first", "one more"],
     ]
-    assert np.array_equal(split.tokens[split.offsets[3] + 2], tokenize(["one more"], CONTEXT)[0])
+    assert np.array_equal(split.texts[split.offsets[3] + 2], tokenize(["one more"], CONTEXT)[0])
     assert (split.label(3), split.label(4)) == (7, None)
     assert len(split) == N
     assert store.meta.splits["train"].captions == N + N // 2 + 3
@@ -387,7 +387,7 @@ def edited(path, change):
         (lambda path: "[]", "corrupt store: .*AttributeError"),
         (lambda path: edited(path, lambda meta: meta.pop("splits")), "corrupt store: .*KeyError: 'splits'"),
         (lambda path: edited(path, lambda meta: meta["splits"]["val"].pop("sha256")), "corrupt store: .*sha256"),
-        (lambda path: edited(path, lambda meta: meta.update(format=99)), "has format 99; this gaptune reads 1"),
+        (lambda path: edited(path, lambda meta: meta.update(format=99)), "has format 99; this gaptune reads up to 2"),
         (lambda path: edited(path, lambda meta: meta["splits"].clear()), "empty data: .* has no images"),
         (lambda path: edited(path, lambda meta: meta.update(image_size=0)), "corrupt store: .*image_size is 0"),
         (lambda path: edited(path, lambda meta: meta.update(context_length=None)), "corrupt store: .*context_length"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from open_clip import get_tokenizer
 from open_clip.tokenizer import SimpleTokenizer
 
-from gaptune.data.tokens import END, START, encode, shorten, tokenize
+from gaptune.data.tokens import END, START, encode, tokenize
 
 ODD_TEXTS = [
     "",
@@ -112,13 +112,6 @@ def test_the_end_token_is_the_highest_id_of_every_row():
 def test_no_texts_give_no_rows():
     assert tokenize([], 16).shape == (0, 16)
     assert tokenize([], 16).dtype == np.uint16
-
-
-@given(st.lists(st.text("ab ", max_size=40), min_size=1, max_size=5), st.integers(3, 30), st.integers(3, 30))
-def test_shortened_tokens_are_those_of_the_shorter_context(texts, long, short):
-    tokens = tokenize(texts, long)
-    assert shorten(tokens, short).tolist() == tokenize(texts, min(long, short)).tolist()
-    assert tokens.tolist() == tokenize(texts, long).tolist()
 
 
 def _random_word(seed):

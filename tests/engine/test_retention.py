@@ -79,7 +79,7 @@ def test_what_is_needed_of_each_trial(stage):
     assert needed(stage.record, "none") == complete | {0: "sample", 1: "nothing"}
 
 
-def test_a_complete_seed_of_an_unfinished_suggestion_may_still_get_onto_the_front(tmp_path):
+def test_complete_seed_of_an_unfinished_candidate_keeps_its_weights(tmp_path):
     stage = Stage(tmp_path / "s", sweep=sweep_config(search={"seeds": 2}))
     stage.finish(stage.orchestrator.next_trial().number)
     assert needed(stage.record, "front") == {0: "weights"}
@@ -94,7 +94,7 @@ def test_a_complete_seed_of_an_unfinished_suggestion_may_still_get_onto_the_fron
         ("all", True, [*FULL, "sample.npz"]),
     ],
 )
-def test_at_its_end_a_sweep_keeps_what_its_setting_says(stage, keep, finished, dominated):
+def test_sweep_keeps_at_its_end_what_its_setting_says(stage, keep, finished, dominated):
     folder = folder_of(stage)
     retention = Retention(stage.record, folder / "trials", keep, pytest.fail)
     stage.record.done = finished
@@ -123,7 +123,7 @@ def test_a_trial_is_slimmed_as_it_ends_and_what_its_worker_saved_late_at_the_swe
     assert left(folder, 0) == []
 
 
-def test_what_cannot_be_removed_is_said_once_and_ends_nothing(stage, monkeypatch):
+def test_error_in_removing_is_reported_once_and_ends_nothing(stage, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError("not yours")
 
@@ -139,7 +139,7 @@ def test_what_cannot_be_removed_is_said_once_and_ends_nothing(stage, monkeypatch
     assert len(said) == 1
 
 
-def test_a_storage_that_hangs_holds_a_sweep_up_for_a_limited_time(stage, monkeypatch):
+def test_hanging_storage_delays_the_end_for_a_limited_time(stage, monkeypatch):
     goes_on = threading.Event()
     monkeypatch.setattr("gaptune.engine.retention.trial_files", lambda _: goes_on.wait(60) and {})
     said = []

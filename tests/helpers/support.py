@@ -65,26 +65,24 @@ def header(sweep: SweepConfig, space: Space = SPACE) -> dict:
 
 
 class Stage:
-    """A orchestrator over a real ledger and a real study in a folder."""
+    """An orchestrator over a real ledger and a real study in a folder."""
 
     def __init__(self, folder, *, sweep=None, space=SPACE, num_candidates=6, listeners=()):
         self.sweep = sweep or sweep_config()
         self.ledger = Ledger(folder)
         opened = open_ledger(self.ledger, None, print)
-        self.record, earlier = opened.record, opened.events
+        self.record = opened.record
         self.heard = []
-        if not earlier:
+        if not opened.events:
             self.ledger.append(header(self.sweep, space))
             self.record.apply(header(self.sweep, space))
         self.study = Study(space, self.sweep, "s", folder=folder)
-        self.orchestrator = Orchestrator(
-            self.record,
+        self.orchestrator = Orchestrator.resume(
+            opened,
             self.ledger,
             self.study,
             self.sweep,
             num_candidates=num_candidates,
-            earlier=earlier,
-            highest=opened.highest,
             listeners=(self.heard.append, *listeners),
             clock=itertools.count(1.0).__next__,
         )

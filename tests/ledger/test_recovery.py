@@ -38,14 +38,12 @@ def run(folder, *, stop_after=None):
             ledger.append(event)
             record.apply(event)
         ledger.append({"event": "session", "at": clock.now, "sweep": first})
-        orchestrator = Orchestrator(
-            record,
+        orchestrator = Orchestrator.resume(
+            opened,
             ledger,
             Study(SPACE, SWEEP, "s"),
             SWEEP,
             num_candidates=8,
-            earlier=opened.events,
-            highest=opened.highest,
             listeners=[Files(folder, record)],
             clock=clock,
         )

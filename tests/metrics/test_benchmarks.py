@@ -24,13 +24,12 @@ from gaptune.metrics.classification import (
     knn_accuracy,
     linear_probe,
     probe_with_selection,
-    zero_shot_topk,
+    zero_shot,
 )
 from gaptune.metrics.intervals import bootstrap_interval
 from gaptune.metrics.mmvp import pair_accuracy
-from gaptune.metrics.retrieval import recall_hits
-from gaptune.trial.augment import resize
-from gaptune.trial.model import Clip
+from gaptune.metrics.retrieval import recalls
+from gaptune.trial.model import ClipModel
 
 
 def rng(seed):
@@ -55,7 +54,7 @@ def test_zero_shot_scores_agree_with_a_loop(n, classes, d, seed):
         "zeroshot/top5": np.mean([at < 5 for at in place]),
         "zeroshot/mean_per_class_recall": np.mean([np.mean(right) for right in by_class.values()]),
     }
-    scores = zero_shot_topk(images, texts, labels)
+    scores = zero_shot(images, texts, labels)
     assert {name: outcomes.mean() for name, outcomes in scores.items()} == pytest.approx(expected)
 
 
@@ -195,13 +194,13 @@ class Encoders(torch.nn.Module):
     def __init__(self, store):
         super().__init__()
         torch.manual_seed(0)
-        self.clip = Clip(ModelConfig(name="photos-small", vocabulary="full"), store.meta).eval()
+        self.clip = ClipModel(ModelConfig(name="photos-small", vocabulary="full"), store.meta).eval()
 
     def encode_image(self, images):
-        return self.clip.image_features(resize(self.clip.pixels(images), self.clip.image_size))
+        return self.clip.encode_image(images)
 
     def encode_text(self, tokens):
-        return self.clip.text_features(tokens)
+        return self.clip.encode_text(tokens)
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +238,7 @@ def test_zero_shot_scores_are_those_of_clip_benchmark(cifar10_store):
 
     prompts = [template.format(name) for name in meta.classes for template in meta.prompts]
     classes = class_embeddings(model.encode_text(tokenizer(prompts)), len(meta.classes))
-    scores = zero_shot_topk(torch.cat([model.encode_image(part) for part in images.split(256)]), classes, labels)
+    scores = zero_shot(torch.cat([model.encode_image(part) for part in images.split(256)]), classes, labels)
     ours = {name: outcomes.mean() for name, outcomes in scores.items()}
     assert 0 < acc1 < acc5 < 1
     assert ours["zeroshot/top1"] == pytest.approx(acc1, abs=1e-4)
@@ -266,10 +265,10 @@ def test_recalls_are_those_of_clip_benchmark(flickr8k, tmp_path):
         expected = theirs.evaluate(model, loader, tokenizer, "cpu", amp=False, recall_k_list=[1, 5, 10])
 
     owner = torch.from_numpy(np.repeat(rows, [len(each) for each in captions]))
-    texts = torch.from_numpy(split.tokens.astype(np.int64))
+    texts = torch.from_numpy(split.texts.astype(np.int64))
     x = torch.cat([model.encode_image(part) for part in images.split(64)])
     y = torch.cat([model.encode_text(part) for part in texts.split(256)])
-    hits = recall_hits(x, y, owner)
+    hits = recalls(x, y, owner)
     for k in (1, 5, 10):
         assert float(hits[f"retrieval/t2i_r{k}"].mean()) == pytest.approx(
             expected[f"image_retrieval_recall@{k}"], abs=1e-4

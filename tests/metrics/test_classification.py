@@ -9,19 +9,23 @@ from sphere import unit
 from gaptune.metrics.classification import class_embeddings, linear_probe, zero_shot
 
 
+def top1(images, texts, labels):
+    return zero_shot(images, texts, labels)["zeroshot/top1"].mean()
+
+
 @given(st.integers(1, 20), st.integers(1, 6), st.integers(2, 8), st.integers(0, 999))
 def test_zero_shot_agrees_with_a_loop(n, classes, d, seed):
     images, texts = unit(n, d, seed), unit(classes, d, seed + 1)
     labels = torch.randint(classes, (n,), generator=torch.Generator().manual_seed(seed))
     right = [max(range(classes), key=row.__getitem__) for row in (images @ texts.T).tolist()]
     expected = sum(guess == label for guess, label in zip(right, labels.tolist(), strict=True)) / n
-    assert zero_shot(images, texts, labels) == pytest.approx(expected)
+    assert top1(images, texts, labels) == pytest.approx(expected)
 
 
 def test_a_tie_with_another_class_is_wrong():
     images, texts = torch.eye(3)[[0, 1, 2]], torch.eye(3)[[0, 0, 1]]
-    assert zero_shot(images, texts, torch.tensor([0, 2, 2])) == pytest.approx(1 / 3)  # only the second is alone
-    assert zero_shot(images, unit(1, 3, dtype=torch.float32).repeat(4, 1), torch.tensor([0, 1, 2])) == 0.0
+    assert top1(images, texts, torch.tensor([0, 2, 2])) == pytest.approx(1 / 3)  # only the second is alone
+    assert top1(images, unit(1, 3, dtype=torch.float32).repeat(4, 1), torch.tensor([0, 1, 2])) == 0.0
 
 
 def test_class_embeddings_are_the_mean_directions_of_each_classs_prompts():
@@ -92,4 +96,4 @@ def test_a_gpu_gives_what_the_cpu_gives():
     on_gpu = [part.cuda() for part in (train_x, train_y, test_x, test_y)]
     assert linear_probe(*on_gpu) == linear_probe(train_x, train_y, test_x, test_y)
     directions = torch.eye(8, dtype=torch.float64)[:4]
-    assert zero_shot(on_gpu[2], directions.cuda(), on_gpu[3]) == zero_shot(test_x, directions, test_y)
+    assert top1(on_gpu[2], directions.cuda(), on_gpu[3]) == top1(test_x, directions, test_y)

@@ -10,7 +10,7 @@ import torch
 from scipy.stats import beta
 from sklearn.metrics import balanced_accuracy_score
 
-from gaptune.metrics.classification import zero_shot_topk
+from gaptune.metrics.classification import zero_shot
 from gaptune.metrics.intervals import Outcomes, bootstrap_interval
 
 FULL = os.environ.get("GAPTUNE_SOAK") == "full"
@@ -66,13 +66,13 @@ def test_images_may_have_captions_in_any_number_and_order():
 
 def test_the_mean_recall_of_unequal_classes_has_the_interval_of_the_balanced_accuracy():
     classes, labels = torch.eye(2), torch.tensor([0] * 95 + [1] * 5)
-    low, high = bootstrap_interval(zero_shot_topk(classes[labels], classes, labels)["zeroshot/mean_per_class_recall"])
+    low, high = bootstrap_interval(zero_shot(classes[labels], classes, labels)["zeroshot/mean_per_class_recall"])
     assert 0 < low < 0.95
     assert high == 1
     labels = torch.tensor([0] * 90 + [1] * 10)
     guess = labels.clone()
     guess[:9], guess[90:95] = 1, 0
-    recall = zero_shot_topk(classes[guess], classes, labels)["zeroshot/mean_per_class_recall"]
+    recall = zero_shot(classes[guess], classes, labels)["zeroshot/mean_per_class_recall"]
     assert recall.mean() == pytest.approx(balanced_accuracy_score(labels, guess))
     rng, drawn = np.random.default_rng(0), []
     for _ in range(500):

@@ -9,12 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sphere import rotation, unit
 
-from gaptune.metrics import retrieval as room
-from gaptune.metrics.embeddings import embedding_metrics
+from gaptune.metrics import retrieval
+from gaptune.metrics.embeddings import Embeddings, embedding_metrics
 from gaptune.metrics.geometry import alignment, gap, margin_and_mismatched
-from gaptune.metrics.retrieval import recalls
+from gaptune.metrics.retrieval import measure
 from gaptune.metrics.table import METRICS
 from gaptune.metrics.uniformity import w2, wang_isola
+
+
+def recalls(images, texts, owner):
+    """The recalls in both directions, and their mean."""
+    return measure(Embeddings(images, texts, owner, paired=texts))
 
 
 def plain_recalls(images, texts, owner):
@@ -106,7 +111,7 @@ def test_collapsed_features_find_nothing(n, captions, d, exactly):
 def test_blocks_change_nothing(case):
     whole = recalls(*case)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "_BLOCK", 3)
+        patch.setattr(retrieval, "_BLOCK", 3)
         assert recalls(*case) == whole
 
 

@@ -52,7 +52,7 @@ CHANGED = {
     "another seed of the sampler": told(search={"seed": 1}),
     "more seeds": told(search={"seeds": 2}),
     "longer training": told(training={"epochs": 3}),
-    "other weights under the same path": told() | {"weights": "b"},
+    "other weights under the same path": replace(told(), weights="b"),
     "another ideal point": told(objectives=[OBJECTIVES[0] | {"ideal": 0.5}, OBJECTIVES[1]]),
 }
 

@@ -7,7 +7,6 @@ from support import SPACE, Stage, sweep_config
 
 from gaptune.ledger import State, load, read_events, replay
 from gaptune.results import summarize
-from gaptune.search.samplers import make_sampler
 from gaptune.space.parse import parse_space
 
 
@@ -151,21 +150,6 @@ def test_a_restarted_sampler_does_not_draw_the_same_again(tmp_path):
     assert all(trial.params not in params for trial in new)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp", "random"])
-def test_every_sampler_takes_the_states_of_a_sweep(tmp_path, sampler):
-    sweep = sweep_config(search={"sampler": sampler, "startup_trials": 3})
-    stage = Stage(tmp_path, sweep=sweep, num_candidates=10)
-    for number in range(10):
-        trial = stage.orchestrator.next_trial()
-        assert trial.number == number
-        if number % 3 == 2:
-            stage.orchestrator.failed(number, "broken")
-        else:
-            stage.finish(number, recall=trial.config["temperature.tau_start"], gap=1 - number / 10)
-    assert stage.record.count(State.COMPLETE) == 7
-    assert stage.orchestrator.live == 0
-
-
 def test_a_grid_is_every_combination_once(tmp_path):
     space = parse_space({"params": {"method": {"choice": ["FLT", "HS"]}, "seed": {"choice": [0, 1, 2]}}, "grid": True})
     stage = Stage(tmp_path, space=space, sweep=sweep_config(search={"sampler": "grid"}))
@@ -185,13 +169,6 @@ def test_the_study_on_disk_opens_with_optuna_alone(tmp_path):
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
     (trial,) = optuna.load_study(study_name="s", storage=storage).trials
     assert trial.values == [0.5, 1.0]
-
-
-def test_samplers_differ_by_seed_and_by_what_was_drawn():
-    search = sweep_config().search
-    assert type(make_sampler(search, 0)) is optuna.samplers.RandomSampler
-    tpe = make_sampler(search.model_copy(update={"sampler": "tpe"}), 0)
-    assert isinstance(tpe, optuna.samplers.TPESampler)
 
 
 def report(stage, number, epoch, recall, gap=1.0):

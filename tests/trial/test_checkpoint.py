@@ -135,7 +135,13 @@ def test_a_checkpoint_that_was_not_finished_is_ignored_and_removed_when_its_writ
 
 def test_two_writers_never_write_to_one_file(tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr("gaptune.trial.checkpoint.write_sealed", lambda path, _: written.append(path) or b"")
+
+    def write(path, _):
+        written.append(path)
+        path.touch()
+        return b""
+
+    monkeypatch.setattr("gaptune.trial.checkpoint.write_sealed", write)
     monkeypatch.setattr(Path, "replace", lambda *_: None)
     (tmp_path / "epoch-0001.pt").touch()
     for _ in range(2):
@@ -159,7 +165,7 @@ def test_a_save_that_fails_leaves_what_was_there(kept, monkeypatch, fails_at):
         if len(calls) == fails_at:
             raise OSError("no space left on device")
 
-    monkeypatch.setattr("gaptune.storage.checkpoint_files.os.fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="no space"):
         kept.save(3, state(3))
     assert names(kept) == [*pair(1), *pair(2)]

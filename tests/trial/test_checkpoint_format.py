@@ -88,4 +88,4 @@ def test_a_checkpoint_before_format_2_is_read_as_it_was_trained(store, undisturb
     models = [trained_model(state, "cpu")[0].eval() for state in (old, undisturbed)]
     images = torch.from_numpy(store.split("val").gather(np.arange(3)))
     with torch.no_grad():
-        assert torch.equal(*(model.image_features(model.pixels(images)) for model in models))
+        assert torch.equal(*(model.encode_image(images) for model in models))

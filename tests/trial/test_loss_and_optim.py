@@ -11,7 +11,7 @@ from torch import nn
 from gaptune.config import TrialConfig, with_params
 from gaptune.data import StoreMeta
 from gaptune.trial.loss import clip_loss
-from gaptune.trial.model import Clip
+from gaptune.trial.model import ClipModel
 from gaptune.trial.optim import lr_factor, make_optimizer, set_lr
 from gaptune.trial.temperature import LogitScale
 
@@ -52,7 +52,7 @@ def test_perfect_features_have_no_loss_at_a_large_logit_scale():
 
 def optimizer_of(**params):
     config = with_params(TrialConfig(), {name.replace("__", "."): value for name, value in params.items()})
-    model, scale = Clip(config.model, DATA), LogitScale(config.temperature)
+    model, scale = ClipModel(config.model, DATA), LogitScale(config.temperature)
     return model, scale, make_optimizer(model, scale.nu, config)
 
 

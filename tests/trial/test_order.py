@@ -17,7 +17,7 @@ from gaptune.data.store.mixture import MixedSplit, PartialSplit
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 from gaptune.trial import order, train
-from gaptune.trial.loop import _Trial
+from gaptune.trial.loop import Training
 from gaptune.trial.order import apportion, epoch_order
 from gaptune.trial.streams import generator
 
@@ -228,7 +228,7 @@ def test_a_mixed_split_gathers_from_each_store(tmp_path):
     expected = [parts[name].gather(np.array([row]))[0] for name, row in zip("ababb", (3, 10, 0, 39, 10), strict=True)]
     split = mixed.split("train")
     assert np.array_equal(split.gather(rows), expected)
-    assert len(split.tokens) == split.offsets[-1] == 160
+    assert len(split.texts) == split.offsets[-1] == 160
     assert split.ids[130] == "10"
     assert split.captions(159) == ["a dog"]
 
@@ -252,7 +252,10 @@ def test_the_hash_of_a_mixture_follows_its_weights(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"side": 17}, "images of 17 pixels, .* has images of 16"), ({"context": 9}, "captions of 9 tokens, .* of 8")],
+    [
+        ({"side": 17}, "images of 17 pixels, .* has images of 16"),
+        ({"context": 9}, "of 9 tokens, .* of 8 tokens"),
+    ],
 )
 def test_stores_of_different_shapes_cannot_be_mixed(changes, message, tmp_path):
     with pytest.raises(UserError, match=message):
@@ -278,11 +281,11 @@ def test_each_draw_of_an_image_has_a_caption_of_its_own(tmp_path, monkeypatch):
         writer.finish(name="b", source={})
     store = open_training(DataConfig(mix={str(tmp_path / "a"): 1, str(tmp_path / "b"): 1}))
     config = TrialConfig.model_validate({"training": {"epochs": 1, "batch_size": 29}})
-    trial, seen = _Trial(config, store), []
+    trial, seen = Training(config, store), []
     monkeypatch.setattr(
         trial, "_step", lambda step, rows, which: seen.append((rows, trial._pairs(rows, which)[1])) or (1.0, False)
     )
-    monkeypatch.setattr(trial, "_evaluate", lambda model: {})
+    monkeypatch.setattr(trial, "_evaluator", lambda model, last: {})
     for epoch in range(40):
         trial.epoch(epoch)
     rows, tokens = (

@@ -41,9 +41,9 @@ def test_a_trials_checkpoint_is_where_another_one_starts(store, trained):
 def test_an_exported_folder_gives_the_same_embeddings_as_the_checkpoint(store, trained, tmp_path):
     folder, state = trained
     export_model(TrialConfig(), store, state, beta=10.0, card="", out=tmp_path / "exported")
-    tokens = torch.from_numpy(store.split("val").tokens[:20].astype("int64"))
+    tokens = torch.from_numpy(store.split("val").texts[:20].astype("int64"))
     texts = [
-        make_model(ModelConfig(pretrained=str(place), vocabulary=vocabulary), store.meta).eval().text_features(tokens)
+        make_model(ModelConfig(pretrained=str(place), vocabulary=vocabulary), store.meta).eval().encode_text(tokens)
         for place, vocabulary in (
             (folder, "compact"),
             (folder, "full"),
@@ -113,7 +113,7 @@ def test_features_come_from_trained_towers(store, trained, tmp_path):
     made = build_features(model, store, seed=0, out=tmp_path / "features", progress=lambda done, total: None)
     clip = make_model(ModelConfig(pretrained=str(trained[0])), store.meta).eval()
     with torch.no_grad():
-        expected = clip.image_features(clip.pixels(torch.from_numpy(store.split("val").gather(range(3)))))
+        expected = clip.encode_image(torch.from_numpy(store.split("val").gather(range(3))))
     held = torch.from_numpy(made.split("val").gather(range(3))).view(torch.float16)
     torch.testing.assert_close(held, expected.half(), rtol=2e-3, atol=2e-3)
 

@@ -12,28 +12,27 @@ from gaptune.data import StoreWriter
 from gaptune.errors import UserError
 from gaptune.metrics.table import METRICS
 from gaptune.space.methods import METHODS
-from gaptune.trial import NonFinite, train
-from gaptune.trial import loop as room
+from gaptune.trial import NonFinite, loop, train
 from gaptune.trial.checkpoint import Checkpoints
-from gaptune.trial.loop import _Trial, trained_model
-from gaptune.trial.model import Clip
+from gaptune.trial.loop import Training, trained_model
+from gaptune.trial.model import ClipModel
 
 
 @pytest.fixture
 def watched(monkeypatch):
     """Lists what the steps of a training see: ``batches`` of images and tokens, ``features`` and ``losses``."""
     seen = {"batches": [], "features": [], "losses": []}
-    pixels, texts, loss = Clip.pixels, Clip.text_features, room.clip_loss
+    encode_image, encode_text, loss = ClipModel.encode_image, ClipModel.encode_text, loop.clip_loss
 
-    def watched_pixels(model, images):
+    def watched_images(model, images, augmentation=None):
         if model.training:
             seen["batches"].append([images.clone()])
-        return pixels(model, images)
+        return encode_image(model, images, augmentation)
 
     def watched_texts(model, tokens):
         if model.training:
             seen["batches"][-1].append(tokens.clone())
-        return texts(model, tokens)
+        return encode_text(model, tokens)
 
     def watched_loss(x, y, beta):
         value = loss(x, y, beta)
@@ -41,9 +40,9 @@ def watched(monkeypatch):
         seen["losses"].append(value.item())
         return value
 
-    monkeypatch.setattr(Clip, "pixels", watched_pixels)
-    monkeypatch.setattr(Clip, "text_features", watched_texts)
-    monkeypatch.setattr(room, "clip_loss", watched_loss)
+    monkeypatch.setattr(ClipModel, "encode_image", watched_images)
+    monkeypatch.setattr(ClipModel, "encode_text", watched_texts)
+    monkeypatch.setattr(loop, "clip_loss", watched_loss)
 
     def run(config, store):
         for found in seen.values():
@@ -188,7 +187,7 @@ def test_an_epoch_sees_every_image_once_each_with_a_caption_of_its_own(watched, 
         rows, chosen = [], {}
         for image, tokens in ((i, t) for images, texts in epoch for i, t in zip(images, texts, strict=True)):
             row = row_of[image.numpy().tobytes()]
-            own = split.tokens[split.offsets[row] : split.offsets[row + 1]].tolist()
+            own = split.texts[split.offsets[row] : split.offsets[row + 1]].tolist()
             chosen[row] = own.index(tokens.tolist())
             rows.append(row)
         assert sorted(rows) == list(range(len(split)))
@@ -287,11 +286,11 @@ def test_where_a_training_runs_may_change(undisturbed, store, short, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_is_raised_before_the_update(store, short, monkeypatch):
-    trial = _Trial(short(), store)
+    trial = Training(short(), store)
     trial.epoch(0)
     before = [tensor.clone() for tensor in (*trial.model.tower.state_dict().values(), trial.scale.nu.detach())]
-    loss = room.clip_loss
-    monkeypatch.setattr(room, "clip_loss", lambda x, y, beta: loss(x * math.nan, y, beta))
+    loss = loop.clip_loss
+    monkeypatch.setattr(loop, "clip_loss", lambda x, y, beta: loss(x * math.nan, y, beta))
     with pytest.raises(NonFinite, match=r"^loss nan at step 4$"):
         trial.epoch(1)
     after = [*trial.model.tower.state_dict().values(), trial.scale.nu.detach()]
@@ -343,7 +342,7 @@ def excerpt(store, out, **splits):
         for name, rows in splits.items():
             split = store.split(name)
             for row in range(rows):
-                tokens = split.tokens[split.offsets[row] : split.offsets[row + 1]]
+                tokens = split.texts[split.offsets[row] : split.offsets[row + 1]]
                 writer.add(name, split.gather([row])[0], split.captions(row), tokens, id=str(row))
         return writer.finish(name=out.name, source={})
 
@@ -360,7 +359,7 @@ def test_a_single_validation_image_is_refused(store, short, tmp_path):
 
 def hooked(config, store, weight, change):
     """A training in which each gradient of a weight is changed."""
-    trial = _Trial(config, store)
+    trial = Training(config, store)
     dict(trial.model.tower.named_parameters(), nu=trial.scale.nu)[weight].register_hook(change)
     return trial
 
@@ -393,7 +392,7 @@ def test_clipping_is_over_the_temperature_too(store, short):
 
 def test_a_weight_that_no_batch_reads_is_looked_at_as_well(store, short):
     config = short()
-    trial = _Trial(config.model_copy(update={"model": ModelConfig(vocabulary="full")}), store)
+    trial = Training(config.model_copy(update={"model": ModelConfig(vocabulary="full")}), store)
     unread = next(token for token in range(1, 49_408) if token not in store.meta.vocabulary)
     with torch.no_grad():
         trial.model.tower.token_embedding.weight[unread] = math.inf

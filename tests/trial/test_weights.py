@@ -64,7 +64,7 @@ def open_clip_folder(folder, config, preprocess, weights="open_clip_model.safete
 def features(clip, images):
     tokens = torch.from_numpy(tokenize(TEXTS, 16).astype(np.int64))
     with torch.no_grad():
-        return clip.eval().image_features(clip.pixels(images)), clip.text_features(tokens)
+        return clip.eval().encode_image(images), clip.encode_text(tokens)
 
 
 def open_clips_own(name, images, **more):
@@ -315,7 +315,7 @@ def test_positions_of_tokens_are_kept_whatever_the_context(trained, wanted, tmp_
     assert torch.equal(positions[0][:least], positions[1][:least])
     tokens = torch.from_numpy(tokenize(TEXTS, 12).astype(np.int64))
     with torch.no_grad():
-        torch.testing.assert_close(models[0].text_features(tokens), models[1].text_features(tokens), atol=1e-6, rtol=0)
+        torch.testing.assert_close(models[0].encode_text(tokens), models[1].encode_text(tokens), atol=1e-6, rtol=0)
     said = [one for one in models[1].remarks if "positions from 25 on start at random" in one]
     assert len(said) == (wanted > trained)
 

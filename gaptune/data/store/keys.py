@@ -9,7 +9,7 @@ from contextlib import suppress
 import numpy as np
 import numpy.typing as npt
 
-from gaptune.data.store.reader import Split
+from gaptune.data.store.split import Split
 from gaptune.errors import UserError
 from gaptune.storage.atomic import written_whole
 from gaptune.storage.cache import cache_folder

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaptune.paper.theory.setup import open_setup
+from gaptune.storage.atomic import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,6 +103,5 @@ def _keep(path: Path, arrays: dict[str, Any]) -> None:
     """Writes arrays in one step, so that an interrupted write is not taken for a finished run."""
     import numpy as np
 
-    partial = path.with_suffix(".partial.npz")
-    np.savez_compressed(partial, **arrays)
-    partial.replace(path)
+    with replacing(path, ending=path.suffix) as partial:
+        np.savez_compressed(partial, **arrays)

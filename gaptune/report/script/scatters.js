@@ -29,11 +29,6 @@ function drawFront() {
   const ranged = (range) => (range ? { range } : { autorange: true });
   drawPoints("front", [...staircase(x, y), ...points(x, y)], { xaxis: axisOf(x, ranged(across)), yaxis: axisOf(y, ranged(up)), showlegend: true });
 }
-function metricSelect(id, chosenName, names = metricNames) {
-  for (const name of names) byId(id).append(make("option", labelOf(name), { value: name, title: name }));
-  if (names.includes(chosenName)) byId(id).value = chosenName;
-}
-const NOTHING = count ? "No trial is complete yet." : "No trial has been started yet.";
 if (complete.length) {
   metricSelect("front-x", objectives[0]);
   metricSelect("front-y", objectives[1]);

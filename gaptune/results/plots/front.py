@@ -16,7 +16,7 @@ from gaptune.ledger.candidate import Candidate
 from gaptune.metrics.table import find_metric
 from gaptune.results.front import Summary, candidates
 from gaptune.results.headline import constrained
-from gaptune.results.plots.styles import look
+from gaptune.results.plots.styles import style_of
 from gaptune.text.markup import for_plot
 from gaptune.text.output import one_line
 
@@ -66,9 +66,9 @@ def _panel(
 ) -> None:
     on_front = {member.trial.number for member in summary.front}
     feasible = [candidate for candidate in complete if candidate.feasible]
-    looks = {one.group: one for one in sorted((look(c.trial.method) for c in feasible), key=lambda one: one.order)}
-    for group, one in looks.items():
-        mine = [candidate for candidate in feasible if look(candidate.trial.method).group == group]
+    styles = {one.group: one for one in sorted((style_of(c.trial.method) for c in feasible), key=lambda one: one.order)}
+    for group, one in styles.items():
+        mine = [candidate for candidate in feasible if style_of(candidate.trial.method).group == group]
         style: dict[str, Any] = {
             "linestyle": "none",
             "marker": one.marker,

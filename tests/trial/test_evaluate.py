@@ -19,12 +19,12 @@ from gaptune.metrics.retrieval import recalls
 from gaptune.metrics.table import TASK_METRICS, find_metric, metrics_of
 from gaptune.trial import train
 from gaptune.trial.checkpoint import read_checkpoint
+from gaptune.trial.evaluate import TaskEvaluator, Where
 from gaptune.trial.loop import trained_model
-from gaptune.trial.suite import Suite
 
 pytestmark = pytest.mark.whole
 
-CPU = torch.device("cpu")
+CPU = Where(torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_a_training_goes_on_with_the_same_evaluations_only(trained, store, short
 
 
 def test_a_checkpoint_is_enough_to_have_the_model_back(trained, store, model):
-    values = Suite(store, ("zeroshot", "probe", "knn"), CPU)(model)
+    values = TaskEvaluator(store, ("zeroshot", "probe", "knn"), CPU)(model)
     last = trained[0][1].metrics
     assert {f"last/{name}": float(each.mean()) for name, each in values.items()} == {
         name: value for name, value in last.items() if name.startswith("last/")
@@ -99,7 +99,7 @@ def test_a_checkpoint_is_enough_to_have_the_model_back(trained, store, model):
 def test_every_measure_comes_from_its_task(store, model, tmp_path):
     pairs = built(tmp_path / "pairs", "mmvp", plain_pairs(tmp_path / "files"))
     for task in TASKS:
-        values = Suite(pairs if task == "mmvp" else store, (task,), CPU)(model)
+        values = TaskEvaluator(pairs if task == "mmvp" else store, (task,), CPU)(model)
         assert set(values) == set(metrics_of((task,)))
         assert all(len(each) and 0 <= each.mean() <= 1 for each in values.values())
     assert {name for task in TASKS for name in metrics_of((task,))} == set(TASK_METRICS)
@@ -110,11 +110,11 @@ def test_pairs_and_retrieval_of_a_store_are_those_of_its_features(model, tmp_pat
     store = captioned_store(tmp_path / "data")
     split = store.split("test")
     model.eval()
-    x = model.image_features(model.pixels(torch.from_numpy(split.gather(np.arange(6)))))
-    y = model.text_features(torch.from_numpy(split.tokens.astype(np.int64)))
-    values = Suite(store, ("mmvp", "retrieval"), CPU)(model)
+    x = model.encode_image(torch.from_numpy(split.gather(np.arange(6))))
+    y = model.encode_text(torch.from_numpy(split.texts.copy()))
+    values = TaskEvaluator(store, ("mmvp", "retrieval"), CPU)(model)
     assert values["mmvp/accuracy"].right.tolist() == pair_accuracy(x, y).tolist()
-    assert values["retrieval/i2t_r1"].mean() == recalls(x, y, torch.arange(6))["retrieval/i2t_r1"]
+    assert values["retrieval/i2t_r1"].mean() == recalls(x, y, torch.arange(6))["retrieval/i2t_r1"].mean()
 
 
 def test_a_store_allows_what_it_has(store, tmp_path):
@@ -132,7 +132,7 @@ def test_a_store_allows_what_it_has(store, tmp_path):
 )
 def test_a_task_that_the_data_do_not_allow_is_refused(images, captions, task, message, tmp_path):
     with pytest.raises(UserError, match=message):
-        Suite(captioned_store(tmp_path / "data", images, captions), (task,), CPU)
+        TaskEvaluator(captioned_store(tmp_path / "data", images, captions), (task,), CPU)
 
 
 @pytest.mark.parametrize(
@@ -170,23 +170,23 @@ def test_labels_to_learn_from_are_of_two_classes_also_without_the_fifth_that_is_
     for task in ("zeroshot", "probe", "knn"):
         if task in tasks:
             with pytest.raises(UserError, match=tasks[task]):
-                Suite(store, (task,), CPU)
+                TaskEvaluator(store, (task,), CPU)
         else:
-            Suite(store, (task,), CPU)(model)
+            TaskEvaluator(store, (task,), CPU)(model)
 
 
 def test_an_evaluation_never_moves_to_another_split(model, tmp_path):
     both = ["circle", "square"] * 4
     store = labelled_store(tmp_path / "test", {"train": both, "val": both, "test": [*both, None]})
     with pytest.raises(UserError, match="images without a label in test"):
-        Suite(store, ("zeroshot",), CPU)
+        TaskEvaluator(store, ("zeroshot",), CPU)
     store = labelled_store(tmp_path / "train", {"train": [*both, None], "test": both})
-    Suite(store, ("zeroshot",), CPU)(model)
+    TaskEvaluator(store, ("zeroshot",), CPU)(model)
     with pytest.raises(UserError, match="images without a label in train"):
-        Suite(store, ("knn",), CPU)
+        TaskEvaluator(store, ("knn",), CPU)
     store = labelled_store(tmp_path / "labels", {"train": both, "test": both})
     with pytest.raises(UserError, match="labels in place of captions in test"):
-        Suite(store, ("retrieval",), CPU)
+        TaskEvaluator(store, ("retrieval",), CPU)
 
 
 def test_a_training_on_data_that_do_not_allow_a_task_does_not_start(store, short_module, tmp_path):
