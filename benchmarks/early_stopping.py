@@ -35,8 +35,8 @@ ARMS: dict[str, tuple[str, str]] = {  # sampler, early stopping
     "random search": ("random", "none"),
     "TPE": ("tpe", "none"),
     "TPE + random stopping": ("tpe", "random"),
-    "TPE + halving": ("tpe", "asha"),
-    "random search + halving": ("random", "asha"),
+    "TPE + ASHA": ("tpe", "asha"),
+    "random search + ASHA": ("random", "asha"),
 }
 MOASHA = "MOASHA (Syne Tune)"
 
@@ -64,13 +64,13 @@ def ours(name: str, arm: str, trials: int, workers: int, seed: int) -> list[tupl
         }
     )
     _, events = simulate(space, sweep, curves, workers=workers)
-    spent, scores, done = 0, {}, []
+    spent, latest, done = 0, {}, []
     for event in events:
         if event["event"] == "report":
             spent += 1
-            scores[event["trial"]] = event["metrics"]
+            latest[event["trial"]] = event["metrics"]
         elif event["event"] == "end" and event["state"] == "COMPLETE":
-            done.append((spent, scores[event["trial"]]))
+            done.append((spent, latest[event["trial"]]))
     return progress(sweep, done)
 
 
@@ -144,7 +144,7 @@ def moasha(name: str, trials: int, workers: int, seed: int) -> list[tuple[int, f
 def progress(sweep: SweepConfig, done: list[tuple[int, dict[str, float]]]) -> list[tuple[int, float]]:
     """Hypervolume of all that is complete so far, at each completion."""
     objectives = sweep.wanted
-    values = [[scores[metric] for metric in objectives.metrics] for _, scores in done]
+    values = [[reached[metric] for metric in objectives.metrics] for _, reached in done]
     return [(spent, objectives.hypervolume(values[: count + 1])) for count, (spent, _) in enumerate(done)]
 
 
@@ -188,10 +188,10 @@ def main() -> None:
 
 
 def report(found: dict[str, np.ndarray], arms: list[str], total: int) -> None:
-    """Prints a row per arm: hypervolume at some fractions of the epochs, and when it got to 95 % of TPE's last."""
+    """Prints a row per arm: hypervolume at some fractions of the epochs, and when it got to 95% of TPE's last."""
     grid, goal = found["grid"], 0.95 * found["TPE"][:, -1].mean()
     print(
-        f"{'':26}" + "".join(f"{f'at {fraction:.0%}':>18}" for fraction in (0.2, 0.4, 1.0)) + f"{'95 % of TPE at':>18}"
+        f"{'':26}" + "".join(f"{f'at {fraction:.0%}':>18}" for fraction in (0.2, 0.4, 1.0)) + f"{'95% of TPE at':>18}"
     )
     for arm in arms:
         values = found[arm]
