@@ -70,16 +70,18 @@ def _(mo, sweep):
 
     pca = content(sweep.record, sweep.folder, mlflow_url="", price=None)["pca"]
     if pca:
-        picture = _Figure(figsize=(4 * len(pca), 3.8), layout="constrained")
-        for place, (trial, found) in zip(picture.subplots(1, len(pca), squeeze=False)[0], pca.items(), strict=True):
+        sample_figure = _Figure(figsize=(4 * len(pca), 3.8), layout="constrained")
+        for place, (trial, found) in zip(
+            sample_figure.subplots(1, len(pca), squeeze=False)[0], pca.items(), strict=True
+        ):
             for image, text in zip(found["images"], found["texts"], strict=True):
                 place.plot(*zip(image, text, strict=True), color="0.8", linewidth=0.7, zorder=1)
             place.scatter(*zip(*found["images"], strict=True), color="#0072B2", marker="o", s=14, label="images")
             place.scatter(*zip(*found["texts"], strict=True), color="#E69F00", marker="^", s=14, label="texts")
             place.set_aspect("equal")
             place.set_title(f"trial {trial}")
-        picture.axes[0].legend(fontsize=8)
-        drawn = mo.as_html(picture)
+        sample_figure.axes[0].legend(fontsize=8)
+        drawn = mo.as_html(sample_figure)
     else:
         drawn = mo.md("The trials of this front have left no sample of embeddings beside their checkpoints.")
     drawn  # noqa: B018

@@ -60,9 +60,9 @@ def _(constraints, mo, objectives, own, sweep):
         [*(name for name in shown if name in found), *(name for name in found if name.startswith("parameter/"))]
     ]
     with tempfile.TemporaryDirectory() as folder:
-        picture = _Path(folder) / "front.png"
-        plot_front(seen.record, summarize(seen.record), picture)
-        image = mo.image(picture.read_bytes())
+        file = _Path(folder) / "front.png"
+        plot_front(seen.record, summarize(seen.record), file)
+        image = mo.image(file.read_bytes())
     mo.vstack(
         [complaint, mo.md(f"{len(table)} on the front of **{for_markdown(seen.name)}**"), image, mo.ui.table(table)]
     )

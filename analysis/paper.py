@@ -49,9 +49,9 @@ def _(mo, record):
         "Zero-shot and linear probe against gap and uniformity (figure 7)": downstream_figure,
     }.items():
         try:
-            picture = io.BytesIO()
-            figure(record).savefig(picture, dpi=150)
-            drawn[title] = mo.image(picture.getvalue(), alt=title)
+            file = io.BytesIO()
+            figure(record).savefig(file, dpi=150)
+            drawn[title] = mo.image(file.getvalue(), alt=title)
         except UserError as error:  # a sweep whose data have no labels, or of which nothing is completed yet
             drawn[title] = mo.callout(str(error), kind="warn")
     mo.vstack([part for title, shown in drawn.items() for part in (mo.md(f"## {title}"), shown)])

@@ -15,8 +15,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from gaptune.ledger import ReportRecord, State, SweepRecord, TrialRecord
+from gaptune.ledger import ReportRecord, State, SweepHeader, SweepRecord, TrialRecord
 from gaptune.pareto.hypervolume import contributions, hypervolume
+from gaptune.pareto.objectives import Objective, Objectives
 from gaptune.pareto.ranking import last_rank
 from gaptune.results import candidates, summarize
 from gaptune.results.history import history
@@ -35,9 +36,9 @@ def sphere(count: int, objectives: int) -> Points:
 
 def record(points: Points, seeds: int = 1) -> SweepRecord:
     """A sweep whose candidates came to some points, a little apart for each seed."""
-    names = [f"score/{index}" for index in range(points.shape[1])]
-    objectives = [{"metric": name, "maximize": True, "reference": 0.0, "ideal": 1.0} for name in names]
-    made = SweepRecord(header={"name": "benchmark", "objectives": objectives, "sweep": {}})
+    names = [f"objective/{index}" for index in range(points.shape[1])]
+    objectives = Objectives(Objective(name, maximize=True, reference=0.0, ideal=1.0) for name in names)
+    made = SweepRecord(header=SweepHeader(name="benchmark", objectives=objectives))
     noise = np.random.default_rng(1).normal(scale=0.01, size=(len(points), seeds, points.shape[1]))
     for candidate, values in enumerate(points[:, None] + noise):
         for each in values:

@@ -17,14 +17,15 @@ from gaptune.storage.bundled import example
 
 COMMANDS = {
     "front": [],
-    "front --importance --correlation --unfinished": [],
+    "importance": [],
+    "correlations": [],
     "show": ["7"],
     "report": [],
 }
 
 
 def ledger_of(trials: int) -> bytes:
-    """The recorded sweep's ledger with so many trials."""
+    """The example sweep's ledger with so many trials."""
     events, _ = read_events(example())
     plain = [{key: value for key, value in event.items() if key != "crc"} for event in events]
     kinds = len({event["trial"] for event in plain if "trial" in event})

@@ -10,10 +10,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 from griffe import Docstring, Parser
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
+from gaptune.cli import SECTIONS
 from gaptune.config import NOT_PARAMETERS, ConstraintConfig, EvaluationConfig, ObjectiveConfig, SweepConfig, TrialConfig
 from gaptune.ledger import load
 from gaptune.metrics.table import METRICS, SYSTEM, TASK_METRICS, Metric
@@ -148,6 +150,40 @@ def _paper() -> str:
     return "\n".join(f"### {section.replace(': this run', '', 1)}" for section in own).strip()
 
 
+def _commands() -> str:
+    """All commands in the sections of the help, with their arguments, options, and examples."""
+    parts = []
+    for title, commands in SECTIONS.items():
+        parts.append(f"## {title}")
+        for command in commands:
+            parts += _command(command, f"gaptune {command.name}")
+    return "\n\n".join(parts)
+
+
+def _command(command: click.Command, words: str) -> list[str]:
+    """The parts of a command's section, and of those of its subcommands."""
+    context = click.Context(command, info_name=words)
+    usage = " ".join([words, *command.collect_usage_pieces(context)])
+    paragraphs = (command.help or "").split("\n\n")
+    parts = [f"### {words}", f"`{usage}`", *(" ".join(paragraph.split()) for paragraph in paragraphs)]
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    if options:
+        parts.append(_rows(("option", "meaning"), [_option(option, context) for option in options]))
+    parts.append(f"Example: `{(command.epilog or '').removeprefix('Example: ')}`")
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            parts += _command(command.commands[name], f"{words} {name}")
+    return parts
+
+
+def _option(option: click.Option, context: click.Context) -> tuple[str, str]:
+    """Name and meaning of an option, as the help has them."""
+    record = option.get_help_record(context)
+    assert record is not None
+    name, meaning = record
+    return f"`{name}`", re.sub(r"\s+", " ", meaning).replace("<", "&lt;")
+
+
 TABLES = {
     "space": lambda: _schema(SpaceFile),
     "parameter": lambda: _schema(ParameterEntry),
@@ -157,6 +193,7 @@ TABLES = {
     "system": lambda: _metrics(SYSTEM),
     "evaluations": lambda: _metrics(TASK_METRICS),
     "paper": _paper,
+    "commands": _commands,
 }
 
 

@@ -1,4 +1,4 @@
-"""gaptune from Python: read a sweep, run one, train one trial. What is heavy is imported where it is needed."""
+"""gaptune from Python: read a sweep, run one, train one trial. Heavy modules are imported where they are needed."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep as its ledger says, finished or not.
+    """A sweep as its ledger has it, finished or not.
 
     Attributes:
-        record: All that is known of it; ``gaptune.results`` has more that takes a record.
-        folder: Where it is kept.
+        record: Everything that is known of the sweep; the functions in ``gaptune.results`` take it.
+        folder: Directory of the sweep.
     """
 
     record: SweepRecord
     folder: Path
 
     def __repr__(self) -> str:
-        """Its name, and where it stands."""
+        """Name, states of the trials, and directory."""
         counts: dict[str, int] = {}
         for trial in self.record.trials.values():
             counts[str(trial.state)] = counts.get(str(trial.state), 0) + 1
@@ -56,22 +56,22 @@ class Sweep:
 
     @property
     def hypervolume(self) -> float | None:
-        """Fraction of the box between reference and ideal point that the front dominates, 0 to 1.
+        """Hypervolume between reference point and ideal point that the front dominates, normalized to 0 to 1.
 
-        None where it is not known: there is no front (``why_no_front`` says why), or an objective of a view has no such
-        points in the sweep's YAML.
+        None if there is no front (``why_no_front`` says why), or if the sweep config has no reference and ideal value
+        for an objective of a view.
         """
         return summarize(self.record).hypervolume
 
     @property
     def why_no_front(self) -> str | None:
-        """Why no trial is on a front: none is complete, or which constraints rule out how many; None where one is."""
+        """Why there is no front: no trial is complete, or the constraints exclude all of them; None if there is one."""
         summary = summarize(self.record)
         return None if summary.front else str(summary.unknown)
 
     @property
     def knee(self) -> int | None:
-        """The number of the trial at the knee of the front; None where the front has no knee."""
+        """Number of the trial at the knee of the front; None if the front has no knee."""
         bend = selection.knee(self.record, summarize(self.record).front)
         return bend.trial.number if bend else None
 
@@ -83,12 +83,12 @@ class Sweep:
             constraints: ``metric<=value`` or ``metric>=value``.
 
         Raises:
-            UserError: A metric or a form is unknown.
+            UserError: A metric is unknown, or an argument has another form.
         """
         return Sweep(view_of(self.record, objectives, constraints), self.folder)
 
     def front(self) -> pd.DataFrame:
-        """The Pareto front: a row for each member, best first objective first.
+        """The Pareto front: one row per candidate, best first objective first.
 
         Returns:
             Indexed by trial. Columns: ``method``, ``seeds``, ``parameter/…`` for what varied, and every metric under
@@ -99,29 +99,29 @@ class Sweep:
         return candidate_frame(self.record, summarize(self.record).front)
 
     def candidates(self) -> pd.DataFrame:
-        """All sets of parameters that were trained to the end, with the columns of ``front``."""
+        """All candidates that were trained with the full budget, with the columns of ``front``."""
         from gaptune.results.export import candidate_frame
 
         return candidate_frame(self.record, candidates_of(self.record))
 
     def frame(self) -> pd.DataFrame:
-        """All reports: a row for each trial and epoch, with scores, parameters and full configuration."""
+        """All reports: one row per trial and epoch, with metrics, params and full configuration."""
         from gaptune.results.export import frame
 
         return frame(self.record)
 
     def best(self, preference: str | None = None) -> pd.Series[Any]:
-        """One member of the front.
+        """One candidate on the front.
 
         Args:
-            preference: A metric (the member that is best in it), or ``METRIC within P%, then METRIC``; None for the
-                knee, or for the best in the first objective where a front has none.
+            preference: A metric (for the candidate that is best in it), or ``METRIC within P%, then METRIC``; None for
+                the knee, or for the best in the first objective if the front has no knee.
 
         Returns:
-            Its row of ``front()``; the row's name is the trial's number.
+            The candidate's row of ``front()``; its name is the trial number.
 
         Raises:
-            UserError: The preference is not understood, or the front is empty.
+            UserError: The preference has another form, or the front is empty.
         """
         from gaptune.results.export import candidate_frame
 
@@ -141,12 +141,12 @@ def load_sweep(name: str | None = None, results: Path | str | None = None) -> Sw
     """Reads a sweep.
 
     Args:
-        name: Its name; ``example`` and ``example-paper`` come with gaptune. None for the newest in the results
-            folder, and ``example`` where there is none.
-        results: Folder of all sweeps; None for ``GAPTUNE_RESULTS``, or ``results`` where you are.
+        name: Name of the sweep; ``example`` and ``example-paper`` are part of gaptune. None for the newest sweep in the
+            results directory, or ``example`` if it has none.
+        results: Directory of all sweeps; None for ``GAPTUNE_RESULTS``, or ``results`` in the working directory.
 
     Raises:
-        UserError: There is no such sweep, or its ledger cannot be read.
+        UserError: The sweep does not exist, or its ledger cannot be read.
     """
     where = _results(results)
     newest = max(where.glob(f"*/{FILE_NAME}"), key=lambda path: path.stat().st_mtime, default=None)
@@ -163,18 +163,19 @@ def run_sweep(
     tracking_uri: str | None = None,
     address: str | None = None,
 ) -> Sweep:
-    """Runs a sweep to its end, as ``gaptune sweep`` does; progress is printed.
+    """Runs a sweep, as ``gaptune sweep`` does, and prints its progress.
 
     Args:
-        space: A search space, or its YAML file; those that come with gaptune are found by name.
-        sweep: How trials are run, or its YAML file.
-        name: Name of the sweep; an existing one is resumed. Default: made of space and time.
-        results: Folder of all sweeps, as in ``load_sweep``.
-        tracking_uri: MLflow's; None for ``MLFLOW_TRACKING_URI``, or the SQLite file in the results folder.
-        address: Of a Ray cluster; None for ``RAY_ADDRESS``, or this machine.
+        space: A search space, or its YAML file; gaptune's own files are found by name.
+        sweep: A sweep config, or its YAML file.
+        name: Name of the sweep; an existing sweep is resumed. The default is made from space and time.
+        results: Directory of all sweeps, as in ``load_sweep``.
+        tracking_uri: MLflow's tracking URI; None for ``MLFLOW_TRACKING_URI``, or the SQLite file in the results
+            directory.
+        address: Address of a Ray cluster; None for ``RAY_ADDRESS``, or this machine.
 
     Returns:
-        The sweep; after an interruption ``record.paused`` says why, and the same call goes on.
+        The sweep; after an interruption ``record.paused`` has the reason, and the same call resumes the sweep.
 
     Raises:
         UserError: Something in space, sweep, data or model cannot work, or another process runs the sweep.
@@ -186,7 +187,7 @@ def run_sweep(
     from gaptune.engine.session import run
     from gaptune.space.parse import load_space
 
-    command = f"gaptune.run_sweep({_said(space)}, {_said(sweep)}, name={name!r})"
+    command = f"gaptune.run_sweep({_source(space)}, {_source(sweep)}, name={name!r})"
     if isinstance(space, str | Path):
         space = load_space(find(local_path(space), "search_spaces"))
     if isinstance(sweep, str | Path):
@@ -219,18 +220,18 @@ def train(
     """Trains one trial, as ``gaptune train`` does.
 
     Args:
-        config: A full configuration; or parameters by dotted path, ``method`` among them if you like, over those of a
-            sweep.
-        sweep: YAML file of the sweep that says the rest when parameters are given.
-        checkpoints: A folder for checkpoints; the same call goes on from them.
+        config: A full configuration; or params by dotted path, optionally with ``method``, that override those of a
+            sweep config.
+        sweep: YAML file of the sweep config, used if ``config`` has params only.
+        checkpoints: Directory for checkpoints; the same call resumes from them.
 
     Returns:
-        Reports (``epoch``, ``step``, ``metrics``), each as soon as its epoch is done: go through them, or nothing is
-        trained.
+        An iterator over reports (``epoch``, ``step``, ``metrics``), one after each epoch. The training runs only while
+        you iterate.
 
     Raises:
-        UserError: A parameter is unknown or impossible, model and data do not fit, or another process trains in the
-            folder.
+        UserError: A parameter is unknown or invalid, model and data do not fit, or another process trains in the
+            directory.
         NonFinite: The training diverged.
     """
     from gaptune.config import load_sweep_config
@@ -257,8 +258,8 @@ def _alone(folder: Path, reports: Iterator[Report]) -> Iterator[Report]:
         yield from reports
 
 
-def _said(given: object) -> str:
-    """An argument as it stands in a call; something built is named by its type."""
+def _source(given: object) -> str:
+    """An argument as source text; an object is named by its type."""
     return repr(str(given)) if isinstance(given, str | Path) else f"<{type(given).__name__}>"
 
 

@@ -44,7 +44,7 @@ def test_the_front_is_that_of_the_sweep(results):
 
 
 @pytest.mark.parametrize("name", ["front", "dynamics"])
-def test_without_a_sweep_a_notebook_opens_on_the_recorded_one(name, tmp_path, monkeypatch):
+def test_notebook_without_a_sweep_opens_on_the_example(name, tmp_path, monkeypatch):
     monkeypatch.setenv("GAPTUNE_RESULTS", str(tmp_path))
     _, found = run(name)
     assert found["choice"].value == "example"
@@ -69,7 +69,7 @@ def test_the_papers_tables_and_figures_are_those_of_a_sweep_over_its_methods(tmp
     assert "measured neither zero-shot nor linear probe" in unmeasured
 
 
-def test_without_a_sweep_over_the_papers_methods_its_notebook_opens_on_the_recorded_one(results):
+def test_paper_notebook_without_a_fitting_sweep_opens_on_the_example(results):
     _, found = run("paper")
     assert found["choice"].value == "example-paper"
     assert "Baseline" in found["table"]

@@ -23,7 +23,7 @@ def store(tmp_path_factory):
     return make_scenes(tmp_path_factory.mktemp("api") / "small", SMALL).path
 
 
-def test_what_the_page_shows_is_what_comes_out():
+def test_examples_of_the_api_page_give_their_output():
     failed, tried = doctest.testfile(
         str(ROOT / "docs/reference/api.md"), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE
     )
@@ -53,7 +53,7 @@ def test_only_what_is_public_is_there():
         gaptune.lod_sweep  # noqa: B018
 
 
-def test_the_recorded_sweep_is_small_and_whole():
+def test_example_sweep_is_small_and_complete():
     record = load(example())
     assert record.done
     assert len(record.trials) == 16
@@ -62,14 +62,14 @@ def test_the_recorded_sweep_is_small_and_whole():
     assert sizes["ledger.jsonl"] < 200_000 > 10 * sizes["sample.npz"]
 
 
-def test_the_recorded_sweep_over_the_papers_methods_is_whole():
+def test_example_paper_sweep_is_complete():
     record = load(example("example-paper"))
     assert record.done
     assert len(record.trials) == 3 * len({trial.candidate for trial in record.trials.values()}) == 63
     assert {trial.state for trial in record.trials.values()} == {State.COMPLETE}
 
 
-def test_without_a_name_it_is_the_newest_sweep_and_the_recorded_one_where_there_is_none(tmp_path, monkeypatch):
+def test_default_sweep_is_the_newest_or_else_the_example(tmp_path, monkeypatch):
     monkeypatch.setenv("GAPTUNE_RESULTS", str(tmp_path))
     assert gaptune.load_sweep().folder == example()
     (tmp_path / "mine").mkdir()
@@ -97,7 +97,7 @@ def test_front_and_best_are_those_of_the_summary():
         nobody.best()
 
 
-def test_a_sweep_is_shown_in_a_line_and_called_as_it_was_asked_for():
+def test_sweep_is_shown_in_one_line_with_its_name():
     sweep = gaptune.load_sweep("example-paper")
     assert sweep.name == "example-paper"
     assert repr(sweep).startswith("<Sweep 'example-paper': trials ")
@@ -126,7 +126,7 @@ def test_a_trial_is_trained_as_its_reports_are_asked_for(store, tmp_path):
 
 
 @pytest.mark.whole
-def test_a_sweep_is_run_and_gone_on_with(store, tmp_path, local_ray):
+def test_sweep_is_run_and_read_back(store, tmp_path, local_ray):
     space, sweep = write_yaml(tmp_path, store, epochs=1, trials=2)
     done = gaptune.run_sweep(space, sweep, name="mine", results=tmp_path / "r")
     assert len(done.candidates()) == 2

@@ -1,8 +1,7 @@
-"""The command line. Commands parse, call and print; what is heavy is imported inside them."""
+"""The command line. Commands parse, call, and print; heavy packages are imported inside of them."""
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 from typing import NoReturn
@@ -10,16 +9,18 @@ from typing import NoReturn
 import click
 
 from gaptune import __version__
+from gaptune.cli.analyses import correlations, failures, importance
 from gaptune.cli.clean import clean
 from gaptune.cli.data import data
 from gaptune.cli.evaluate import evaluate
 from gaptune.cli.figures import figures
+from gaptune.cli.group import SectionedGroup, usage_line
 from gaptune.cli.model import model
 from gaptune.cli.report import report
 from gaptune.cli.reproduce import reproduce
-from gaptune.cli.results import compare, export, front, list_sweeps, show
+from gaptune.cli.results import compare, export, front, list_sweeps, show, status
 from gaptune.cli.space import space
-from gaptune.cli.sweeps import confirm, status, sweep, sync, transfer
+from gaptune.cli.sweeps import confirm, sweep, sync, transfer
 from gaptune.cli.theory import theory
 from gaptune.cli.train import train
 from gaptune.cli.ui import notebook, ui
@@ -28,48 +29,43 @@ from gaptune.errors import UserError
 from gaptune.storage.paths import is_full
 from gaptune.text.output import Stream, echo, guarded_process, is_closed_pipe, one_line
 
+SECTIONS = {
+    "Run": (sweep, confirm, transfer, train, reproduce),
+    "Inspect": (
+        list_sweeps,
+        status,
+        front,
+        show,
+        importance,
+        correlations,
+        failures,
+        compare,
+        report,
+        export,
+        ui,
+        notebook,
+    ),
+    "Data and models": (data, evaluate, model, space),
+    "Maintain": (sync, clean),
+    "Paper": (figures, theory),
+}
+"""The commands in the sections of the help."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="gaptune")
+
+@click.group(
+    cls=SectionedGroup,
+    sections=SECTIONS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: gaptune sweep temp",
+)
+@click.version_option(__version__, prog_name="gaptune", help="Show the version and exit.")
 def cli() -> None:
-    """Search the trade-off between modality gap, retrieval and uniformity of CLIP-style models.
-
-    \b
-    gaptune sweep search_spaces/temp.yaml     run a search on the embedded data
-    gaptune ui                                look at its trials in MLflow
-    """  # noqa: D301 (click looks for the character itself)
-
-
-for command in (
-    sweep,
-    status,
-    confirm,
-    transfer,
-    sync,
-    list_sweeps,
-    front,
-    show,
-    compare,
-    export,
-    clean,
-    report,
-    reproduce,
-    figures,
-    theory,
-    train,
-    evaluate,
-    data,
-    model,
-    space,
-    ui,
-    notebook,
-):
-    cli.add_command(command)
+    """Search the trade-off between modality gap, retrieval, and uniformity of CLIP-style models."""
 
 
 def main() -> NoReturn:
-    """Entry point: bad input is one line and exit code 2, and what cannot be printed ends nothing."""
-    os.environ.pop("MPLBACKEND", None)  # pictures go to files; a notebook's backend may not even be installed here
+    """Entry point. Invalid input is one line and exit code 2; an error in printing does not end a command."""
+    os.environ.pop("MPLBACKEND", None)  # plots go to files; the backend of a notebook may not be installed here
     with guarded_process() as (output, _):
         try:
             code = _run()
@@ -91,10 +87,11 @@ def _run() -> int:
             raise
         echo(f"gaptune: {error.filename or 'a file'} could not be written: the disk is full", err=True)
         return 1
-    except click.ClickException as error:
-        said = io.StringIO()
-        error.show(said)
-        echo(said.getvalue().rstrip(), err=True)
+    except click.exceptions.NoArgsIsHelpError as error:
+        echo(error.message, err=True)
+        return error.exit_code
+    except click.UsageError as error:
+        echo(f"gaptune: {one_line(usage_line(error))}", err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
         stopped = next((each for each in (error, error.__cause__) if isinstance(each, Stopped)), Stopped(signal.SIGINT))
@@ -103,7 +100,7 @@ def _run() -> int:
 
 
 def _unwritten(output: Stream) -> int:
-    """The exit code that follows from output that could not be written; 0 too where only its reader has gone."""
+    """The exit code for output that could not be written; 0 if only its reader has closed it."""
     output.flush()
     error = output.loss()
     if error is None or is_closed_pipe(error):

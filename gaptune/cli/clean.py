@@ -1,4 +1,4 @@
-"""``gaptune clean``: the disk space of sweeps that have ended."""
+"""``gaptune clean``: free the disk space of ended sweeps."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from gaptune.cli.options import SweepName, json_option, results_option
+from gaptune.console import make_console
 from gaptune.console.json_output import print_json
 from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, in_use, load, read_events, sweep_folder
@@ -20,22 +21,23 @@ if TYPE_CHECKING:
 Kept = Literal["complete", "front", "none"]
 
 
-@click.command()
-@click.argument("names", nargs=-1, type=SweepName())
+@click.command(epilog="Example: gaptune clean --keep front --yes")
+@click.argument("names", metavar="[NAME...]", nargs=-1, type=SweepName(own=True))
 @click.option(
     "--keep",
     type=click.Choice(["complete", "front", "none"]),
     default="complete",
     show_default=True,
-    help="Whose weights stay: of complete trials, of those on the front, or of none.",
+    help="Trials that keep their weights: complete trials, trials on the front, or none.",
 )
-@click.option("--yes", is_flag=True, help="Do it; without, only show what would be freed.")
+@click.option("--yes", is_flag=True, help="Delete the files. Without this option, only print what would be freed.")
 @results_option
 @json_option
 def clean(names: tuple[str, ...], keep: Kept, yes: bool, results: Path, as_json: bool) -> None:
-    """Remove checkpoints that the sweeps NAMES (default: all) no longer need.
+    """Delete checkpoints that ended sweeps no longer need.
 
-    Trials that may go on keep theirs. Ledgers, reports and numbers of trials stay as they are.
+    Cleans all sweeps, or those with a NAME. Trials that can be resumed keep their checkpoints. Ledgers, reports, and
+    metrics are never deleted.
     """
     folders = [_folder(results, name) for name in names]
     running = [] if names else [path.parent for path in results.glob(f"*/{FILE_NAME}") if in_use(path.parent)]
@@ -49,27 +51,28 @@ def clean(names: tuple[str, ...], keep: Kept, yes: bool, results: Path, as_json:
         ]
         print_json({"keep": keep, "removed": yes, "sweeps": rows})
         return
-    width = max([len(name) for name in freed] + [len("total")])
-    echo(f"{'':<{width}}  {'optimizers':>10}  {'weights':>10}  {'kept':>10}")
-    for name, one in freed.items():
-        echo(f"{name:<{width}}  {_size(one.optimizer):>10}  {_size(one.weights):>10}  {_size(one.kept):>10}")
+    from gaptune.console.tables import make_table
+
+    headings = ("sweep", "optimizers", "weights", "kept")
+    sizes = [(name, _size(one.optimizer), _size(one.weights), _size(one.kept)) for name, one in freed.items()]
+    make_console().print(make_table(headings, sizes, right=headings[1:]))
     for folder in running:
-        echo(f"{folder.name} is running and was left alone")
+        echo(f"{folder.name} is running and was not cleaned")
     total = sum(one.optimizer + one.weights for one in freed.values())
     if total == 0:
-        echo("there is nothing to remove")
+        echo("there is nothing to delete")
     elif yes:
-        echo(f"removed {_size(total)}")
+        echo(f"deleted {_size(total)}")
     else:
-        echo(f"nothing was removed; the same command with --yes frees {_size(total)}")
+        echo(f"nothing was deleted; the same command with --yes frees {_size(total)}")
 
 
 def _folder(results: Path, name: str) -> Path:
     if name in EXAMPLES and not (results / name / FILE_NAME).exists():
-        raise UserError(f"{name!r} is a recorded sweep that comes with gaptune; it has no checkpoints")
+        raise UserError(f"{name!r} is an example sweep, which has no checkpoints to delete")
     folder = sweep_folder(results, name)
     if in_use(folder):
-        raise UserError(f"sweep {name!r} is running; it removes what it does not need itself")
+        raise UserError(f"sweep {name!r} is running; clean it when it has ended")
     return folder
 
 
@@ -79,13 +82,13 @@ def _clean(folder: Path, keep: Kept, *, remove: bool) -> Freed:
 
     record = load(folder)
     if any(not damage.torn for damage in read_events(folder)[1]):
-        raise UserError(f"the ledger of {folder.name!r} is damaged: what its trials came to is not known for sure")
+        raise UserError(f"the ledger of {folder.name!r} is damaged, so the states of its trials are uncertain")
     storage = record.header.storage
     trials = Folder(f"{storage.rstrip('/')}/{record.name}/trials") if storage else folder / "trials"
     try:
         return clean_sweep(record, trials, keep, remove=remove)
     except OSError as error:
-        raise UserError(f"the checkpoints of {folder.name!r} could not be removed: {error}") from None
+        raise UserError(f"the checkpoints of {folder.name!r} could not be deleted: {error}") from None
 
 
 def _size(count: float) -> str:

@@ -1,4 +1,4 @@
-"""``gaptune data``: building stores, and looking at them."""
+"""``gaptune data``: build and inspect data stores."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gaptune.cli.group import Group
 from gaptune.cli.options import LocalPath, NewFile, json_option
 from gaptune.console import make_console
 from gaptune.console.json_output import print_json
 from gaptune.console.plain import print_pairs, print_rows
+from gaptune.console.progress import progress_bar
 from gaptune.errors import UserError
 from gaptune.storage.paths import check_folder
 from gaptune.text.output import echo
@@ -21,179 +23,203 @@ if TYPE_CHECKING:
     from gaptune.data.sources import Source
 
 
-@click.group()
+@click.group(cls=Group, epilog="Example: gaptune data info scenes")
 def data() -> None:
-    """Build and look at data stores."""
+    """Build and inspect data stores."""
 
 
-@data.group()
+@data.group(epilog="Example: gaptune data build csv captions.csv --out my-store --size 32 --context 16")
 def build() -> None:
-    """Turn images and captions into a store that trials memory-map."""
+    """Build a data store from images and captions."""
 
 
 _outside_option = click.option(
     "--allow-outside",
     is_flag=True,
-    help="Read images that lie outside the folder that their paths are relative to.",
+    help="Also read images outside of the directory that their paths are relative to.",
 )
 
+_STORE_OPTIONS = (
+    click.option("--out", metavar="DIR", required=True, type=LocalPath(), help="Data store to create."),
+    click.option(
+        "--size",
+        "image_size",
+        metavar="PIXELS",
+        default=224,
+        show_default=True,
+        type=click.IntRange(16, 1024),
+        help="Side of the stored square images in pixels.",
+    ),
+    click.option(
+        "--context",
+        "context_length",
+        metavar="N",
+        default=77,
+        show_default=True,
+        type=click.IntRange(4, 512),
+        help="Number of tokens of a caption, including start and end.",
+    ),
+    click.option(
+        "--max-broken",
+        metavar="FRACTION",
+        default=0.01,
+        show_default=True,
+        type=click.FloatRange(0, 1),
+        help="Largest fraction of broken or missing images; the build fails above it.",
+    ),
+    click.option(
+        "--val-fraction",
+        metavar="FRACTION",
+        type=click.FloatRange(0, 1, max_open=True),
+        help="Fraction of the training split to use for validation if there is no validation split. Default: 0.05; "
+        "0 for benchmarks.",
+    ),
+)
+"""Options of all builds."""
 
-def _store_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What all builds share; a command gets them as ``options``, for ``_build``."""
-    for option in reversed(
-        [
-            click.option("--out", required=True, type=LocalPath(), help="The store to make."),
-            click.option(
-                "--size",
-                "image_size",
-                default=224,
-                show_default=True,
-                type=click.IntRange(16, 1024),
-                help="Side of the stored squares in pixels.",
-            ),
-            click.option(
-                "--context",
-                "context_length",
-                default=77,
-                show_default=True,
-                type=click.IntRange(4, 512),
-                help="Tokens of a caption, start and end included.",
-            ),
-            click.option(
-                "--max-broken",
-                default=0.01,
-                show_default=True,
-                type=click.FloatRange(0, 1),
-                help="Fraction of broken or missing images above which the build fails.",
-            ),
-            click.option(
-                "--val-fraction",
-                type=click.FloatRange(0, 1, max_open=True),
-                help="Fraction of train that becomes val by hash, without a val; default: 0.05, in benchmarks 0.",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
+_TABLE_OPTIONS = (
+    click.argument("files", metavar="[SPLIT=]FILE...", nargs=-1, required=True),
+    click.option(
+        "--image",
+        metavar="COLUMN",
+        default="filepath",
+        show_default=True,
+        help="Column of paths, or of the bytes of images.",
+    ),
+    click.option(
+        "--caption",
+        "captions",
+        metavar="COLUMN",
+        default=("title",),
+        show_default=True,
+        multiple=True,
+        help="Column of captions; may be given several times.",
+    ),
+    click.option("--id", metavar="COLUMN", help="Column of names. Default: the path, or the number of the row."),
+    click.option("--split", metavar="COLUMN", help="Column of splits."),
+    click.option("--label", metavar="COLUMN", help="Column of class names, or of indices into classnames.txt."),
+    _outside_option,
+)
+"""The files of a table, and the names of its columns."""
 
 
-@build.command()
+def _with(*decorators: Callable[[Callable[..., None]], Callable[..., None]]) -> Callable[..., Callable[..., None]]:
+    """Adds parameters to a command, which takes those of ``_STORE_OPTIONS`` as ``options``, for ``_build``."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+@build.command(epilog="Example: gaptune data build coco --annotations train=a.json --images train=DIR --out STORE")
 @click.option(
     "--annotations",
     required=True,
     multiple=True,
     metavar="SPLIT=FILE",
-    help="COCO captions JSON of a split, e.g. train=captions_train.json; once for each split.",
+    help="Captions file of a split, such as train=captions_train.json; once for each split.",
 )
 @click.option(
     "--images",
     required=True,
     multiple=True,
-    metavar="SPLIT=FOLDER",
-    help="Folder of a split's images; once for each split.",
+    metavar="SPLIT=DIR",
+    help="Directory of the images of a split; once for each split.",
 )
 @_outside_option
-@_store_options
+@_with(*_STORE_OPTIONS)
 def coco(annotations: tuple[str, ...], images: tuple[str, ...], allow_outside: bool, **options: Any) -> None:
-    """From COCO captions files, such as
-
-    \b
-    gaptune data build coco --out STORE \\
-      --annotations train=a.json --annotations val=b.json \\
-      --images train=DIR --images val=DIR
+    """From captions files of COCO.
 
     Each split has its own --annotations and --images.
-    """  # noqa: D301, D415 (click looks for the character itself)
+    """
     from gaptune.data.sources import Coco
 
     tables, folders = _by_split(annotations, "--annotations"), _by_split(images, "--images")
     _build(Coco(tables, folders, outside=allow_outside), options)
 
 
-@build.command()
-@click.argument("folder", metavar="FOLDER")
-@_store_options
+@build.command(epilog="Example: gaptune data build imagefolder pets --out pets-store --size 64")
+@click.argument("folder", metavar="DIR")
+@_with(*_STORE_OPTIONS)
 def imagefolder(folder: str, **options: Any) -> None:
-    """From folders of images by class: FOLDER/train/CLASS/*.jpg, FOLDER/test/CLASS/*.jpg."""
+    """From directories of images by class.
+
+    The images are DIR/train/CLASS/*.jpg and DIR/test/CLASS/*.jpg.
+    """
     from gaptune.data.sources import ImageFolder
 
     _build(ImageFolder.at(folder), options)
 
 
-@build.command()
+@build.command(epilog="Example: gaptune data build webdataset 'shards/{00000..00012}.tar' --out STORE")
 @click.argument("shards", metavar="[SPLIT=]SHARDS...", nargs=-1, required=True)
-@_store_options
+@_with(*_STORE_OPTIONS)
 def webdataset(shards: tuple[str, ...], **options: Any) -> None:
-    """From tar files such as 'shards/{00000..00012}.tar', or a folder with train/*.tar and test/*.tar."""
+    """From tar files of WebDataset.
+
+    SHARDS are tar files such as 'shards/{00000..00012}.tar', or a directory with train/*.tar and test/*.tar.
+    """
     from gaptune.data.sources import WebDataset
 
     _build(WebDataset.at(*shards), options)
 
 
-def _table_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Where a table is, and what its columns are called."""
-    for option in reversed(
-        [
-            click.argument("files", metavar="[SPLIT=]FILE...", nargs=-1, required=True),
-            click.option("--image", default="filepath", show_default=True, help="Column of paths, or of image bytes."),
-            click.option(
-                "--caption",
-                "captions",
-                default=("title",),
-                show_default=True,
-                multiple=True,
-                help="Column of captions; may be given several times.",
-            ),
-            click.option("--id", help="Column of names; default: the path, or the number of the row."),
-            click.option("--split", help="Column that says the split."),
-            click.option("--label", help="Column of class names, or of indices into classnames.txt."),
-            _outside_option,
-        ]
-    ):
-        command = option(command)
-    return command
-
-
-@build.command()
-@_table_options
-@_store_options
+@build.command(epilog="Example: gaptune data build csv captions.csv --out my-store --size 32 --context 16")
+@_with(*_TABLE_OPTIONS, *_STORE_OPTIONS)
 def csv(**options: Any) -> None:
-    """From CSV files with a header, separated by commas or tabs; paths are relative to the file."""
+    """From CSV files.
+
+    The first line is the header. Columns are separated by commas or tabs. Paths are relative to the file.
+    """
     _build_table("csv", options)
 
 
-@build.command()
-@_table_options
-@_store_options
+@build.command(epilog="Example: gaptune data build jsonl train=captions.jsonl --caption text --out my-store")
+@_with(*_TABLE_OPTIONS, *_STORE_OPTIONS)
 def jsonl(**options: Any) -> None:
-    """From JSON Lines files, an object a line; paths are relative to the file."""
+    """From JSON Lines files.
+
+    Each line is an object. Paths are relative to the file.
+    """
     _build_table("jsonl", options)
 
 
-@build.command()
-@_table_options
-@_store_options
+@build.command(epilog="Example: gaptune data build parquet train=a.parquet val=b.parquet --image bytes --out my-store")
+@_with(*_TABLE_OPTIONS, *_STORE_OPTIONS)
 def parquet(**options: Any) -> None:
-    """From Parquet files; paths are relative to the file."""
+    """From Parquet files.
+
+    Paths are relative to the file.
+    """
     _build_table("parquet", options)
 
 
-@build.command()
-@click.argument("folder", metavar="FOLDER")
-@_store_options
+@build.command(epilog="Example: gaptune data build mmvp MMVP_VLM --out mmvp-store")
+@click.argument("folder", metavar="DIR")
+@_with(*_STORE_OPTIONS)
 def mmvp(folder: str, **options: Any) -> None:
-    """From fine-grained pairs: FOLDER has MMVP-VLM's Questions.csv and images, or pairs.csv."""
+    """From the pairs of MMVP-VLM.
+
+    DIR contains Questions.csv and the images of MMVP-VLM, or pairs.csv.
+    """
     from gaptune.data.sources import Mmvp
 
     _build(Mmvp.at(folder), options)
 
 
-@build.command()
+@build.command(epilog="Example: gaptune data build cifar10 cifar --download --out cifar-store --size 32")
 @click.argument("place", metavar="PATH")
-@click.option("--download", is_flag=True, help="Download CIFAR-10 into the folder PATH first.")
-@_store_options
+@click.option("--download", is_flag=True, help="First download CIFAR-10 into the directory PATH.")
+@_with(*_STORE_OPTIONS)
 def cifar10(place: str, download: bool, **options: Any) -> None:
-    """From CIFAR-10's own files: PATH is cifar-10-python.tar.gz, cifar-10-batches-py, or what holds one of them."""
+    """From the files of CIFAR-10.
+
+    PATH is cifar-10-python.tar.gz, cifar-10-batches-py, or a directory that contains one of them.
+    """
     from gaptune.data.sources import Cifar10
     from gaptune.data.sources.cifar10 import download_cifar10
 
@@ -202,44 +228,58 @@ def cifar10(place: str, download: bool, **options: Any) -> None:
     _build(Cifar10.at(place), options)
 
 
-@data.command()
+@data.command(epilog="Example: gaptune data features scenes --model scenes-tiny --out features")
 @click.argument("store", metavar="STORE")
-@click.option("--model", "name", required=True, help="A preset, or an open_clip model by name.")
-@click.option("--image-size", type=click.IntRange(16, 1024), help="Side of the model's input; default: its own.")
 @click.option(
-    "--pretrained", metavar="TAG|PATH", help="Weights of the towers, as in model.pretrained; default: random."
+    "--model", "name", metavar="MODEL", required=True, help="Preset of gaptune, or name of an open_clip model."
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the random weights.")
-@click.option("--out", required=True, type=LocalPath(), help="The store to make.")
+@click.option(
+    "--image-size",
+    metavar="PIXELS",
+    type=click.IntRange(16, 1024),
+    help="Side of the model's input in pixels. Default: the size of the model.",
+)
+@click.option(
+    "--pretrained", metavar="TAG|PATH", help="Weights of the towers, as in model.pretrained. Default: random weights."
+)
+@click.option(
+    "--seed",
+    metavar="N",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Seed for the random weights.",
+)
+@click.option("--out", metavar="DIR", required=True, type=LocalPath(), help="Data store to create.")
 def features(store: str, name: str, image_size: int | None, pretrained: str | None, seed: int, out: Path) -> None:
-    """Compute the features of frozen towers for every image and caption of STORE, once."""
-    from rich.progress import Progress
+    """Compute the features of frozen towers for a STORE.
 
+    The result is a data store of the features of all images and captions, on which heads train fast.
+    """
     from gaptune.config import ModelConfig
     from gaptune.data.open import open_store
     from gaptune.trial.features import build_features
 
     check_folder(out.parent, "--out")
-    with Progress(console=make_console(stderr=True)) as bar:
-        task = bar.add_task("images", total=None)
 
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+    def say(remark: str) -> None:
+        make_console(stderr=True).say(f"warning: {remark}")
 
-        def say(remark: str) -> None:
-            bar.console.print(f"warning: {remark}", markup=False, highlight=False, soft_wrap=True)
-
-        model = ModelConfig(name=name, image_size=image_size, pretrained=pretrained)
+    model = ModelConfig(name=name, image_size=image_size, pretrained=pretrained)
+    with progress_bar("images") as show:
         made = build_features(model, open_store(store), seed=seed, out=out, progress=show, say=say)
     _print(made)
 
 
-@data.command()
+@data.command(epilog="Example: gaptune data info scenes --verify")
 @click.argument("store", metavar="STORE")
-@click.option("--verify", is_flag=True, help="Read everything, and compare it with its hash and with store.json.")
+@click.option("--verify", is_flag=True, help="Also compare all data with their hash and with store.json.")
 @json_option
 def info(store: str, verify: bool, as_json: bool) -> None:
-    """Say what is in a STORE (a folder, `scenes`, or a kind and a place such as imagefolder:PATH)."""
+    """Show what a STORE contains.
+
+    STORE is a data store, `scenes`, or a data set by kind and path, such as imagefolder:PATH.
+    """
     from dataclasses import asdict
 
     from gaptune.data.open import open_store
@@ -253,20 +293,28 @@ def info(store: str, verify: bool, as_json: bool) -> None:
         _print(opened)
 
 
-@data.command()
+@data.command(epilog="Example: gaptune data look scenes --split val --out look.html")
 @click.argument("store", metavar="STORE")
-@click.option("--split", help="The split to look at; default: train, or the first.")
-@click.option("--count", default=24, show_default=True, type=click.IntRange(1, 1000), help="How many pairs.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the draw.")
+@click.option("--split", metavar="SPLIT", help="Split to show. Default: train, or the first split.")
+@click.option(
+    "--count", metavar="N", default=24, show_default=True, type=click.IntRange(1, 1000), help="Number of pairs."
+)
+@click.option(
+    "--seed", metavar="N", default=0, show_default=True, type=click.IntRange(min=0), help="Seed for the random pairs."
+)
 @click.option(
     "--out",
+    metavar="FILE",
     default="look.html",
     show_default=True,
     type=NewFile(".html", ".png"),
-    help="The page to write: .html, or .png.",
+    help="File to write: *.html or *.png.",
 )
 def look(store: str, split: str | None, count: int, seed: int, out: Path) -> None:
-    """Write a page of random pairs of STORE as they are stored: pictures, captions, labels, names."""
+    """Write a page with random pairs of STORE.
+
+    Shows images, captions, labels, and names as they are stored.
+    """
     from gaptune.data.look import random_pairs, write_page
     from gaptune.data.open import open_store
 
@@ -279,22 +327,20 @@ def look(store: str, split: str | None, count: int, seed: int, out: Path) -> Non
 
 
 def _build_table(form: str, options: dict[str, Any]) -> None:
-    from gaptune.data.sources import Columns, Table
+    from gaptune.data.sources import Columns, Csv, Jsonl, Parquet
 
     columns = Columns(**{name: options.pop(name) for name in ("image", "captions", "id", "split", "label")})
-    source = Table.of(form, options.pop("files"), columns, outside=options.pop("allow_outside"))
+    table = {each.kind: each for each in (Csv, Jsonl, Parquet)}[form]
+    source = table.of(options.pop("files"), columns, outside=options.pop("allow_outside"))
     _build(source, options)
 
 
 def _build(source: Source, options: dict[str, Any]) -> None:
-    from rich.progress import Progress
-
     from gaptune.data.build import build
 
     check_folder(options["out"].parent, "--out")
-    with Progress(console=make_console(stderr=True)) as bar:
-        task = bar.add_task("images", total=None)
-        store = build(source, **options, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    with progress_bar("images") as show:
+        store = build(source, **options, progress=show)
     _print(store)
 
 

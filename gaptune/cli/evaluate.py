@@ -1,4 +1,4 @@
-"""``gaptune eval``: a trained model on further data."""
+"""``gaptune eval``: a trained model on other data."""
 
 from __future__ import annotations
 
@@ -8,34 +8,42 @@ from typing import cast, get_args
 
 import click
 
-from gaptune.cli.options import LocalPath, json_option
+from gaptune.cli.options import LocalPath, json_option, threads_option
 from gaptune.console.json_output import print_json
+from gaptune.console.plain import print_rows
 from gaptune.errors import UserError, did_you_mean
 from gaptune.metrics.table import Task, metrics_of
-from gaptune.text.output import echo
+from gaptune.text.words import counted
 
 
-@click.command("eval")
+@click.command("eval", epilog="Example: gaptune eval trial --data cifar10:cifar-10-batches-py --tasks zeroshot")
 @click.argument("checkpoint", type=LocalPath())
 @click.option(
     "--data",
     "reference",
-    metavar="REF",
+    metavar="DATA",
     required=True,
-    help="A store, `scenes`, or a data set by kind and place: cifar10:PATH, imagefolder:PATH.",
+    help="Data store, `scenes`, or a data set by kind and path: cifar10:PATH, imagefolder:PATH.",
 )
 @click.option(
-    "--tasks", metavar="TASKS", help=f"Some of {','.join(get_args(Task))}; default: all that the data allow but mmvp."
+    "--tasks",
+    metavar="TASK,TASK",
+    help=f"Comma-separated tasks: {', '.join(get_args(Task))}. Default: all that the data support, except mmvp.",
 )
 @click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Device to compute on.",
 )
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
+@threads_option
 @json_option
 def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, threads: int, as_json: bool) -> None:
-    """Evaluate a trial's CHECKPOINT (a file, or a folder's newest) on other data.
+    """Evaluate the CHECKPOINT of a trial on other data.
 
-    Each score comes with its 95 % bootstrap interval over the test images, and the split and number that it is of.
+    CHECKPOINT is a file, or a directory, whose newest checkpoint is used. Each metric has a 95% bootstrap interval over
+    the test images.
     """
     wanted = None if tasks is None else _tasks(tasks)
 
@@ -46,48 +54,53 @@ def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, t
     from gaptune.metrics.intervals import bootstrap_interval
     from gaptune.trial import NonFinite
     from gaptune.trial.checkpoint import read_checkpoint
+    from gaptune.trial.evaluate import TaskEvaluator, Where
     from gaptune.trial.loop import pick_device, trained_model
-    from gaptune.trial.suite import Suite
 
     torch.set_num_threads(threads)
     model, precision = trained_model(read_checkpoint(checkpoint), device)
     store = open_store(reference, image_size=model.image_size, context_length=model.context_length)
     chosen = wanted or allowed_tasks(store)
     if not chosen:
-        raise UserError(f"{reference} has neither labels nor captions to be evaluated by")
+        raise UserError(f"cannot evaluate on {reference}: it has neither labels nor captions")
     try:
-        values = Suite(store, chosen, torch.device(pick_device(device)), precision)(model)
+        values = TaskEvaluator(store, chosen, Where(torch.device(pick_device(device)), precision))(model)
     except NonFinite as error:
-        raise UserError(f"{checkpoint} is of no use: {error}") from None
-    scores: dict[str, dict[str, float | int | str]] = {}
+        raise UserError(f"cannot evaluate {checkpoint}: {error}") from None
+    metrics: dict[str, dict[str, float | int | str]] = {}
     for task in chosen:
         test, train = tested_on(store, task), fitted_on(store, task)
         for name in metrics_of((task,)):
             low, high = bootstrap_interval(values[name])
-            scores[name] = {"score": values[name].mean(), "low": low, "high": high, "split": test}
-            scores[name] |= {"n": len(values[name]), "images": store.meta.splits[test].images}
+            metrics[name] = {"value": values[name].mean(), "low": low, "high": high, "split": test}
+            metrics[name] |= {"n": len(values[name]), "images": store.meta.splits[test].images}
             if train is not None:
-                scores[name] |= {"fitted_split": train, "fitted_images": store.meta.splits[train].images}
+                metrics[name] |= {"fitted_split": train, "fitted_images": store.meta.splits[train].images}
     if as_json:
-        print_json({"checkpoint": str(checkpoint), "data": reference, "scores": scores})
+        print_json({"checkpoint": str(checkpoint), "data": reference, "metrics": metrics})
         return
-    echo(f"{'':<22}{'score':>7}  {'95 % interval':<18}on")
-    for name, row in scores.items():
-        echo(f"{name:<22}{row['score']:7.4f}  {row['low']:.4f} to {row['high']:.4f}  {_what(name, row)}")
+    rows = [
+        (name, f"{row['value']:.4f}", f"{row['low']:.4f} to {row['high']:.4f}", _tested(name, row))
+        for name, row in metrics.items()
+    ]
+    print_rows([("metric", "value", "95% interval", "test data"), *rows])
 
 
-def _what(name: str, row: Mapping[str, object]) -> str:
-    """What a score is of, in words."""
-    n, images = row["n"], f"{row['images']} images"
-    counted = {"mmvp": f"{n} pairs", "t2i": f"{n} captions of {images}"}
-    what = next((words for part, words in counted.items() if part in name.split("_")), images)
-    fitted = f", fitted on {row['fitted_images']} images of {row['fitted_split']}" if "fitted_split" in row else ""
-    return f"{row['split']}: {what}{fitted}"
+def _tested(name: str, row: Mapping[str, object]) -> str:
+    """The test data of a metric in words."""
+    images = counted(cast(int, row["images"]), "image")
+    number = cast(int, row["n"])
+    units = {"mmvp": counted(number, "pair"), "t2i": f"{counted(number, 'caption')} of {images}"}
+    data = next((words for part, words in units.items() if part in name.replace("/", "_").split("_")), images)
+    if "fitted_split" not in row:
+        return f"{row['split']}: {data}"
+    fitted = counted(cast(int, row["fitted_images"]), "image")
+    return f"{row['split']}: {data}, fitted on {fitted} of {row['fitted_split']}"
 
 
 def _tasks(text: str) -> tuple[Task, ...]:
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in get_args(Task):
-            raise UserError(f"--tasks: no task is called {name!r}{did_you_mean(name, get_args(Task))}")
+            raise UserError(f"--tasks: unknown task {name!r}{did_you_mean(name, get_args(Task))}")
     return tuple(cast(Task, name) for name in dict.fromkeys(names))

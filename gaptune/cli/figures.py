@@ -1,4 +1,4 @@
-"""``gaptune figures``: the paper's figures from own runs."""
+"""``gaptune figures``: the paper's figures from your own runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gaptune.cli.options import LocalPath, SweepName, results_option
-from gaptune.cli.theory import on_option
+from gaptune.cli.theory import starts_option, theory_config_option
 from gaptune.errors import UserError
 from gaptune.storage.paths import check_folder
 from gaptune.text.output import echo
@@ -18,44 +18,50 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@click.command()
-@click.option("--only", metavar="N,N", default="1,2,3,4,5,6,7", show_default=True, help="Which of the paper's figures.")
+@click.command(epilog="Example: gaptune figures --only 5,6,7 --sweep example-paper --out figures")
 @click.option(
-    "--sweep", "name", metavar="NAME", type=SweepName(), help="A sweep of search_spaces/paper.yaml, for figures 5 to 7."
+    "--only", metavar="N,N", default="1,2,3,4,5,6,7", show_default=True, help="Numbers of the figures in the paper."
+)
+@click.option(
+    "--sweep",
+    "name",
+    metavar="NAME",
+    type=SweepName(),
+    help="Sweep of search_spaces/paper.yaml, for figures 5 to 7, such as `example-paper`.",
 )
 @click.option(
     "--out",
+    metavar="DIR",
     type=LocalPath(file_okay=False),
     default=Path("figures"),
     show_default=True,
-    help="Folder for the pictures, and for what was trained for them.",
+    help="Directory for the figures, and for the runs behind them.",
 )
 @click.option(
     "--epochs",
+    metavar="N",
     default=200,
     show_default=True,
     type=click.IntRange(min=8),
-    help="Epochs of the long runs (figures 1 and 4).",
+    help="Number of epochs of the long runs (figures 1 and 4).",
 )
-@click.option(
-    "--starts", default=100, show_default=True, type=click.IntRange(min=2), help="Initializations (figure 4)."
-)
-@on_option
+@starts_option
+@theory_config_option
 @results_option
-def figures(only: str, name: str | None, out: Path, epochs: int, starts: int, sweep_file: Path, results: Path) -> None:
+def figures(only: str, name: str | None, out: Path, epochs: int, starts: int, config_file: Path, results: Path) -> None:
     """Draw the paper's figures 1 to 7 as PNG and SVG.
 
-    What takes minutes to train (figures 1 and 4) is kept in the folder and used again.
+    Figures 1 and 4 need minutes of training; the runs are kept in the directory and used again.
     """
     from gaptune.console.progress import progress_bar
     from gaptune.paper.figures.runs import Runs, figure2, figure3
 
     wanted = _numbers(only)
     if name is None and wanted & {5, 6, 7}:
-        raise UserError("figures 5 to 7 show a sweep over the paper's methods: give --sweep NAME (gaptune reproduce)")
+        raise UserError("figures 5 to 7 require --sweep NAME, a sweep of the paper's methods (gaptune reproduce)")
     check_folder(out, "--out")
     out.mkdir(parents=True, exist_ok=True)
-    runs = Runs(out, sweep_file, epochs, starts, progress_bar)
+    runs = Runs(out, config_file, epochs, starts, progress_bar)
     draw: dict[int, Callable[[], Figure]] = {1: runs.figure1, 2: figure2, 3: figure3, 4: runs.figure4}
     if name is not None:
         draw |= _of_sweep(results, name)

@@ -1,30 +1,31 @@
-"""What several commands share."""
+"""Types and options that several commands share."""
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from gaptune.ledger import FILE_NAME
-from gaptune.storage.bundled import EXAMPLES, example
+from gaptune.storage.bundled import EXAMPLES, bundled_yaml, example
 from gaptune.storage.paths import check_file, local_path
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class LocalPath(click.Path):
-    """A path on this machine; ``~`` is expanded also where no shell has done it."""
+    """A path on this machine; ``~`` is expanded even if no shell has done so."""
 
     def __init__(self, **kinds: bool) -> None:
         super().__init__(path_type=Path, **kinds)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path, if it can be one."""
+        """The path, if it is a valid one."""
         try:
             return super().convert(local_path(value), param, ctx)
         except OSError as error:  # a name that is too long
@@ -32,57 +33,46 @@ class LocalPath(click.Path):
 
 
 class NewFile(LocalPath):
-    """A file to write: that it can be written is checked before any work is done for it."""
+    """A file to write. Whether it can be written is checked before any work is done.
+
+    Args:
+        endings: Allowed file name extensions; none for all.
+    """
 
     def __init__(self, *endings: str) -> None:
         super().__init__(dir_okay=False)
         self._endings = endings
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path, if something can be written there."""
+        """The path, if a file can be written there."""
         path = super().convert(value, param, ctx)
         check_file(path, param.opts[0] if param else "file", self._endings)
         return path
 
 
-results_option = click.option(
-    "--results",
-    type=LocalPath(file_okay=False),
-    envvar="GAPTUNE_RESULTS",
-    show_envvar=True,
-    default=Path("results"),
-    show_default=True,
-    help="Folder of all sweeps, with MLflow's store beside them.",
-)
+class YamlFile(LocalPath):
+    """A YAML file, or the name of one that is included in gaptune.
 
-tracking_option = click.option(
-    "--tracking-uri",
-    metavar="URI",
-    envvar="MLFLOW_TRACKING_URI",
-    show_envvar=True,
-    help="MLflow store or server; default: the SQLite file in the results folder.",
-)
+    Args:
+        folder: Directory of the included files: ``search_spaces`` or ``sweeps``.
+    """
 
-address_option = click.option(
-    "--address",
-    envvar="RAY_ADDRESS",
-    show_envvar=True,
-    help="Address of a running Ray cluster; default: this machine.",
-)
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self._folder = folder
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def typed() -> str:
-    """The command as a person typed it, quoted for a shell."""
-    return shlex.join(["gaptune", *sys.argv[1:]])
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Names of included files, and files (bash offers files only if no name matches)."""
+        names = sorted(Path(file).stem for file in bundled_yaml(self._folder))
+        matching = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return [CompletionItem(incomplete, type="file"), *matching]
 
 
 class SweepName(click.ParamType[str]):
-    """The name of a sweep, completed from the folder of all sweeps.
+    """The name of a sweep, completed from the results directory.
 
     Args:
-        own: Only what is in that folder; else the sweeps that come with gaptune, too.
+        own: Complete only sweeps of the results directory, without the example sweeps.
     """
 
     name = "sweep"
@@ -91,14 +81,14 @@ class SweepName(click.ParamType[str]):
         self._own = own
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Names that exist and begin so."""
+        """Names of sweeps that start with the incomplete word."""
         names = {path.parent.name for path in _results(ctx).glob(f"*/{FILE_NAME}")}
         names |= set() if self._own else EXAMPLES.keys()
         return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
 
 
 class TrialNumber(click.ParamType[int]):
-    """The number of a trial; completed from the ledger of the sweep that was named before it."""
+    """The number of a trial, completed from the ledger of the sweep that was named before it."""
 
     name = "trial"
 
@@ -111,7 +101,7 @@ class TrialNumber(click.ParamType[int]):
         return int(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Numbers that exist and begin so; found without reading the ledger as such, which may be long."""
+        """Numbers of trials that start with the incomplete word, without parsing the ledger, which may be long."""
         name = str(ctx.params.get("name"))
         known = {path.parent.name: path for path in _results(ctx).glob(f"*/{FILE_NAME}")}
         ledger = known.get(name, example(name) / FILE_NAME if name in EXAMPLES else None)
@@ -122,3 +112,77 @@ class TrialNumber(click.ParamType[int]):
 
 def _results(ctx: click.Context) -> Path:
     return local_path(ctx.params.get("results") or os.environ.get("GAPTUNE_RESULTS", "results"))
+
+
+results_option = click.option(
+    "--results",
+    metavar="DIR",
+    type=LocalPath(file_okay=False),
+    envvar="GAPTUNE_RESULTS",
+    show_envvar=True,
+    default=Path("results"),
+    show_default=True,
+    help="Results directory, with all sweeps and MLflow's tracking store.",
+)
+
+tracking_option = click.option(
+    "--tracking-uri",
+    metavar="URI",
+    envvar="MLFLOW_TRACKING_URI",
+    show_envvar=True,
+    help="MLflow's tracking store or server. Default: a SQLite file in the results directory.",
+)
+
+address_option = click.option(
+    "--address",
+    metavar="ADDRESS",
+    envvar="RAY_ADDRESS",
+    show_envvar=True,
+    help="Address of a running Ray cluster. Default: this machine.",
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+concurrency_option = click.option(
+    "--concurrency",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Largest number of trials in parallel. Default: the value in the sweep config.",
+)
+
+objective_option = click.option(
+    "--objective",
+    "objectives",
+    metavar="METRIC[:max|min]",
+    multiple=True,
+    help="Objective in place of those of the sweep; give it two to four times.",
+)
+
+constraint_option = click.option(
+    "--constraint",
+    "constraints",
+    metavar="'METRIC<=X'",
+    multiple=True,
+    help="Additional constraint with <= or >=; may be given several times.",
+)
+
+plot_option = click.option(
+    "--plot",
+    metavar="FILE",
+    type=NewFile(".png", ".svg", ".pdf"),
+    help="Also write a plot: *.png, *.svg, or *.pdf.",
+)
+
+threads_option = click.option(
+    "--threads", metavar="N", type=click.IntRange(min=1), default=1, show_default=True, help="Number of CPU threads."
+)
+
+
+def config_option(help: str, **more: Any) -> Callable[[Command], Command]:
+    """The option ``--config``, with what the command reads from the file.
+
+    Args:
+        help: Help text.
+        more: Further arguments of the option.
+    """
+    return click.option("--config", "config_file", metavar="FILE", type=YamlFile("sweeps"), help=help, **more)

@@ -6,30 +6,40 @@ from pathlib import Path
 
 import click
 
-from gaptune.cli.options import NewFile, SweepName, results_option, tracking_option
-from gaptune.cli.results import constraint_option, objective_option
+from gaptune.cli.options import (
+    NewFile,
+    SweepName,
+    constraint_option,
+    objective_option,
+    results_option,
+    tracking_option,
+)
 from gaptune.ledger import find_sweep
 from gaptune.storage.paths import check_folder
 from gaptune.text.output import echo
 
 
-@click.command()
+@click.command(epilog="Example: gaptune report example --out example.html")
 @click.argument("name", type=SweepName())
 @objective_option
 @constraint_option
 @click.option(
-    "--out", metavar="FILE", type=NewFile(), help="File to write; default: report.html in the sweep's folder."
+    "--out", metavar="FILE", type=NewFile(), help="File to write. Default: report.html in the directory of the sweep."
 )
-@click.option("--open", "open_it", is_flag=True, help="Open it in the browser.")
+@click.option("--open", "open_it", is_flag=True, help="Open the report in the browser.")
 @click.option(
-    "--price", type=click.FloatRange(min=0), help="Price of a GPU-hour, or of a core-hour where there are no GPUs."
+    "--price",
+    metavar="PRICE",
+    type=click.FloatRange(min=0),
+    help="Price of a GPU-hour, or of a core-hour for a sweep without GPUs.",
 )
 @click.option(
     "--port",
+    metavar="PORT",
     default=5000,
     show_default=True,
     type=click.IntRange(1, 65535),
-    help="Port of `gaptune ui`, used for links to runs that no MLflow server has.",
+    help="Port of `gaptune ui`, used for links to MLflow runs.",
 )
 @tracking_option
 @results_option
@@ -44,14 +54,17 @@ def report(
     tracking_uri: str | None,
     results: Path,
 ) -> None:
-    """Write the sweep NAME as one HTML file that needs no network: to look at, to send, to print."""
+    """Write the sweep NAME as one HTML file.
+
+    The file needs no network: open it, send it, or print it.
+    """
     from gaptune.report import REPORT_FILE, write_report
     from gaptune.results.read import read_sweep
     from gaptune.results.view import view
 
     record = view(read_sweep(results, name), objectives, constraints)
     path = out or results / name / REPORT_FILE
-    if out is None:  # a recorded sweep has no folder there
+    if out is None:  # an example sweep has no directory there
         check_folder(path.parent, "--results")
         path.parent.mkdir(parents=True, exist_ok=True)
     local = f"http://127.0.0.1:{port}"

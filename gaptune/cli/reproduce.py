@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Any
 
 import click
 
-from gaptune.cli.options import LocalPath, address_option, json_option, results_option, tracking_option, typed
-from gaptune.cli.sweeps import farewell, load_yaml, run_plan, writable_results
+from gaptune.cli.options import (
+    address_option,
+    concurrency_option,
+    config_option,
+    json_option,
+    results_option,
+    tracking_option,
+)
+from gaptune.cli.session import load_yaml, plan_settings, print_next_steps, run_plan, writable_results
 from gaptune.console import make_console
 from gaptune.console.json_output import print_json
 from gaptune.ledger.names import check_name, fitting_name
 
 
-@click.command()
-@click.option(
-    "--config",
-    "sweep_file",
-    metavar="SWEEP",
-    type=LocalPath(),
+@click.command(epilog="Example: gaptune reproduce --seeds 2 --name paper")
+@config_option(
+    "Sweep config: model, data, and training (sweeps/*.yaml).",
     default=Path("sweeps/paper_embedded.yaml"),
     show_default=True,
-    help="Model, data and training (sweeps/*.yaml).",
 )
-@click.option("--seeds", type=click.IntRange(min=1), help="Paired seeds of every method (overrides the YAML).")
-@click.option("--name", help="Name of the sweep; an existing one is resumed. Default: the name of SWEEP.")
-@click.option("--concurrency", type=click.IntRange(min=1), help="Trials side by side (overrides the YAML).")
+@click.option(
+    "--seeds",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Number of paired seeds per method. Default: the value in the sweep config.",
+)
+@click.option(
+    "--name", metavar="NAME", help="Name of the sweep; an existing sweep is resumed. Default: the name of the file."
+)
+@concurrency_option
 @results_option
 @tracking_option
 @address_option
 @json_option
 def reproduce(
-    sweep_file: Path,
+    config_file: Path,
     seeds: int | None,
     name: str | None,
     concurrency: int | None,
@@ -42,31 +50,33 @@ def reproduce(
     address: str | None,
     as_json: bool,
 ) -> None:
-    """Run the paper's methods on paired seeds, and hold its claims against what comes out.
+    """Run the paper's methods and test its claims.
 
-    Prints its tables beside the paper's figures, and a verdict for each claim; also as paper.md in the sweep's folder.
-    The same command again goes on where it stopped, or shows the tables of what is done.
+    Each method is trained on paired seeds. Prints the tables of the paper with the results of this run, and a verdict
+    for each claim. Writes them to paper.md in the directory of the sweep. Run the same command again to resume the
+    sweep, or to print its tables.
     """
     from dataclasses import asdict
 
     from gaptune.engine.plan import prepare
     from gaptune.paper.claims import claims
-    from gaptune.paper.tables import paper_markdown, paper_report
+    from gaptune.paper.tables import paper_markdown
 
     if name is not None:
         check_name(name)
     results = writable_results(results)
-    space, config = load_yaml(Path("search_spaces/paper.yaml"), sweep_file, None, concurrency, None)
+    space, config = load_yaml(Path("search_spaces/paper.yaml"), config_file, None, concurrency, None)
     if seeds is not None:
         config = config.model_copy(update={"search": config.search.model_copy(update={"seeds": seeds})})
-    told: dict[str, Any] = {"results": results, "now": time.time(), "command": typed()}
-    told |= {"address": address, "tracking_uri": tracking_uri}
-    plan = prepare(space, config, name=name or fitting_name(sweep_file.stem), **told)
+    name = name or fitting_name(config_file.stem)
+    plan = prepare(space, config, name=name, **plan_settings(results, tracking_uri, address))
     console = make_console(stderr=as_json)
     record = run_plan(plan, console, results, tracking_uri, address)
     (plan.folder / "paper.md").write_text(paper_markdown(record), encoding="utf-8")
     if as_json:
         print_json([asdict(claim) for claim in claims(record)])
     else:
+        from gaptune.console.paper import paper_report
+
         console.print(paper_report(record))
-    farewell(record, plan, console, results)
+    print_next_steps(record, plan, console, results)

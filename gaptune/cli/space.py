@@ -1,4 +1,4 @@
-"""``gaptune space``: what a search space would try."""
+"""``gaptune space``: search spaces."""
 
 from __future__ import annotations
 
@@ -6,20 +6,31 @@ from pathlib import Path
 
 import click
 
-from gaptune.cli.options import LocalPath
+from gaptune.cli.group import Group
+from gaptune.cli.options import YamlFile
 from gaptune.console import make_console
 
 
-@click.group()
+@click.group(cls=Group, epilog="Example: gaptune space show temp")
 def space() -> None:
-    """Look at search spaces."""
+    """Inspect search spaces."""
 
 
-@space.command("show")
-@click.argument("space_file", metavar="SPACE", type=LocalPath())
-@click.option("--samples", default=5, show_default=True, type=click.IntRange(min=0), help="Random draws to show.")
+@space.command("show", epilog="Example: gaptune space show temp --samples 10")
+@click.argument("space_file", metavar="SPACE", type=YamlFile("search_spaces"))
+@click.option(
+    "--samples",
+    metavar="N",
+    default=5,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Number of random samples.",
+)
 def space_show(space_file: Path, samples: int) -> None:
-    """Show the parameters of SPACE, the points tried first, and some random draws."""
+    """Show the parameters of SPACE, and random samples.
+
+    Also shows the points that a sweep evaluates first, or the whole grid.
+    """
     from gaptune.console.plan import describe_space
     from gaptune.space.idle import idle_parameters
     from gaptune.space.parse import load_space

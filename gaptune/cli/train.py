@@ -8,42 +8,50 @@ from typing import Any
 
 import click
 
-from gaptune.cli.options import LocalPath
+from gaptune.cli.options import LocalPath, config_option, threads_option
 from gaptune.console.plain import print_pairs
 from gaptune.errors import UserError, brief
 from gaptune.storage.paths import check_folder, is_full
 from gaptune.text.output import echo
 
+_SHOWN = (
+    "train/loss",
+    "temperature/tau",
+    "geometry/gap",
+    "uniformity/w2",
+    "retrieval/mean_r1",
+    "retrieval/mean_r10",
+)
 
-@click.command()
+
+@click.command(epilog="Example: gaptune train --method HS --set training.epochs=2 --out trial")
 @click.option(
     "--method",
-    help="A method of the paper: Baseline, FLT, TS S0 … TS S3, TR softplus, TR exp/s, SLRT, HS, SS.",
+    metavar="METHOD",
+    help="Method of the paper: Baseline, FLT, TS S0 … TS S3, TR softplus, TR exp/s, SLRT, HS, or SS.",
 )
-@click.option(
-    "--config",
-    "sweep_file",
-    metavar="SWEEP",
-    type=LocalPath(),
-    help="Model, data and training (sweeps/*.yaml); default: the embedded data.",
-)
+@config_option("Sweep config: model, data, and training (sweeps/*.yaml). Default: the embedded data.")
 @click.option(
     "--set",
     "assignments",
     metavar="PARAMETER=VALUE",
     multiple=True,
-    help="Set a parameter by its dotted path; may be given several times.",
+    help="Value of a parameter by its dotted path; may be given several times.",
 )
 @click.option(
     "--out",
+    metavar="DIR",
     type=LocalPath(file_okay=False),
-    help="Folder for checkpoints; the same command goes on from them.",
+    help="Directory for checkpoints; the same command resumes from them.",
 )
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
+@threads_option
 def train(
-    method: str | None, sweep_file: Path | None, assignments: tuple[str, ...], out: Path | None, threads: int
+    method: str | None, config_file: Path | None, assignments: tuple[str, ...], out: Path | None, threads: int
 ) -> None:
-    """Train and evaluate one trial."""
+    """Train and evaluate one trial.
+
+    Prints a line per epoch, and all metrics at the end.
+    """
     if out is not None:
         check_folder(out, "--out")
 
@@ -61,26 +69,18 @@ def train(
     params = dict(_assignment(text) for text in assignments)
     if method is not None:
         params["method"] = method
-    config = load_sweep_config(find(sweep_file or Path("embedded.yaml"), "sweeps")).trial(expand_method(params))
+    config = load_sweep_config(find(config_file or Path("embedded.yaml"), "sweeps")).trial(expand_method(params))
     store, sizes = check_trial(config)
     torch.set_num_threads(threads)
-    shown = (
-        "train/loss",
-        "temperature/tau",
-        "geometry/gap",
-        "uniformity/w2",
-        "retrieval/mean_r1",
-        "retrieval/mean_r10",
-    )
     try:
         with stopping(), alone(out) if out is not None else nullcontext():
             for remark in sizes.remarks:
                 echo(f"warning: {remark}", err=True)
             for note in of_training([config.training.batch_size], store):
                 echo(f"note: {note}", err=True)
-            echo("  ".join(["epoch", *(f"{name.split('/')[1]:>9}" for name in shown), "seconds"]))
+            echo("  ".join(["epoch", *(f"{name.split('/')[1]:>9}" for name in _SHOWN), "seconds"]))
             for report in train_trial(config, store, checkpoints=out):
-                cells = [f"{report.metrics[name]:9.4f}" for name in shown]
+                cells = [f"{report.metrics[name]:9.4f}" for name in _SHOWN]
                 seconds = report.metrics["time/train_s"] + report.metrics["time/eval_s"]
                 echo("  ".join([f"{report.epoch:5d}", *cells, f"{seconds:7.1f}"]))
             echo("")
@@ -89,7 +89,9 @@ def train(
         if out is None or not is_full(error):
             raise
         echo(
-            f"stopped: the disk of {out} is full; the checkpoint before is kept, and the same command resumes", err=True
+            f"stopped: the disk of {out} is full. The previous checkpoint is kept. Free some space, and run the same "
+            "command again to resume",
+            err=True,
         )
         raise SystemExit(1) from None
     except NonFinite as error:

@@ -1,4 +1,4 @@
-"""``gaptune space show``, ``gaptune ui`` and ``gaptune notebook``: looking before and after."""
+"""``gaptune ui`` and ``gaptune notebook``: results in the browser."""
 
 from __future__ import annotations
 
@@ -14,23 +14,33 @@ from gaptune.storage.bundled import notebooks
 from gaptune.text.output import echo
 
 
-@click.command()
+@click.command(epilog="Example: gaptune ui --port 5001")
 @results_option
 @tracking_option
-@click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535), help="Where to serve them.")
+@click.option(
+    "--port",
+    metavar="PORT",
+    default=5000,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="Port of the MLflow UI on this machine.",
+)
 def ui(results: Path, tracking_uri: str | None, port: int) -> None:
-    """Open MLflow's pages on the results (on this machine only: http://127.0.0.1:PORT)."""
+    """Start the MLflow UI for the results directory.
+
+    The server is reachable from this machine only, at http://127.0.0.1:PORT. For a tracking server, prints its address.
+    """
     from gaptune.tracking import default_uri
     from gaptune.tracking.links import experiment_link
 
     if tracking_uri is not None and tracking_uri.startswith("http"):
-        there = "a server answers there" if _answers(tracking_uri) else "but no server answers there now"
-        echo(f"{experiment_link(results, tracking_uri)}  ({there})")
+        state = "existing MLflow server" if _answers(tracking_uri) else "no server answers at this address"
+        echo(f"{experiment_link(results, tracking_uri)}  ({state})")
         return
     if tracking_uri is None and not (results / "mlflow.db").exists():
         raise UserError(f"there is no mlflow.db in {results}; run a sweep first, or give --results")
     _check_free(port)
-    echo(f"{experiment_link(results, f'http://127.0.0.1:{port}')}  (in a few seconds; Ctrl-C ends it)")
+    echo(f"{experiment_link(results, f'http://127.0.0.1:{port}')}  (ready in a few seconds; Ctrl-C stops it)")
     # One reader needs one worker, and none of the jobs for agents: 2 processes and 0.5 GB instead of 15 and 2.9.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -39,20 +49,28 @@ def ui(results: Path, tracking_uri: str | None, port: int) -> None:
     os.execv(command[0], command)
 
 
-@click.command()
-@click.argument("name", metavar="NAME", shell_complete=lambda context, parameter, typed: _notebooks(typed))
-@click.option("--edit", is_flag=True, help="Change it, too (the file that comes with gaptune).")
-@click.option("--port", default=2718, show_default=True, type=click.IntRange(1, 65535), help="Where to serve it.")
+@click.command(epilog="Example: gaptune notebook front --edit")
+@click.argument("name", metavar="NOTEBOOK", shell_complete=lambda context, parameter, typed: _notebooks(typed))
+@click.option("--edit", is_flag=True, help="Open the notebook for editing.")
+@click.option(
+    "--port",
+    metavar="PORT",
+    default=2718,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="Port of the notebook on this machine.",
+)
 @results_option
 def notebook(name: str, edit: bool, port: int, results: Path) -> None:
-    """Open a notebook on the newest sweep: front, dynamics or paper (on this machine only)."""
+    """Open a notebook on the newest sweep.
+
+    NOTEBOOK is front, dynamics, or paper. The server is reachable from this machine only.
+    """
     import importlib.util
 
     known = notebooks()
     if name not in known:
-        raise UserError(
-            f"no notebook is called {name!r}{did_you_mean(name, known)}; there are {', '.join(sorted(known))}"
-        )
+        raise UserError(f"unknown notebook {name!r}{did_you_mean(name, known)}")
     if importlib.util.find_spec("marimo") is None:
         raise UserError("notebooks need marimo: pip install 'gaptune[notebooks]'")
     how = ["edit"] if edit else ["run", "--include-code"]
@@ -63,15 +81,15 @@ def notebook(name: str, edit: bool, port: int, results: Path) -> None:
 
 
 def _notebooks(start: str) -> list[str]:
-    """Names of notebooks that begin so."""
+    """Names of notebooks that start with the incomplete word."""
     return sorted(name for name in notebooks() if name.startswith(start))
 
 
 def _check_free(port: int) -> None:
-    """Refuses a port of this machine on which something listens already.
+    """Checks that nothing listens on a port of this machine.
 
     Raises:
-        UserError: It is taken.
+        UserError: The port is in use.
     """
     import socket
 
@@ -81,12 +99,12 @@ def _check_free(port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise UserError(
-                f"cannot serve on port {port}: {(error.strerror or str(error)).lower()}; give another --port"
+                f"cannot serve on port {port}: {(error.strerror or str(error)).lower()}; choose another --port"
             ) from None
 
 
 def _answers(address: str) -> bool:
-    """Whether a web server answers, whatever it says."""
+    """Whether a web server answers at an address, with any response."""
     import http.client
     import urllib.error
     import urllib.request

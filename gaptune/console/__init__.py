@@ -1,4 +1,4 @@
-"""What a person sees on a terminal: tables, the live panel, plans, progress and JSON."""
+"""Output on a terminal: tables, the live panel, plans, progress bars, and JSON."""
 
 from __future__ import annotations
 

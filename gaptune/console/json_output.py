@@ -10,7 +10,7 @@ from gaptune.text.output import echo
 
 
 def print_json(value: Any) -> None:
-    """Prints JSON; a number that is not finite, which JSON does not have, as null."""
+    """Prints a value as JSON; numbers that are not finite, which JSON lacks, as null."""
     echo(json.dumps(_plain(value), indent=2))
 
 

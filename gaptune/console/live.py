@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: a live panel on a terminal, plain lines elsewhere."""
+"""The display of a running sweep: a live panel on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from gaptune.console import styles
 from gaptune.console.tables import running_table, short
 from gaptune.console.terminal import Console
 from gaptune.ledger import Event, State, SweepRecord
@@ -27,10 +28,10 @@ log = logging.getLogger(__name__)
 
 
 class Display:
-    """Follows a sweep by its events. Nothing that it fails at, or cannot print, reaches the sweep.
+    """Shows a sweep by its events. An error in the display, or in printing, never reaches the sweep.
 
     Args:
-        console: Where to write.
+        console: Console to print to.
     """
 
     def __init__(self, console: RichConsole) -> None:
@@ -45,47 +46,47 @@ class Display:
         self._shown: RenderableType = Text("")
 
     def start(self, record: SweepRecord, total: int) -> None:
-        """Begins to show a sweep.
+        """Starts to show a sweep.
 
         Args:
-            record: Its state, kept up to date by the orchestrator.
-            total: Trials in all.
+            record: State of the sweep, updated by the orchestrator.
+            total: Total number of trials.
         """
         self._record, self._total, self._since = record, total, time.time()
         self._done_before = _ended(record)
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live = _Panel(get_renderable=self._frame, console=self._console, refresh_per_second=2, transient=True)
-            with _passed_over():
+            with _errors_logged():
                 self._live.start()
 
     def __call__(self, event: Event) -> None:
-        """Takes an event; on a terminal the panel shows it, elsewhere a trial's end is a line."""
+        """Handles an event: the panel of a terminal shows it; elsewhere the end of a trial is a line."""
         if self._record is None or self._live is not None or event["event"] not in ("end", "retry"):
             return
-        with _passed_over():
-            self.say(self._told(self._record, event))
+        with _errors_logged():
+            self.say(self._line(self._record, event))
 
     def say(self, line: str) -> None:
         """Prints a line above the panel."""
-        with self._lock, _passed_over():
+        with self._lock, _errors_logged():
             self._console.say(one_line(line))
         if self._console.stream.lost:
             self.close()
 
     def close(self) -> bool:
-        """Takes the panel away; says on standard error if something could not be printed.
+        """Removes the panel, and reports on standard error if something could not be printed.
 
         Returns:
             Whether everything could be printed.
         """
         if self._live is not None:
-            with _passed_over():
+            with _errors_logged():
                 self._live.stop()
             self._live = None
         error = self._console.stream.loss()
         if error is not None:
             why = getattr(error, "strerror", None) or error
-            echo(f"gaptune: nothing more can be printed ({why}); the sweep goes on", err=True)
+            echo(f"gaptune: nothing more can be printed ({why}); the sweep continues", err=True)
         return error is None
 
     def __enter__(self) -> Display:
@@ -96,18 +97,18 @@ class Display:
     ) -> None:
         self.close()
 
-    def _told(self, record: SweepRecord, event: Event) -> str:
+    def _line(self, record: SweepRecord, event: Event) -> str:
         trial = record.trials[event["trial"]]
         if event["event"] == "retry":
-            return f"trial {trial.number}: tried again after: {event['reason']}"
-        scores = "  ".join(
+            return f"trial {trial.number}: retrying after: {event['reason']}"
+        metrics = "  ".join(
             f"{metric} {short(value)}"
             for metric, value in zip(record.objectives.metrics, record.values(trial), strict=True)
             if value == value
         )
         reason = f"  ({trial.reason})" if trial.reason else ""
         place = f"[{_ended(record)}/{self._total}] trial {trial.number}"
-        return f"{place} {trial.state} {trial.method}  {scores}{reason}{self._time_left()}"
+        return f"{place} {trial.state} {trial.method}  {metrics}{reason}{self._time_left()}"
 
     def _time_left(self) -> str:
         assert self._record is not None
@@ -119,14 +120,14 @@ class Display:
         return f"  about {seconds / 60:.0f} min left" if seconds >= 90 else f"  about {seconds:.0f} s left"
 
     def _frame(self) -> RenderableType:
-        """What the panel shows now; the frame before where none can be made."""
-        with _passed_over():
+        """The current frame of the panel; the previous frame if it cannot be drawn."""
+        with _errors_logged():
             self._shown = self._drawn()
         return self._shown
 
     def _drawn(self) -> RenderableType:
         assert self._record is not None
-        # A copy, made in one step: the orchestrator enters trials while the panel's own thread goes through them.
+        # A copy, made in one step: the orchestrator adds trials while the thread of the panel iterates over them.
         record = replace(self._record, trials=self._record.trials.copy())
         trials = list(record.trials.values())
         done = sum(trial.state.ended for trial in trials)
@@ -134,37 +135,37 @@ class Display:
         running = [trial for trial in trials if trial.state is State.RUNNING]
         head = Table.grid(padding=(0, 2))
         head.add_row(
-            Text(one_line(record.name), style="bold"),
+            Text(one_line(record.name), style=styles.NAME),
             ProgressBar(total=max(1, self._total), completed=done, width=30),
             f"{done}/{self._total} done, {len(running)} running, {failed} failed{self._time_left()}",
         )
         return Group(head, running_table(record), self._best_so_far(record, done))
 
     def _best_so_far(self, record: SweepRecord, done: int) -> RenderableType:
-        if self._best[0] != done:  # worked out anew only when a trial has ended
+        if self._best[0] != done:  # computed again only when a trial has ended
             summary = summarize(record)
             best = ", ".join(f"{one.trial.number} ({one.trial.method})" for one in summary.front)
             volume = "" if summary.hypervolume is None else f"; hypervolume {summary.hypervolume:.4f}"
-            said = f"front: {best}{volume}" if best else f"no front yet: {summary.unknown}"
-            self._best = (done, Text(said, "dim"))
+            line = f"front: {best}{volume}" if best else f"no front yet: {summary.unknown}"
+            self._best = (done, Text(line, styles.QUIET))
         return self._best[1]
 
 
 @contextmanager
-def _passed_over() -> Iterator[None]:
-    """Passes over any fault: what is shown is not worth a sweep."""
+def _errors_logged() -> Iterator[None]:
+    """Logs any error instead of raising it: an error of the display must not end a sweep."""
     try:
         yield
     except Exception:
-        log.debug("a sweep's display failed", exc_info=True)
+        log.debug("the display of a sweep failed", exc_info=True)
 
 
 class _Panel(Live):
-    """A live panel that a frame which cannot be drawn does not end."""
+    """A live panel that continues after a frame that cannot be drawn."""
 
     def refresh(self) -> None:
         """Draws a frame."""
-        with _passed_over():
+        with _errors_logged():
             super().refresh()
 
 

@@ -1,4 +1,4 @@
-"""Texts in columns, printed without rich."""
+"""Columns of text, printed without rich."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def print_pairs(pairs: list[tuple[str, str]]) -> None:
 
 
 def print_rows(rows: list[tuple[str, ...]]) -> None:
-    """Prints rows of texts in columns, the last column at its own length; numbers on the right."""
+    """Prints rows of text in columns: the first and the last left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         numbers = [text.rjust(width) for text, width in zip(row[1:-1], widths[1:-1], strict=True)]

@@ -1,24 +1,30 @@
-"""A progress bar for work that is no sweep."""
+"""Progress bars on standard error."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from gaptune.console import make_console
 
 
-class progress_bar:  # noqa: N801  (used like the function that it stands for)
-    """A progress bar on standard error, as a context that gives the function to call with the number done."""
+@contextmanager
+def progress_bar(what: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """Shows a progress bar.
 
-    def __init__(self, what: str, total: int) -> None:
-        from rich.progress import Progress
+    Args:
+        what: Description of what is counted.
+        total: Total number; None if it is only known later.
 
-        self._bar = Progress(console=make_console(stderr=True))
-        self._task = self._bar.add_task(what, total=total)
+    Yields:
+        A function that takes the number done, and the total if it is known now.
+    """
+    from rich.progress import Progress
 
-    def __enter__(self) -> Any:
-        self._bar.start()
-        return lambda done: self._bar.update(self._task, completed=done)
+    with Progress(console=make_console(stderr=True)) as progress:
+        task = progress.add_task(what, total=total)
 
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
+        def show(done: int, total: int | None = total) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield show

@@ -1,4 +1,4 @@
-"""The console through which tables and panels are printed: what is printed is data, never markup."""
+"""The console that prints tables and panels. It prints data, and never interprets markup in it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Console(RichConsole):
     It is as wide as the terminal, and 120 columns wide where there is none.
 
     Args:
-        file: Where to write; None for standard output.
+        file: Stream to write to; None for standard output.
         more: Further arguments of rich's console.
     """
 
@@ -34,21 +34,21 @@ class Console(RichConsole):
 
     @classmethod
     def like(cls, console: RichConsole) -> Console:
-        """A console of this kind in place of any other."""
+        """A console of this class with the settings of another console."""
         if isinstance(console, cls):
             return console
         return cls(console.file, force_terminal=console.is_terminal, width=console.width)
 
     def say(self, text: str) -> None:
-        """Prints a text without wrapping it: paths and commands in it can be copied."""
+        """Prints a text without wrapping it, so that paths and commands in it can be copied."""
         self.print(text, soft_wrap=True)
 
     def render_str(self, text: str, **how: Any) -> Text:
-        """Makes a text of a string, before it is laid out: so its width is that of what will be seen."""
+        """Makes a text of a string, with its final characters, so that its width is right in the layout."""
         return super().render_str(encodable(printable(text), self.encoding), **how)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Renders anything; control characters that came along in a ready-made ``Text`` are escaped here."""
+        """Renders anything, and escapes control characters in a ready ``Text``."""
         for segment in super().render(renderable, options):
             text, style, control = segment
             yield segment if control or text == "\n" else Segment(printable(text), style)

@@ -63,10 +63,10 @@ def build(
 
     Args:
         source: Where images and captions come from.
-        out: The folder to make.
+        out: Folder to create.
         image_size: Side of the stored squares in pixels.
         context_length: Token ids per caption, start and end included; longer captions are cut and counted.
-        name: What people call it; the folder's name by default.
+        name: Name of the store; the folder's name by default.
         max_broken: Fraction of missing or unreadable images, from 0 to 1, above which nothing is built.
         val_fraction: Fraction of ``train`` that becomes ``val``, by the hash of each image, where the source has no
             ``val``: an image stays on its side when others are added. By default 0.05, and 0 where the source is kept
@@ -119,15 +119,15 @@ def build(
 
 @dataclass
 class Tally:
-    """What became of the samples of a split.
+    """Counts of the samples of a split, by their outcome.
 
     Attributes:
-        seen: How many had a caption or a label.
-        stored: How many images were stored.
-        merged: How many were the same image as an earlier one, which has their captions now.
-        left_out: How many were left out, by the reason.
-        unread: Of those that are missing or broken, by the reason, the names of the first.
-        other_label: How many that were merged had another label than the image that was kept.
+        seen: Number of samples that had a caption or a label.
+        stored: Number of images that were stored.
+        merged: Number of repeated images, whose captions were added to the first one.
+        left_out: Number of samples that were left out, by the reason.
+        unread: Names of the first missing or broken images, by the reason.
+        other_label: Number of merged images with another label than the image that was kept.
     """
 
     seen: int = 0
@@ -175,7 +175,7 @@ class _Building:
     """A store under construction.
 
     Args:
-        writer: What writes it.
+        writer: Writer of the store.
         context_length: Token ids per caption.
         val_fraction: Fraction of ``train`` that becomes ``val``.
         merge: Whether the same image is kept once.
@@ -201,8 +201,8 @@ class _Building:
         Args:
             split: The source's split.
             sample: With its captions.
-            key: Its image's hash.
-            pixels: Its square, or why there is none; None for an image that is ``known``.
+            key: Hash of its image.
+            pixels: Square of the image, or why there is none; None for an image that is ``known``.
         """
         tally = self.tallies[split]
         tally.seen += 1

@@ -66,7 +66,7 @@ class UnreadableError(Exception):
 
     Args:
         kind: Such as ``missing``: images are counted by it.
-        detail: What more there is to say, such as where it was looked for.
+        detail: Further information, such as the place where it was expected.
     """
 
     def __init__(self, kind: str, detail: str = "") -> None:
@@ -86,7 +86,7 @@ def inside(
         folder: The folder.
         path: As the file names it.
         outside: Whether images may lie outside the folder: an absolute path, or one with ``..``.
-        hint: What a person can do.
+        hint: Advice for the user.
     """
     if re.match(r"[a-z][a-z0-9+.-]+://", path, re.IGNORECASE):
         return UnreadableError("an address", "images are not downloaded: give files")

@@ -23,12 +23,14 @@ def describe(store: Store) -> list[tuple[str, str]]:
     return [
         ("name", meta.name),
         ("folder", str(store.path)),
-        (
-            ("features", f"{meta.features} per image and caption")
+        *(
+            [("features", str(meta.features))]
             if meta.features
-            else ("image size", f"{meta.image_size} x {meta.image_size} pixels")
+            else [
+                ("image size", f"{meta.image_size} x {meta.image_size} pixels"),
+                ("context length", f"{meta.context_length} tokens"),
+            ]
         ),
-        ("context length", f"{meta.context_length} tokens"),
         *((f"{name} captions", _lengths(store, name)) for name in meta.splits),
         ("vocabulary", f"{len(meta.vocabulary):,} tokens"),
         ("classes", ", ".join(meta.classes) or "none"),
@@ -52,7 +54,7 @@ def splits_table(store: Store) -> list[tuple[str, ...]]:
         sizes = (0, 0, 0)
         if name in store:
             split = store.split(name)
-            sizes = len(split), len(split.tokens), len(split.some_labels)
+            sizes = len(split), len(split.texts), len(split.some_labels)
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.get(name, {}).items())
         counts = (*sizes, merged[name]) if name in merged else sizes
         rows.append((name, *(f"{count:,}" for count in counts), *["-"] * (4 - len(counts)), reasons or "-"))
@@ -61,10 +63,10 @@ def splits_table(store: Store) -> list[tuple[str, ...]]:
 
 def _lengths(store: Store, name: str) -> str:
     split = store.split(name)
-    said = f"{len(split.tokens) / len(split):.2f} per image"
+    said = f"{len(split.texts) / len(split):.2f} per image"
     if store.meta.features:
         return said
-    lengths = np.argmax(split.tokens == END, axis=1) + 1  # start and end included
+    lengths = np.argmax(split.texts == END, axis=1) + 1  # start and end included
     return f"{said}, tokens: mean {lengths.mean():.1f}, max {lengths.max()}"
 
 

@@ -1,4 +1,4 @@
-"""A page of random pairs as they are stored: whether pictures and captions belong together is seen in seconds."""
+"""A page of random pairs as they are stored, to check that images and captions belong together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gaptune.text.markup import for_html
 _CAPTIONS = 5  # of an image
 _COLUMNS, _WIDTH, _GAP = 6, 192, 12  # of the sheet, in cells and in pixels
 _SIZE, _LINE, _LINES = 12, 16, 12  # of its text
-_NO_PICTURES = "a store of features has no pictures"
+_NO_IMAGES = "a store of features has no images"
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Pair:
     """An image of a store with its captions.
 
     Attributes:
-        id: Its name.
+        id: Name of the image.
         pixels: uint8, shape (side, side, 3); None in a store of features.
-        captions: Its captions, the first few.
-        more: How many more it has.
-        label: Its class, empty without one.
+        captions: The first captions.
+        more: Number of further captions.
+        label: Name of the class; empty without one.
     """
 
     id: str
@@ -41,7 +41,7 @@ class Pair:
     label: str
 
     def texts(self) -> list[tuple[str, str]]:
-        """What stands below its picture, each with its kind: captions, how many more, the label, the name."""
+        """The lines below its image, each with its kind: captions, how many more, the label, the name."""
         return [
             *(("caption", caption) for caption in self.captions),
             *([("id", f"and {self.more} more")] if self.more else []),
@@ -56,8 +56,8 @@ def random_pairs(store: Store, split: str, *, count: int, seed: int) -> list[Pai
     Args:
         store: The store.
         split: The split.
-        count: How many, at most.
-        seed: Of the draw.
+        count: Largest number of images.
+        seed: Random seed.
 
     Raises:
         UserError: There is no such split, or its file cannot be read.
@@ -87,14 +87,14 @@ def write_page(path: Path, title: str, pairs: Sequence[Pair]) -> None:
 
     Args:
         path: The file; its ending says which.
-        title: What stands above.
+        title: Title of the page.
         pairs: The pairs.
 
     Raises:
         UserError: The file cannot be written.
     """
     if any(pair.pixels is None for pair in pairs):
-        title = f"{title}: {_NO_PICTURES}"
+        title = f"{title}: {_NO_IMAGES}"
     with written_whole(path) as place:
         if path.suffix.lower() == ".png":
             sheet(title, pairs).save(place)
@@ -137,8 +137,8 @@ def sheet(title: str, pairs: Sequence[Pair]) -> Image.Image:
     font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", _SIZE)
     rows = [pairs[start : start + _COLUMNS] for start in range(0, len(pairs), _COLUMNS)]
     texts = [[_wrapped(_lines(pair), font) for pair in row] for row in rows]
-    picture = 0 if any(pair.pixels is None for pair in pairs) else _WIDTH + 4
-    heights = [picture + _LINE * max(map(len, row)) + 2 * _GAP for row in texts]
+    shown = 0 if any(pair.pixels is None for pair in pairs) else _WIDTH + 4
+    heights = [shown + _LINE * max(map(len, row)) + 2 * _GAP for row in texts]
     columns = min(_COLUMNS, len(pairs))
     page = Image.new("RGB", (_GAP + columns * (_WIDTH + _GAP), 3 * _GAP + _LINE + sum(heights)), "white")
     draw = ImageDraw.Draw(page)
@@ -150,7 +150,7 @@ def sheet(title: str, pairs: Sequence[Pair]) -> Image.Image:
             if pair.pixels is not None:
                 page.paste(Image.fromarray(pair.pixels).resize((_WIDTH, _WIDTH)), (left, top))
             for number, line in enumerate(said):
-                draw.text((left, top + picture + number * _LINE), line, "black", font)
+                draw.text((left, top + shown + number * _LINE), line, "black", font)
         top += height
     return page
 

@@ -1,4 +1,4 @@
-"""The one way from a picture to a model's pixels, for stores, training, evaluation, exports and registered models.
+"""Preprocessing of images, the same for stores, training, evaluation, exports and registered models.
 
 It is open_clip's own: the shorter side is resized (bicubic, antialiased) and the middle square is kept.
 """
@@ -29,7 +29,7 @@ def square(image: Image.Image, side: int) -> Pixels:
 
     Args:
         image: In RGB.
-        side: Of the square in pixels.
+        side: Side of the square in pixels.
 
     Returns:
         uint8, shape (side, side, 3).

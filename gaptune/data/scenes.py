@@ -22,7 +22,7 @@ from gaptune.errors import UserError
 from gaptune.storage.cache import cache_folder
 
 VERSION = 1
-"""Part of the cached folder's name: raise it whenever anything below changes what is drawn or said."""
+"""Part of the cached folder's name: raise it whenever anything below changes the images or captions."""
 
 SIDE = 32
 CONTEXT_LENGTH = 16
@@ -93,10 +93,10 @@ class Scenes:
     Attributes:
         count: Objects per scene, shape (n,).
         background: Shape (n,).
-        shape: Of each object.
-        color: Of each object.
-        size: Of each object.
-        texture: Of each object.
+        shape: Shape of each object.
+        color: Color of each object.
+        size: Size of each object.
+        texture: Texture of each object.
         x: Center in pixels from the left.
         y: Center in pixels from the top.
     """
@@ -112,7 +112,7 @@ class Scenes:
 
 
 def draw_attributes(rng: np.random.Generator, n: int, most_objects: int) -> Scenes:
-    """Draws what is in n scenes; where there are several objects, each has its quarter of the picture."""
+    """Draws what is in n scenes; where there are several objects, each has its own quarter of the image."""
     count = np.minimum(rng.choice([1, 2, 3], n, p=[0.5, 0.35, 0.15]), most_objects)
     quarters = rng.permuted(np.tile(np.arange(4), (n, 1)), axis=1)[:, :3]
     jitter = rng.uniform(-2.5, 2.5, (2, n, 3))
@@ -120,7 +120,7 @@ def draw_attributes(rng: np.random.Generator, n: int, most_objects: int) -> Scen
     spread = rng.uniform(11, SIDE - 11, (2, n, 3))
     x = np.where(alone, spread[0], 8.5 + 15 * (quarters % 2) + jitter[0])
     y = np.where(alone, spread[1], 8.5 + 15 * (quarters // 2) + jitter[1])
-    largest = np.where(alone, len(SIZES), len(SIZES) - 1)  # a large object needs the picture for itself
+    largest = np.where(alone, len(SIZES), len(SIZES) - 1)  # a large object needs the whole image
     return Scenes(
         count=count,
         background=rng.integers(0, len(BACKGROUNDS), n),
@@ -162,7 +162,7 @@ def paint(scenes: Scenes, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
 
 
 def caption(scenes: Scenes, row: int, rng: np.random.Generator) -> str:
-    """One sentence about a scene: true, but without about half of what could be said."""
+    """One sentence about a scene: true, but without about half of the attributes."""
     order = rng.permutation(scenes.count[row])
     order = order[: 1 if rng.random() < 0.2 else 2]  # people do not name everything
     things = [_thing(scenes, row, slot, rng) for slot in order]
@@ -207,7 +207,7 @@ def make_scenes(out: Path, splits: Mapping[str, int] = SPLITS) -> Store:
 
     Args:
         out: The folder to make.
-        splits: How many scenes each split has.
+        splits: Number of scenes of each split.
 
     Raises:
         UserError: It exists.

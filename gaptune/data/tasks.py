@@ -1,4 +1,4 @@
-"""What a store allows a model to be evaluated by, seen from its labels and captions alone."""
+"""The tasks that a store allows, by its labels and captions."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 import numpy.typing as npt
 
-from gaptune.data.store.reader import Split, Store
+from gaptune.data.store.reader import Store
+from gaptune.data.store.split import Split
 from gaptune.errors import UserError
+from gaptune.metrics.held_out import held_out
 from gaptune.metrics.table import Task
 
 if TYPE_CHECKING:
     from gaptune.data.sources.base import Source
-from gaptune.metrics.held_out import held_out
 
 TASKS: tuple[Task, ...] = get_args(Task)
 
@@ -41,7 +42,7 @@ def own_probes(store: Store) -> dict[str, Split]:
         UserError: There is a single validation image, or the probe's images have no labels, or a single class.
     """
     if store.meta.splits["val"].images < 2:
-        raise UserError(f"{store.path} has a single val image; scores of pairs need two")
+        raise UserError(f"{store.path} has a single val image; metrics of pairs need two")
     if not store.meta.classes or not all(name in store for name in PROBED):
         return {}
     splits = {name: store.split(name) for name in PROBED}
@@ -54,7 +55,7 @@ def own_probes(store: Store) -> dict[str, Split]:
 
 
 def allowed_tasks(store: Store) -> tuple[Task, ...]:
-    """What a store allows to evaluate by, without ``mmvp``: no store says that its rows are pairs."""
+    """The tasks that a store allows, without ``mmvp``: no store states that its rows are pairs."""
     return tuple(task for task in TASKS if task != "mmvp" and not lacking(store, task))
 
 
@@ -66,8 +67,8 @@ def lacking(store: Store, task: Task) -> str:
         split = paired(store)
         if split is None:
             return _no_captions(store, PAIRED)
-        if len(split) % 2 or len(split.tokens) != len(split):
-            return f"{len(split)} images with {len(split.tokens)} captions, not pairs with a caption each"
+        if len(split) % 2 or len(split.texts) != len(split):
+            return f"{len(split)} images with {len(split.texts)} captions, not pairs with a caption each"
         return ""
     if few := _few_classes(store.meta.classes):
         return few
@@ -99,8 +100,8 @@ def one_class(labels: npt.NDArray[np.int64], *, choosing: bool = False) -> str:
     """What labels lack for telling classes apart; empty if nothing.
 
     Args:
-        labels: Of the images that something is fitted on.
-        choosing: Whether a part of them is held out to choose by.
+        labels: Labels of the images that a classifier is fitted on.
+        choosing: Whether a part of them is held out to choose the regularization.
     """
     if len(np.unique(labels)) < 2:
         return "labelled images of a single class to learn from"

@@ -21,7 +21,7 @@ def encode(text: str, most: int | None = None) -> list[int]:
 
     Args:
         text: The text.
-        most: How many ids are wanted; what comes behind them is not encoded, however long it is.
+        most: Largest number of ids; the rest of the text is not encoded, however long it is.
     """
     # Word by word is the same only where cleaning (ftfy, HTML entities) cannot look across words.
     if not (text.isascii() and text.isprintable() and "&" not in text):
@@ -55,15 +55,6 @@ def padded(encoded: Sequence[Sequence[int]], context_length: int) -> npt.NDArray
         ids = [START, *own[: context_length - 2], END]
         row[: len(ids)] = ids
     return rows
-
-
-def shorten(tokens: npt.NDArray[np.uint16], context_length: int) -> npt.NDArray[np.uint16]:
-    """Tokens as ``tokenize`` gives them for a shorter context; what is short enough stays as it is."""
-    if tokens.shape[1] <= context_length:
-        return tokens
-    short = tokens[:, :context_length].copy()
-    short[short[:, -1] != 0, -1] = END
-    return short
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Whether a Ray cluster answers at an address: asked in a process of its own, which can be given up."""
+"""Checks in a separate process, which can be killed, whether a Ray cluster answers at an address."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ try:
     say()
     ray.init(sys.argv[1], log_to_driver=False, logging_level=logging.CRITICAL)
     say(nodes=[node["Resources"] for node in ray.nodes() if node["Alive"]])
-except BaseException as fault:
-    say(fault=" ".join(str(fault).split()) or type(fault).__name__)
+except BaseException as error:
+    say(error=" ".join(str(error).split()) or type(error).__name__)
 os._exit(0)
 """
 
 
 def check_address(address: str) -> list[dict[str, float]]:
-    """Asks whether a Ray cluster can be used from here. Starts nothing, and waits 15 seconds at most for an answer.
+    """Checks that a Ray cluster can be used from here. Starts nothing, and waits at most 15 seconds for an answer.
 
-    Ray itself would wait for minutes for some addresses, deaf to signals, and end this process for others.
+    Ray itself would wait minutes for some addresses and ignore signals, and would end this process for others.
 
     Args:
         address: ``HOST:PORT`` of a cluster, or ``auto`` on one of its machines.
@@ -55,18 +55,18 @@ def check_address(address: str) -> list[dict[str, float]]:
         The resources of each of its machines.
 
     Raises:
-        UserError: It has a form that cannot be used, or no cluster that fits this Ray and Python answers.
+        UserError: The address has an invalid form, or no cluster with this version of Ray and Python answers.
     """
     refused = _refused(address)
-    found: dict[str, Any] = {"fault": refused} if refused else _ask(address)
-    if "fault" in found:
-        raise UserError(f"no Ray cluster at {address}: {found['fault']}")
+    found: dict[str, Any] = {"error": refused} if refused else _ask(address)
+    if "error" in found:
+        raise UserError(f"no Ray cluster at {address}: {found['error']}")
     nodes: list[dict[str, float]] = found["nodes"]
     return nodes
 
 
 def _refused(address: str) -> str | None:
-    """What is wrong with an address that need not be asked."""
+    """What is wrong with an address by its form alone; None if nothing is."""
     scheme, separator, _ = address.partition("://")
     if scheme == "ray" and separator:
         return "a sweep must run on a machine of the cluster, not beside it: give HOST:PORT there"
@@ -80,7 +80,7 @@ def _refused(address: str) -> str | None:
 
 
 def _ask(address: str) -> dict[str, Any]:
-    # In a session of its own, so that all that it starts can be ended; what Ray's C++ prints is not for a person.
+    # In its own process session, so that everything it starts can be killed; nobody needs what Ray's C++ prints.
     child = subprocess.Popen(
         [sys.executable, "-P", "-c", _ASK, address],
         stdin=subprocess.DEVNULL,
@@ -92,10 +92,10 @@ def _ask(address: str) -> dict[str, Any]:
         assert child.stdout is not None
         lines = _Lines(child.stdout.fileno())
         found: dict[str, Any] = {}
-        for limit in (_ANSWER_S, _IMPORT_S, _ANSWER_S):  # somebody listens, Ray is imported, a cluster has answered
+        for limit in (_ANSWER_S, _IMPORT_S, _ANSWER_S):  # something listens, Ray is imported, a cluster has answered
             line = lines.next(limit)
-            if not line:  # Ray's C++ ends its process for some answers
-                return {"fault": f"no answer within {limit:g} s" if line is None else "another thing listens there"}
+            if not line:  # Ray's C++ code ends the process for some answers
+                return {"error": f"no answer within {limit:g} s" if line is None else "something else listens there"}
             found = json.loads(line)
             if found:
                 break
@@ -107,14 +107,14 @@ def _ask(address: str) -> dict[str, Any]:
 
 
 class _Lines:
-    """Lines from a pipe, each waited for only so long."""
+    """Reads lines from a pipe, each with a timeout."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._read = b""
 
     def next(self, seconds: float) -> str | None:
-        """The next line; None where it does not come in time, an empty one where no more will come."""
+        """The next line; None if it does not come in time, an empty string if no more will come."""
         deadline = time.monotonic() + seconds
         while b"\n" not in self._read:
             ready, _, _ = select.select([self._fd], [], [], max(0.0, deadline - time.monotonic()))

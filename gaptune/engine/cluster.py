@@ -1,4 +1,4 @@
-"""Ray itself: started on this machine and ended again, or joined elsewhere; and what fits on it."""
+"""Ray: started and ended on this machine, or joined elsewhere; and how many trials fit on it."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ _OF_OTHER_CLUSTERS = (
 _OF_NOTEBOOKS = ("MPLBACKEND",)  # a backend that only the notebook's own process has
 
 _GRACE_S = 1.0
-"""How long Ray may take to say goodbye before its processes are killed."""
+"""Seconds that Ray gets to end by itself before its processes are killed."""
 
 _START_S = 120.0
-"""How long Ray may take to start, on a machine however busy."""
+"""Seconds that Ray may take to start, also on a busy machine."""
 
 _ours = False
-_deaf_children = False
+_block_in_children = False
 
 
 def _after_fork() -> None:
-    if _deaf_children:  # what is blocked stays so through exec
+    if _block_in_children:  # what is blocked stays so through exec
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
 
 
@@ -58,14 +58,14 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def check_place(resources: ResourcesConfig, address: str | None) -> None:
-    """Checks that trials can run where they are to run. Starts nothing.
+    """Checks that the machine or cluster has the resources that a trial needs. Starts nothing.
 
     Args:
-        resources: What each trial gets.
-        address: Of a running cluster; None, nothing or ``local`` for this machine.
+        resources: Resources of each trial.
+        address: Address of a running cluster; None, an empty string or ``local`` for this machine.
 
     Raises:
-        UserError: No cluster answers there, or a trial needs what no machine of it has or will have.
+        UserError: No cluster answers there, or no node has, or will have, the resources that a trial needs.
     """
     if (place := _cluster(address)) is None:
         check_local(resources)
@@ -75,15 +75,16 @@ def check_place(resources: ResourcesConfig, address: str | None) -> None:
 
 @contextmanager
 def ray_for(resources: ResourcesConfig, address: str | None, stop: Stop | None = None) -> Iterator[None]:
-    """A context with Ray: as the program around has started it, or else one that ends with the context.
+    """A context with Ray: the one that the surrounding program has started, or one that ends with the context.
 
     Args:
-        resources: What each trial gets; Ray is started on this machine for as many trials as should run side by side.
-        address: Of a running cluster; None, nothing or ``local`` for this machine.
-        stop: Who hears signals, which Ray takes for itself as it starts.
+        resources: Resources of each trial; Ray is started with enough of them for the trials that run in parallel.
+        address: Address of a running cluster; None, an empty string or ``local`` for this machine.
+        stop: Handler of signals, which is installed again after Ray has replaced it.
 
     Raises:
-        UserError: No cluster answers there, Ray cannot be started, or a trial needs what no machine has or will have.
+        UserError: No cluster answers there, Ray cannot be started, or no node has, or will have, the resources that a
+            trial needs.
     """
     place = _cluster(address)
     if is_running():
@@ -98,14 +99,14 @@ def ray_for(resources: ResourcesConfig, address: str | None, stop: Stop | None =
 
 
 def is_ours() -> bool:
-    """Whether gaptune has started the Ray that runs, which then ends with the sweep."""
+    """Whether gaptune started the running Ray, which then ends with the sweep."""
     return _ours
 
 
 def side_by_side(resources: ResourcesConfig) -> int:
-    """How many trials Ray can run at once, at most as many as the sweep allows.
+    """How many trials Ray can run in parallel, at most as many as the sweep allows.
 
-    Where a cluster grows by itself, that is what the sweep allows, or what fits at the moment if it does not say.
+    On a cluster that scales automatically it is what the sweep allows, or what fits now if the sweep sets no limit.
     """
     import ray
 
@@ -119,14 +120,14 @@ def side_by_side(resources: ResourcesConfig) -> int:
 
 
 def _cluster(address: str | None) -> str | None:
-    """The address of a cluster, if one is meant rather than this machine."""
+    """The address of a cluster; None for this machine."""
     address = (address or "").strip()
     return None if address in ("", "local") else address
 
 
 def is_running() -> bool:
-    """Whether the program around has started Ray; looked up without importing it."""
-    asked = getattr(sys.modules.get("ray"), "is_initialized", None)  # not there while another thread imports it
+    """Whether the surrounding program has started Ray; checked without importing Ray."""
+    asked = getattr(sys.modules.get("ray"), "is_initialized", None)  # missing while another thread imports Ray
     return asked is not None and bool(asked())
 
 
@@ -135,10 +136,10 @@ def _started(resources: ResourcesConfig, place: str | None, stop: Stop) -> Itera
     global _ours
     import ray
 
-    # Not by the environment, which is read as Ray is imported: the program around may have done that.
+    # Not by the environment, which Ray reads at import: the surrounding program may have imported it.
     constants = ray._private.ray_constants
-    constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False  # trials run in this environment, not in one that uv makes again
-    constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True  # it takes SIGTERM from the program, and prints a C++ stack
+    constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False  # trials run in this environment, not in a copy that uv makes
+    constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True  # it would replace our SIGTERM handler, and print a C++ stack
     log = logging.getLogger("ray")
     level = log.level
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "job_config": _job()}
@@ -149,7 +150,7 @@ def _started(resources: ResourcesConfig, place: str | None, stop: Stop) -> Itera
                 cores = available_cores() // resources.cpu * resources.cpu
                 wanted = min(cores, (resources.concurrency or cores) * resources.cpu)
                 options = {"num_cpus": wanted, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
-                with _without(_OF_OTHER_CLUSTERS + _OF_NOTEBOOKS), _deaf():
+                with _without(_OF_OTHER_CLUSTERS + _OF_NOTEBOOKS), _signals_blocked_in_children():
                     _init("Ray cannot be started on this machine", "local", **options, **folders, **quiet)
                 stop.listen()
                 _ours = True
@@ -167,16 +168,16 @@ def _started(resources: ResourcesConfig, place: str | None, stop: Stop) -> Itera
 def _init(trouble: str, address: str, **options: Any) -> None:
     import ray
 
-    giving_up = threading.Timer(_START_S, lambda: _kill(_ray_processes()))  # Ray's own waiting may have no end
+    giving_up = threading.Timer(_START_S, lambda: _kill(_ray_processes()))  # Ray itself may wait forever
     giving_up.daemon = True
     giving_up.start()
     try:
         ray.init(address, **options)
-    except SystemExit as error:  # by the handler that Ray has put in the place of ours
+    except SystemExit as error:  # raised by the handler with which Ray has replaced ours
         if error.code == signal.SIGTERM:
             raise Stopped(signal.SIGTERM) from None
         raise
-    except Exception as error:  # of whatever kind
+    except Exception as error:  # Ray raises many kinds
         raise UserError(f"{trouble}: {' '.join(str(error).split())}") from None
     finally:
         giving_up.cancel()
@@ -184,14 +185,14 @@ def _init(trouble: str, address: str, **options: Any) -> None:
 
 @contextmanager
 def _ended() -> Iterator[None]:
-    """A context after which Ray is no more in this process, and its processes are gone, however far its start came."""
+    """A context after which Ray is shut down and its processes are gone, even if its start failed halfway."""
     import ray
 
     try:
         yield
     finally:
         processes = _ray_processes()
-        killing = threading.Timer(_GRACE_S, _kill, [processes])  # they are deaf to being asked, and a worker may hang
+        killing = threading.Timer(_GRACE_S, _kill, [processes])  # they ignore SIGTERM, and a worker may hang
         killing.start()
         ray.shutdown()
         killing.cancel()
@@ -200,18 +201,18 @@ def _ended() -> Iterator[None]:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
-    """A context whose children, Ray's processes, do not hear SIGTERM and SIGHUP.
+def _signals_blocked_in_children() -> Iterator[None]:
+    """A context in which child processes, those of Ray, start with SIGTERM and SIGHUP blocked.
 
-    Slurm, systemd and a terminal that closes send them to all processes at once. A driver whose Ray has gone first
-    hangs in its next call of it; so this process alone hears them, and ends Ray when it is ready.
+    Slurm, systemd and a closing terminal send these signals to all processes at once. If Ray ended first, the driver
+    would hang in its next call; so only this process reacts to them, and ends Ray when it is ready.
     """
-    global _deaf_children
-    _deaf_children = True
+    global _block_in_children
+    _block_in_children = True
     try:
         yield
     finally:
-        _deaf_children = False
+        _block_in_children = False
 
 
 def _kill(processes: Sequence[psutil.Process]) -> None:
@@ -235,7 +236,7 @@ def _ray_processes() -> list[psutil.Process]:
 
 
 def _bring_token() -> None:
-    """Gives Ray's processes a token to know each other by, where Ray cannot keep one in the home folder."""
+    """Gives Ray's processes a shared token if Ray cannot keep one in the home directory."""
     given = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
     kept = Path.home() / ".ray"
     if not given and not os.access(kept if kept.exists() else kept.parent, os.W_OK | os.X_OK):
@@ -244,7 +245,7 @@ def _bring_token() -> None:
 
 @contextmanager
 def _without(names: Sequence[str]) -> Iterator[None]:
-    """A context in which some variables are not in the environment, for Ray's processes to inherit none of them."""
+    """A context without some environment variables, so that Ray's processes do not inherit them."""
     kept = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield
@@ -255,8 +256,8 @@ def _without(names: Sequence[str]) -> Iterator[None]:
 def _job() -> Any:
     """Ray's description of this job.
 
-    Ray puts this process's working folder, and the folder of its script, before everything else on its workers' paths,
-    where a file named as a library would take the library's place. Workers need gaptune only.
+    Ray puts this process's working directory, and that of its script, first on its workers' import paths, where a file
+    named like a library would shadow it. Workers need gaptune only.
     """
     from ray.job_config import JobConfig
 
@@ -272,16 +273,16 @@ def _job() -> Any:
 
 
 def _found_anyway(root: Path) -> bool:
-    """Whether a Python that starts here, without the working folder on its path, finds this gaptune."""
+    """Whether a new Python process finds this gaptune without the working directory on its path."""
     ask = "import importlib.util as u; found = u.find_spec('gaptune'); print(found.origin if found else '')"
     done = subprocess.run([sys.executable, "-P", "-c", ask], capture_output=True, text=True)
     return Path(done.stdout.strip()) == root / "gaptune" / "__init__.py"
 
 
 def _check_placement(resources: ResourcesConfig, machines: Sequence[dict[str, float]], place: str | None) -> None:
-    """Refuses trials that no machine can ever take: Ray would wait for one for ever.
+    """Refuses trials that no node can ever run: Ray would wait forever.
 
-    On Kubernetes nobody can tell here what the operator may still start, so nothing is refused.
+    On Kubernetes the operator may start nodes that are not known here, so nothing is refused.
     """
     if place is not None and "KUBERNETES_SERVICE_HOST" in os.environ:
         return
@@ -291,7 +292,7 @@ def _check_placement(resources: ResourcesConfig, machines: Sequence[dict[str, fl
     where = "this machine" if place is None else f"a machine of the cluster at {place}"
     raise UserError(
         f"each trial needs {describe(resources)} on one machine; {where} has at most {largest[0]:g} CPU and "
-        f"{largest[1]:g} GPU, and no larger one is to come; see resources.cpu and resources.gpu"
+        f"{largest[1]:g} GPU, and no larger node can be started; see resources.cpu and resources.gpu"
     )
 
 
@@ -300,7 +301,7 @@ def _fits(resources: ResourcesConfig, machine: dict[str, float]) -> bool:
 
 
 def _kinds_to_come() -> list[dict[str, float]]:
-    """The machines that an autoscaler may still start, as ``ray up`` leaves them on the head."""
+    """The kinds of nodes that an autoscaler may start, from the file that ``ray up`` leaves on the head node."""
     config = Path.home() / "ray_bootstrap_config.yaml"
     if not config.exists():
         return []

@@ -1,4 +1,4 @@
-"""The front of a sweep run again on fresh seeds: a sweep of its own, whose points are the front's parameters."""
+"""The front of a sweep retrained on new seeds: another sweep, which evaluates the params of the front."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def confirmation(
     address: str | None = None,
     tracking_uri: str | None = None,
 ) -> Plan:
-    """Plans the sweep that trains each member of a front on some fresh seeds.
+    """Plans the sweep that retrains each candidate on a front on new seeds.
 
-    The scores that put a member on the front are left out on purpose: they were chosen for being high. All members
-    get the same seeds, none of which the search has used, and are trained to the end.
+    The metrics that put a candidate on the front are not used: they were selected for being high. All candidates get
+    the same seeds, none of which the search has used, and are trained with the full budget.
 
     Args:
-        record: The sweep whose front it is.
-        seeds: Seeds per member.
-        results: Folder of all sweeps; the new one is ``NAME-confirm-SEEDS``, and is gone on with where it exists, with
-            those members added that have come to the front since.
+        record: The sweep that has the front.
+        seeds: Seeds per candidate.
+        results: Directory of all sweeps. The new sweep is called ``NAME-confirm-SEEDS``; if it exists, it is resumed
+            with the candidates that have joined the front since.
         now: Time in seconds since 1970.
-        command: What a person typed, for the record.
-        concurrency: Trials side by side; None for the sweep's own.
-        address: Of the Ray cluster that is to run it; None for this machine.
-        tracking_uri: MLflow's; None for the SQLite store beside the sweeps.
+        command: Command that the user typed, for the ledger.
+        concurrency: Number of parallel trials; None for the sweep's own.
+        address: Address of the Ray cluster that runs the sweep; None for this machine.
+        tracking_uri: MLflow's tracking URI; None for the SQLite store beside the sweeps.
 
     Raises:
         UserError: The front is empty.

@@ -1,4 +1,4 @@
-"""One session of a sweep, with Ray at hand: opened or resumed, trained, its front evaluated, its results published."""
+"""One session of a sweep on a running Ray: open or resume, train, evaluate the front, publish the results."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Opened(Opened):
 
 @dataclass(frozen=True)
 class _Session:
-    """A sweep that is under way, with everything that follows it.
+    """A running sweep, with everything that follows it.
 
     Attributes:
         orchestrator: Decides what runs next, and keeps the record.
@@ -66,13 +66,13 @@ class _Session:
 def drive(
     plan: Plan, stop: Stop, *, display: Observer, results: Path, tracking_uri: str | None, clock: Clock
 ) -> SweepRecord:
-    """Runs a session of a sweep; whatever it has started has ended afterwards, however far it came.
+    """Runs a session of a sweep. Everything that it starts has ended afterwards, also after an error.
 
     Args:
         plan: The sweep, checked by ``prepare``.
-        stop: Whether somebody wants an end.
+        stop: Whether the session should end early.
         display: Shows the sweep.
-        results: Folder of all sweeps.
+        results: Directory of all sweeps.
         tracking_uri: MLflow's tracking URI; None for the SQLite store beside the sweeps.
         clock: Seconds since 1970.
 
@@ -148,7 +148,7 @@ def _follow(
 
 
 def _study(plan: Plan, header: SweepHeader, display: Observer) -> Study:
-    """The study, which knows the trials of the sweep that this one was started from."""
+    """The study, which learns from the sweep of ``--warm-start``."""
     known = [(one.config, one.values, one.violations) for one in header.known]
     study = Study(plan.space, plan.sweep, plan.name, folder=plan.folder, known=known)
     if known:
@@ -157,7 +157,7 @@ def _study(plan: Plan, header: SweepHeader, display: Observer) -> Study:
 
 
 def _train(session: _Session, plan: Plan, stop: Stop) -> str:
-    """Runs the trials, then evaluates the front; returns why the sweep was interrupted, and nothing if it is done."""
+    """Runs the trials, then evaluates the front; returns why the sweep was interrupted, or "" if it is done."""
     orchestrator = session.orchestrator
     checkpoints = f"{plan.place.url if plan.place else plan.folder}/trials"
     try:

@@ -1,4 +1,4 @@
-"""Scores that only the members of a sweep's front are given, once it has ended: those of ``when: front``."""
+"""Evaluations that only the candidates on a sweep's front get, once all trials have ended: ``when: front``."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _LOOK_S = 0.5
 def evaluate_front(
     orchestrator: Orchestrator, sweep: SweepConfig, checkpoints: str, say: Callable[[str], None], stop: Stop
 ) -> None:
-    """Evaluates the newest checkpoint of each member of the front that lacks a score, and puts it on record.
+    """Evaluates the newest checkpoint of each trial on the front that lacks a metric, and records the metrics.
 
-    A member that cannot be evaluated is named and left without; the same sweep, run again, tries once more.
+    A trial that cannot be evaluated is reported; running the same command again retries it.
 
     Args:
-        orchestrator: Knows the front.
-        sweep: What is evaluated, and on which resources.
-        checkpoints: Folder or URL of the trials' checkpoints.
-        say: Called with a line for a person.
-        stop: Whether somebody wants an end.
+        orchestrator: Orchestrator with the sweep's record.
+        sweep: Config with the evaluations and their resources.
+        checkpoints: Directory or URL of the trials' checkpoints.
+        say: Callback that prints a line.
+        stop: Whether to end early.
 
     Raises:
-        Stopped: Somebody wanted an end.
+        Stopped: The evaluation was interrupted.
     """
     wanted = [evaluation for evaluation in sweep.evaluate if evaluation.when == "front"]
     names = {metric for evaluation in wanted for metric in evaluation.metrics}
@@ -49,11 +49,11 @@ def evaluate_front(
     if not members:
         return
     say(f"evaluating {len(members)} trials of the front on {', '.join(evaluation.name for evaluation in wanted)}")
-    score = ray.remote(num_cpus=sweep.resources.cpu, num_gpus=sweep.resources.gpu)(_metric)
+    evaluate = ray.remote(num_cpus=sweep.resources.cpu, num_gpus=sweep.resources.gpu)(_evaluate)
     evaluations = [evaluation.model_dump() for evaluation in wanted]
     here, resources = str(Path.cwd()), sweep.resources
     running = {
-        score.remote(f"{checkpoints}/{trial.number:04d}", evaluations, sweep.device, resources, here): trial.number
+        evaluate.remote(f"{checkpoints}/{trial.number:04d}", evaluations, sweep.device, resources, here): trial.number
         for trial in members
     }
     try:
@@ -65,13 +65,13 @@ def evaluate_front(
                     orchestrator.scored(number, ray.get(done))
                 except ray.exceptions.RayError as error:
                     reason = str(error).strip().splitlines()[-1]
-                    say(f"trial {number} could not be evaluated: {reason}; the same command again tries once more")
+                    say(f"trial {number} could not be evaluated: {reason}; run the same command again to retry")
     finally:
         for one in running:
             ray.cancel(one, force=True)
 
 
-def _metric(
+def _evaluate(
     checkpoints: str, evaluations: list[dict[str, Any]], device: str, resources: ResourcesConfig, folder: str
 ) -> dict[str, float]:
     """Runs on a worker."""
@@ -79,11 +79,11 @@ def _metric(
     import torch
 
     from gaptune.trial.checkpoint import read_checkpoint
+    from gaptune.trial.evaluate import TaskEvaluator, Where, named_means
     from gaptune.trial.loop import trained_model
-    from gaptune.trial.suite import Suite
 
     torch.set_num_threads(resources.cpu)
-    with suppress(OSError):  # on another machine it may not be there
+    with suppress(OSError):  # it may not exist on another node
         os.chdir(folder)
     copies = Copies(checkpoints) if "://" in checkpoints else None
     try:
@@ -92,9 +92,9 @@ def _metric(
         if copies:
             copies.remove()
     model, precision = trained_model(state, device)
-    scores: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for evaluation in map(EvaluationConfig.model_validate, evaluations):
         store = open_store(evaluation.data, image_size=model.image_size, context_length=model.context_length)
-        values = Suite(store, evaluation.tasks, next(model.parameters()).device, precision)(model)
-        scores |= {f"{evaluation.name}/{name}": float(each.mean()) for name, each in values.items()}
-    return scores
+        where = Where(next(model.parameters()).device, precision)
+        metrics |= named_means(evaluation.name, TaskEvaluator(store, evaluation.tasks, where)(model))
+    return metrics

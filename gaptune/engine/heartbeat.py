@@ -1,4 +1,4 @@
-"""Whether a trial moves: its worker writes how far it is, and the driver notices when that stays the same."""
+"""Detects stuck trials: workers write their progress, and the driver notices when it stays the same."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 _WRITE_S = 1.0
-"""How often a worker writes, and the driver looks."""
+"""Seconds between two writes of a worker, and between two looks of the driver."""
 _LONGEST_LOOK_S = 10.0
-"""What counts at most of the time between two looks."""
+"""How much of the time between two looks counts at most."""
 
 Clock = Callable[[], float]
 
@@ -19,10 +19,10 @@ def _key(place: str) -> bytes:
 
 
 class Beat:
-    """Counts a worker's steps, and writes the count where the driver sees it on whatever node they are.
+    """Counts a worker's steps, and writes the count to the cluster's key-value store.
 
     Args:
-        place: What tells this trial from others of all sweeps on the cluster.
+        place: Key of this trial, unique among all sweeps on the cluster.
     """
 
     def __init__(self, place: str) -> None:
@@ -34,17 +34,17 @@ class Beat:
         self._written = 0.0
 
     def __call__(self) -> None:
-        """One step further; written once a second at most."""
+        """Counts a step; writes the count at most once a second."""
         self._count += 1
         now = time.monotonic()
         if now - self._written >= _WRITE_S:
             self._written = now
-            with suppress(Exception):  # one that is lost does no harm
+            with suppress(Exception):  # a lost write does no harm
                 self._put(self._key, str(self._count).encode(), overwrite=True)
 
 
 def read_beat(place: str) -> bytes | None:
-    """What a trial's worker has written last."""
+    """The last progress that a trial's worker has written."""
     from ray.experimental import internal_kv
 
     written: bytes | None = internal_kv._internal_kv_get(_key(place))
@@ -52,10 +52,10 @@ def read_beat(place: str) -> bytes | None:
 
 
 def forget_beats(places: str) -> None:
-    """Removes what workers have written.
+    """Removes the progress of workers.
 
     Args:
-        places: How the names of their places begin.
+        places: Prefix of their keys.
     """
     from ray.experimental import internal_kv
 
@@ -63,14 +63,14 @@ def forget_beats(places: str) -> None:
 
 
 class Watch:
-    """Notices who has not moved for long.
+    """Finds trials without progress.
 
-    Time in which nobody looked does not count: the driver itself may have been stopped.
+    Time in which the driver did not look does not count: the driver itself may have been stopped.
 
     Args:
-        limit: Seconds without a move; None to watch nobody.
-        read: What somebody has written last.
-        clock: Seconds.
+        limit: Seconds without progress; None to watch no trial.
+        read: Function that reads the last progress of a key.
+        clock: Clock in seconds.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Watch:
         self._still: dict[str, tuple[bytes | None, float]] = {}
 
     def stuck(self, running: Iterable[str]) -> list[str]:
-        """Those of the running that have not moved for the limit; each is named once, and then watched anew."""
+        """The keys without progress for the limit; each is returned once, and then watched anew."""
         if self._limit is None:
             return []
         passed = self._clock() - self._looked

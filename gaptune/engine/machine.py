@@ -1,4 +1,4 @@
-"""What this machine lets a process use: cores, cards, and a place for Ray's files."""
+"""What a process may use on this machine: cores, GPUs, and directories for Ray's files."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _SHARED_MEMORY = Path("/dev/shm")
 _SOCKET_PATH = 107
 """Bytes that the kernel allows in the path of a socket."""
 _SOCKET = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
-"""Characters that Ray adds to its folder in the longest path of a socket."""
+"""Number of characters that Ray appends to its directory in the longest path of a socket."""
 
 OBJECT_STORE = 128 * 2**20
-"""Bytes of Ray's object store: trials send each other nothing, and their reports are small."""
+"""Bytes of Ray's object store: trials exchange nothing, and their reports are small."""
 
 
 def check_local(resources: ResourcesConfig) -> None:
-    """Refuses trials that this machine can never take. Starts nothing.
+    """Refuses trials that this machine can never run. Starts nothing.
 
     Args:
-        resources: What each trial gets.
+        resources: Resources of each trial.
 
     Raises:
         UserError: A trial needs more cores than this process may use, or more GPUs than there are.
@@ -45,26 +45,26 @@ def check_local(resources: ResourcesConfig) -> None:
 
 
 def describe(resources: ResourcesConfig) -> str:
-    """What a trial needs, in words."""
+    """The resources of a trial as text."""
     return f"{resources.cpu} CPU" + (f" and {resources.gpu:g} GPU" if resources.gpu else "")
 
 
 def available_cores() -> int:
-    """Cores that this process may use, at least one: those of its affinity, within its cgroup's quota."""
+    """Number of cores that this process may use: by its affinity and its cgroup's quota, at least one."""
     affine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     own = _OWN_CGROUPS.read_text(encoding="utf-8") if _OWN_CGROUPS.exists() else ""
     return max(1, int(min(affine, cgroup_quota(own, _CGROUPS) or affine)))
 
 
 def cgroup_quota(own: str, root: Path) -> float | None:
-    """Cores that control groups allow, by their quota of CPU time.
+    """Number of cores that control groups allow, by their quota of CPU time.
 
     Args:
-        own: The groups that the process is in, as ``/proc/self/cgroup`` has them.
-        root: Where the groups are mounted.
+        own: Content of ``/proc/self/cgroup``: the groups of the process.
+        root: Directory where the groups are mounted.
 
     Returns:
-        The smallest quota of the process's groups and those above them; None where there is none.
+        The smallest quota of the process's groups and their parents; None without a quota.
     """
     quotas = []
     for line in own.splitlines():
@@ -88,12 +88,12 @@ def _quota(group: Path) -> float | None:
             allowed = (group / "cpu.cfs_quota_us").read_text(encoding="utf-8")
             period = (group / "cpu.cfs_period_us").read_text(encoding="utf-8")
         return None if allowed == "max" or int(allowed) <= 0 else int(allowed) / int(period)
-    except (OSError, ValueError):  # no such group from here, or nothing that could be understood
+    except (OSError, ValueError):  # the group is not visible from here, or has an unknown format
         return None
 
 
 def available_gpus() -> int:
-    """GPUs that a process started here sees."""
+    """Number of GPUs that a process on this machine sees."""
     import torch
 
     return torch.cuda.device_count()
@@ -101,12 +101,12 @@ def available_gpus() -> int:
 
 @contextmanager
 def ray_folders() -> Iterator[dict[str, str]]:
-    """Where Ray may keep its files here, as arguments of ``ray.init``: none where its own choice will do.
+    """Directories for Ray's files, as arguments of ``ray.init``; empty if Ray's defaults work.
 
-    Batch systems set a ``TMPDIR`` that is too long for sockets, containers a ``/dev/shm`` that is too small.
+    Batch systems set a ``TMPDIR`` that is too long for sockets; containers have a ``/dev/shm`` that is too small.
 
     Raises:
-        UserError: There is no folder for temporary files that can be used.
+        UserError: No directory for temporary files can be used.
     """
     chosen: dict[str, str] = {}
     wanted = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
@@ -127,7 +127,7 @@ def ray_folders() -> Iterator[dict[str, str]]:
 
 
 def _fits_sockets(folder: Path) -> bool:
-    """Whether Ray's sockets can be made below a folder."""
+    """Whether Ray can create its sockets below a directory."""
     if len(os.fsencode(folder)) + _SOCKET > _SOCKET_PATH:
         return False
     try:

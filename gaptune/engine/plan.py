@@ -1,8 +1,8 @@
-"""A sweep from its two YAML files to its results: prepared, run, closed.
+"""Plans a sweep: checks its search space and config, and writes the header of its ledger.
 
-What is in a sweep's folder: ``ledger.jsonl`` (the truth), ``space.yaml`` and ``sweep.yaml`` (as resolved),
-``study.journal`` (Optuna's mirror), ``trials/NNNN`` (checkpoints; of ended trials what is needed), ``front.png``,
-``results.parquet``, ``report.html``, ``mlflow.json`` (which run is whose), and ``ray`` (Ray's own files).
+A sweep's directory holds ``ledger.jsonl`` (the record of everything), ``space.yaml`` and ``sweep.yaml`` (as resolved),
+``study.journal`` (Optuna's mirror), ``trials/NNNN`` (checkpoints; for ended trials only those that are needed),
+``front.png``, ``results.parquet``, ``report.html``, ``mlflow.json`` (ids of the runs), and ``ray`` (Ray's own files).
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ class Plan:
     """A sweep that has been checked and can start.
 
     Attributes:
-        name: Its name.
-        folder: Where it is kept.
-        space: What may be tried.
-        sweep: How trials are run, with what the command line overrides.
-        num_candidates: Trials in all.
-        header: What the ledger's first line says.
-        sizes: Of the model.
-        side_by_side: Trials that this machine runs at once; None on a cluster.
-        warnings: What will work, but hardly as it was meant: a sentence each.
-        mlflow: Why MLflow does not answer now; empty when it does.
-        earlier: Events of the ledger when the sweep is there already.
-        place: The sweep's folder in its storage, if it has one.
+        name: Name of the sweep.
+        folder: Directory of the sweep.
+        space: The search space.
+        sweep: The sweep config, with the options of the command line.
+        num_candidates: Number of candidates.
+        header: Content of the ledger's first line.
+        sizes: Sizes of the model.
+        side_by_side: Number of trials that this machine runs in parallel; None on a cluster.
+        warnings: Warnings, one sentence each.
+        mlflow: Why MLflow is unreachable now; empty if it is reachable.
+        earlier: Events of the ledger of an existing sweep.
+        place: Remote directory of the sweep, if it has a storage.
     """
 
     name: str
@@ -93,15 +93,15 @@ def prepare(
 
     Args:
         space: The search space.
-        sweep: How trials are run.
-        name: The sweep's name; one that exists is gone on with.
-        results: Folder of all sweeps.
+        sweep: The sweep config.
+        name: Name of the sweep; an existing sweep is resumed.
+        results: Directory of all sweeps.
         now: Time in seconds since 1970.
-        command: What a person typed, for the record.
-        warm_start: Name of another sweep whose completed trials the sampler is told of.
-        more_points: Whether a sweep that exists may be given further points.
-        address: Of the Ray cluster that is to run it; None for this machine, whose devices are looked at.
-        tracking_uri: MLflow's; None for the SQLite store beside the sweeps.
+        command: Command that the user typed, for the ledger.
+        warm_start: Name of another sweep whose completed trials the sampler learns from.
+        more_points: Whether an existing sweep may get further ``points_to_evaluate``.
+        address: Address of the Ray cluster that runs the sweep; None for this machine, whose devices are checked.
+        tracking_uri: MLflow's tracking URI; None for the SQLite store beside the sweeps.
 
     Raises:
         UserError: Something in space, sweep, data or model cannot work, or the name belongs to another sweep.
@@ -176,13 +176,13 @@ def _earlier(folder: Path, place: Folder | None) -> list[Event]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
+    """Versions of the packages that a result depends on."""
     names = ("gaptune", "torch", "open_clip_torch", "ray", "optuna", "mlflow", "numpy")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def _weights(sweep: SweepConfig) -> str | None:
-    """What the weights are that training starts from, by content; None for random ones."""
+    """Hash of the weights from which training starts; None for random weights."""
     if not sweep.model.pretrained:
         return None
     from gaptune.trial.pretrained import weights_hash  # torch, which takes seconds
@@ -191,7 +191,7 @@ def _weights(sweep: SweepConfig) -> str | None:
 
 
 def _known(folder: Path, sweep: SweepConfig) -> list[_Known]:
-    """Configurations, objectives and broken constraints of another sweep's candidates, where it measured them."""
+    """Configurations, objectives and constraint violations of another sweep's candidates, if it measured them all."""
     found = [
         (
             candidate.trial.config,

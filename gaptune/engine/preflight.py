@@ -1,6 +1,6 @@
-"""What can be known before a sweep starts, found before it starts: cheap checks first, torch only where it is needed.
+"""Checks before a sweep starts: cheap ones first, torch only if it is needed.
 
-What cannot work is refused. What works, but hardly as it was meant, is a warning.
+A sweep that cannot work is refused. A sweep that works, but probably not as intended, gets a warning.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from gaptune.text.numbers import exact
 FEW_IMAGES = 100
 """Validation images below which a fraction such as recall has a standard error of up to 0.05 and more."""
 
-_MOST_STEPS = 10**9  # of a training: months on any device
+_MOST_STEPS = 10**9  # months of training on any device
 _DRAWS = 50
-_MUCH = 0.1  # fraction of the images of an epoch that is worth another batch size
-_STATE = 3 * 4  # bytes of a weight in a checkpoint: itself and AdamW's two moments in float32
-_KEPT = 2  # checkpoints of a trial under way
+_MUCH = 0.1  # fraction of an epoch's images whose loss is worth a warning
+_STATE = 3 * 4  # bytes per weight in a checkpoint: the weight and AdamW's two moments in float32
+_KEPT = 2  # checkpoints of a running trial
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a model takes.
+    """Sizes of a model.
 
     Attributes:
-        weights: How many weights it has.
-        image_size: Side of its images.
-        context_length: Its tokens per caption.
-        remarks: What a person should know of the weights that it starts from, a sentence each.
+        weights: Number of weights.
+        image_size: Height and width of the images.
+        context_length: Tokens per caption.
+        remarks: Remarks on the initial weights, one sentence each.
     """
 
     weights: int
@@ -58,19 +58,19 @@ class Sizes:
 
     @property
     def checkpoints(self) -> int:
-        """Bytes of the checkpoints of a trial under way, at most."""
+        """Maximum number of bytes of a running trial's checkpoints."""
         return self.weights * _STATE * _KEPT
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found.
+    """Results of the checks.
 
     Attributes:
-        store: The data.
-        sizes: Of the model.
-        side_by_side: Trials that this machine runs at once; None on a cluster.
-        warnings: A sentence each.
+        store: The data store.
+        sizes: Sizes of the model.
+        side_by_side: Number of trials that this machine runs in parallel; None on a cluster.
+        warnings: Warnings, one sentence each.
     """
 
     store: Store
@@ -84,12 +84,12 @@ def preflight(space: Space, sweep: SweepConfig, folder: Path, *, address: str | 
 
     Args:
         space: The search space.
-        sweep: How trials are run.
-        folder: Where the sweep is kept, or will be.
-        address: Of the Ray cluster that runs the trials, whose devices nobody knows here; None for this machine.
+        sweep: The sweep config.
+        folder: Directory of the sweep, which need not exist.
+        address: Address of the Ray cluster that runs the trials, whose devices are not checked; None for this machine.
 
     Raises:
-        UserError: Something cannot work.
+        UserError: The sweep cannot work.
     """
     _check_search(space, sweep)
     reach = _Reach(space, sweep)
@@ -102,7 +102,7 @@ def preflight(space: Space, sweep: SweepConfig, folder: Path, *, address: str | 
     _check_data(sweep, store, reach)
     if sweep.device == "cuda" and not sweep.resources.gpu:
         raise UserError("device: cuda needs a GPU for each trial; set resources.gpu (a fraction shares a card)")
-    if not is_running():  # Ray itself says what it has
+    if not is_running():  # a running Ray reports its own resources
         check_place(sweep.resources, address)
     side_by_side = None
     if address is None:
@@ -120,7 +120,7 @@ def preflight(space: Space, sweep: SweepConfig, folder: Path, *, address: str | 
     if side_by_side is not None and not sweep.storage and free < sizes.checkpoints * side_by_side:
         needed = sizes.checkpoints * side_by_side
         warnings.append(
-            f"{megabytes(free)} are free where the sweep is kept; the checkpoints of {side_by_side} trials under way "
+            f"{megabytes(free)} are free where the sweep is kept; the checkpoints of {side_by_side} running trials "
             f"take up to {megabytes(needed)}"
         )
     return Findings(store, sizes, side_by_side, tuple(warnings))
@@ -132,9 +132,9 @@ def check_trial(
     """Checks what a training needs: device, data, model, weights, evaluations.
 
     Args:
-        config: The training, or what those of a sweep have in common.
-        precisions: The precisions that it may be trained in; None for its own.
-        address: Of the Ray cluster that runs it; None for this machine.
+        config: Config of the training, or what all trainings of a sweep have in common.
+        precisions: Precisions that a training may use; None for the config's own.
+        address: Address of the Ray cluster that runs it; None for this machine.
 
     Returns:
         The data that it is trained on, and the sizes of its model.
@@ -150,9 +150,9 @@ def check_trial(
     sizes = _sizes(config, store)
     for evaluation in config.evaluate:
         found = look_up(evaluation.data, image_size=sizes.image_size, context_length=sizes.context_length)
-        features = found.meta.features if isinstance(found, Store) else 0
+        features = found.meta.features if isinstance(found, Store) else None
         if features != store.meta.features:
-            kinds = [f"features of {n} numbers" if n else "images" for n in (store.meta.features, features)]
+            kinds = [f"features of {each}" if each else "images" for each in (store.meta.features, features)]
             raise UserError(f"{evaluation.name} cannot be evaluated: the model takes {kinds[0]}, and it has {kinds[1]}")
         for task in evaluation.tasks:
             what = lacking(found, task) if isinstance(found, Store) else lacking_of_source(found, task)
@@ -230,11 +230,11 @@ def _check_device(device: str, precisions: tuple[Any, ...]) -> None:
     from gaptune.trial.loop import pick_device
 
     if pick_device(device) == "cuda" and "bf16" in precisions and not torch.cuda.is_bf16_supported():
-        raise UserError(f"training.precision: {torch.cuda.get_device_name()} cannot compute in bf16; say fp32")
+        raise UserError(f"training.precision: {torch.cuda.get_device_name()} cannot compute in bf16; set it to fp32")
 
 
 def _sizes(config: TrialConfig, store: Store) -> Sizes:
-    """The sizes of a model, which is built without memory where its name alone does not tell that it fits the data."""
+    """Sizes of a model; it is built without memory unless its name alone shows that it fits the data."""
     model, meta = config.model, store.meta
     if model.name in PRESETS and not (meta.features or model.image_size or model.pretrained or model.freeze):
         image_size = PRESETS[model.name]["vision_cfg"]["image_size"]
@@ -280,15 +280,15 @@ def _of_search(space: Space, sweep: SweepConfig, reach: _Reach) -> Iterator[str]
 
 
 def of_training(batches: Iterable[int], store: Store, *, least: float = 0.0) -> Iterator[str]:
-    """What a person should know of the pairs that a training sees.
+    """Warnings about the image-caption pairs of a training.
 
     Args:
-        batches: The sizes that its batches may have.
-        store: Its data.
-        least: Fraction of the images from which on it is said that an epoch leaves them out.
+        batches: Possible batch sizes.
+        store: Data store of the training.
+        least: Fraction of the images that an epoch must leave out for a warning.
 
     Yields:
-        A sentence each: images that no epoch or not each epoch uses, images that come twice in a batch.
+        Warnings, one sentence each: images that an epoch leaves out, images that occur twice in a batch.
     """
     images = store.meta.splits["train"].images
     for batch in sorted(set(batches)):
@@ -313,7 +313,7 @@ def of_training(batches: Iterable[int], store: Store, *, least: float = 0.0) -> 
 
 
 def left_over(images: int, batch: int) -> str:
-    """What an epoch leaves out, in words; nothing where it uses all images."""
+    """What an epoch leaves out, as text; empty if it uses all images."""
     left = images % batch
     return f"each epoch leaves out {left:,} of {images:,} images (the last partial batch)" if left else ""
 
@@ -332,5 +332,5 @@ def _of_validation(sweep: SweepConfig, store: Store) -> Iterator[str]:
 
 
 def megabytes(size: int) -> str:
-    """A number of bytes for people."""
+    """A number of bytes as text."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"

@@ -1,4 +1,4 @@
-"""What is made from a sweep's ledger, here and in MLflow: pictures, tables, the report. Each is written by itself."""
+"""Writes what is derived from a sweep's ledger, here and in MLflow: plot, table, report. Each is independent."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from gaptune.tracking import (
 from gaptune.tracking.links import RUNS_FILE
 
 _SYNC_S = 600.0
-"""The longest that `gaptune sync` waits for the results to be sent; what does not answer is given up far earlier."""
+"""Seconds that `gaptune sync` waits at most for the upload of results; an unreachable server is given up earlier."""
 
 
 def write_results(record: SweepRecord, folder: Path, mirror: Mirror, tracker: Tracker, display: Observer) -> None:
-    """Draws and writes what is made from the ledger, here and in MLflow; no fault of it ends a sweep."""
-    behind = f"MLflow is behind; when it is back: {_sync_command(folder, mirror)}"
+    """Writes everything that is derived from the ledger, here and in MLflow; no error in it ends a sweep."""
+    behind = f"MLflow is not up to date; when it is back: {_sync_command(folder, mirror)}"
     _draw_results(record, folder, display.say)
     started = time.monotonic()
     whole = tracker.close(PATIENCE_S)
@@ -50,7 +50,7 @@ def write_results(record: SweepRecord, folder: Path, mirror: Mirror, tracker: Tr
         return
     try:
         _send_results(record, folder, mirror, left)
-    except Exception as error:  # the results are on disk, and that is what counts
+    except Exception as error:  # the results are on disk
         display.say(f"{behind} ({first_line(error)})")
 
 
@@ -63,7 +63,7 @@ def _draw_results(record: SweepRecord, folder: Path, say: Callable[[str], None])
 
 
 def _write_page(record: SweepRecord, folder: Path, mirror: Mirror, say: Callable[[str], None]) -> None:
-    """The report, and what its links to MLflow need."""
+    """Writes the report, and the file that its links to MLflow need."""
     with _guarded(RUNS_FILE, _command("sync", folder), say):
         runs = mirror.runs()
         if runs is not None:
@@ -74,15 +74,15 @@ def _write_page(record: SweepRecord, folder: Path, mirror: Mirror, say: Callable
 
 @contextmanager
 def _guarded(file: str, again: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Each result is written by itself: what goes wrong with one is said, and the others are written all the same."""
+    """Reports an error in writing one result, so that the others are still written."""
     try:
         yield
     except Exception as error:
-        say(f"{file} could not be written ({first_line(error)}); to make it again: {again}")
+        say(f"{file} could not be written ({first_line(error)}); to write it: {again}")
 
 
 def _send_results(record: SweepRecord, folder: Path, mirror: Mirror, patience: float) -> None:
-    """Puts the sweep's outcome on its MLflow run, or leaves it when that takes too long."""
+    """Writes the sweep's results to its MLflow run; gives up after ``patience`` seconds."""
     summary = summarize(record)
     numbers = {"sweep/front": float(len(summary.front))}
     if summary.hypervolume is not None:
@@ -93,44 +93,44 @@ def _send_results(record: SweepRecord, folder: Path, mirror: Mirror, patience: f
 
 
 def note(record: SweepRecord) -> str:
-    """The description of a sweep's run in MLflow, in Markdown: what was looked for, and what has come of it."""
+    """The description of a sweep's run in MLflow, in Markdown: the objectives and the results."""
     sentences = headline(record, summarize(record), correlations(record))
     outcome = "\n".join(f"- {for_markdown(sentence)}" for sentence in sentences)
     return f"{describe(record.header)}\n\n{outcome}"
 
 
 def _sync_command(folder: Path, mirror: Mirror) -> str:
-    """What brings MLflow up to date later, from the same folder and environment."""
+    """The command that updates MLflow later, in the same directory and environment."""
     known = (default_uri(folder.parent), os.environ.get("MLFLOW_TRACKING_URI"))
-    there = [] if mirror.uri in known or "@" in mirror.uri else ["--tracking-uri", mirror.uri]  # no passwords on screen
+    there = [] if mirror.uri in known or "@" in mirror.uri else ["--tracking-uri", mirror.uri]  # prints no passwords
     return " ".join([_command("sync", folder), *map(shlex.quote, there)])
 
 
 def _command(verb: str, folder: Path) -> str:
-    """A command on a sweep, as it is to be typed in this folder."""
+    """A command for a sweep, to be typed in the current directory."""
     here = [Path(place).absolute() for place in (os.environ.get("GAPTUNE_RESULTS"), "results") if place]
     where = [] if folder.parent.absolute() == here[0] else ["--results", str(folder.parent)]
     return shlex.join(["gaptune", verb, folder.name, *where])
 
 
 def synchronize(folder: Path, results: Path, tracking_uri: str | None, say: Callable[[str], None] = print) -> int:
-    """Makes MLflow say what a sweep's ledger says, also when the store is empty, or was left half written.
+    """Brings MLflow up to date with a sweep's ledger, even if the store is empty or incomplete.
 
     Args:
-        folder: The sweep's folder.
-        results: Folder of all sweeps.
-        tracking_uri: MLflow's; None for the SQLite store beside the sweeps.
-        say: Called with a line for a person.
+        folder: Directory of the sweep.
+        results: Directory of all sweeps.
+        tracking_uri: MLflow's tracking URI; None for the SQLite store in the results directory.
+        say: Callback that prints a line.
 
     Returns:
-        How many trials are there.
+        Number of trials in MLflow.
 
     Raises:
-        UserError: MLflow does not answer, or can never be written to as it is.
+        UserError: MLflow is unreachable, or its store cannot be used.
     """
     record = load(folder)
     if record.paused is None and not record.done and not in_use(folder):
-        record.paused = "its driver was killed"  # and its runs do not go on by themselves
+        record.paused = "its driver was killed"  # its runs will not continue by themselves
     mirror = Mirror(tracking_uri, results)
     _draw_results(record, folder, say)
     try:

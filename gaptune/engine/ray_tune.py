@@ -200,7 +200,7 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]
             self._stuck.remove(number)
             return Failure(f"worker stuck: no progress for {self._minutes:g} minutes")
         errors = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
-        kept = self._folder / "trials" / f"{number:04d}" / "error.txt"  # Ray's own goes with Ray
+        kept = self._folder / "trials" / f"{number:04d}" / "error.txt"  # Ray deletes its own file when it ends
         with suppress(OSError):
             kept.parent.mkdir(parents=True, exist_ok=True)
             kept.write_text(errors, encoding="utf-8")
@@ -211,20 +211,20 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]
 
 
 def run_trials(orchestrator: Orchestrator, sweep: SweepConfig, folder: Path, checkpoints: str, stop: Stop) -> bool:
-    """Runs the orchestrator's trials on Ray until none is left or somebody wants an end.
+    """Runs the orchestrator's trials on Ray until none is left or the sweep is stopped.
 
     Args:
-        orchestrator: Decides everything.
-        sweep: Resources of a trial, and its data.
-        folder: The sweep's folder.
-        checkpoints: Folder or URL of the trials' checkpoints, which go to ``NNNN`` in it.
-        stop: Whether somebody wants an end.
+        orchestrator: Orchestrator of the sweep.
+        sweep: The sweep config.
+        folder: Directory of the sweep.
+        checkpoints: Directory or URL of the trials' checkpoints, which go to ``NNNN`` in it.
+        stop: Whether to end early.
 
     Returns:
         Whether it ran to the end (False: halted).
 
     Raises:
-        Stopped: Somebody wanted an end; the workers are gone.
+        Stopped: The sweep was stopped; the workers are gone.
     """
     resources = sweep.resources
     beats = uuid.uuid4().hex

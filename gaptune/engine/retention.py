@@ -1,4 +1,4 @@
-"""What is kept of a trial's checkpoints once it has ended: all of them are removed but the weights that are needed."""
+"""Removes the checkpoints of ended trials, except the weights that are needed."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def needed(record: SweepRecord, keep: Literal["complete", "front", "none"]) -> d
 
     Args:
         record: The sweep.
-        keep: Whose weights: of complete trials, of those on the front, or of none. As long as a candidate has seeds
-            to come, it may still get onto the front.
+        keep: Whose weights are needed: those of complete trials, of trials on the front, or of none. A candidate
+            with unfinished seeds may still join the front.
 
     Returns:
-        By number. Trials that may go on are not in it.
+        What is needed, by trial number. Unfinished trials are not included.
     """
     members = {trial.number for member in summarize(record).front for trial in member.trials}
     found: dict[int, Keep] = {}
@@ -42,16 +42,15 @@ def needed(record: SweepRecord, keep: Literal["complete", "front", "none"]) -> d
 
 
 class Retention:
-    """Removes, in a thread of its own, what is not needed of trials when they end; and of those that ended before.
+    """Removes in its own thread what is not needed of ended trials, also of those from earlier sessions.
 
-    What cannot be removed is said once, and is tried again when the next session starts or ends. No sweep waits for
-    it or ends by it.
+    The first error is reported, and the next session retries. An error does not end the sweep.
 
     Args:
-        record: The sweep as it starts.
-        trials: The folder of all trials.
+        record: The sweep, kept up to date by the orchestrator.
+        trials: Directory of all trials.
         keep: The sweep's setting ``checkpoints``.
-        say: Tells a person.
+        say: Callback that prints a line.
     """
 
     def __init__(
@@ -70,12 +69,12 @@ class Retention:
         self._todo: queue.SimpleQueue[Callable[[], Mapping[int, Keep]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="checkpoint retention", daemon=True)
         if keep != "all":
-            ended = needed(record, "complete")  # now: the driver goes on writing to the record
+            ended = needed(record, "complete")  # computed now, because the driver keeps changing the record
             self._todo.put(lambda: ended)
             self._thread.start()
 
     def __call__(self, event: Event) -> None:
-        """Takes an event of the ledger."""
+        """Takes an event; a trial that has ended is slimmed."""
         if event["event"] == "end":
             keep: Keep = "weights" if event["state"] == State.COMPLETE else "nothing"
             self._todo.put(lambda: {event["trial"]: keep})
@@ -91,7 +90,7 @@ class Retention:
         """
         if self._keep != "all" and not self._closed:
             self._closed = True
-            known = self._record.done  # then the front will not change any more
+            known = self._record.done  # then the front is final
             self._todo.put(lambda: needed(self._record, "front" if known and self._keep == "front" else "complete"))
             self._todo.put(None)
             self._thread.join(patience)
@@ -103,7 +102,7 @@ class Retention:
         while (wanted := self._todo.get()) is not None:
             try:
                 self._tidy(wanted())
-            except Exception as error:  # each storage's client raises its own, and none may end a sweep
+            except Exception as error:  # every storage client raises its own errors; none may end a sweep
                 if not self._failed:
                     self._say(f"checkpoints that are not needed any more could not be removed: {error}")
                 self._failed = True
@@ -121,9 +120,9 @@ class Freed:
     """Bytes that cleaning a sweep frees, and those that its trials keep.
 
     Attributes:
-        optimizer: Of optimizer states.
-        weights: Of weights that are not needed.
-        kept: Of everything else.
+        optimizer: Bytes of optimizer states.
+        weights: Bytes of weights that are not needed.
+        kept: Bytes of everything else.
     """
 
     optimizer: int
@@ -134,18 +133,18 @@ class Freed:
 def clean(
     record: SweepRecord, trials: Path | Folder, keep: Literal["complete", "front", "none"], *, remove: bool
 ) -> Freed:
-    """Removes what is not needed of a sweep's ended trials; also from what gaptune 0.1.0 has written.
+    """Removes what is not needed of a sweep's ended trials, also from checkpoints of gaptune 0.1.0.
 
-    Files of 0.1.0 hold weights and optimizer together. In a storage by URL they are left so.
+    Checkpoints of 0.1.0 hold weights and optimizer in one file. In a remote storage they are not split.
 
     Args:
         record: The sweep.
-        trials: The folder of all trials.
+        trials: Directory of all trials.
         keep: Whose weights are needed.
-        remove: Do it; else only say what would be freed.
+        remove: Whether to remove the files; otherwise only count bytes.
 
     Raises:
-        OSError: The folder cannot be reached, or refuses.
+        OSError: The directory cannot be read or written.
     """
     optimizer = weights = kept = 0
     wanted = needed(record, keep)
@@ -163,7 +162,7 @@ def clean(
 
 
 def _optimizer_inside(trials: Path | Folder, number: int, names: Mapping[str, int], remove: bool) -> int:
-    """Bytes of the optimizer in the same file as the newest weights; taken out if it is to be removed."""
+    """Bytes of the optimizer state in the same file as the newest weights; removed if ``remove`` is set."""
     newest = newest_weights(names)
     if newest is None or isinstance(trials, Folder):
         return 0

@@ -1,4 +1,4 @@
-"""A sweep run in this process: Ray is started or joined, and a session driven on it."""
+"""Runs a sweep in this process: starts or joins Ray, and drives a session on it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(
     Args:
         plan: The sweep, checked by ``prepare``.
         display: Shows the sweep.
-        results: Folder of all sweeps.
+        results: Directory of all sweeps.
         tracking_uri: MLflow's tracking URI; None for the SQLite store beside the sweeps.
         address: Address of a Ray cluster; None for this machine.
         clock: Seconds since 1970.
@@ -43,10 +43,10 @@ def run(
     for warning in plan.warnings:
         display.say(f"warning: {warning}")
     with ThreadPoolExecutor(1) as beside, stopping() as stop:
-        loading = beside.submit(_load)  # Ray's start is mostly waiting: for seconds, that the imports can use
+        loading = beside.submit(_load)  # Ray's start waits for seconds, which the imports can use
         with ray_for(plan.sweep.resources, address, stop):
             drive = loading.result()
-            with stop.held():  # from here on a signal must not come between what belongs together
+            with stop.held():  # from here on a signal must not interrupt a write
                 return drive(plan, stop, display=display, results=results, tracking_uri=tracking_uri, clock=clock)
 
 

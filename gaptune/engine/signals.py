@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP as one thing: a wish that the work under way ends in order."""
+"""Handles Ctrl-C, SIGTERM and SIGHUP alike: as a request to stop in an orderly way."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from types import FrameType
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ONE_WISH_S = 1.0
-"""Two signals that are nearer than this are one wish: ``timeout``, shells and systemd send theirs twice."""
+"""Two signals within this time are one request: ``timeout``, shells and systemd send theirs twice."""
 
 
 class Stopped(KeyboardInterrupt):
-    """The work was asked to end.
+    """A signal has requested a stop.
 
     Args:
-        signum: The signal that asked.
+        signum: The signal.
 
     Attributes:
-        exit_code: What a shell expects of a program that a signal has ended.
+        exit_code: Exit code that a shell expects from a program ended by this signal.
     """
 
     def __init__(self, signum: int) -> None:
@@ -32,10 +32,10 @@ class Stopped(KeyboardInterrupt):
 
 
 class Stop:
-    """Whether the work under way should end.
+    """Whether a stop has been requested.
 
     Attributes:
-        signum: The signal that asked for it; None while nobody has.
+        signum: The signal that requested it; None before any.
     """
 
     def __init__(self) -> None:
@@ -47,9 +47,9 @@ class Stop:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """A context in which a signal is noted and nothing is raised but by ``check``.
+        """A context in which a signal is only noted; only ``check`` raises.
 
-        An exception between any two instructions is no danger while Ray starts, but it is in the middle of a record.
+        An exception between any two instructions is harmless while Ray starts, but not while an event is recorded.
         """
         self._held = True
         try:
@@ -58,36 +58,36 @@ class Stop:
             self._held = False
 
     def check(self) -> None:
-        """Ends the work here if it should end.
+        """Raises if a stop has been requested.
 
         Raises:
-            Stopped: It should.
+            Stopped: A stop has been requested.
         """
         if self.signum is not None:
             raise Stopped(self.signum)
 
     def listen(self) -> None:
-        """Takes the signals over, again where a library has taken them; outside the main thread Python has none."""
+        """Installs the handlers, again if a library has replaced them; does nothing outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             return
-        for signum in (*_ENDING, signal.SIGUSR1):  # the last one is Ray Tune's, which leaves its handler behind
+        for signum in (*_ENDING, signal.SIGUSR1):  # Ray Tune leaves a handler for the last one behind
             now = signal.getsignal(signum)
             self._before.setdefault(signum, now)
-            ignored = self._before[signum] in (signal.SIG_IGN, None)  # by nohup, or a shell's background
+            ignored = self._before[signum] in (signal.SIG_IGN, None)  # by nohup, or in a shell's background
             if signum in _ENDING and not ignored:
-                signal.signal(signum, self._heard)
+                signal.signal(signum, self._on_signal)
 
     def restore(self) -> None:
-        """Gives the signals back as they were found."""
+        """Restores the handlers from before."""
         while self._before:
             signum, handler = self._before.popitem()
             if handler is not None:
                 signal.signal(signum, handler)
 
-    def _heard(self, signum: int, frame: FrameType | None) -> None:
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if self.signum is not None:
-            if now - self._at > _ONE_WISH_S:  # asked again: at once, as if nobody listened
+            if now - self._at > _ONE_WISH_S:  # a second request ends the process at once
                 self.restore()
                 signal.raise_signal(signum)
             return
@@ -97,7 +97,7 @@ class Stop:
             self.check()
 
     def _leave_closed_terminals(self) -> None:
-        """Lets what is still printed go nowhere where a terminal has gone: writing to it would be an error."""
+        """Discards further output if the terminal has closed: writing to it would be an error."""
         for fd in self._terminals:
             if not os.isatty(fd):
                 null = os.open(os.devnull, os.O_WRONLY)
@@ -109,20 +109,20 @@ def exit_code(reason: str) -> int:
     """The exit code for a sweep that has stopped.
 
     Args:
-        reason: Why, as its ledger says.
+        reason: The reason in its ledger.
 
     Returns:
-        128 and the signal where it was one, else 1.
+        128 plus the signal if a signal was the reason, else 1.
     """
     return next((stop.exit_code for stop in map(Stopped, _ENDING) if str(stop) == reason), 1)
 
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """A context that Ctrl-C, SIGTERM and SIGHUP end in order: the first raises ``Stopped`` in it, the second kills.
+    """A context that Ctrl-C, SIGTERM and SIGHUP stop: the first raises ``Stopped`` in it, the second kills the process.
 
-    The handlers that were there before are back afterwards. Signals that were ignored stay ignored. Outside the main
-    thread nothing is touched, and nothing is heard.
+    The earlier handlers are restored afterwards. Ignored signals stay ignored. Outside the main thread no handler is
+    installed.
     """
     stop = Stop()
     stop.listen()

@@ -1,4 +1,4 @@
-"""What a worker uses of its machine, for MLflow's page of system metrics."""
+"""Measures how much of its machine a worker uses, for the system metrics in the MLflow UI."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _PERIOD_S = 1.0
 
 
 class Meter:
-    """Looks at this process once a second until it is closed.
+    """Measures this process once a second until it is closed.
 
     Args:
-        gpu: Whether to look at its GPU too (its use needs NVIDIA's ``nvidia-ml-py``, its memory does not).
+        gpu: Whether to measure its GPU, too (utilization needs NVIDIA's ``nvidia-ml-py``, memory does not).
     """
 
     def __init__(self, *, gpu: bool) -> None:
@@ -27,22 +27,22 @@ class Meter:
         self._thread.start()
 
     def read(self) -> dict[str, float]:
-        """Means since the last call, by metric; at least one look is taken."""
-        self._look()
+        """Means since the last call, by metric; measures at least once."""
+        self._measure()
         with self._lock:
             seen, self._seen = self._seen, {}
         return {name: statistics.fmean(values) for name, values in seen.items()}
 
     def close(self) -> None:
-        """Stops looking."""
+        """Stops measuring."""
         self._closed.set()
         self._thread.join()
 
     def _watch(self) -> None:
         while not self._closed.wait(_PERIOD_S):
-            self._look()
+            self._measure()
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         with self._lock:
             for name, probe in self._probes.items():
                 self._seen.setdefault(name, []).append(probe())
@@ -63,6 +63,6 @@ def _of_gpu() -> dict[str, Callable[[], float]]:
     probes: dict[str, Callable[[], float]] = {"system/gpu_memory_mb": lambda: torch.cuda.memory_reserved() / 1e6}
     try:
         torch.cuda.utilization()
-    except Exception:  # nvidia-ml-py is not installed, or has an error of its own: the driver does not tell (MIG)
+    except Exception:  # nvidia-ml-py is not installed, or the driver does not report utilization (MIG)
         return probes
     return {**probes, "system/gpu_percent": lambda: float(torch.cuda.utilization())}

@@ -1,4 +1,4 @@
-"""A set of parameters that a sweep has found, trained at another scale."""
+"""Hyperparameter transfer: the params of a trial, trained with another sweep config."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ def transfer_plan(
     address: str | None = None,
     tracking_uri: str | None = None,
 ) -> Plan:
-    """Plans a sweep of one set of parameters, trained to the end.
+    """Plans a sweep with one candidate, trained with the full budget.
 
-    What the search decided goes over as it is, but for the seed; everything else (model, data, length, batch, and the
-    learning rates where the search did not decide them) is the other sweep's.
+    The params that the search proposed are kept, except the seed. Everything else (model, data, epochs, batch size, and
+    learning rates that were not searched) comes from the other sweep config.
 
     Args:
-        record: The sweep that found it.
-        trial: The trial that has it.
-        sweep: How it is trained now.
-        name: Of the new sweep; one that exists is gone on with.
-        seeds: Paired seeds.
-        results: Folder of all sweeps.
+        record: The sweep that the trial belongs to.
+        trial: The trial whose params are used.
+        sweep: The sweep config for the new training.
+        name: Name of the new sweep; an existing sweep is resumed.
+        seeds: Number of paired seeds.
+        results: Directory of all sweeps.
         now: Time in seconds since 1970.
-        command: What a person typed, for the record.
-        address: Of the Ray cluster that is to run it; None for this machine.
-        tracking_uri: MLflow's; None for the SQLite store beside the sweeps.
+        command: Command that the user typed, for the ledger.
+        address: Address of the Ray cluster that runs the sweep; None for this machine.
+        tracking_uri: MLflow's tracking URI; None for the SQLite store beside the sweeps.
 
     Raises:
-        UserError: The parameters do not fit the sweep.
+        UserError: The params do not fit the sweep config.
     """
     params = {parameter: value for parameter, value in trial.params.items() if parameter != "seed"}
     space = parse_space(record.header.space)

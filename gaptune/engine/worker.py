@@ -80,7 +80,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         torch.set_num_threads(task.threads)
         if 0 < task.gpu < 1 and torch.cuda.is_available():  # neighbors on a card cannot starve each other
             torch.cuda.set_per_process_memory_fraction(task.gpu)
-        with suppress(OSError):  # on another machine it may not be there
+        with suppress(OSError):  # it may not exist on another node
             os.chdir(task.folder)
         folder = Path(task.checkpoints)
         if "://" in task.checkpoints:

@@ -93,8 +93,9 @@ class Candidate:
     def _stds(self, metrics: Sequence[str]) -> list[float]:
         if len(self.trials) == 1:
             return [0.0] * len(metrics)
-        stds: list[float] = self._table(metrics).std(axis=0, ddof=1).tolist()
-        return stds
+        table = self._table(metrics)
+        stds = np.where(np.ptp(table, axis=0) == 0, 0.0, table.std(axis=0, ddof=1))  # std leaves 1e-17 of equal values
+        return [float(std) for std in stds]
 
     def _table(self, metrics: Sequence[str]) -> npt.NDArray[np.float64]:
         rows = [[trial.last.get(metric, math.nan) for metric in metrics] for trial in self.trials]

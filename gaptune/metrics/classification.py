@@ -1,7 +1,6 @@
 """Classification with frozen features: zero-shot by class prompts, linear probes, and nearest neighbors.
 
-The plain names (``zero_shot``, ``linear_probe``) are what every trial reports after an epoch. Those below them are for
-benchmarks: they return a value per image, so that an interval can be had too.
+All but ``linear_probe``, which a trial reports of its own data, give a value per image, for an interval of their mean.
 """
 
 from __future__ import annotations
@@ -47,26 +46,10 @@ def class_embeddings(texts: Tensor, classes: int) -> Tensor:
     return F.normalize(texts.reshape(classes, -1, texts.shape[1]).mean(1), dim=1)
 
 
-def zero_shot(images: Tensor, class_texts: Tensor, labels: Tensor) -> float:
-    """Fraction of images whose nearest class embedding is their label's.
-
-    A tie with another class, to within rounding, is wrong.
-
-    Args:
-        images: Shape (n, d), L2-normalized.
-        class_texts: Shape (classes, d), L2-normalized.
-        labels: Shape (n,).
-
-    Raises:
-        ValueError: The shapes do not match.
-    """
-    return float((_rivals_ahead(images, class_texts, labels) == 0).double().mean())
-
-
 def linear_probe(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> float:
     """Test accuracy of a multinomial logistic regression on frozen image features (scikit-learn, L-BFGS, C = 100).
 
-    The fit goes on until scikit-learn calls it converged; a warning is logged if it never does.
+    The fit runs until scikit-learn calls it converged; a warning is logged if it never does.
 
     Args:
         train_x: Shape (n, d), L2-normalized.
@@ -81,8 +64,8 @@ def linear_probe(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tenso
     return float(model.score(test_x.float().cpu().numpy(), test_y.cpu().numpy()))
 
 
-def zero_shot_topk(images: Tensor, class_texts: Tensor, labels: Tensor) -> dict[str, Outcomes]:
-    """Zero-shot scores as clip_benchmark's ``acc1``, ``acc5`` and ``mean_per_class_recall``, image by image.
+def zero_shot(images: Tensor, class_texts: Tensor, labels: Tensor) -> dict[str, Outcomes]:
+    """Zero-shot metrics as clip_benchmark's ``acc1``, ``acc5`` and ``mean_per_class_recall``, image by image.
 
     A tie with another class, to within rounding, is wrong (there it is decided by the order of the classes).
 
@@ -113,7 +96,7 @@ def probe_with_selection(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_
 
     As in Radford et al. 2021, appendix A.3: logistic regression by L-BFGS, the C with the best held-out accuracy (of
     equals the smallest), then fitted again on everything. C is one of 0.1, 1, …, 10,000. Each fit starts from nothing
-    and goes on until scikit-learn calls it converged; a warning is logged if it never does.
+    and runs until scikit-learn calls it converged; a warning is logged if it never does.
 
     Args:
         train_x: Shape (n, d), L2-normalized.
@@ -152,7 +135,7 @@ def knn_accuracy(
         test_x: Shape (m, d), L2-normalized.
         test_y: Shape (m,).
         k: Neighbors that vote; all where there are fewer.
-        temperature: Of the votes.
+        temperature: Temperature of the votes.
 
     Returns:
         Shape (m,), float64 on the CPU: 1 where the label has more votes than any other class.
@@ -197,7 +180,7 @@ def _fitted(c: float, x: Any, y: Any) -> Any:
 
     model = LogisticRegression(C=c, max_iter=_STEPS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # said below, by its C
+        warnings.simplefilter("ignore", ConvergenceWarning)  # logged below, with its C
         model.fit(x, y)
     if int(model.n_iter_.max()) >= _STEPS:
         _log.warning("a linear probe (C = %g) has not converged in %d steps; its accuracy may be too low", c, _STEPS)

@@ -9,9 +9,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gaptune.metrics.embeddings import Embeddings
 from gaptune.metrics.ties import rounding
 
 _BLOCK = 4096
+
+
+def measure(embeddings: Embeddings) -> dict[str, float]:
+    """The metrics of this group, for each image with its first caption."""
+    x, y = embeddings.images, embeddings.paired
+    margin, mismatched = margin_and_mismatched(x, y)
+    return {
+        "geometry/gap": gap(x, y),
+        "geometry/alignment": alignment(x, y),
+        "geometry/margin": margin,
+        "geometry/mismatched": mismatched,
+    }
 
 
 def gap(x: Tensor, y: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""How sure a score is."""
+"""Confidence intervals of metrics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Outcomes:
         right: Shape (n,), float64 on the CPU: 1 where the example is right, 0 where it is wrong.
         images: Shape (n,): the image to which each example belongs, where several belong to one, as captions do. They
             were drawn together. None: each is one of its own.
-        classes: Shape (n,): class of each example, where the score is the mean of the classes' means. None: the score
+        classes: Shape (n,): class of each example, where the metric is the mean of the classes' means. None: the metric
             is the mean over the examples.
     """
 
@@ -33,7 +33,7 @@ class Outcomes:
         return len(self.right)
 
     def mean(self) -> float:
-        """The score."""
+        """The value of the metric."""
         if self.classes is None:
             return float(self.right.double().mean())
         _, labels = np.unique(self.classes.cpu().numpy(), return_inverse=True)
@@ -42,23 +42,23 @@ class Outcomes:
 
 
 def bootstrap_interval(outcomes: Outcomes | Tensor, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Bayesian bootstrap interval of a score (Rubin 1981): how far it would move with other test images.
+    """Bayesian bootstrap interval of a metric (Rubin 1981): how far it would move with other test images.
 
-    Images are given random weights and the score is worked out again. The weights are of images, never of captions,
-    and are drawn class by class where the score is a mean over classes. To the images come two of half the weight, one
-    all wrong and one all right (Jeffreys' prior; shared out to the classes). They make the interval of a plain share
+    Images are given random weights and the metric is computed again. The weights are of images, never of captions,
+    and are drawn class by class where the metric is a mean over classes. To the images come two of half the weight, one
+    all wrong and one all right (Jeffreys' prior; shared out to the classes). They make the interval of a plain fraction
     that of Jeffreys, Beta(right + 1/2, wrong + 1/2), which the percentile bootstrap nears with many images; with few
     it is still wide enough, also where all are right. ``benchmarks/coverage.py`` measures how often it holds the truth.
 
     The interval says nothing of other training seeds.
 
     Args:
-        outcomes: What each example counts; a tensor (n,) for examples that are images of their own.
-        level: Fraction of the resampled scores inside.
-        seed: Of the resampling.
+        outcomes: Value of each example; a tensor (n,) for examples that are images of their own.
+        level: Fraction of the resampled values inside.
+        seed: Random seed of the resampling.
 
     Returns:
-        Lower and upper end, between 0 and 1, with the score between them.
+        Lower and upper end, between 0 and 1, with the value between them.
 
     Raises:
         ValueError: There are no values, or one is not between 0 and 1.
@@ -77,9 +77,9 @@ def bootstrap_interval(outcomes: Outcomes | Tensor, *, level: float = 0.95, seed
         parts = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
     drawn = np.mean([_resampled(right[part], images[part], len(parts), rng) for part in parts], axis=0)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    score = outcomes.mean()
-    # The prior keeps what is resampled off 0 and 1, and off a score near them.
-    return (0.0 if score == 0 else min(float(low), score)), (1.0 if score == 1 else max(float(high), score))
+    value = outcomes.mean()
+    # The prior keeps what is resampled off 0 and 1, and off a value near them.
+    return (0.0 if value == 0 else min(float(low), value)), (1.0 if value == 1 else max(float(high), value))
 
 
 def _resampled(
@@ -91,7 +91,7 @@ def _resampled(
     # Images that count the same share one weight, of a gamma distribution with their number: few draws for many images.
     kinds, counts = np.unique(sums, axis=0, return_counts=True)
     n = len(sums)
-    # The spread of a small sample is less than that of what it was drawn from. A single share's prior makes up for it.
+    # A small sample varies less than its source. The prior of a single fraction makes up for it.
     shapes = counts * (max(n - _TOO_NARROW, 0.5) / n if classes > 1 else 1.0)
     size = sums[:, 1].mean()
     kinds = np.concatenate([kinds, [[0.0, size], [size, size]]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gaptune.metrics.embeddings import Embeddings, check_owner
 from gaptune.metrics.intervals import Outcomes
 from gaptune.metrics.ties import rounding
 
@@ -12,8 +13,22 @@ _BLOCK = 256
 _KS = (1, 5, 10)
 
 
-def recalls(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, float]:
-    """Recall@1, 5 and 10 in both directions, and their mean.
+def measure(embeddings: Embeddings) -> dict[str, float]:
+    """The recalls in both directions, and their mean.
+
+    Returns:
+        ``retrieval/i2t_r1`` … ``retrieval/mean_r10``, as fractions.
+    """
+    hits = recalls(embeddings.images, embeddings.texts, embeddings.owner)
+    metrics: dict[str, float] = {}
+    for k in _KS:
+        i2t, t2i = (hits[f"retrieval/{way}_r{k}"].mean() for way in ("i2t", "t2i"))
+        metrics |= {f"retrieval/i2t_r{k}": i2t, f"retrieval/t2i_r{k}": t2i, f"retrieval/mean_r{k}": (i2t + t2i) / 2}
+    return metrics
+
+
+def recalls(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, Outcomes]:
+    """Recall@1, 5 and 10 in both directions, query by query.
 
     Image to text: an image is right when any of its captions is among the best k. Text to image: a caption is right
     when its image is among the best k; the mean is over captions (Karpathy & Fei-Fei 2015, as in CLIP_benchmark).
@@ -26,27 +41,10 @@ def recalls(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, float]:
         owner: Shape (m,): row of the image to which each text belongs; every image has at least one.
 
     Returns:
-        ``retrieval/i2t_r1`` … ``retrieval/mean_r10``, as fractions.
+        ``retrieval/i2t_r1`` … ``retrieval/t2i_r10``: n images, or m captions with the image of each.
 
     Raises:
         ValueError: The shapes do not match, or an image has no text, or a text no image.
-    """
-    texts_ahead, images_ahead = _rivals_ahead(images, texts, owner)
-    scores: dict[str, float] = {}
-    for k in _KS:
-        i2t = float((texts_ahead < k).double().mean())
-        t2i = float((images_ahead < k).double().mean())
-        scores[f"retrieval/i2t_r{k}"] = i2t
-        scores[f"retrieval/t2i_r{k}"] = t2i
-        scores[f"retrieval/mean_r{k}"] = (i2t + t2i) / 2
-    return scores
-
-
-def recall_hits(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, Outcomes]:
-    """The recalls of both directions query by query: arguments and errors are those of ``recalls``.
-
-    Returns:
-        ``retrieval/i2t_r1`` … ``retrieval/t2i_r10``: n images, or m captions with the image of each.
     """
     texts_ahead, images_ahead = _rivals_ahead(images, texts, owner)
     ways = {"i2t": (texts_ahead.cpu(), None), "t2i": (images_ahead.cpu(), owner.cpu())}
@@ -59,13 +57,7 @@ def recall_hits(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, Outco
 
 def _rivals_ahead(images: Tensor, texts: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
     """How many wrong ones are at least as near as the best right one: of each image (n,), and of each text (m,)."""
-    fits = images.ndim == texts.ndim == 2 and images.shape[1] == texts.shape[1] and owner.shape == texts.shape[:1]
-    if not fits or len(images) == 0:
-        shapes = tuple(images.shape), tuple(texts.shape), tuple(owner.shape)
-        raise ValueError(f"expected images (n, d), texts (m, d) and owner (m,), got {shapes}")
-    every = torch.arange(len(images), device=owner.device)
-    if not bool(torch.isin(every, owner).all() and torch.isin(owner, every).all()):
-        raise ValueError("an image has no text, or a text no image")
+    check_owner(images, texts, owner)
     tie = rounding(images)
     texts_ahead, images_ahead = [], []
     for rows in _blocks(images):

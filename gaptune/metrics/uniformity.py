@@ -7,7 +7,20 @@ import math
 import torch
 from torch import Tensor
 
+from gaptune.metrics.embeddings import Embeddings
+
 _BLOCK = 2048
+
+
+def measure(embeddings: Embeddings) -> dict[str, float]:
+    """The metrics of this group, for each image with its first caption."""
+    images, paired = embeddings.images, embeddings.paired
+    parts = {"": torch.cat([images, paired]), "_image": images, "_text": paired}
+    return {
+        f"uniformity/{name}{suffix}": measured(part)
+        for name, measured in (("w2", w2), ("wang_isola", wang_isola))
+        for suffix, part in parts.items()
+    }
 
 
 def w2(x: Tensor) -> float:

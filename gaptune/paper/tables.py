@@ -1,14 +1,9 @@
-"""The paper's tables from a sweep's trials, beside its own figures: for the terminal, and as Markdown."""
+"""The paper's tables for a sweep, beside the paper's own figures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
-
-from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from gaptune.ledger import State, SweepRecord
 from gaptune.ledger.candidate import Candidate
@@ -23,60 +18,33 @@ _TABLES: dict[str, Callable[[str], bool]] = {
     "Fixed temperature": lambda name: name.startswith("FLT"),
     "Fraction of steps with a swap": lambda name: name == "Baseline" or name.startswith(("HS", "SS")),
 }
-_CLAIM_HEADINGS = ("verdict", "claim", "figures", "p", "Holm")
-_STYLES = {"holds": "green", "does not hold": "red", "not shown": "yellow", "not run": "dim"}
+CLAIM_HEADINGS = ("verdict", "claim", "figures", "p", "Holm")
 
 
 @dataclass(frozen=True)
-class _Grid:
-    """A titled table of texts, before it is rendered."""
+class Grid:
+    """A table of texts."""
 
     title: str
     headings: tuple[str, ...]
     rows: list[tuple[str, ...]]
 
 
-def paper_report(record: SweepRecord) -> RenderableType:
-    """Tables and verdicts for the terminal.
-
-    Raises:
-        UserError: The sweep is not one over the paper's methods.
-    """
-    parts: list[RenderableType] = []
-    for grid in _grids(record):
-        table = Table(title=grid.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-        for heading in grid.headings:
-            table.add_column(heading, justify="left" if heading == grid.headings[0] else "right")
-        for row in grid.rows:
-            table.add_row(*row)
-        parts.append(table)
-    verdicts = Table(title="The paper's claims in this run", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in _CLAIM_HEADINGS:
-        verdicts.add_column(heading, overflow="fold")
-    family = ""
-    for claim in claims(record):
-        if family and claim.family != family:
-            verdicts.add_section()
-        family = claim.family
-        verdict, *cells = _claim_row(claim)
-        verdicts.add_row(Text(verdict, style=_STYLES[claim.verdict]), *cells)
-    return Group(*parts, verdicts, Text(_footnote(record)))
-
-
 def paper_markdown(record: SweepRecord) -> str:
-    """The same as Markdown.
+    """The paper's tables and claims for a sweep, as Markdown.
 
     Raises:
-        UserError: The sweep is not one over the paper's methods.
+        UserError: The sweep does not have the paper's methods.
     """
     parts = [f"# {record.name}: the paper's tables and claims", f"`{record.header.command}`"]
-    parts += [f"## {grid.title}\n\n" + _markdown(grid.headings, grid.rows) for grid in _grids(record)]
-    rows = [_claim_row(claim) for claim in claims(record)]
-    parts += ["## Claims\n\n" + _markdown(_CLAIM_HEADINGS, rows), _footnote(record)]
+    parts += [f"## {grid.title}\n\n" + _markdown(grid.headings, grid.rows) for grid in grids(record)]
+    rows = [claim_row(claim) for claim in claims(record)]
+    parts += ["## Claims\n\n" + _markdown(CLAIM_HEADINGS, rows), footnote(record)]
     return "\n\n".join(parts) + "\n"
 
 
-def _claim_row(claim: Claim) -> tuple[str, ...]:
+def claim_row(claim: Claim) -> tuple[str, ...]:
+    """The cells of a claim, under ``CLAIM_HEADINGS``."""
     return claim.verdict, claim.text, claim.evidence, _p(claim.p), _p(claim.corrected)
 
 
@@ -86,7 +54,12 @@ def _p(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _grids(record: SweepRecord) -> list[_Grid]:
+def grids(record: SweepRecord) -> list[Grid]:
+    """The tables of a sweep, each followed by the same table of the paper.
+
+    Raises:
+        UserError: The sweep does not have the paper's methods.
+    """
     rows, metrics = named_rows(record), astuple(columns(record))
     measured = [(heading, metric) for heading, metric in zip(_HEADINGS, metrics, strict=True) if metric is not None]
     headings = ("method", *(heading for heading, _ in measured), "τ at the end")
@@ -94,10 +67,10 @@ def _grids(record: SweepRecord) -> list[_Grid]:
     for title, belongs in _TABLES.items():
         names = sorted((name for name in rows if belongs(name)), key=_order)
         ours = [(name, *(_cell(rows[name], h, m) for h, m in measured), _tau(rows[name])) for name in names]
-        grids.append(_Grid(f"{title}: this run", headings, ours))
+        grids.append(Grid(f"{title}: this run", headings, ours))
         theirs = [(name, *map(_published, _HEADINGS, PUBLISHED[name])) for name in names if name in PUBLISHED]
         if theirs:
-            grids.append(_Grid(f"{title}: the paper (MSCOCO, RN50)", ("method", *_HEADINGS), theirs))
+            grids.append(Grid(f"{title}: the paper (MSCOCO, RN50)", ("method", *_HEADINGS), theirs))
     return grids
 
 
@@ -123,7 +96,8 @@ def _published(heading: str, value: float | None) -> str:
     return f"{100 * value:.2f}" if heading in _PERCENTS else f"{value:.3f}"
 
 
-def _footnote(record: SweepRecord) -> str:
+def footnote(record: SweepRecord) -> str:
+    """What the figures of the tables are, and which trials failed."""
     seeds = record.seeds
     retrieval = columns(record).image_retrieval.rpartition("_r")[2]
     lines = [

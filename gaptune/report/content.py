@@ -1,12 +1,12 @@
-"""What a report tells of a sweep, as plain data for the page's script."""
+"""The content of a report, as plain data for the page's script: a function for each section."""
 
 from __future__ import annotations
 
 import math
 import shlex
-import statistics
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,146 +14,158 @@ from urllib.parse import urlsplit
 import yaml
 
 from gaptune.ledger import State, SweepRecord, TrialRecord
+from gaptune.ledger.candidate import Candidate
 from gaptune.metrics.table import find_metric
 from gaptune.report.features import projection
-from gaptune.results import Candidate, summarize
-from gaptune.results.correlation import correlations
+from gaptune.results import summarize
+from gaptune.results.correlation import Correlation, correlations
 from gaptune.results.failures import unfinished
+from gaptune.results.front import Summary
 from gaptune.results.headline import headline
-from gaptune.results.history import Step, history
+from gaptune.results.history import history
 from gaptune.results.importance import importances
-from gaptune.results.plots.styles import look
-from gaptune.results.rerun import train_words
+from gaptune.results.plots.styles import style_of
+from gaptune.results.rerun import rerun_words
 from gaptune.results.selection import knee
 from gaptune.results.unknown import Why
 from gaptune.text.output import printable
 from gaptune.tracking.links import run_links
 
 _MOST_CURVE_NUMBERS = 40_000
-"""Of curves in a page: all metrics of about 70 trials of 20 epochs, in 300 kB."""
+"""Numbers in the curves of a page: all metrics of about 70 trials of 20 epochs, in 300 kB."""
 _MOST_PCA = 8
 _MOST_STEPS = 500
 
-Group = list[TrialRecord]
+
+@dataclass(frozen=True)
+class Source:
+    """What the sections are made from.
+
+    Attributes:
+        record: The sweep, or a view of it.
+        folder: Its folder.
+        mlflow_url: Address of the MLflow UI.
+        price: Price of a GPU-hour, or of a core-hour without GPUs; None if it is not known.
+    """
+
+    record: SweepRecord
+    folder: Path
+    mlflow_url: str
+    price: float | None
+
+    @cached_property
+    def rows(self) -> list[Candidate]:
+        """All candidates, in the order of the page's rows."""
+        return [Candidate.of(self.record, trials) for trials in self.record.candidates().values()]
+
+    @cached_property
+    def summary(self) -> Summary:
+        """The front."""
+        return summarize(self.record)
+
+    @cached_property
+    def correlations(self) -> list[Correlation]:
+        """The correlations that were measured, or are unknown for another reason."""
+        return correlations(self.record)
+
+    @property
+    def on_front(self) -> list[int]:
+        """The members of the front, each by its first trial."""
+        return [member.trial.number for member in self.summary.front]
+
+
+Section = Callable[[Source], dict[str, Any]]
 
 
 def content(record: SweepRecord, folder: Path, *, mlflow_url: str, price: float | None) -> dict[str, Any]:
     """Everything that the page shows.
 
-    A row of ``rows`` is a set of parameters: scores are means over its seeds, its number that of the first.
-
     Args:
         record: The sweep, or a view of it.
         folder: Its folder.
-        mlflow_url: Where MLflow's pages are.
-        price: Of a GPU-hour, or of a core-hour without GPUs.
+        mlflow_url: Address of the MLflow UI.
+        price: Price of a GPU-hour, or of a core-hour without GPUs; None if it is not known.
 
     Returns:
         What JSON can hold; numbers that are not finite are None, and control characters in texts are escaped.
     """
-    summary, found, fractions = summarize(record), correlations(record), importances(record)
-    groups = list(record.candidates().values())
-    on_front = [member.trial.number for member in summary.front]
-    metrics = list(dict.fromkeys(metric for trial in record.trials.values() for metric in trial.last))
-    told = {
-        "name": record.name,
-        "headline": headline(record, summary, found),
-        "objectives": [{"metric": o.metric, "maximize": o.maximize} for o in record.objectives],
-        "constraints": [str(one) for one in record.constraints],
-        "metrics": {metric: _about(metric) for metric in metrics},
-        "rows": _rows(record, groups),
-        "looks": {method: asdict(look(method)) for method in sorted({group[0].method for group in groups})},
-        **_scores(record, groups, metrics),
-        **_params(record, groups),
-        "front": on_front,
-        "picks": _picks(record, summary.front),
-        "seeds": record.seeds,
-        "curves": _curves(groups, on_front),
-        "importance": [asdict(one) for one in fractions],
-        "no_importance": {metric: str(reason) for metric, reason in fractions.unknown.items()},
-        "correlations": [
-            asdict(one) for one in found if one.unknown is None or one.unknown.why is not Why.NOT_MEASURED
-        ],
-        "unknown": None if summary.unknown is None else str(summary.unknown),
-        "history": [asdict(step) for step in _thinned(history(record))],
-        "unfinished": [{**asdict(one), "state": str(one.state)} for one in unfinished(record)],
-        "pca": _projections(folder, summary.front),
-        "mlflow": _mlflow(folder, mlflow_url),
-        "train": _train(record),
-        "show": shlex.join(["gaptune", "show", record.name]),
-        "confirm": shlex.join(["gaptune", "confirm", record.name]),
-        "cost": _cost(record, price),
-        "again": _again(record),
-    }
+    source, told = Source(record, folder, mlflow_url, price), dict[str, Any]()
+    for section in SECTIONS:
+        told |= section(source)
     return dict(_plain(told))
 
 
-def _rows(record: SweepRecord, groups: Sequence[Group]) -> dict[str, Any]:
-    states = [State.together(trial.state for trial in group) for group in groups]
+def _outcome(source: Source) -> dict[str, Any]:
+    record, summary = source.record, source.summary
     return {
-        "trial": [group[0].number for group in groups],
-        "trials": [[trial.number for trial in group] for group in groups],
-        "method": [group[0].method for group in groups],
-        "state": [str(state) for state in states],
-        "reason": [next((trial.reason for trial in group if trial.reason), None) for group in groups],
-        "broken": [
-            [str(one) for one in Candidate.of(record, group).broken] if state is State.COMPLETE else None
-            for group, state in zip(groups, states, strict=True)
-        ],
-        "epochs": [sum(trial.epoch for trial in group) for group in groups],
-        "minutes": [sum(map(_seconds, group)) / 60 for group in groups],
+        "name": record.name,
+        "headline": headline(record, summary, source.correlations),
+        "objectives": [{"metric": one.metric, "maximize": one.maximize} for one in record.objectives],
+        "constraints": [str(one) for one in record.constraints],
+        "seeds": record.seeds,
+        "unknown": None if summary.unknown is None else str(summary.unknown),
     }
+
+
+def _rows(source: Source) -> dict[str, Any]:
+    """The candidates, a row each; its number is that of the first trial."""
+    rows = source.rows
+    states = [State.together(trial.state for trial in row.trials) for row in rows]
+    methods = [row.trial.method for row in rows]
+    told = {
+        "trial": [row.trial.number for row in rows],
+        "trials": [[trial.number for trial in row.trials] for row in rows],
+        "method": methods,
+        "state": [str(state) for state in states],
+        "reason": [next((trial.reason for trial in row.trials if trial.reason), None) for row in rows],
+        "broken": [
+            [str(one) for one in row.broken] if state is State.COMPLETE else None
+            for row, state in zip(rows, states, strict=True)
+        ],
+        "epochs": [sum(trial.epoch for trial in row.trials) for row in rows],
+        "minutes": [sum(map(_seconds, row.trials)) / 60 for row in rows],
+    }
+    return {"rows": told, "styles": {method: asdict(style_of(method)) for method in sorted(set(methods))}}
+
+
+def _metrics(source: Source) -> dict[str, Any]:
+    """Means over the seeds that have reported, their standard errors, and what each metric is."""
+    metrics = list(dict.fromkeys(metric for trial in source.record.trials.values() for metric in trial.last))
+    reported = [Candidate.of(source.record, [t for t in row.trials if t.reports]) for row in source.rows]
+    told: dict[str, Any] = {
+        "metrics": {metric: _about(metric) for metric in metrics},
+        "means": {metric: [row.mean(metric) if row.trials else None for row in reported] for metric in metrics},
+        "errors": {},
+    }
+    if source.record.seeds > 1:
+        told["errors"] = {
+            metric: [row.error(metric) if len(row.trials) > 1 else None for row in reported] for metric in metrics
+        }
+    return told
 
 
 def _about(metric: str) -> dict[str, str]:
-    score = find_metric(metric)
-    if score is None:
+    known = find_metric(metric)
+    if known is None:
         return {"unit": "", "direction": "none", "meaning": metric}
-    return {"unit": score.unit, "direction": score.direction, "meaning": score.meaning}
+    return {"unit": known.unit, "direction": known.direction, "meaning": known.meaning}
 
 
-def _scores(record: SweepRecord, groups: Sequence[Group], metrics: Sequence[str]) -> dict[str, Any]:
-    """Means of the seeds that have reported, and the standard errors of those means."""
-    values = {
-        metric: [[trial.last.get(metric) for trial in group if trial.reports] for group in groups] for metric in metrics
-    }
-    told = {"scores": {metric: [_mean(each) for each in of] for metric, of in values.items()}}
-    errors = {metric: [_error(each) for each in of] for metric, of in values.items()} if record.seeds > 1 else {}
-    return {**told, "errors": errors}
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """None where a seed lacks the metric, as in the tables: the others' mean would be of another set of seeds."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
-
-
-def _error(values: Sequence[float | None]) -> float | None:
-    if _mean(values) is None or len(values) < 2:
-        return None
-    return statistics.stdev(value for value in values if value is not None) / math.sqrt(len(values))
-
-
-def _params(record: SweepRecord, groups: Sequence[Group]) -> dict[str, Any]:
+def _params(source: Source) -> dict[str, Any]:
     """Values of the parameters that varied; apart from them, the rows in which a parameter does not apply."""
-    varied = record.header.varied_params
-    rules = {
-        parameter: how if isinstance(how, dict) else {} for parameter, how in record.header.space["params"].items()
-    }
-    rules = {parameter: rules.get(parameter, {}) for parameter in varied}
+    rows, varied, space = source.rows, source.record.header.varied_params, source.record.header.space["params"]
+    rules = {name: space[name] if isinstance(space.get(name), dict) else {} for name in varied}
     return {
-        "params": {parameter: [group[0].params.get(parameter) for group in groups] for parameter in varied},
-        "off": {
-            parameter: [row for row, group in enumerate(groups) if parameter not in group[0].params]
-            for parameter in varied
-        },
-        "choices": {parameter: rule["choice"] for parameter, rule in rules.items() if "choice" in rule},
-        "log": [parameter for parameter, rule in rules.items() if "log_uniform" in rule or rule.get("log")],
+        "params": {name: [row.trial.params.get(name) for row in rows] for name in varied},
+        "off": {name: [place for place, row in enumerate(rows) if name not in row.trial.params] for name in varied},
+        "choices": {name: rule["choice"] for name, rule in rules.items() if "choice" in rule},
+        "log": [name for name, rule in rules.items() if "log_uniform" in rule or rule.get("log")],
     }
 
 
-def _picks(record: SweepRecord, front: Sequence[Candidate]) -> dict[str, Any]:
-    """The members of the front that are best in an objective, unless all are alike in it, and the knee."""
+def _front(source: Source) -> dict[str, Any]:
+    """The front, its members that are best in an objective (unless all are alike in it), and the knee."""
+    record, front = source.record, source.summary.front
     best: dict[str, list[int]] = {}
     for index, objective in enumerate(record.objectives if front else ()):
         values = [member.values[index] for member in front]
@@ -161,34 +173,35 @@ def _picks(record: SweepRecord, front: Sequence[Candidate]) -> dict[str, Any]:
         members = [member.trial.number for member, value in zip(front, values, strict=True) if value == top]
         best[objective.metric] = members if len(members) < len(front) or len(front) == 1 else []
     bend = knee(record, front)
-    return {"best": best, "knee": bend.trial.number if isinstance(bend, Candidate) else None}
+    picks = {"best": best, "knee": bend.trial.number if isinstance(bend, Candidate) else None}
+    return {"front": source.on_front, "picks": picks}
 
 
-def _curves(groups: Sequence[Group], on_front: Sequence[int]) -> dict[int, Any]:
-    """Every metric over training: of all trials, or of as many as there is room for.
+def _curves(source: Source) -> dict[str, Any]:
+    """Every metric over training: of all trials, or of as many as fit in the page.
 
     The front comes first, then the first of each method, then the others, evenly over the sweep.
     """
-    reported = [group for group in groups if any(trial.reports for trial in group)]
-    members, seen = set(on_front), set[str]()
-    first: list[Group] = []
-    others: list[Group] = []
-    for group in sorted(reported, key=lambda group: group[0].number not in members):
-        (first if group[0].number in members or group[0].method not in seen else others).append(group)
-        seen.add(group[0].method)
-    room = max(1, _MOST_CURVE_NUMBERS - sum(map(_numbers, first)))
-    every = max(1, math.ceil(sum(map(_numbers, others)) / room))
-    left, curves = _MOST_CURVE_NUMBERS, {}
-    for group in first + others[::every]:
+    members, seen = set(source.on_front), set[str]()
+    first: list[Candidate] = []
+    others: list[Candidate] = []
+    reported = [row for row in source.rows if any(trial.reports for trial in row.trials)]
+    for row in sorted(reported, key=lambda row: row.trial.number not in members):
+        (first if row.trial.number in members or row.trial.method not in seen else others).append(row)
+        seen.add(row.trial.method)
+    left_over = max(1, _MOST_CURVE_NUMBERS - sum(map(_numbers, first)))
+    every = max(1, math.ceil(sum(map(_numbers, others)) / left_over))
+    left, curves = _MOST_CURVE_NUMBERS, dict[int, Any]()
+    for row in first + others[::every]:
         if left > 0:
-            left -= _numbers(group)
-            curves.update({trial.number: _curve(trial) for trial in group if trial.reports})
-    return curves
+            left -= _numbers(row)
+            curves.update({trial.number: _curve(trial) for trial in row.trials if trial.reports})
+    return {"curves": curves}
 
 
-def _numbers(group: Group) -> int:
+def _numbers(row: Candidate) -> int:
     """How many numbers the curves of a row have."""
-    return sum(len(report.metrics) for trial in group for report in trial.reports)
+    return sum(len(report.metrics) for trial in row.trials for report in trial.reports)
 
 
 def _curve(trial: TrialRecord) -> dict[str, Any]:
@@ -199,32 +212,56 @@ def _curve(trial: TrialRecord) -> dict[str, Any]:
     }
 
 
-def _thinned(steps: list[Step]) -> list[Step]:
-    every = math.ceil(len(steps) / _MOST_STEPS) if steps else 1
-    return steps[::-1][::every][::-1]
-
-
-def _projections(folder: Path, front: Sequence[Candidate]) -> dict[int, Any]:
-    samples = {member.trial.number: projection(folder, member.trial) for member in front[:_MOST_PCA]}
-    return {number: drawn for number, drawn in samples.items() if drawn is not None}
-
-
-def _mlflow(folder: Path, url: str) -> dict[str, Any]:
-    """Links to MLflow's pages. A server on the reader's own machine answers only while it is started there."""
-    host = urlsplit(url).hostname or ""
-    local = host in ("localhost", "::1") or host.startswith("127.")
-    port = urlsplit(url).port or 5000
-    needs = "gaptune ui" if port == 5000 else f"gaptune ui --port {port}"
-    return {"links": run_links(folder, url), "server": host, "needs": needs if local else None}
-
-
-def _train(record: SweepRecord) -> dict[str, Any]:
-    """The commands that train the trials again: the words of all, and of each the places of its own."""
-    commands = {number: train_words(trial) for number, trial in record.trials.items()}
-    words = {word: place for place, word in enumerate(dict.fromkeys(w for words in commands.values() for w in words))}
+def _importance(source: Source) -> dict[str, Any]:
+    found = importances(source.record)
     return {
-        "words": list(words),
-        "own": {number: [words[word] for word in command] for number, command in commands.items()},
+        "importance": [asdict(one) for one in found],
+        "no_importance": {metric: str(reason) for metric, reason in found.unknown.items()},
+    }
+
+
+def _correlations(source: Source) -> dict[str, Any]:
+    known = [one for one in source.correlations if one.unknown is None or one.unknown.why is not Why.NOT_MEASURED]
+    return {"correlations": [asdict(one) for one in known]}
+
+
+def _history(source: Source) -> dict[str, Any]:
+    """The hypervolume over the search, thinned out, with its end kept."""
+    steps = history(source.record)
+    every = math.ceil(len(steps) / _MOST_STEPS) if steps else 1
+    return {"history": [asdict(step) for step in steps[::-1][::every][::-1]]}
+
+
+def _unfinished(source: Source) -> dict[str, Any]:
+    return {"unfinished": [{**asdict(one), "state": str(one.state)} for one in unfinished(source.record)]}
+
+
+def _embeddings(source: Source) -> dict[str, Any]:
+    members = source.summary.front[:_MOST_PCA]
+    samples = {member.trial.number: projection(source.folder, member.trial) for member in members}
+    return {"pca": {number: drawn for number, drawn in samples.items() if drawn is not None}}
+
+
+def _mlflow(source: Source) -> dict[str, Any]:
+    """Links to the MLflow UI. A server on the reader's own machine answers only while it runs."""
+    url = urlsplit(source.mlflow_url)
+    host, port = url.hostname or "", url.port or 5000
+    local = host in ("localhost", "::1") or host.startswith("127.")
+    needs = "gaptune ui" if port == 5000 else f"gaptune ui --port {port}"
+    links = run_links(source.folder, source.mlflow_url)
+    return {"mlflow": {"links": links, "server": host, "needs": needs if local else None}}
+
+
+def _commands(source: Source) -> dict[str, Any]:
+    """Commands for a shell; of those that train a trial again, all words once, and the places of each trial's own."""
+    record = source.record
+    commands = {number: rerun_words(trial) for number, trial in record.trials.items()}
+    words = {word: place for place, word in enumerate(dict.fromkeys(w for words in commands.values() for w in words))}
+    own = {number: [words[word] for word in command] for number, command in commands.items()}
+    return {
+        "train": {"words": list(words), "own": own},
+        "show": shlex.join(["gaptune", "show", record.name]),
+        "confirm": shlex.join(["gaptune", "confirm", record.name]),
     }
 
 
@@ -233,7 +270,8 @@ def _seconds(trial: TrialRecord) -> float:
     return sum(r.metrics.get("time/train_s", 0.0) + r.metrics.get("time/eval_s", 0.0) for r in trial.reports)
 
 
-def _cost(record: SweepRecord, price: float | None) -> dict[str, Any]:
+def _cost(source: Source) -> dict[str, Any]:
+    record, price = source.record, source.price
     nodes: dict[str, dict[str, float]] = {}
     for trial in record.trials.values():
         node = nodes.setdefault(trial.node or "not started", {"trials": 0, "hours": 0.0})
@@ -243,7 +281,7 @@ def _cost(record: SweepRecord, price: float | None) -> dict[str, Any]:
     gpus, cpus = record.header.gpus, record.header.cpus
     unit, spent = ("GPU-hours", gpus * hours) if gpus else ("core-hours", cpus * hours)
     times = [trial.started_at for trial in record.trials.values() if trial.started_at is not None]
-    return {
+    cost = {
         "nodes": nodes,
         "unit": unit,
         "spent": spent,
@@ -254,17 +292,39 @@ def _cost(record: SweepRecord, price: float | None) -> dict[str, Any]:
         "sessions": record.sessions,
         "retries": sum(len(trial.retries) for trial in record.trials.values()),
     }
+    return {"cost": cost}
 
 
-def _again(record: SweepRecord) -> dict[str, Any]:
-    header = record.header
-    return {
+def _reproduction(source: Source) -> dict[str, Any]:
+    header = source.record.header
+    again = {
         "command": header.command,
         "versions": header.versions,
         "data": f"{header.data.name}, SHA-256 {header.data.hash}",
         "space": yaml.safe_dump(header.space, sort_keys=False, allow_unicode=True),
         "sweep": yaml.safe_dump(header.config, sort_keys=False, allow_unicode=True),
     }
+    return {"again": again}
+
+
+SECTIONS: tuple[Section, ...] = (
+    _outcome,
+    _rows,
+    _metrics,
+    _params,
+    _front,
+    _curves,
+    _importance,
+    _correlations,
+    _history,
+    _unfinished,
+    _embeddings,
+    _mlflow,
+    _commands,
+    _cost,
+    _reproduction,
+)
+"""What the page shows. The script of a section is ``script/NAME.js``, its place is in ``page.html``."""
 
 
 def _plain(value: Any) -> Any:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from gaptune.ledger import TrialRecord
+from gaptune.results.pca import principal_components
 
 
 def projection(folder: Path, trial: TrialRecord) -> dict[str, Any] | None:
@@ -27,16 +27,14 @@ def projection(folder: Path, trial: TrialRecord) -> dict[str, Any] | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as sample:
-            both: npt.NDArray[np.float64] = np.concatenate([sample["images"], sample["texts"]]).astype(np.float64)
-        left, scale, _ = np.linalg.svd(both - both.mean(axis=0), full_matrices=False)
-        images, texts = np.split(left[:, :2] * scale[:2], 2)
-    except Exception:  # a damaged file can raise almost anything, and a report does without the picture
+            images, texts = (sample[name].astype(np.float64) for name in ("images", "texts"))
+        components = principal_components(np.concatenate([images, texts]))
+    except Exception:  # a damaged file can raise almost anything, and a report does without the plot
         return None
-    variance = (scale**2).sum()
-    if not np.isfinite(variance) or variance == 0 or images.shape[1] < 2:
+    if len(components.explained) < 2 or not np.isfinite(components.explained).all():
         return None
     return {
-        "images": images.tolist(),
-        "texts": texts.tolist(),
-        "explained": (scale[:2] ** 2 / variance).tolist(),
+        "images": components.project(images).tolist(),
+        "texts": components.project(texts).tolist(),
+        "explained": components.explained.tolist(),
     }

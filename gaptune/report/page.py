@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -15,8 +16,8 @@ from gaptune.text.markup import for_html
 
 REPORT_FILE = "report.html"
 
-_SCRIPTS = ("data", "filter", "charts", "scatters", "curves", "params", "search", "table", "details", "page")
-"""In the order in which the page runs them, as one script."""
+_FIRST, _LAST = ("data", "filter", "charts"), ("table", "details", "page")
+"""Scripts that the page runs before and after those of its sections, all as one script."""
 
 
 def write_report(record: SweepRecord, folder: Path, out: Path, *, mlflow_url: str, price: float | None = None) -> None:
@@ -26,8 +27,8 @@ def write_report(record: SweepRecord, folder: Path, out: Path, *, mlflow_url: st
         record: The sweep, or a view of it.
         folder: Its folder, for samples of embeddings and the ids of its MLflow runs.
         out: The HTML file to write, in one step.
-        mlflow_url: Where MLflow's pages are, for the links to its runs.
-        price: Of a GPU-hour, or of a core-hour where trials have no GPU; None to leave money out.
+        mlflow_url: Address of the MLflow UI, for the links to runs.
+        price: Price of a GPU-hour, or of a core-hour without GPUs; None to leave money out.
 
     Raises:
         UserError: The file cannot be written.
@@ -40,10 +41,16 @@ def write_report(record: SweepRecord, folder: Path, out: Path, *, mlflow_url: st
         style=(here / "page.css").read_text(encoding="utf-8"),
         plotly=(files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8"),
         data=_script_safe(told),
-        script="\n".join((here / "script" / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS),
+        script=_script(here / "script"),
     )
     with written_whole(out) as place:
         place.write_text(page, encoding="utf-8")
+
+
+def _script(folder: Traversable) -> str:
+    scripts = {file.name.removesuffix(".js"): file.read_text(encoding="utf-8") for file in folder.iterdir()}
+    sections = sorted(scripts.keys() - {*_FIRST, *_LAST})
+    return "\n".join(scripts[name] for name in (*_FIRST, *sections, *_LAST))
 
 
 def _script_safe(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""How much each parameter matters for each objective."""
+"""The importance of each parameter for each objective."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gaptune.space.parse import parse_space
 
 Evaluator = Literal["ped_anova", "fanova"]
 ENOUGH = 8
-"""Candidates below which nothing is said of parameters."""
+"""Fewest candidates from which importances are computed."""
 _MOST_FANOVA = 1000
 
 
@@ -46,7 +46,7 @@ class Importances(list[Importance]):
     """For each objective, the parameters from the most important on.
 
     Attributes:
-        unknown: By objective that has no shares, why they are not known.
+        unknown: By objective without importances, the reason.
     """
 
     def __init__(self, fractions: Iterable[Importance], unknown: Mapping[str, Unknown]) -> None:
@@ -66,8 +66,8 @@ def importances(record: SweepRecord, evaluator: Evaluator = "ped_anova", method:
         method: Only candidates of this method family (a trial's ``method``); None for all.
 
     Returns:
-        The shares; an objective has none with fewer than 8 candidates, without a parameter that varied, or with the
-        same score for all.
+        The fractions; an objective has none with fewer than 8 candidates, without a parameter that varied, or with the
+        same value for all.
     """
     chosen = [one for one in candidates(record) if method is None or one.trial.method == method]
     chosen = [one for one in chosen if all(map(math.isfinite, one.values))]

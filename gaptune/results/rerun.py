@@ -12,15 +12,13 @@ from gaptune.ledger import TrialRecord
 from gaptune.storage.bundled import find
 
 
-def train_words(trial: TrialRecord) -> list[str]:
-    """``gaptune train`` with all in which a trial differs from the sweep that the command starts from.
+def rerun_command(trial: TrialRecord) -> str:
+    """``gaptune train`` with the configuration of a trial, for a shell."""
+    return " ".join(rerun_words(trial))
 
-    Args:
-        trial: The trial.
 
-    Returns:
-        The words of the command, quoted for a shell.
-    """
+def rerun_words(trial: TrialRecord) -> list[str]:
+    """The words of ``rerun_command``, each quoted for a shell: all settings that differ from the embedded sweep's."""
     plain = _start()
     words = ["gaptune", "train"]
     for name, value in trial.config.items():

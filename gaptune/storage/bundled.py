@@ -25,12 +25,21 @@ def find(path: Path, folder: str) -> Path:
     """
     if path.exists() or path.parent.name not in ("", folder):
         return path
-    shipped = {file.name: file for root in _ROOTS for file in (root / folder).glob("*.yaml")}
+    shipped = bundled_yaml(folder)
     name = path.name if path.name in shipped else f"{path.name}.yaml"
     if name not in shipped:
         near = [str(file) for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise UserError(f"no such file: {path}{did_you_mean(path.name, [*shipped, *near])}")
     return shipped[name]
+
+
+def bundled_yaml(folder: str) -> dict[str, Path]:
+    """The included YAML files of a directory by their file names.
+
+    Args:
+        folder: ``search_spaces`` or ``sweeps``.
+    """
+    return {file.name: file for root in _ROOTS for file in (root / folder).glob("*.yaml")}
 
 
 def example(name: str = "example") -> Path:

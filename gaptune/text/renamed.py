@@ -56,6 +56,17 @@ OPTIONS = {
 COMMANDS = {"promote": "transfer"}
 """Commands."""
 
+MOVED_OPTIONS = {
+    "front": {
+        "--importance": "gaptune importance NAME",
+        "--fanova": "gaptune importance NAME --fanova",
+        "--method": "gaptune importance NAME --method METHOD",
+        "--correlation": "gaptune correlations NAME",
+        "--unfinished": "gaptune failures NAME",
+    }
+}
+"""Options that are commands of their own now, by the command that had them."""
+
 EXAMPLES = {"recorded": "example", "recorded-paper": "example-paper"}
 """Sweeps that come with gaptune."""
 

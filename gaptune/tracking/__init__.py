@@ -1,9 +1,8 @@
 """The ledger in MLflow: a parent run for the sweep, a child run for each trial.
 
-MLflow is written by one thread of the driver and is always behind the ledger, never in its way: a tracker that is slow
-or down delays what the UI shows and nothing else. What is written is the difference between the ledger and what
-MLflow has, with the ledger's own time stamps. So any request may fail: the next write looks at what is there and adds
-what is missing, after an outage, a crash, a deletion, or into an empty store.
+One thread of the driver writes to MLflow, after the ledger: a tracking server that is slow or down delays the UI and
+nothing else. Each write is the difference between the ledger and what MLflow has, with the ledger's own time stamps. So
+any request may fail: the next write adds what is missing after an outage, a crash or a deletion, or in an empty store.
 """
 
 from gaptune.tracking.failures import UnreachableError, UnusableError, first_line

@@ -1,4 +1,4 @@
-"""What MLflow runs to embed images and texts with a registered model; a file by itself, kept with the weights."""
+"""The code with which MLflow embeds images and texts by a registered model; one file, stored with the weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from PIL import Image, UnidentifiedImageError
 
-_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # none that runs a program, as EPS does
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # no format that runs a program, as EPS does
 _DEEP = ("I", "F")  # modes of more than eight bits a color, which a conversion to RGB would clip
 _EXPECTED = {"text": "a text", "image": "an image file in base64"}
 
@@ -34,7 +34,7 @@ class Embedder(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
         """Embeds a column ``text``, a column ``image`` (files in base64, or data URLs of them), or both.
 
         Raises:
-            MlflowException: There is neither column, or something in one is no text or no image.
+            MlflowException: Neither column exists, or a cell is not a text or not an image.
         """
         table = _unpacked(model_input)
         found = {}
@@ -50,7 +50,7 @@ class Embedder(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
 
 
 def _unpacked(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns that are read. MLflow hands on a dict of lists as one row of lists, which are columns here."""
+    """The columns that are used. MLflow passes a dict of lists as one row of lists, which become columns here."""
     table = table[[name for name in _EXPECTED if name in table]]
     if len(table) == 1 and all(isinstance(cell, list) for cell in table.iloc[0]):
         columns = dict(table.iloc[0])
@@ -85,7 +85,7 @@ def _image(given: str, row: Any) -> Image.Image:
             why = f"has more than eight bits a color ({image.mode})"
     except UnidentifiedImageError:
         why = "is no image of a known format"
-    except Exception as error:  # decoders raise what they like
+    except Exception as error:  # decoders raise errors of any kind
         why = f"cannot be read: {error}"
     raise _refused(row, "image", f"{named}, which {why}")
 

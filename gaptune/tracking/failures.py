@@ -1,4 +1,4 @@
-"""What a fault of MLflow means: it does not answer now, or it can never work as it is."""
+"""Classifies errors of MLflow: it is unreachable now, or its store can never work as it is."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gaptune.errors import UserError, did_you_mean
 
 
 class UnreachableError(ConnectionError):
-    """MLflow does not answer. It may later: what is missing can be written then."""
+    """MLflow is unreachable now. What is missing can be written later."""
 
 
 class UnusableError(UserError):
-    """MLflow's store cannot work as it is. The message says what to do."""
+    """MLflow's store cannot be used. The message says what to do."""
 
 
-_PASSING_SQLITE = {
+_TRANSIENT_SQLITE = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_INTERRUPT,
@@ -27,8 +27,8 @@ _PASSING_SQLITE = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_PROTOCOL,
 }
-_LASTING_OS = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.ENAMETOOLONG}
-_PASSING_CODES = {
+_PERMANENT_OS = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.ENAMETOOLONG}
+_TRANSIENT_CODES = {
     "ABORTED",
     "CANCELLED",
     "DEADLINE_EXCEEDED",
@@ -42,24 +42,24 @@ _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databric
 
 
 class GoneError(Exception):
-    """A run or the experiment is not there any more, or is marked as deleted."""
+    """A run or the experiment no longer exists, or is marked as deleted."""
 
 
 def is_gone(error: Exception) -> bool:
-    """Whether a fault can mean that a run or the experiment has been deleted: worth another look at what is there."""
+    """Whether an error can mean that a run or the experiment has been deleted, so that a new search may help."""
     return isinstance(error, GoneError) or getattr(error, "error_code", None) in _GONE_CODES
 
 
 def explain(error: Exception, uri: str, *, opening: bool = False) -> Exception:
-    """Tells what does not answer from what can never work, by the types and codes of a fault and of its causes.
+    """Classifies an error by its type and code, and those of its causes.
 
     Args:
-        error: What MLflow, or something below it, has raised.
-        uri: MLflow's.
-        opening: The store was being opened: what is not known to pass is then a matter of how it is set up.
+        error: Error from MLflow or a library below it.
+        uri: MLflow's tracking URI.
+        opening: Whether the store was being opened; an unknown error is then a matter of its setup.
 
     Returns:
-        An ``UnreachableError`` or an ``UnusableError``; the fault itself where it is neither.
+        An ``UnreachableError`` or an ``UnusableError``; the error itself if it is neither.
     """
     if isinstance(error, UnreachableError | UserError):
         return error
@@ -67,14 +67,14 @@ def explain(error: Exception, uri: str, *, opening: bool = False) -> Exception:
     passing = next((verdict for link in reversed(chain) if (verdict := _passes(link, uri)) is not None), None)
     if passing is None and not opening:
         return error
-    told = _said(chain)
+    told = _text(chain)
     if passing:
         return UnreachableError(_without_secrets(f"MLflow is unreachable at {uri} ({told})"))
     return UnusableError(_without_secrets(f"MLflow at {uri} cannot be used ({told}); {hint(uri)}"))
 
 
 def hint(uri: str) -> str:
-    """What to do about a store that can never work."""
+    """What to do about a store that cannot be used."""
     scheme = uri.split(":")[0].split("+")[0]
     if re.fullmatch(r"[\w.-]+:\d+(/.*)?", uri):
         return f"did you mean http://{uri}?"
@@ -90,23 +90,23 @@ def hint(uri: str) -> str:
     if scheme == "databricks":
         return "log in with `databricks auth login`, or set DATABRICKS_HOST and DATABRICKS_TOKEN"
     if scheme in _SCHEMES:
-        return "mend it, or give another --tracking-uri"
+        return "repair it, or give another --tracking-uri"
     known = did_you_mean(scheme, _SCHEMES)
     return f"give an address such as http://HOST:5000 or sqlite:///PATH/mlflow.db{known}"
 
 
 def first_line(error: BaseException) -> str:
-    """A fault's type and the first line of what it says."""
+    """Type and first line of an error."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:160]}" if text else type(error).__name__
 
 
-def _said(chain: list[BaseException]) -> str:
-    """What to tell of a fault: the system's or the database's own words where they are at the bottom of it."""
+def _text(chain: list[BaseException]) -> str:
+    """Text of an error: that of the system or the database if it is the first cause."""
     from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 
     if isinstance(chain[0], UnsupportedModelRegistryStoreURIException):
-        return "it knows no such kind of store"
+        return "unknown kind of store"
     return first_line(chain[-1] if isinstance(chain[-1], OSError | sqlite3.Error) else chain[0])
 
 
@@ -118,19 +118,19 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _passes(error: BaseException, uri: str) -> bool | None:
-    """Whether a fault passes by itself; None where its type does not say."""
+    """Whether an error may pass by itself; None if its type does not tell."""
     if isinstance(error, GoneError):
         return True
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", None)
-        return None if code is None else code & 0xFF in _PASSING_SQLITE
+        return None if code is None else code & 0xFF in _TRANSIENT_SQLITE
     if isinstance(error, ssl.SSLError):  # before OSError, which it is
         return isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
     if isinstance(error, ImportError):
         return False
     by_library = _passes_library(error, uri)
     if by_library is None and isinstance(error, OSError):
-        return error.errno not in _LASTING_OS
+        return error.errno not in _PERMANENT_OS
     return by_library
 
 
@@ -148,10 +148,10 @@ def _passes_library(error: BaseException, uri: str) -> bool | None:
     if not isinstance(error, MlflowException):
         return None
     if error.error_code != "INTERNAL_ERROR":
-        return error.error_code in _PASSING_CODES
+        return error.error_code in _TRANSIENT_CODES
     if isinstance(error, RestException):
         return True
-    # Only its text tells a strange status of a proxy (Cloudflare has 520 to 530) from an answer that is not MLflow's.
+    # Only the text shows whether it is a proxy's unusual status (Cloudflare: 520 to 530) or no answer of MLflow.
     return bool(re.search(r"failed with error code 5\d\d", str(error))) if uri.startswith("http") else None
 
 

@@ -1,4 +1,4 @@
-"""Addresses of MLflow's pages, found without MLflow."""
+"""Addresses in the MLflow UI, found without MLflow."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 RUNS_FILE = "mlflow.json"
-"""In a sweep's folder: which MLflow run belongs to which trial."""
+"""File in a sweep's directory: which MLflow run belongs to which trial."""
 
 LOCAL = "http://127.0.0.1:5000"
-_TRAINING = "workflowType=machine_learning"  # without it MLflow 3.17 opens on its pages for agents, which hide runs
+_TRAINING = "workflowType=machine_learning"  # without it MLflow 3.17 opens its view for agents, which hides runs
 
 
 def read_runs(folder: Path) -> dict[str, Any] | None:
-    """Which MLflow run is whose, as the sweep's folder knows it: ``experiment``, ``sweep``, and ``trials`` by number.
+    """MLflow's ids from the sweep's directory: ``experiment``, ``sweep``, and ``trials`` by number.
 
     Returns:
-        None for a sweep that MLflow has never seen, and where the file is damaged: ``gaptune sync`` writes it again.
+        None if MLflow has no run of the sweep, or the file is damaged; ``gaptune sync`` writes it.
     """
     try:
         runs = json.loads((folder / RUNS_FILE).read_text(encoding="utf-8"))
@@ -28,7 +28,7 @@ def read_runs(folder: Path) -> dict[str, Any] | None:
 
 
 def run_links(folder: Path, server: str) -> dict[str, str]:
-    """The page of each trial of the sweep in a folder, by number; empty for a sweep that MLflow has never seen."""
+    """Links to the runs of a sweep's trials, by number; empty if MLflow has no run of the sweep."""
     runs = read_runs(folder)
     if runs is None:
         return {}
@@ -37,7 +37,7 @@ def run_links(folder: Path, server: str) -> dict[str, str]:
 
 
 def experiment_link(results: Path, server: str) -> str:
-    """The page of the experiment that holds all sweeps, as the newest of them knows it; else MLflow's first page."""
+    """Link to the experiment of all sweeps, by the newest sweep that knows it; otherwise to MLflow's start page."""
     newest = max(results.glob(f"*/{RUNS_FILE}"), key=lambda path: path.stat().st_mtime, default=None)
     runs = read_runs(newest.parent) if newest is not None else None
     if runs is None:

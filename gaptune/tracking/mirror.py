@@ -1,4 +1,4 @@
-"""The sweep in MLflow, brought up to date."""
+"""Keeps a sweep in MLflow up to date."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Mirror:
     """Writes the state of one sweep to MLflow; every call may fail, and may be repeated.
 
     Args:
-        uri: MLflow's tracking URI; None for the SQLite store beside the sweeps.
-        results: Folder of all sweeps; artifacts of a SQLite store go to ``mlartifacts`` in it.
+        uri: MLflow's tracking URI; None for the SQLite store in the results directory.
+        results: Directory of all sweeps; artifacts of a SQLite store go to ``mlartifacts`` in it.
 
     Attributes:
         uri: The URI, absolute.
@@ -50,14 +50,14 @@ class Mirror:
 
         Args:
             record: The sweep's state; a driver may be adding to it.
-            trials: Trials of which there is news; None for all.
+            trials: Trials that have changed; None for all.
 
         Returns:
-            What a person should know, such as that an experiment was restored; once each.
+            Notices for the user, such as that an experiment was restored; once each.
 
         Raises:
-            UnreachableError: MLflow does not answer.
-            UserError: The store can never work as it is.
+            UnreachableError: MLflow is unreachable.
+            UserError: The store cannot be used.
         """
         with self._explained():
             self._twice(lambda: self._write(record, trials))
@@ -65,11 +65,11 @@ class Mirror:
         return said
 
     def add_files(self, record: SweepRecord) -> None:
-        """Puts the two YAML files beside the sweep's run, where they are missing.
+        """Adds the two YAML files to the artifacts of the sweep's run, if they are missing.
 
         Raises:
-            UnreachableError: The place of MLflow's artifacts does not answer.
-            UserError: It can never work as it is.
+            UnreachableError: The artifact store is unreachable.
+            UserError: The artifact store cannot be used.
         """
         has = self._has
         if self.complete or has is None:
@@ -84,20 +84,18 @@ class Mirror:
     def log_results(
         self, record: SweepRecord, numbers: Mapping[str, float], ranks: Mapping[int, int], note: str, files: list[Path]
     ) -> None:
-        """Writes what the sweep has come to.
-
-        The members of the front are tagged, and nobody else.
+        """Writes the results of the sweep. Only trials on the front are tagged.
 
         Args:
             record: The sweep.
             numbers: Metrics of the sweep as a whole.
-            ranks: By trial, its place on the front: 1 for the best first objective.
-            note: The description of the sweep's run, in Markdown.
-            files: Artifacts; those that do not exist are left out.
+            ranks: By trial, its rank on the front: 1 for the best first objective.
+            note: Description of the sweep's run, in Markdown.
+            files: Artifacts; missing files are left out.
 
         Raises:
-            UnreachableError: MLflow does not answer.
-            UserError: The store can never work as it is.
+            UnreachableError: MLflow is unreachable.
+            UserError: The store cannot be used.
         """
         from mlflow.entities import Metric, RunTag
 
@@ -120,11 +118,11 @@ class Mirror:
 
     @property
     def pages(self) -> str:
-        """Where MLflow's pages are: the server, or where ``gaptune ui`` opens them."""
+        """Address of the MLflow UI: the server, or the one of ``gaptune ui``."""
         return self.uri if self.uri.startswith("http") else LOCAL
 
     def runs(self) -> dict[str, Any] | None:
-        """Which run is whose: the experiment's id, the sweep's run, and the trials' by number; None if not known."""
+        """Ids of the experiment, the sweep's run, and the trials' runs by number; None if not known."""
         has = self._has
         if has is None:
             return None
@@ -133,7 +131,7 @@ class Mirror:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """After an error nothing is known: an answer that was lost may have made a run."""
+        """Classifies errors. After one nothing is known: a request whose answer was lost may have created a run."""
         opening = self._client is None
         try:
             yield
@@ -148,7 +146,7 @@ class Mirror:
         self._has, self.complete = None, False
 
     def _twice(self, call: Callable[[], object]) -> None:
-        """Does something again where something may have been deleted, which another look will find."""
+        """Repeats a call if a run or the experiment may have been deleted, which a new search shows."""
         try:
             call()
         except Exception as error:
@@ -182,7 +180,7 @@ class Mirror:
         return has
 
     def _check_file(self) -> None:
-        """A store that is removed while it is open takes everything that is written, and keeps nothing."""
+        """Refuses a store that was removed while it was open: it would accept everything and keep nothing."""
         path = sqlite_path(self.uri)
         if path is None or self._file is None:
             return
@@ -194,7 +192,7 @@ class Mirror:
 def _write_status(has: SweepRuns, record: SweepRecord) -> None:
     parent = has.parent
     status, end = sweep_status(record)
-    for number, known in has.runs.items():  # whose lines the ledger has lost: nobody goes on with them
+    for number, known in has.runs.items():  # those whose lines the ledger has lost are not resumed
         if end is not None and number not in record.trials and known.status == "RUNNING":
             has.client.set_terminated(known.run_id, "KILLED", end)
             known.status = "KILLED"
@@ -208,7 +206,7 @@ def _write_status(has: SweepRuns, record: SweepRecord) -> None:
 
 
 def _tag_front(has: SweepRuns, ranks: Mapping[int, int]) -> None:
-    """Tags the members of the front, and nobody else."""
+    """Tags the trials on the front, and removes the tags of others."""
     changes = []
     for number, known in has.runs.items():
         tags = front_tags(ranks.get(number))

@@ -1,4 +1,4 @@
-"""Trained models in MLflow's registry, served by code that needs open_clip and nothing of gaptune."""
+"""Registers trained models in MLflow, with code that needs open_clip but not gaptune."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ def check_model_name(name: str) -> None:
     """Checks a name for the registry, before anything is exported.
 
     Raises:
-        UserError: MLflow's registry does not take it.
+        UserError: MLflow's registry does not accept it.
     """
     if not name.strip() or "/" in name or ":" in name or name in (".", "..") or not name.isprintable():
-        raise UserError(f"{name!r} cannot be the name of a registered model; letters, digits, - and _ can, no / or :")
+        raise UserError(
+            f"{name!r} is no valid name for a registered model: use letters, digits, - and _, but no / or :"
+        )
 
 
 def register_model(exported: Path, *, name: str, uri: str, run: str, tags: Mapping[str, str]) -> str:
@@ -33,11 +35,11 @@ def register_model(exported: Path, *, name: str, uri: str, run: str, tags: Mappi
     as ``preprocess_cfg`` of the export says. It is stored as code and weights, without pickle.
 
     Args:
-        exported: A folder that ``export_model`` made.
-        name: In the registry.
-        uri: MLflow's.
+        exported: Directory written by ``export_model``.
+        name: Name in the registry.
+        uri: MLflow's tracking URI.
         run: Id of the trial's run.
-        tags: Of the registered version.
+        tags: Tags of the registered version.
 
     Returns:
         The version.
@@ -48,9 +50,9 @@ def register_model(exported: Path, *, name: str, uri: str, run: str, tags: Mappi
     import mlflow
 
     before = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(uri)  # logging a model knows no other way, and it sets the environment of the process
+    mlflow.set_tracking_uri(uri)  # log_model takes no URI; this call also sets an environment variable
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # MLflow tells what it does; what does not work is raised
+        with contextlib.redirect_stderr(io.StringIO()):  # MLflow prints what it does; errors are raised
             version = _log(exported, name, run, uri)
         client = mlflow.MlflowClient()
         for key, value in tags.items():
@@ -72,9 +74,7 @@ def _log(exported: Path, name: str, run: str, uri: str) -> str:
         ended = client.get_run(run).info.end_time
         mlflow.start_run(run_id=run)
     except MlflowException as error:
-        raise UserError(
-            f"MLflow at {uri} does not have the trial's run ({error.message}); gaptune sync makes it"
-        ) from None
+        raise UserError(f"MLflow at {uri} does not have the trial's run ({error.message}); run gaptune sync") from None
     try:
         info: Any = mlflow.pyfunc.log_model(
             name="model",
@@ -97,7 +97,7 @@ def _log(exported: Path, name: str, run: str, uri: str) -> str:
 
 
 def _example() -> Any:
-    """A table of one row that the model takes, kept with it."""
+    """An example input with one row, stored with the model."""
     import pandas as pd
     from PIL import Image
 

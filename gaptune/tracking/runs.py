@@ -40,8 +40,8 @@ class SweepRuns:
         client: MLflow's client.
         experiment: The experiment of all sweeps.
         parent: The sweep's run.
-        runs: By trial, its run.
-        writer: Writes trials.
+        runs: Runs by trial.
+        writer: Writer of trials.
     """
 
     client: MlflowClient
@@ -58,15 +58,15 @@ def find_or_create(
 
     Args:
         client: MLflow's client.
-        uri: MLflow's.
-        results: Folder of all sweeps.
+        uri: MLflow's tracking URI.
+        results: Directory of all sweeps.
         record: The sweep.
-        seen: Whether it was there before, so that what is not there now has been deleted.
-        say: Called with a line when something had been deleted.
+        seen: Whether the sweep was found before, so that what is missing now has been deleted.
+        say: Callback that prints a line if something had been deleted.
 
     Raises:
-        UnusableError: There is no experiment that can be used.
-        Exception: Whatever MLflow raises.
+        UnusableError: No experiment can be used.
+        Exception: Any error of MLflow.
     """
     search = _Search(client, _usable_experiment(client, uri, results, seen=seen, say=say), say)
     parent = _usable_parent(search, record, seen=seen)
@@ -84,7 +84,7 @@ class _Search:
     say: Callable[[str], None]
 
     def runs(self, query: str) -> Iterator[Run]:
-        """All runs, deleted ones too."""
+        """All runs, including deleted ones."""
         from mlflow.entities import ViewType
 
         token, where = None, [str(self.experiment.experiment_id)]
@@ -96,7 +96,7 @@ class _Search:
                 return
 
     def restore(self, runs: Sequence[Run], what: str) -> None:
-        """Restores those that are deleted."""
+        """Restores deleted runs."""
         deleted = [run for run in runs if run.info.lifecycle_stage != "active"]
         for run in deleted:
             self.client.restore_run(run.info.run_id)
@@ -107,7 +107,7 @@ class _Search:
 def _usable_experiment(
     client: MlflowClient, uri: str, results: Path, *, seen: bool, say: Callable[[str], None]
 ) -> Experiment:
-    """The experiment of all sweeps: restored if it was deleted, else another one of a similar name."""
+    """The experiment of all sweeps; restored if it was deleted, or else another one with a similar name."""
     from mlflow.exceptions import MlflowException
 
     for name in _NAMES:
@@ -146,7 +146,7 @@ def _create_experiment(client: MlflowClient, uri: str, results: Path, name: str)
 
 
 def _usable_parent(search: _Search, record: SweepRecord, *, seen: bool) -> Known:
-    """The sweep's run, with all that it had from the beginning."""
+    """The sweep's run, with everything that it has from the beginning."""
     header = record.header
     found = list(search.runs(f"tags.`{SWEEP_ID}` = '{header.id}'"))
     found.sort(key=lambda run: (run.info.lifecycle_stage != "active", run.info.start_time))
@@ -168,7 +168,7 @@ def _usable_parent(search: _Search, record: SweepRecord, *, seen: bool) -> Known
 def _complete(
     client: MlflowClient, record: SweepRecord, parent: Known, tags: dict[str, str], *, has_data: bool
 ) -> None:
-    """Adds what a sweep's run lacks of its tags, of the parameters that do not vary, and of its data."""
+    """Adds missing tags, fixed parameters and data to a sweep's run."""
     from mlflow.entities import Dataset, DatasetInput, Param, RunTag
 
     header = record.header

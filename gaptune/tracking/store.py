@@ -1,4 +1,4 @@
-"""MLflow's store: where it is, whether it can be used, and how it is opened."""
+"""MLflow's tracking store: its URI, whether it can be used, and how it is opened."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ T = TypeVar("T")
 
 EXPERIMENT = "gaptune"
 ASK_S = 5.0
-"""Seconds within which a store that works has answered."""
+"""Seconds within which a working store answers."""
 
 
 @dataclass(frozen=True)
 class StoreState:
-    """What a store has said when it was asked once.
+    """Result of one request to a store.
 
     Attributes:
-        uri: Its URI, absolute.
-        answers: Whether it can be written to now. A store that is still to be made can.
-        why: Why not; empty when it answers.
-        highest: The highest number of a trial that it has of the sweep, deleted runs too; None if it has none, or if
-            nobody knows.
+        uri: Tracking URI, absolute.
+        answers: Whether the store can be written to now, or be created.
+        why: Why not; empty if it can.
+        highest: Highest trial number of the sweep in the store, including deleted runs; None if there is none, or if it
+            is not known.
     """
 
     uri: str
@@ -47,45 +47,45 @@ class StoreState:
 
 
 def default_uri(results: Path) -> str:
-    """The SQLite store beside the sweeps."""
+    """URI of the SQLite store in the results directory."""
     return f"sqlite:///{(results / 'mlflow.db').resolve()}"
 
 
 def resolve_uri(uri: str | None, results: Path) -> str:
-    """A tracking URI that means the same in every folder.
+    """A tracking URI that means the same in every working directory.
 
     Args:
-        uri: As somebody gave it; None for the SQLite store beside the sweeps.
-        results: Folder of all sweeps.
+        uri: Tracking URI from the user; None for the SQLite store in the results directory.
+        results: Directory of all sweeps.
 
     Raises:
-        UnusableError: It is empty.
+        UnusableError: The URI is empty.
     """
     if uri is None:
         return default_uri(results)
     if not uri.strip():
-        raise UnusableError("the tracking URI is empty; leave it out for the SQLite store in the results folder")
+        raise UnusableError("the tracking URI is empty; leave it out for the SQLite store in the results directory")
     path = sqlite_path(uri)
     return uri if path is None else f"sqlite:///{path.absolute()}"
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The file of a SQLite store; None for any other one."""
+    """The file of a SQLite store; None for other stores."""
     found = re.fullmatch(r"sqlite(?:\+pysqlite)?:///([^?]+)", uri)
     return None if found is None or found[1].startswith((":memory:", "file:")) else Path(found[1])
 
 
 def check_store(uri: str | None, results: Path, sweep_id: str | None = None) -> StoreState:
-    """Asks MLflow's store once, for a few seconds at most, and changes nothing.
+    """Sends MLflow's store one request, waits a few seconds at most, and changes nothing.
 
     Args:
-        uri: The tracking URI; None for the SQLite store beside the sweeps.
-        results: Folder of all sweeps.
-        sweep_id: A sweep, to be told the highest number of its trials.
+        uri: Tracking URI; None for the SQLite store in the results directory.
+        results: Directory of all sweeps.
+        sweep_id: Id of a sweep whose highest trial number is returned.
 
     Raises:
-        UserError: The store can never work as it is: a bad URI, no database, a schema of another version, missing
-            credentials, a place that cannot be written to.
+        UserError: The store cannot be used: a bad URI, no database, a schema of another version, missing credentials,
+            no permission to write.
     """
     where = resolve_uri(uri, results)
     quieten()
@@ -104,10 +104,10 @@ def check_store(uri: str | None, results: Path, sweep_id: str | None = None) -> 
 
 
 def open_client(uri: str) -> MlflowClient:
-    """MLflow's client of a store that is there, or that is made now.
+    """MLflow's client for a store, which is created if it does not exist.
 
     Raises:
-        Exception: Whatever MLflow raises; ``explain`` tells what it means.
+        Exception: Any error of MLflow; ``explain`` classifies it.
     """
     from mlflow import MlflowClient
 
@@ -116,7 +116,7 @@ def open_client(uri: str) -> MlflowClient:
     if path is not None:
         _ask_sqlite(path, uri, None)
         if not path.exists():
-            _make_sqlite(path)
+            _create_sqlite(path)
     elif uri.split(":")[0].split("+")[0] in ("postgresql", "mysql", "mssql"):
         limited(ASK_S, lambda: _connect(uri))  # MLflow itself would try for minutes
     elif uri.startswith("sqlite:"):
@@ -128,7 +128,7 @@ def find_experiment(client: MlflowClient, name: str) -> Experiment | None:
     """An experiment by its name, deleted or not.
 
     Raises:
-        UnusableError: What answers is not MLflow.
+        UnusableError: The server is not MLflow.
     """
     found = client.get_experiment_by_name(name)
     if found is not None and found.name != name:
@@ -138,11 +138,11 @@ def find_experiment(client: MlflowClient, name: str) -> Experiment | None:
 
 
 def limited(seconds: float, call: Callable[[], T]) -> T:
-    """Calls something that may hang, and waits some seconds for it; then it is left to itself.
+    """Calls a function that may hang, in a thread, and waits some seconds for its result.
 
     Raises:
-        UnreachableError: It has not come back by then.
-        Exception: Whatever it raises.
+        UnreachableError: There is no result by then.
+        Exception: Any error of the function.
     """
     back: list[T] = []
     raised: list[BaseException] = []
@@ -164,7 +164,7 @@ def limited(seconds: float, call: Callable[[], T]) -> T:
 
 
 def quieten() -> None:
-    """Short waits and no words of MLflow's own: the tracker's thread tries again, and tells it in our words."""
+    """Sets short timeouts and silences MLflow's own messages: the tracker retries, and prints its own."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
@@ -185,30 +185,30 @@ def _ask(client: MlflowClient, sweep_id: str | None) -> int | None:
     numbers = [
         int(run.data.tags["gaptune.trial"])
         for query in queries
-        for order in ("attributes.start_time DESC", "attributes.run_name DESC")  # the name begins with the number
+        for order in ("attributes.start_time DESC", "attributes.run_name DESC")  # names begin with the number
         for run in client.search_runs(where, query, ViewType.ALL, max_results=100, order_by=[order])
     ]
     return max(numbers, default=None)
 
 
 def _ask_sqlite(path: Path, uri: str, sweep_id: str | None) -> int | None:
-    """Whether a SQLite store can be written to; for a sweep, the highest number of its trials."""
+    """Checks that a SQLite store can be written to; returns the highest trial number of a sweep."""
     if not path.exists():
         above = next(folder for folder in path.parents if folder.exists())
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-            raise UnusableError(f"MLflow's store {path} cannot be made: {above} cannot be written to")
+            raise UnusableError(f"MLflow's store {path} cannot be created: {above} is not writable")
         return None
     if not path.is_file():
         raise UnusableError(f"MLflow's store {path} is not a file; move it away, or give another --tracking-uri")
     if not (os.access(path, os.R_OK | os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)):
-        raise UnusableError(f"MLflow's store {path} cannot be written to; give another --tracking-uri")
+        raise UnusableError(f"MLflow's store {path} is not writable; give another --tracking-uri")
     with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=ASK_S)) as database:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        database.execute("BEGIN IMMEDIATE")  # a read-only or locked database refuses this; nothing is written
+        database.execute("BEGIN IMMEDIATE")  # fails for a read-only or locked database; writes nothing
         database.rollback()
         if "experiments" not in tables:
             if any(not name.startswith("alembic_") for name in tables):
-                raise UnusableError(f"{path} is a database of something else than MLflow; give another --tracking-uri")
+                raise UnusableError(f"{path} is a database of another program; give another --tracking-uri")
             return None
         _check_schema(database, path, uri)
         if sweep_id is None:
@@ -226,11 +226,11 @@ def _ask_sqlite(path: Path, uri: str, sweep_id: str | None) -> int | None:
 
 
 def _check_schema(database: sqlite3.Connection, path: Path, uri: str) -> None:
-    """MLflow would bring a store of an older version up to date without a word, and end with a newer one."""
+    """Refuses a store of another version: MLflow would migrate an older one silently, and fail for a newer one."""
     from mlflow.store.db.utils import _get_latest_schema_revision
 
     if database.execute("SELECT count(*) FROM experiments").fetchone()[0] == 0:
-        return  # not set up to the end: MLflow goes on with it
+        return  # not set up completely: MLflow continues its setup
     found = [version for (version,) in database.execute("SELECT version_num FROM alembic_version")]
     expected = _get_latest_schema_revision()  # type: ignore[no-untyped-call]
     if found != [expected]:
@@ -240,8 +240,8 @@ def _check_schema(database: sqlite3.Connection, path: Path, uri: str) -> None:
         )
 
 
-def _make_sqlite(path: Path) -> None:
-    """Makes a store in one step: MLflow's own way is a series of steps, and cannot go on with a part of them."""
+def _create_sqlite(path: Path) -> None:
+    """Creates a store in one step: MLflow's own way has several steps, and cannot resume after some of them."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -250,7 +250,7 @@ def _make_sqlite(path: Path) -> None:
         artifacts = str(path.parent / "mlartifacts")
         store = SqlAlchemyStore(f"sqlite:///{partial}", artifacts)  # type: ignore[no-untyped-call]
         store.engine.dispose()
-        with suppress(FileExistsError):  # another process has been quicker
+        with suppress(FileExistsError):  # another process was quicker
             try:
                 os.link(partial, path)
             except FileExistsError:

@@ -13,17 +13,17 @@ from gaptune.tracking.failures import UnreachableError, first_line
 from gaptune.tracking.mirror import Mirror
 
 PATIENCE_S = 20.0
-"""How long the end of a sweep waits for MLflow, in all."""
+"""Seconds that the end of a sweep waits for MLflow, in all."""
 
 
 class Tracker:
-    """Feeds a ``Mirror`` from a thread.
+    """Updates a ``Mirror`` in a thread.
 
     Args:
-        mirror: Where events go.
+        mirror: The sweep in MLflow.
         record: The sweep's state, kept up to date by the orchestrator.
-        events: What happened before now, to be brought up to date first.
-        say: Called with one line when the tracker goes away, and when it has come back.
+        events: Earlier events, which are written first.
+        say: Callback that prints a line when MLflow becomes unreachable, and when it is back.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Tracker:
         self._say = say
         self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._closing = threading.Event()
-        self._left = False  # whoever waited for the end has gone
+        self._left = False  # nobody waits for the end any more
         self._behind = False
         for event in events:
             self._queue.put(event)
@@ -42,7 +42,7 @@ class Tracker:
         self._thread.start()
 
     def __call__(self, event: Event) -> None:
-        """Takes an event; never waits."""
+        """Takes an event, and does not wait."""
         self._queue.put(event)
 
     def close(self, patience: float = PATIENCE_S) -> bool:
@@ -61,7 +61,7 @@ class Tracker:
         return not self._thread.is_alive() and not self._behind
 
     def _run(self) -> None:
-        news: set[int] = set()  # trials; what is new of them is in the record
+        news: set[int] = set()  # trials that have changed; their state is in the record
         wait, last, behind = 1.0, False, False
         while not self._left:
             last = self._drain(news, wait=not behind and not last) or last
@@ -70,7 +70,7 @@ class Tracker:
                     self._say(line)
                 news.clear()
                 self._mirror.add_files(self._record)
-            except Exception as error:  # whatever a tracker does, trials go on
+            except Exception as error:  # no error of MLflow ends a trial
                 if not behind and not self._left:
                     self._say(_told(error))
                 self._behind = behind = True
@@ -90,14 +90,14 @@ class Tracker:
                     return
 
     def _drain(self, news: set[int], *, wait: bool) -> bool:
-        """Takes what has come; returns whether it was the last."""
+        """Takes all waiting events; returns whether the last one was among them."""
         last = False
         while wait or not self._queue.empty():
             event, wait = self._queue.get(), False
             last = last or event is None
             if event is not None and "trial" in event:
                 news.add(event["trial"])
-            elif event is not None:  # the sweep stops: what is unfinished is not RUNNING any more
+            elif event is not None:  # the sweep stops: unfinished trials are no longer RUNNING
                 news |= {trial.number for trial in list(self._record.trials.values()) if not trial.state.ended}
         return last
 

@@ -97,7 +97,7 @@ def description_tag(text: str) -> dict[str, str]:
 
 def run_name(name: str) -> str:
     """The name of a run, no longer than MLflow allows."""
-    return name[:_NAME]
+    return _text(name, _NAME)
 
 
 def trial_name(record: SweepRecord, trial: TrialRecord) -> str:
@@ -187,9 +187,14 @@ def _safe(name: str) -> str:
 
 
 def _tags(tags: Mapping[str, str]) -> dict[str, str]:
-    return {key: value[:_TAG] for key, value in tags.items()}
+    return {key: _text(value, _TAG) for key, value in tags.items()}
 
 
 def _params(params: Mapping[str, Any]) -> dict[str, str]:
     names = safe_names(params)
-    return {names[name]: str(value)[:_PARAM] for name, value in params.items()}
+    return {names[name]: _text(str(value), _PARAM) for name, value in params.items()}
+
+
+def _text(value: str, limit: int) -> str:
+    """A text that every database takes: without NUL and without what UTF-8 cannot encode."""
+    return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")[:limit]

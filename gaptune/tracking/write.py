@@ -1,8 +1,8 @@
-"""Two ways to write trials: requests of MLflow's client, and many runs at once into the tables of a SQLite store.
+"""Two ways to write trials: by MLflow's client, or many runs at once into the tables of a SQLite store.
 
-MLflow's client takes three requests a trial, each of them several transactions of SQLAlchemy's objects: 15 ms where
-the tables take less than one. The tables are written only while they are those that are known here: a version of
-MLflow that changes them is written to by its client.
+MLflow's client takes three requests per trial, each of them several transactions of SQLAlchemy's objects: 15 ms, where
+the tables take less than one. The tables are written only if they have the columns that are known here; otherwise the
+client is used.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 _BUSY_S = 5.0
-_AT_ONCE = 500  # runs in one transaction: others write to the store too
+_AT_ONCE = 500  # runs per transaction: other processes write to the store, too
 _TABLES = {
     "runs": "run_uuid name source_type source_name entry_point_name user_id status start_time end_time source_version "
     "lifecycle_stage artifact_uri experiment_id deleted_time",
@@ -35,14 +35,14 @@ _TABLES = {
 
 
 class Writer(Protocol):
-    """Writes changes of trials, and notes in ``runs`` what has been written."""
+    """Writes changes of trials, and records in ``runs`` what has been written."""
 
     def write(self, changes: Sequence[Change], runs: dict[int, Known]) -> None:
         """Writes changes.
 
         Args:
-            changes: What to write.
-            runs: By trial, what MLflow has; kept up to date.
+            changes: Changes to write.
+            runs: What MLflow has of each trial; kept up to date.
 
         Raises:
             GoneError: A run or the experiment has been deleted.
@@ -54,7 +54,7 @@ class Requests:
     """Writes with MLflow's client: to servers, and to any store.
 
     Args:
-        client: The client.
+        client: MLflow's client.
         experiment: The experiment of all sweeps.
     """
 
@@ -90,7 +90,7 @@ class Tables:
     """Writes into the tables of a SQLite store, hundreds of runs in one transaction.
 
     Args:
-        path: The store.
+        path: File of the store.
         experiment: The experiment of all sweeps.
     """
 
@@ -100,7 +100,7 @@ class Tables:
 
     @staticmethod
     def fits(path: Path) -> bool:
-        """Whether the store has the tables that are known here."""
+        """Whether the store's tables have the columns that are known here."""
         with closing(_connect(path)) as database:
             return all(
                 {row[1] for row in database.execute(f"PRAGMA table_info({table})")} == set(columns.split())
@@ -108,18 +108,18 @@ class Tables:
             )
 
     def write(self, changes: Sequence[Change], runs: dict[int, Known]) -> None:
-        """Writes changes, see ``Writer``: all of each transaction, or nothing."""
+        """Writes changes, see ``Writer``; a transaction is written completely or not at all."""
         for start in range(0, len(changes), _AT_ONCE):
             some = changes[start : start + _AT_ONCE]
             ids = {change.trial: change.run_id or uuid.uuid4().hex for change in some}
             with _transaction(self._path) as database:
-                self._look(database, [change.run_id for change in some if change.run_id is not None])
+                self._check_active(database, [change.run_id for change in some if change.run_id is not None])
                 self._insert(database, some, ids)
             for change in some:
                 runs.setdefault(change.trial, Known(ids[change.trial])).take(change)
 
-    def _look(self, database: sqlite3.Connection, run_ids: Sequence[str]) -> None:
-        """Deleted runs are still in the tables: they must not be written to unseen."""
+    def _check_active(self, database: sqlite3.Connection, run_ids: Sequence[str]) -> None:
+        """Raises for deleted runs, which are still in the tables."""
         marks = ", ".join("?" * len(run_ids))
         active = f"SELECT count(*) FROM runs WHERE lifecycle_stage = 'active' AND run_uuid IN ({marks})"
         experiment = "SELECT count(*) FROM experiments WHERE lifecycle_stage = 'active' AND experiment_id = ?"

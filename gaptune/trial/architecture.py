@@ -66,7 +66,7 @@ class Architecture:
 
     Attributes:
         config: open_clip's ``model_cfg``: embedding, activation, both towers, image size, context length.
-        mean: Of the pixels that it was trained on, by color, from 0 to 1.
+        mean: Mean of the pixels that it was trained on, by color, from 0 to 1.
         std: Their standard deviation.
         resize_mode: How images became squares: ``shortest`` (the middle is cut out), ``squash`` or ``longest``.
     """
@@ -168,13 +168,13 @@ def model_of_state(state: dict[str, Any]) -> ModelConfig:
 
 
 def check_fits(name: str, known: Architecture, source: str) -> tuple[str, ...]:
-    """Holds the architecture of weights against that of the model that they are for.
+    """Compares the architecture of weights with that of the model that they are for.
 
     Image size, context length and vocabulary may differ.
 
     Args:
         name: The model that is asked for.
-        known: What belongs to the weights.
+        known: Architecture that belongs to the weights.
         source: Where they are from, for the message.
 
     Returns:

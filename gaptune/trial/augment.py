@@ -19,7 +19,7 @@ _AT_ONCE = 16  # images whose products stay in a CPU's cache; new memory for all
 
 
 class Boxes(NamedTuple):
-    """What is cut out of each image, and whether it is mirrored; each of shape (n,).
+    """The part that is cut out of each image, and whether it is mirrored; each of shape (n,).
 
     Attributes:
         top: First row.
@@ -41,9 +41,9 @@ def augment(images: Tensor, params: AugmentConfig, side: int, seed: int, step: i
 
     Args:
         images: Float, shape (n, 3, stored side, stored side).
-        params: What to do.
+        params: Augmentation.
         side: Side of the square result.
-        seed: Of the trial.
+        seed: Seed of the trial.
         step: Decides, with the seed, what is drawn.
 
     Returns:
@@ -68,10 +68,10 @@ def draw_boxes(n: int, stored: int, params: AugmentConfig, seed: int, step: int)
     tries the first that fits into the image is taken; where none does, the whole image is.
 
     Args:
-        n: How many.
+        n: Number of crops.
         stored: Side of the square images in pixels.
-        params: What to do.
-        seed: Of the trial.
+        params: Augmentation.
+        seed: Seed of the trial.
         step: Decides, with the seed, what is drawn.
     """
     stream = generator(seed, "augment", step)
@@ -129,7 +129,7 @@ def _taps(start: Tensor, length: Tensor, stored: int, places: Tensor) -> tuple[T
 
     Args:
         start: First pixel of the part, shape (2, n): of rows and of columns.
-        length: Its pixels, shape (2, n).
+        length: Pixels of the part, shape (2, n).
         stored: Pixels of the line.
         places: Which pixels of the resized part, in the order that is wanted, shape (2, n, side).
 

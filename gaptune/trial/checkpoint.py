@@ -1,4 +1,4 @@
-"""Checkpoints: written in one step, checked when read, the one before kept for when the newest is damaged."""
+"""Checkpoints: written atomically and checked when read; the one before is kept in case the newest is damaged."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Checkpoints:
         Args:
             epoch: Epochs trained.
             state: Tensors, numbers, texts, and lists and mappings of them. ``optimizer`` goes to a file of its own, so
-                that it can be removed when the trial has ended; without it no training can go on from here.
+                that it can be removed when the trial has ended; without it no training can be resumed from here.
 
         Raises:
             OSError: The disk is full, say. The checkpoints before are as they were.
@@ -83,7 +83,7 @@ class Checkpoints:
     def load(self) -> dict[str, Any] | None:
         """The newest checkpoint whose weights are whole, without its optimizer; None if there is none.
 
-        A damaged one is named in the log and passed over.
+        A damaged one is logged and skipped.
 
         Raises:
             UserError: A newer gaptune wrote it.
@@ -101,13 +101,13 @@ class Checkpoints:
         return found and found.state
 
     def resume(self, identity: str, epochs: int) -> dict[str, Any] | None:
-        """The newest checkpoint from which a training can go on; None if there is none.
+        """The newest checkpoint from which a training can be resumed; None if there is none.
 
-        A damaged one is named in the log, and kept under another name.
+        A damaged one is logged and renamed.
 
         Args:
-            identity: What the states hold as ``config``.
-            epochs: Of the whole training. Nothing follows a checkpoint after the last one: it needs no optimizer.
+            identity: Required value of ``config`` in the states.
+            epochs: Epochs of the whole training. The checkpoint after the last one needs no optimizer.
 
         Raises:
             UserError: The checkpoints are of another training, or a newer gaptune wrote them.
@@ -151,7 +151,7 @@ class Checkpoints:
 def alone(folder: Path) -> Iterator[None]:
     """Holds a folder of checkpoints, so that no other process trains there.
 
-    Within a process, a training whose reports nobody asks for any more does not stand in the way of the next one.
+    Within a process, an abandoned training does not block the next one.
 
     Raises:
         UserError: Another process trains there.
@@ -169,7 +169,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def save_sample(folder: Path, images: Tensor, texts: Tensor) -> None:
-    """Writes a few pairs of features beside the checkpoints, as ``sample.npz`` in float16, for pictures of them."""
+    """Writes a few pairs of features beside the checkpoints, as ``sample.npz`` in float16, for plots."""
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / SAMPLE) as half, half.open("wb") as file:
         np.savez(file, images=images.half().cpu().numpy(), texts=texts.half().cpu().numpy())
@@ -266,7 +266,7 @@ def _read_state(path: Path) -> _Found | None:
 
 
 def _translate(state: dict[str, Any]) -> None:
-    """Gives a checkpoint of an earlier format the names of today."""
+    """Renames what an earlier format called otherwise."""
     if state.get("format", 1) < 3:
         state["config"] = config_text(state["config"])
         metrics = state["report"].get("metrics", {}) if isinstance(state["report"], dict) else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,25 +12,24 @@ import torch
 from torch import Tensor
 
 from gaptune.data import Split, StoreMeta
-from gaptune.data.tokens import shorten, tokenize
+from gaptune.data.tokens import tokenize
 from gaptune.metrics.classification import class_embeddings
-from gaptune.trial.augment import resize
+from gaptune.trial.encoder import DualEncoder
 from gaptune.trial.loss import NonFinite
-from gaptune.trial.model import Clip
 
 _BATCH = 512
 
 
 Progress = Callable[[], None]
-"""Called for each step of long work, so that somebody who watches knows that it moves."""
+"""Called for each step of long work, so that progress can be shown."""
 
 
 def silent() -> None:
-    """A ``Progress`` that tells nobody."""
+    """A ``Progress`` that shows nothing."""
 
 
 @contextmanager
-def evaluating(model: Clip) -> Iterator[None]:
+def evaluating(model: DualEncoder) -> Iterator[None]:
     """A context without gradients in which a model is in its mode for evaluation."""
     was_training = model.training
     model.eval()
@@ -41,16 +41,16 @@ def evaluating(model: Clip) -> Iterator[None]:
 
 
 class Features:
-    """What a model makes of stored images and tokens.
+    """Computes a model's features of stored images and texts.
 
     Args:
         model: The model.
-        device: Where it is.
+        device: Device of the model.
         precision: ``fp32``, or ``bf16`` for autocast.
         progress: Called after each batch.
     """
 
-    def __init__(self, model: Clip, device: torch.device, precision: str, progress: Progress = silent) -> None:
+    def __init__(self, model: DualEncoder, device: torch.device, precision: str, progress: Progress = silent) -> None:
         self._model = model
         self._progress = progress
         self._device = device
@@ -67,23 +67,21 @@ class Features:
         for start in range(0, len(chosen), _BATCH):
             batch = chosen[start : start + _BATCH]
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
-                pixels = self._model.pixels(torch.from_numpy(split.gather(batch)).to(self._device))
-                parts.append(self._model.image_features(resize(pixels, self._model.image_size)))
+                parts.append(self._model.encode_image(torch.from_numpy(split.gather(batch)).to(self._device)))
             self._progress()
         return _finite(torch.cat(parts), "image")
 
-    def texts(self, tokens: npt.NDArray[np.uint16]) -> Tensor:
-        """Texts by their tokens, cut to the model's context; shape (n, d), L2-normalized.
+    def texts(self, texts: npt.NDArray[Any]) -> Tensor:
+        """Texts as ``Split.texts`` holds them, shape (n, d), L2-normalized.
 
         Raises:
             NonFinite: A feature is not finite.
         """
-        tokens = shorten(tokens, self._model.context_length)
         parts = []
-        for start in range(0, len(tokens), _BATCH):
+        for start in range(0, len(texts), _BATCH):
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
-                batch = torch.from_numpy(tokens[start : start + _BATCH].astype(np.int64))
-                parts.append(self._model.text_features(batch.to(self._device)))
+                batch = torch.from_numpy(texts[start : start + _BATCH].copy())
+                parts.append(self._model.encode_text(batch.to(self._device)))
             self._progress()
         return _finite(torch.cat(parts), "text")
 

@@ -16,6 +16,7 @@ from gaptune.data import Store
 from gaptune.data.pixels import INTERPOLATION, RESIZE_MODE
 from gaptune.errors import UserError
 from gaptune.trial.build_model import make_model
+from gaptune.trial.model import ClipModel
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "open_clip_config.json", "open_clip_model.safetensors", "README.md"
 
@@ -29,9 +30,9 @@ def export_model(
     tokens, as in training. The temperature goes into ``logit_scale``, however it was parameterized or scheduled.
 
     Args:
-        config: The trial.
-        store: The data that it was trained on.
-        state: Its checkpoint, as ``Checkpoints.load`` gives it.
+        config: Configuration of the trial.
+        store: Training data.
+        state: Checkpoint of the trial, as ``Checkpoints.load`` returns it.
         beta: The logit scale at the end.
         card: Text of the model card.
         out: The folder to make.
@@ -52,7 +53,7 @@ def export_model(
     except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
         why = " ".join(str(error).split())[:200]
         raise UserError(f"the checkpoint does not hold the model of its trial: {why}") from None
-    assert model.architecture is not None  # only heads have none
+    assert isinstance(model, ClipModel)  # heads are refused above
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in model.tower.state_dict().items()}
     weights["token_embedding.weight"] = weights["token_embedding.weight"][model.token_rows].contiguous()
     weights["logit_scale"] = torch.tensor(math.log(beta))

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 
 from gaptune.config import ModelConfig
-from gaptune.data import Store, StoreWriter
+from gaptune.data import FeatureMeta, Store, StoreWriter
 from gaptune.errors import UserError
-from gaptune.trial.augment import resize
 from gaptune.trial.build_model import make_model
 from gaptune.trial.streams import global_seed
 
@@ -38,7 +37,7 @@ def build_features(
     Args:
         model: The towers.
         store: Images and captions.
-        seed: Of the weights where they are random.
+        seed: Seed of the weights where they are random.
         out: The store to make.
         progress: Called with the number of images done and their total.
         say: Called with each remark on the weights.
@@ -52,22 +51,22 @@ def build_features(
         clip = make_model(model, store.meta).eval()
     for remark in clip.remarks:
         say(remark)
-    width = int(clip.text_features(torch.zeros(1, store.meta.context_length, dtype=torch.int64)).shape[1])
     total = sum(split.images for split in store.meta.splits.values())
     done = 0
-    with StoreWriter(out, 1, width, features=width) as writer:
+    nothing = torch.zeros(1, store.meta.context_length, dtype=torch.int64)
+    width = clip.encode_text(nothing).shape[1]
+    with StoreWriter(out, features=FeatureMeta(image=width, text=width)) as writer:
         for name in ("train", "val"):
             split = store.split(name)
             ids = split.ids
             for start in range(0, len(split), _BATCH):
                 rows = np.arange(start, min(start + _BATCH, len(split)))
-                pixels = resize(clip.pixels(torch.from_numpy(split.gather(rows))), clip.image_size)
-                images = clip.image_features(pixels).half().numpy()
+                images = clip.encode_image(torch.from_numpy(split.gather(rows))).half().numpy()
                 first, last = split.offsets[rows[0]], split.offsets[rows[-1] + 1]
-                texts = clip.text_features(torch.from_numpy(split.tokens[first:last].astype(np.int64))).half().numpy()
+                texts = clip.encode_text(torch.from_numpy(split.texts[first:last].copy())).half().numpy()
                 for row, image in zip(rows.tolist(), images, strict=True):
                     own = texts[split.offsets[row] - first : split.offsets[row + 1] - first]
-                    writer.add(name, image.view(np.uint8), split.captions(row), own.view(np.uint16), id=ids[row])
+                    writer.add(name, image, split.captions(row), own, id=ids[row])
                 done += len(rows)
                 progress(done, total)
         about = {"builder": "features", "model": model.model_dump(), "seed": seed, "of": store.meta.content_hash}

@@ -1,4 +1,4 @@
-"""CLIP's loss, and the fault of a training whose numbers are lost."""
+"""CLIP's loss, and the error for values that are not finite."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class NonFinite(ArithmeticError):  # noqa: N818  (what it says, not that it is an error, matters)
-    """A loss, feature or score is NaN or infinite; weights are never updated with such a loss."""
+    """A loss, feature or metric is NaN or infinite; weights are never updated with such a loss."""
 
 
 def clip_loss(x: Tensor, y: Tensor, beta: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The CLIP that is trained, built from open_clip's own classes."""
+"""The CLIP model, built from open_clip's own classes."""
 
 from __future__ import annotations
 
@@ -14,39 +14,37 @@ from torch import Tensor, nn
 from gaptune.config import ModelConfig
 from gaptune.config.models import CLIP_VOCABULARY, PRESETS, check_model
 from gaptune.data import StoreMeta
+from gaptune.data.tokens import END
 from gaptune.errors import UserError
 from gaptune.trial.architecture import Architecture, architecture_named, other_tokenizer
+from gaptune.trial.augment import augment, resize
+from gaptune.trial.encoder import Augmentation, DualEncoder
 
 
-class Clip(nn.Module):
-    """A CLIP that takes stored images and tokens, and returns L2-normalized features.
+class ClipModel(DualEncoder):
+    """A CLIP that takes stored images and tokens.
+
+    Its ``tower`` is open_clip's model, whose own logit scale is frozen and not used: the trial has a temperature of its
+    own.
 
     Args:
-        model: Which.
-        data: What the store says of images, tokens and vocabulary.
-        architecture: What is built, where weights say it; None for what the model's name says.
+        model: Name and options of the model.
+        data: Description of the store: images, tokens and vocabulary.
+        architecture: Architecture of given weights; None for that of the model's name.
 
     Attributes:
-        name: Of the model.
-        architecture: What was built, with its image size and context; None for what is no model of open_clip.
-        weights_hash: Of the weights that it started from; None for random ones and those of a tag.
-        remarks: What a person should know of its start, a sentence each.
-        tower: open_clip's model. Its own logit scale is frozen and not used: the trial has a temperature of its own.
-        image_size: Side of the images that it takes.
-        context_length: Tokens that it takes.
         token_rows: Row of the token embedding for each of CLIP's token ids, shape (49408,).
-        mean: Of the pixels that it takes, by color, from 0 to 1.
-        std: Their standard deviation.
+        mean: Mean of the pixels that it takes, by color, from 0 to 1.
+        std: Standard deviation of these pixels.
 
     Raises:
         UserError: The model is unknown, reads another tokenizer's tokens, does not take images of the size asked for,
             or is too short for the captions.
     """
 
+    tower: Any
+    architecture: Architecture
     token_rows: Tensor
-    architecture: Architecture | None
-    weights_hash: str | None = None
-    remarks: Sequence[str] = ()
     _frozen: Sequence[nn.Module] = ()
     _mean: Tensor
     _std: Tensor
@@ -96,19 +94,26 @@ class Clip(nn.Module):
         scaled = images.permute(0, 3, 1, 2).float().div_(255.0)
         return scaled.sub_(self._mean).div_(self._std)
 
-    def unknown(self, tokens: Tensor) -> Tensor:
-        """Which tokens, of any shape, the model has no row for: a small vocabulary is that of its training data."""
-        return (tokens != 0) & (self.token_rows[tokens.long()] == 0)
-
-    def image_features(self, pixels: Tensor) -> Tensor:
-        """L2-normalized features, shape (n, d), of images as ``pixels`` gives them, at the model's size."""
+    def encode_image(self, images: Tensor, augmentation: Augmentation | None = None) -> Tensor:
+        """Embeddings, shape (n, d), of stored images, uint8 (n, side, side, 3), augmented or resized."""
+        pixels = self.pixels(images)
+        if augmentation is None:
+            pixels = resize(pixels, self.image_size)
+        else:
+            pixels = augment(pixels, augmentation.config, self.image_size, augmentation.seed, augmentation.step)
         features = self.tower.encode_image(pixels.contiguous(memory_format=torch.channels_last))
         return F.normalize(features.float(), dim=1)
 
-    def text_features(self, tokens: Tensor) -> Tensor:
-        """L2-normalized features, shape (n, d), of stored tokens, shape (n, context length of the store)."""
-        ids = F.pad(self.token_rows[tokens.long()], (0, self.context_length - tokens.shape[1]))
+    def encode_text(self, texts: Tensor) -> Tensor:
+        """Embeddings, shape (n, d), of stored tokens, shape (n, length); cut to the context of the model."""
+        tokens = _cut(texts.long(), self.context_length)
+        ids = F.pad(self.token_rows[tokens], (0, self.context_length - tokens.shape[1]))
         return F.normalize(self.tower.encode_text(ids).float(), dim=1)
+
+    def unknown(self, tokens: Tensor) -> Tensor:
+        """Which tokens, of any shape, the model has no row for: a small vocabulary is that of its training data."""
+        tokens = tokens.long()
+        return (tokens != 0) & (self.token_rows[tokens] == 0)
 
 
 def token_rows(vocabulary: Sequence[int]) -> Tensor:
@@ -125,6 +130,15 @@ def token_rows(vocabulary: Sequence[int]) -> Tensor:
     rows = torch.zeros(CLIP_VOCABULARY, dtype=torch.int64)
     rows[torch.tensor(vocabulary)] = torch.arange(1, len(vocabulary) + 1)
     return rows
+
+
+def _cut(tokens: Tensor, length: int) -> Tensor:
+    """Tokens as ``tokenize`` gives them for a context of ``length``; what is short enough stays as it is."""
+    if tokens.shape[1] <= length:
+        return tokens
+    short = tokens[:, :length].clone()
+    short[:, -1] = torch.where(short[:, -1] != 0, END, 0)
+    return short
 
 
 def _build(model: ModelConfig, architecture: Architecture, rows: int) -> Any:

@@ -21,7 +21,7 @@ def make_optimizer(model: nn.Module, nu: nn.Parameter, config: TrialConfig) -> A
     decay.
 
     Args:
-        model: Its trainable parameters are optimized.
+        model: Model whose trainable parameters are optimized.
         nu: The temperature's scalar; left out when it is not learned.
         config: Parameters of optimizer and temperature.
     """
@@ -60,7 +60,7 @@ def clip_gradients(optimizer: AdamW, most: float | None) -> float:
     """Scales all gradients of an optimizer down together where their norm is larger than allowed.
 
     Args:
-        optimizer: Its gradients, that of ν included, are scaled.
+        optimizer: Optimizer whose gradients, that of ν included, are scaled.
         most: The largest norm; None leaves them as they are.
 
     Returns:

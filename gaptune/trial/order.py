@@ -1,4 +1,4 @@
-"""In which order the training images of an epoch come."""
+"""The order of the training images in an epoch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gaptune.data.store.reader import WINDOW
 from gaptune.text.numbers import exact
 
 BLOCK = WINDOW // 64  # 4 MiB: Linux may map 2 MiB around whatever is touched
-"""Bytes of neighbouring images of a large split that are read together."""
+"""Bytes of neighboring images of a large split that are read together."""
 
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: multiples of it modulo 2^64 lie evenly
 _NEAR = 64  # batches on each side in which a place for an image is looked for
@@ -28,18 +28,18 @@ Rows = npt.NDArray[np.int64]
 def epoch_order(split: Split, generator: torch.Generator, batch: int | None = None) -> Rows:
     """The rows of an epoch, as many as the split has images.
 
-    A split that is not large is permuted as a whole. A large one is cut into blocks of neighbours, the blocks are
+    A split that is not large is permuted as a whole. A large one is cut into blocks of neighbors, the blocks are
     permuted, and the rows of each 64 blocks are permuted among themselves, so that no more than these are read at a
     time.
 
-    Of mixed splits each has its own order, from the start again where it has fewer images than its share, and each
+    Of mixed splits each has its own order, which starts again where it has fewer images than the epoch takes, and each
     batch has its fraction of every split, rounded up or down by chance. So a row comes twice in a batch only where a
     split has fewer images than the batch takes of it, and then as rarely as can be. Equal images of several splits
-    are moved to neighbouring batches.
+    are moved to neighboring batches.
 
     Args:
         split: The training images.
-        generator: Decides everything. Those of neighbouring epochs have neighbouring seeds (``streams.generator``).
+        generator: Source of the random numbers. Neighboring epochs have neighboring seeds (``streams.generator``).
         batch: Rows of a batch; None where they are not cut into batches. What is left at the end is no batch.
 
     Returns:
@@ -61,14 +61,14 @@ def epoch_order(split: Split, generator: torch.Generator, batch: int | None = No
 
 
 def apportion(total: int, weights: Sequence[Fraction | int], offset: float) -> list[int]:
-    """Splits a number by weight into whole numbers that add up to it: each exact share rounded down or up.
+    """Splits a number by weight into whole numbers that add up to it: each exact fraction rounded down or up.
 
     It is systematic sampling: of the points offset, offset + 1, …, each weight has those within its part of the whole.
 
     Args:
         total: The number.
         weights: Relative to each other.
-        offset: In [0, 1). Where it is drawn evenly, the mean of each number is its exact share.
+        offset: In [0, 1). Where it is drawn evenly, the mean of each number is its exact fraction.
     """
     bounds = [Fraction(bound) for bound in accumulate(weights)]
     ends = [math.ceil(total * bound / bounds[-1] - Fraction(offset)) for bound in bounds]
@@ -101,7 +101,7 @@ def _rounds(part: Split, counts: Rows, generator: torch.Generator) -> Rows:
 
     Args:
         part: The split.
-        counts: How many rows each batch takes.
+        counts: Number of rows that each batch takes.
         generator: Decides the order of each round.
     """
     n = len(part)
@@ -123,7 +123,7 @@ def _part_equal(order: Rows, same: Rows, batch: int, generator: torch.Generator)
 
     Args:
         order: The rows of an epoch, changed in place.
-        same: Of each row the first that has an equal image.
+        same: For each row, the first row with an equal image.
         batch: Rows of a batch.
         generator: Decides which of those that fit is exchanged.
     """

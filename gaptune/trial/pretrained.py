@@ -29,7 +29,7 @@ from gaptune.trial.architecture import (
     twins,
 )
 from gaptune.trial.checkpoint import is_checkpoint, read_checkpoint
-from gaptune.trial.model import Clip, token_rows
+from gaptune.trial.model import ClipModel, token_rows
 
 _CONFIG = "open_clip_config.json"
 _FILES = (  # open_clip's order
@@ -54,7 +54,7 @@ class Weights:
         source: Where they are from, for messages.
         tensors: By open_clip's names.
         token_rows: Row of the token table for each of CLIP's token ids, shape (49408,).
-        architecture: What they belong to; None for a file that holds nothing but tensors.
+        architecture: Architecture that they belong to; None for a file that holds nothing but tensors.
         of_tag: Whether open_clip publishes them.
     """
 
@@ -66,7 +66,7 @@ class Weights:
 
     @property
     def context_length(self) -> int | None:
-        """Tokens per caption that they were trained with; None where no tensor tells."""
+        """Tokens per caption that they were trained with; None where no tensor shows it."""
         positions = _of_text(self.tensors, _POSITIONS)
         return None if positions is None else len(positions)
 
@@ -162,8 +162,8 @@ def architecture_for(model: ModelConfig, weights: Weights | None, data: StoreMet
 
     Args:
         model: The model.
-        weights: What it starts from, if anything.
-        data: What the store says of its captions. Presets are as long as these; any other model is as long as its
+        weights: Initial weights, if any.
+        data: Description of the store. Presets are as long as these; any other model is as long as its
             weights, unless captions are longer.
     """
     named = architecture_named(model.name)
@@ -174,7 +174,7 @@ def architecture_for(model: ModelConfig, weights: Weights | None, data: StoreMet
     return (weights.architecture or named).sized(context_length=context)
 
 
-def load_pretrained(clip: Clip, weights: Weights, data: StoreMeta) -> None:
+def load_pretrained(clip: ClipModel, weights: Weights, data: StoreMeta) -> None:
     """Fills a model with weights.
 
     Rows of the token table are matched by token, whatever the vocabularies; a token that the weights do not know keeps
@@ -184,8 +184,8 @@ def load_pretrained(clip: Clip, weights: Weights, data: StoreMeta) -> None:
 
     Args:
         clip: The model, freshly built; on torch's device "meta" only names and shapes are held against it.
-        weights: What it starts from.
-        data: What the store says of its vocabulary.
+        weights: Initial weights.
+        data: Description of the store.
 
     Raises:
         UserError: They do not fit.
@@ -222,8 +222,8 @@ def remarks(model: ModelConfig, weights: Weights | None, data: StoreMeta) -> lis
 
     Args:
         model: The model.
-        weights: What it starts from, if anything.
-        data: What the store says of captions and vocabulary.
+        weights: Initial weights, if any.
+        data: Description of the store.
 
     Returns:
         A sentence each.

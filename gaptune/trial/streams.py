@@ -1,6 +1,6 @@
-"""Random numbers without state: each use has its own stream, decided by the seed, a name and a position.
+"""Random numbers without state: each use has its own stream, determined by the seed, a name and a position.
 
-So a trial that goes on from a checkpoint draws what it would have drawn, and switching one thing on (a swap, say)
+So a resumed trial draws the same numbers, and switching one thing on (for example a swap)
 changes nothing that another thing draws.
 """
 
@@ -17,8 +17,8 @@ def generator(seed: int, use: str, position: int = 0) -> torch.Generator:
     """A generator on the CPU for one use at one position.
 
     Args:
-        seed: Of the trial.
-        use: What the numbers are for.
+        seed: Seed of the trial.
+        use: Purpose of the numbers.
         position: Step or epoch.
     """
     mixed = (seed * 1_000_003 + zlib.crc32(use.encode())) * 1_000_003 + position
@@ -31,7 +31,7 @@ def global_seed(seed: int, device: torch.device) -> Iterator[None]:
 
     Args:
         seed: For the CPU and the device.
-        device: Of the trial.
+        device: Device of the trial.
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

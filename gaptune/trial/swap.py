@@ -16,7 +16,7 @@ def swaps_at(config: SwapConfig, seed: int, step: int, steps: int) -> bool:
 
     Args:
         config: Kind, probability and window.
-        seed: Of the trial.
+        seed: Seed of the trial.
         step: Counted from 0.
         steps: Steps in all.
     """
@@ -35,7 +35,7 @@ def swap(x: Tensor, y: Tensor, config: SwapConfig, seed: int, step: int) -> tupl
         x: Image features, shape (n, d).
         y: Text features, shape (n, d).
         config: Kind, and whether the results are normalized again.
-        seed: Of the trial.
+        seed: Seed of the trial.
         step: Decides, with the seed, which entries.
 
     Returns:

@@ -58,7 +58,7 @@ class LogitScale(nn.Module):
     """The logit scale β of a training, learned or scheduled.
 
     Args:
-        config: Which, and how.
+        config: Schedule and bounds.
 
     Attributes:
         nu: The learned scalar; of a schedule, a parameter that is never used and has no gradient.

@@ -39,13 +39,11 @@ def cifar10(folder):
     return [folder]
 
 
-def pairs(folder):
+def mmvp(folder):
     return [plain_pairs(folder)]
 
 
-@pytest.mark.parametrize(
-    "kind", [webdataset, csv, parquet, imagefolder, cifar10, pairs], ids=lambda kind: kind.__name__
-)
+@pytest.mark.parametrize("kind", [webdataset, csv, parquet, imagefolder, cifar10, mmvp], ids=lambda kind: kind.__name__)
 def test_every_kind_is_built_and_described(kind, tmp_path, monkeypatch, capsys):
     words = ["gaptune", "data", "build", kind.__name__, *map(str, kind(tmp_path))]
     words += ["--out", str(tmp_path / "store"), "--size", "16", "--context", "12"]
@@ -55,13 +53,13 @@ def test_every_kind_is_built_and_described(kind, tmp_path, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert not ended.value.code, err
     assert f"made by         {kind.__name__} from " in out
-    first = "pairs" if kind is pairs else "train"
+    first = "pairs" if kind is mmvp else "train"
     assert out.splitlines()[0].split() == ["split", "images", "captions", "labelled", "merged", "left", "out"]
     assert out.splitlines()[1].split()[0] == first
 
 
 @pytest.mark.whole
-def test_a_wrong_column_is_one_line_and_exit_code_2(tmp_path):
+def test_wrong_column_is_one_line_and_exit_code_2(tmp_path):
     words = ["data", "build", "csv", *map(str, csv(tmp_path)[:2]), "--image", "fiel", "--out", str(tmp_path / "store")]
     ran = run(*words, code=2)
     assert "a.csv: there is no column 'fiel' (did you mean 'file'?)" in ran.stderr

@@ -11,7 +11,7 @@ from captioned_files import encoded, plain_pairs, samples, write_csv, write_imag
 from gaptune.data.build import build
 from gaptune.data.info import describe, splits_table
 from gaptune.data.open import open_store
-from gaptune.data.sources import Columns, Table, WebDataset, find_source
+from gaptune.data.sources import SOURCES, Columns, WebDataset, find_source
 from gaptune.errors import UserError
 
 
@@ -83,7 +83,7 @@ def test_clip_benchmarks_layout_gives_splits_labels_and_prompts(tmp_path, monkey
         (lambda file: write_shard(file, [{"__key__": "x", "png": b"", "json": "{"}]), "x.json is not JSON"),
     ],
 )
-def test_a_bad_shard_is_one_clear_line_and_leaves_nothing(spoil, message, tmp_path):
+def test_bad_shard_is_one_clear_line_and_leaves_nothing(spoil, message, tmp_path):
     file = write_shard(tmp_path / "a.tar", samples(range(3)))
     spoil(file)
     with pytest.raises(UserError, match=message) as caught:
@@ -92,7 +92,7 @@ def test_a_bad_shard_is_one_clear_line_and_leaves_nothing(spoil, message, tmp_pa
     assert not list(tmp_path.glob("store*"))
 
 
-def test_a_label_beyond_the_classes_is_named(tmp_path):
+def test_label_beyond_the_classes_is_named(tmp_path):
     write_shard(tmp_path / "a.tar", [{"__key__": "x", "png": encoded(1), "cls": "2"}])
     (tmp_path / "classnames.txt").write_text("cat\ndog\n")
     with pytest.raises(UserError, match=r"x\.cls: label 2 is not an index into the 2 classes"):
@@ -100,7 +100,7 @@ def test_a_label_beyond_the_classes_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("separator", [",", "\t"])
-def test_a_csv_file_is_read_with_open_clips_columns_and_either_separator(separator, tmp_path):
+def test_csv_file_is_read_with_open_clips_columns_and_either_separator(separator, tmp_path):
     write_images(tmp_path / "images", range(3))
     rows = [["filepath", "title"], *([f"images/{n}.png", f'picture, "{n}"\nof a dog'] for n in range(3))]
     write_csv(tmp_path / "table.csv", rows, separator)
@@ -128,7 +128,7 @@ def test_columns_can_be_named_in_a_reference(tmp_path):
     assert store.split("train").labels.tolist() == [0, 1, 0]
 
 
-def test_a_parquet_file_holds_paths_or_bytes_or_both_as_hugging_face_has_them(tmp_path):
+def test_parquet_file_holds_paths_or_bytes_or_both_as_hugging_face_has_them(tmp_path):
     write_images(tmp_path, range(3))
     columns = {
         "path": [f"{n}.png" for n in range(3)],
@@ -138,7 +138,7 @@ def test_a_parquet_file_holds_paths_or_bytes_or_both_as_hugging_face_has_them(tm
     }
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
     stores = [
-        made(Table.of("parquet", [str(tmp_path)], Columns(image=name)), tmp_path, out=tmp_path / name, val_fraction=0)
+        made(SOURCES["parquet"].of([str(tmp_path)], Columns(image=name)), tmp_path, out=tmp_path / name, val_fraction=0)
         for name in ("path", "bytes", "both")
     ]
     assert ids(stores[0]) == ids(stores[2]) == [f"{n}.png" for n in range(3)]
@@ -160,7 +160,7 @@ def test_a_parquet_file_holds_paths_or_bytes_or_both_as_hugging_face_has_them(tm
         ("parquet:{}/t.csv", "t.csv: cannot be read as parquet"),
     ],
 )
-def test_a_bad_table_is_one_clear_line(reference, message, tmp_path):
+def test_bad_table_is_one_clear_line(reference, message, tmp_path):
     write_csv(tmp_path / "t.csv", [["filepath", "title"], ["0.png", "x"]])
     write_csv(tmp_path / "ragged.csv", [["filepath", "title"], ["0.png", "x"], ["1.png", "x", "y"]])
     (tmp_path / "empty").mkdir()
@@ -187,13 +187,13 @@ def test_mmvps_own_layout_gives_pairs_in_neighbouring_rows(tmp_path):
     assert pairs.labels.tolist() == [1, 1, 0, 0]
 
 
-def test_plain_pairs_may_share_images_and_need_no_category(tmp_path):
+def test_plain_pairs_may_fraction_images_and_need_no_category(tmp_path):
     store = made(find_source(f"mmvp:{plain_pairs(tmp_path)}"), tmp_path)
     assert ids(store, "pairs") == ["0.png", "1.png", "2.png", "0.png"]
     assert store.split("pairs").labels is None
 
 
-def test_a_broken_image_spoils_pairs_whatever_is_allowed(tmp_path):
+def test_broken_image_spoils_pairs_whatever_is_allowed(tmp_path):
     (plain_pairs(tmp_path) / "1.png").unlink()
     with pytest.raises(UserError, match="1 of 4 pairs images are missing or broken"):
         made(find_source(f"mmvp:{tmp_path}"), tmp_path, max_broken=0.9)
@@ -228,7 +228,7 @@ def test_bad_pairs_are_one_clear_line(name, rows, message, tmp_path):
         find_source(f"mmvp:{tmp_path}")
 
 
-def test_a_coco_folder_is_found_by_its_layout(tmp_path):
+def test_coco_folder_is_found_by_its_layout(tmp_path):
     for name, numbers in (("train2017", range(3)), ("val2017", range(3, 5))):
         write_images(tmp_path / name, numbers)
         (tmp_path / "annotations").mkdir(exist_ok=True)
@@ -244,7 +244,7 @@ def test_a_coco_folder_is_found_by_its_layout(tmp_path):
 # What becomes of them
 
 
-def test_a_share_of_train_becomes_val_by_hash_and_stays_there_when_images_are_added(tmp_path):
+def test_fraction_of_train_becomes_val_by_hash_and_stays_there_when_images_are_added(tmp_path):
     write_shard(tmp_path / "a.tar", samples(range(200)))
     write_shard(tmp_path / "b.tar", samples(range(200, 300)))
     some = made(WebDataset.at(str(tmp_path / "a.tar")), tmp_path, val_fraction=0.2)
@@ -256,7 +256,7 @@ def test_a_share_of_train_becomes_val_by_hash_and_stays_there_when_images_are_ad
     assert set(ids(some, "val")) < set(ids(wider, "val"))
 
 
-def test_a_twentieth_becomes_val_unless_there_is_one(tmp_path):
+def test_twentieth_becomes_val_unless_there_is_one(tmp_path):
     write_shard(tmp_path / "a.tar", samples(range(200)))
     store = made(WebDataset.at(str(tmp_path / "a.tar")), tmp_path)
     assert 2 <= len(ids(store, "val")) <= 25
@@ -288,7 +288,7 @@ def test_images_that_come_again_are_merged_or_left_out_and_counted(tmp_path):
     ]
 
 
-def test_captions_longer_than_the_context_are_told_with_their_share(tmp_path):
+def test_captions_longer_than_the_context_are_told_with_their_fraction(tmp_path):
     rows = samples(range(4))
     rows[0]["txt"] = "a caption that is by far too long for a context of twelve tokens"
     write_shard(tmp_path / "a.tar", rows)
@@ -331,7 +331,7 @@ def flickr8k_both_ways(flickr8k, folder, most):
     options = {"image_size": 72, "context_length": 32, "max_broken": 0}
     return (
         build(WebDataset.at(str(folder / "shards")), out=folder / "a", **options),
-        build(Table.of("parquet", [str(folder / "all.parquet")], columns), out=folder / "b", **options),
+        build(SOURCES["parquet"].of([str(folder / "all.parquet")], columns), out=folder / "b", **options),
     )
 
 

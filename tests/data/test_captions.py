@@ -54,7 +54,7 @@ def test_nothing_else_is_a_caption(value):
         (pa.array([pd.Timestamp("2020-01-01")]), "timestamp"),
     ],
 )
-def test_a_column_of_another_type_is_refused_when_the_table_is_opened(column, message, tmp_path):
+def test_column_of_another_type_is_refused_when_the_table_is_opened(column, message, tmp_path):
     file = write_parquet(tmp_path / "c.parquet", filepath=["a.png"], cap=column)
     with pytest.raises(UserError, match=f"c.parquet: .*{message}"):
         opened("parquet", file, captions=("cap",))
@@ -103,7 +103,7 @@ def tsv(tmp_path, *titles, header="filepath\ttitle"):
         ("a", "b\rc\u2028d\x85e\x0bf\x1cg", "c"),
     ],
 )
-def test_a_lone_quotation_mark_between_tabs_is_a_character(titles, tmp_path):
+def test_lone_quotation_mark_between_tabs_is_a_character(titles, tmp_path):
     assert captions(tsv(tmp_path, *titles)) == [(title,) for title in titles]
 
 
@@ -124,7 +124,7 @@ def test_quoted_values_between_tabs_are_those_that_pandas_wrote(tmp_path):
         (["0.png|a|b", '1.png|"big dog', "2.png|c"], "line"),
     ],
 )
-def test_a_quotation_mark_never_swallows_rows(separator, lines, message, tmp_path):
+def test_quotation_mark_never_swallows_rows(separator, lines, message, tmp_path):
     text = "\n".join(["filepath|title", *lines]).replace("|", separator)
     (tmp_path / "c.csv").write_text(text + "\n")
     with pytest.raises(UserError, match=f"c.csv: {message} \\d: "):
@@ -144,7 +144,7 @@ def test_a_quotation_mark_never_swallows_rows(separator, lines, message, tmp_pat
         (['1.png,"big" dog', "2.png,c"], "line 2: a quotation mark in a quoted value"),
     ],
 )
-def test_a_lone_quotation_mark_between_commas_is_refused_with_its_line(rows, message, tmp_path):
+def test_lone_quotation_mark_between_commas_is_refused_with_its_line(rows, message, tmp_path):
     (tmp_path / "c.csv").write_text("\n".join(["filepath,title", *rows]) + "\n")
     with pytest.raises(UserError, match=message):
         opened("csv", tmp_path / "c.csv")

@@ -40,7 +40,7 @@ from gaptune.errors import UserError
         (" \t", None),
     ],
 )
-def test_a_label_is_an_index_a_name_or_nothing(value, label):
+def test_label_is_an_index_a_name_or_nothing(value, label):
     found = normal_label(value)
     assert (found, type(found)) == (label, type(label))
 
@@ -160,7 +160,7 @@ def test_labels_of_another_type_are_refused_by_column_and_type(column, kind, tmp
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
-def test_a_label_that_is_none_is_refused_with_its_place(form, tmp_path):
+def test_label_that_is_none_is_refused_with_its_place(form, tmp_path):
     where = {"csv": "line 3", "jsonl": "line 2", "parquet": "row 2"}[form]
     if form == "csv":
         write_csv(tmp_path / "classnames.txt", ["a"], [["b"]])
@@ -260,7 +260,7 @@ def test_bad_class_names_are_one_clear_line(content, message, tmp_path):
         "none",
     ],
 )
-def test_a_template_with_another_place_is_refused_with_its_line_before_an_image_is_read(template, tmp_path):
+def test_template_with_another_place_is_refused_with_its_line_before_an_image_is_read(template, tmp_path):
     folder = write_image_folder(tmp_path / "data")
     file = folder / "zeroshot_classification_templates.txt"
     file.write_text(f"a {{c}}.\n\n{template}\n")

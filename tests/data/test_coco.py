@@ -40,7 +40,7 @@ def test_images_keep_all_their_captions_in_the_order_of_the_file(files):
     assert train.captions(0) == ["train picture 0", "another caption", "a late one"]
     assert train.captions(6) == ["one", "two", "three"]
     texts = [text for row in range(len(train)) for text in train.captions(row)]
-    assert np.array_equal(train.tokens, tokenize(texts, 12))
+    assert np.array_equal(train.texts, tokenize(texts, 12))
     assert train.offsets.tolist() == [0, 3, 5, 7, 9, 11, 13, 16]
     assert train.labels is None
     assert store.meta.name == "store"
@@ -51,7 +51,7 @@ def test_images_keep_all_their_captions_in_the_order_of_the_file(files):
 
 @pytest.mark.parametrize("size", [(48, 16), (16, 48)], ids=["wide", "high"])
 @pytest.mark.parametrize("scale", [1, 3])
-def test_the_middle_of_an_image_is_kept(size, scale, files):
+def test_middle_of_an_image_is_kept(size, scale, files):
     image = Image.new("RGB", (size[0] * scale, size[1] * scale), "red")
     middle = Image.new("RGB", (16 * scale, 16 * scale), "blue")
     image.paste(middle, ((image.width - middle.width) // 2, (image.height - middle.height) // 2))
@@ -62,7 +62,7 @@ def test_the_middle_of_an_image_is_kept(size, scale, files):
     assert stored[..., 0].max() < 30, "at its edge a larger image is mixed with what lies beyond"
 
 
-def test_the_shorter_side_is_resized_as_a_plain_bicubic_resize_does(files):
+def test_shorter_side_is_resized_as_a_plain_bicubic_resize_does(files):
     image = picture(3, width=96, height=64)
     files.add("train", "x.png", image, ["x"])
     stored = build_coco(**files.arguments()).split("train").gather(np.array([6]))[0]
@@ -135,7 +135,7 @@ def test_too_many_broken_images_are_an_error_that_leaves_nothing(files):
     assert left_in(files) == []
 
 
-def test_the_allowed_share_itself_is_no_error(files):
+def test_allowed_fraction_itself_is_no_error(files):
     files.add("val", "gone.jpg", None, ["x"])
     assert len(unread(build_coco(**files.arguments(max_broken=0.25)), "val")["missing"]) == 1
     shutil.rmtree(files.folder / "store")
@@ -194,7 +194,7 @@ def test_progress_counts_the_images_of_all_splits(files):
     assert heard == [(done, 10) for done in range(1, 11)]
 
 
-def test_an_interrupted_build_leaves_nothing(files):
+def test_interrupted_build_leaves_nothing(files):
     def stop(done, total):
         if done == 7:
             raise KeyboardInterrupt
@@ -204,7 +204,7 @@ def test_an_interrupted_build_leaves_nothing(files):
     assert left_in(files) == []
 
 
-def test_the_same_input_gives_the_same_hash_elsewhere_and_in_any_order_of_splits(tmp_path):
+def test_same_input_gives_the_same_hash_elsewhere_and_in_any_order_of_splits(tmp_path):
     one, other = CocoFiles(tmp_path / "one", train=300), CocoFiles(tmp_path / "other", train=300)
     backwards = other.arguments()
     backwards |= {key: dict(reversed(backwards[key].items())) for key in ("annotations", "images")}

@@ -18,7 +18,7 @@ def far(tmp_path, monkeypatch):
     return make_scenes(tmp_path / "far", {"train": 40, "val": 8, "probe_train": 10, "probe_test": 5}).path
 
 
-def test_a_store_by_url_is_the_store(far):
+def test_store_by_url_is_the_store(far):
     here, there = open_store(f"file://{far}"), open_store(far)
     assert here.meta == there.meta
     assert here.path != far
@@ -44,7 +44,7 @@ def test_processes_that_want_it_at_once_copy_it_once(far, tmp_path):
     assert [path.suffix for path in (tmp_path / "cache" / "stores").iterdir() if path.is_dir()] == [""]
 
 
-def test_a_store_that_has_changed_is_another_one(far, tmp_path):
+def test_store_that_has_changed_is_another_one(far, tmp_path):
     first = open_store(f"file://{far}").path
     other = make_scenes(tmp_path / "other", {"train": 41, "val": 8, "probe_train": 10, "probe_test": 5}).path
     assert open_store(f"file://{other}").path != first
@@ -67,7 +67,7 @@ def damage(far, what):
 
 
 @pytest.mark.parametrize("what", ["a byte", "a split", "the hash", "the description", "all"])
-def test_a_damaged_store_is_refused_and_nothing_is_kept(far, tmp_path, what):
+def test_damaged_store_is_refused_and_nothing_is_kept(far, tmp_path, what):
     damage(far, what)
     with pytest.raises(UserError):
         open_store(f"file://{far}")

@@ -39,7 +39,7 @@ def sizes(store):
 @pytest.mark.parametrize(
     "names", [("train", "validation", "test"), ("Training", "dev", "Test"), ("train2017", "val2017", "testing")]
 )
-def test_the_folders_of_splits_have_several_names(names, tmp_path):
+def test_folders_of_splits_have_several_names(names, tmp_path):
     assert sizes(made(ImageFolder.at(str(layout(tmp_path / "d", *names))), tmp_path)) == dict.fromkeys(
         ("train", "val", "test"), 6
     )
@@ -50,7 +50,7 @@ def test_two_folders_of_one_split_are_refused(tmp_path):
         ImageFolder.at(str(layout(tmp_path, "train", "val", "validation")))
 
 
-def test_a_folder_of_images_that_is_no_split_is_refused(tmp_path):
+def test_folder_of_images_that_is_no_split_is_refused(tmp_path):
     layout(tmp_path, "train", "test")
     (tmp_path / "docs").mkdir()
     assert ImageFolder.at(str(tmp_path)).splits == ("train", "test")
@@ -59,7 +59,7 @@ def test_a_folder_of_images_that_is_no_split_is_refused(tmp_path):
         ImageFolder.at(str(tmp_path))
 
 
-def test_a_class_may_be_named_like_a_split(tmp_path):
+def test_class_may_be_named_like_a_split(tmp_path):
     for name in ("bus", "train"):
         add(tmp_path / name)
     assert ImageFolder.at(str(tmp_path)).classes == ("bus", "train")
@@ -122,7 +122,7 @@ def test_class_folders_in_latin_1_are_classes(tmp_path):
     assert store.split("test").ids[0] == "caf\u00e9/0.png"
 
 
-def test_a_folder_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
+def test_folder_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
     def refused(path):
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -156,7 +156,7 @@ def test_ids_are_matched_whatever_their_type(image_id, caption_id, encoding, tmp
     assert [store.split("train").captions(row) for row in range(4)] == [[f"words {row}"] for row in range(4)]
 
 
-def test_an_image_that_is_listed_twice_is_taken_once_and_counted(tmp_path):
+def test_image_that_is_listed_twice_is_taken_once_and_counted(tmp_path):
     images, annotations = listed()
     images += [images[0], {"id": 9, "file_name": "1.png"}]
     annotations += [{"image_id": 9, "caption": "more words"}, {"image_id": 8, "caption": "of nothing"}]
@@ -168,7 +168,7 @@ def test_an_image_that_is_listed_twice_is_taken_once_and_counted(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["{out}/50.png", "../i2/50.png"])
-def test_an_image_outside_the_folder_is_refused_unless_asked(name, tmp_path):
+def test_image_outside_the_folder_is_refused_unless_asked(name, tmp_path):
     images, annotations = listed()
     add(tmp_path / "i2", 1, 50)
     images[3]["file_name"] = name.format(out=tmp_path / "i2")
@@ -193,7 +193,7 @@ def test_tables_and_pairs_stay_inside_their_folder(tmp_path):
         made(Mmvp.at(str(tmp_path / "t")), tmp_path)
 
 
-def test_the_captions_file_says_which_split_it_is_by_any_of_its_names(tmp_path):
+def test_captions_file_says_which_split_it_is_by_any_of_its_names(tmp_path):
     for name, start in (("train2017", 0), ("validation", 10)):
         add(tmp_path / name, 2, start)
         images = [{"id": number, "file_name": f"{number}.png"} for number in range(start, start + 2)]

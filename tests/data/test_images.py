@@ -49,7 +49,7 @@ def test_every_documented_format_is_read(form):
     assert np.abs(found - np.asarray(picture(1, 40, 40))).mean() < (12 if form == "GIF" else 3)
 
 
-def test_the_endings_of_all_formats_are_known():
+def test_endings_of_all_formats_are_known():
     assert {".jpg", ".JPEG".lower(), ".jpe", ".jfif", ".png", ".webp", ".avif", ".pgm", ".pnm", ".jp2"} <= set(ENDINGS)
     known = {ending: form for ending, form in Image.registered_extensions().items() if form in FORMATS}
     assert set(known) <= set(ENDINGS), "what Pillow writes by an ending is found by it"
@@ -174,7 +174,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\nshowpage\n"
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_few_words_say_why_an_image_cannot_be_read(content, said):
+def test_few_words_say_why_an_image_cannot_be_read(content, said):
     assert reason(content).startswith(said)
 
 
@@ -231,7 +231,7 @@ def test_only_regular_files_are_read(tmp_path):
         ("caf%C3%A9 2.png", unicodedata.normalize("NFD", "caf\u00e9 2.png")),
     ],
 )
-def test_a_name_that_means_the_same_is_found(named, there, tmp_path):
+def test_name_that_means_the_same_is_found(named, there, tmp_path):
     (tmp_path / there).write_bytes(b"there")
     assert read_file(tmp_path / named) == b"there"
     (tmp_path / named).write_bytes(b"literal")
@@ -253,7 +253,7 @@ def test_what_lies_in_the_folder_is_read(path, tmp_path):
     assert inside(tmp_path, str(tmp_path / path)) == tmp_path / path
 
 
-def test_a_store_is_built_again_where_an_image_changes_that_was_found_by_another_name(tmp_path, monkeypatch):
+def test_store_is_built_again_where_an_image_changes_that_was_found_by_another_name(tmp_path, monkeypatch):
     monkeypatch.setenv("GAPTUNE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "a b.png").write_bytes(encoded(picture(1), "PNG"))
     (tmp_path / "c.csv").write_text("filepath,title\na%20b.png,words\n")
@@ -266,6 +266,6 @@ def test_a_store_is_built_again_where_an_image_changes_that_was_found_by_another
 
 
 @pytest.mark.parametrize("path", ["https://example.org/a.jpg", "s3://bucket/a.jpg", "HTTP://example.org/b"])
-def test_an_address_is_not_looked_for_in_a_folder(tmp_path, path):
+def test_address_is_not_looked_for_in_a_folder(tmp_path, path):
     found = inside(tmp_path, path, outside=True)
     assert str(found) == "an address (images are not downloaded: give files)"

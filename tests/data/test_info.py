@@ -18,7 +18,7 @@ def files(tmp_path):
     return CocoFiles(tmp_path)
 
 
-def test_a_coco_store_is_described_with_what_was_lost(files):
+def test_coco_store_is_described_with_what_was_lost(files):
     files.add("train", "gone.jpg", None, ["x"])
     files.add("train", "long.jpg", picture(11), ["a very long caption of many words that cannot be kept in full"])
     files.add("train", "silent.jpg", picture(1), [])
@@ -62,7 +62,7 @@ def test_only_a_few_of_many_skipped_images_are_named(files):
     assert told["train left out"].endswith(", …")
 
 
-def test_the_scenes_are_described():
+def test_scenes_are_described():
     store = open_store("scenes")
     told = dict(describe(store))
     assert told["train captions"].startswith("5.00 per image")
@@ -76,7 +76,7 @@ def test_the_scenes_are_described():
     assert told["on disk"] == f"{on_disk / 1e6:.1f} MB"
 
 
-def test_a_store_of_any_builder_is_described(tmp_path):
+def test_store_of_any_builder_is_described(tmp_path):
     image = np.zeros((4, 4, 3), dtype=np.uint8)
     with StoreWriter(tmp_path / "store", 4, 8) as writer:
         for split in ("train", "val"):
@@ -85,7 +85,7 @@ def test_a_store_of_any_builder_is_described(tmp_path):
     assert dict(describe(store))["made by"] == "unknown"
 
 
-def test_a_damaged_store_is_one_clear_line(files):
+def test_damaged_store_is_one_clear_line(files):
     store = build_coco(**files.arguments())
     path = store.path / "val.arrow"
     path.write_bytes(b"\0" * path.stat().st_size)

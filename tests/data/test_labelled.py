@@ -24,7 +24,7 @@ def built(reference):
     return open_store(reference, image_size=32, context_length=12)
 
 
-def test_an_image_folder_has_its_folders_as_labels_and_its_classes_as_captions(tmp_path):
+def test_image_folder_has_its_folders_as_labels_and_its_classes_as_captions(tmp_path):
     store = built(f"imagefolder:{write_image_folder(tmp_path / 'data')}")
     assert store.meta.classes == ("dog", "red fox")
     assert "a photo of the small {}." in store.meta.prompts
@@ -63,7 +63,7 @@ def test_class_names_and_prompts_beside_the_folders_are_used(tmp_path):
         ),
     ],
 )
-def test_a_folder_that_is_no_image_folder_is_one_clear_line(change, message, tmp_path):
+def test_folder_that_is_no_image_folder_is_one_clear_line(change, message, tmp_path):
     folder = write_image_folder(tmp_path / "data")
     change(folder)
     with pytest.raises(UserError, match=message) as caught:
@@ -71,7 +71,7 @@ def test_a_folder_that_is_no_image_folder_is_one_clear_line(change, message, tmp
     assert "\n" not in str(caught.value)
 
 
-def test_a_benchmark_keeps_images_that_it_repeats(tmp_path):
+def test_benchmark_keeps_images_that_it_repeats(tmp_path):
     folder = write_image_folder(tmp_path / "data")
     shutil.copy(folder / "test" / "dog" / "0.png", folder / "test" / "dog" / "9.png")
     shutil.copy(folder / "test" / "dog" / "0.png", folder / "train" / "dog" / "9.png")
@@ -80,7 +80,7 @@ def test_a_benchmark_keeps_images_that_it_repeats(tmp_path):
     assert meta.source["merged"] == {"train": 0, "test": 0}
 
 
-def test_a_benchmark_can_be_trained_on_when_val_is_asked_for(tmp_path):
+def test_benchmark_can_be_trained_on_when_val_is_asked_for(tmp_path):
     source = ImageFolder(write_image_folder(tmp_path / "data", each=40))
     build(source, out=tmp_path / "whole", image_size=16, context_length=8)
     with pytest.raises(UserError, match="cannot be trained on: it has no val images"):
@@ -92,7 +92,7 @@ def test_a_benchmark_can_be_trained_on_when_val_is_asked_for(tmp_path):
     assert len(store.split("test")) == 80
 
 
-def test_a_named_data_set_is_built_once_for_each_size_and_again_when_a_file_changes(tmp_path, cache):
+def test_named_data_set_is_built_once_for_each_size_and_again_when_a_file_changes(tmp_path, cache):
     folder = write_image_folder(tmp_path / "data")
     first = built(f"imagefolder:{folder}")
     before = (first.path / "store.json").stat().st_mtime_ns
@@ -112,7 +112,7 @@ def test_224_pixels_and_77_tokens_are_the_default(tmp_path):
     assert (meta.image_size, meta.context_length) == (224, 77)
 
 
-def test_an_unknown_kind_is_refused_with_the_nearest_one():
+def test_unknown_kind_is_refused_with_the_nearest_one():
     with pytest.raises(UserError, match=r"no data set is of the kind 'imagefoldr' \(did you mean 'imagefolder'\?\)"):
         open_store("imagefoldr:/data")
 
@@ -146,7 +146,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("content", [pickle.dumps(Evil()), pickle.dumps({"data": Evil()}, protocol=2)])
-def test_a_pickle_that_is_no_plain_data_is_refused_before_it_can_act(content, tmp_path, monkeypatch):
+def test_pickle_that_is_no_plain_data_is_refused_before_it_can_act(content, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_cifar10(tmp_path / "data")
     (tmp_path / "data" / "cifar-10-batches-py" / "test_batch").write_bytes(content)
@@ -159,7 +159,7 @@ def test_a_pickle_that_is_no_plain_data_is_refused_before_it_can_act(content, tm
     "content",
     [b"", b"no pickle", pickle.dumps([]), pickle.dumps({}), pickle.dumps({"data": np.zeros((2, 3)), "labels": [1, 2]})],
 )
-def test_a_broken_batch_is_one_clear_line_and_leaves_nothing(content, tmp_path, cache):
+def test_broken_batch_is_one_clear_line_and_leaves_nothing(content, tmp_path, cache):
     write_cifar10(tmp_path / "data")
     (tmp_path / "data" / "cifar-10-batches-py" / "data_batch_3").write_bytes(content)
     with pytest.raises(UserError, match="data_batch_3") as caught:

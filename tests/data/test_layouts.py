@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gaptune.data.build import build
-from gaptune.data.sources import Coco, Columns, Table, WebDataset
+from gaptune.data.sources import SOURCES, Coco, Columns, WebDataset
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 
@@ -154,7 +154,7 @@ def table_source(folder, form, pairs, layout, draw):
                 columns = Columns(split="part")
         file.parent.mkdir(parents=True, exist_ok=True)
         write(file, rows, {"part": named[split]} if layout == "column" else {})
-    return Table.of(kind, places, columns)
+    return SOURCES[kind].of(places, columns)
 
 
 def webdataset_source(folder, pairs, layout, draw):
@@ -202,7 +202,7 @@ def content(store):
         split = store.split(name)
         captions = [split.captions(row) for row in range(len(split))]
         digest.update(repr((name, captions, split.labels, split.offsets.tolist())).encode())
-        digest.update(split.gather(np.arange(len(split))).tobytes() + split.tokens.tobytes())
+        digest.update(split.gather(np.arange(len(split))).tobytes() + split.texts.tobytes())
     return digest.hexdigest()
 
 
@@ -224,13 +224,13 @@ def test_any_form_and_layout_of_the_same_pairs_makes_the_same_store(tmp_path, fo
         split = store.split(name)
         assert [split.captions(row) for row in range(len(split))] == [texts for _, texts in rows]
         assert np.array_equal(split.gather(np.arange(len(split))), [np.asarray(picture(seed)) for seed, _ in rows])
-        assert np.array_equal(split.tokens, tokenize([text for _, texts in rows for text in texts], CONTEXT))
+        assert np.array_equal(split.texts, tokenize([text for _, texts in rows for text in texts], CONTEXT))
         assert split.labels is None
 
 
 @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs=data_sets(), choices=st.data())
-def test_the_content_hash_does_not_tell_forms_apart_where_the_ids_are_the_same(tmp_path, pairs, choices):
+def test_content_hash_does_not_tell_forms_apart_where_the_ids_are_the_same(tmp_path, pairs, choices):
     hashes = set()
     for form in ("csv", "tsv", "jsonl", "parquet", "parquet-large", "parquet-dictionary"):
         folder = tmp_path / str(next(_fresh))
@@ -241,9 +241,9 @@ def test_the_content_hash_does_not_tell_forms_apart_where_the_ids_are_the_same(t
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
-def test_a_file_that_belongs_to_no_split_beside_others_that_do_is_named(tmp_path, form):
+def test_file_that_belongs_to_no_split_beside_others_that_do_is_named(tmp_path, form):
     kind, ending, write = TABLES[form]
     for name in ("train", "validation", "extra"):
         write(tmp_path / f"{name}{ending}", [(f"{name}.png", len(name), ["a text"])], {})
     with pytest.raises(UserError, match="extra"):
-        Table.of(kind, [str(tmp_path)], Columns())
+        SOURCES[kind].of([str(tmp_path)], Columns())

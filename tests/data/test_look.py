@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from gaptune.cli import cli
-from gaptune.data import StoreWriter
+from gaptune.data import FeatureMeta, StoreWriter
 from gaptune.data.look import html, random_pairs, sheet
 from gaptune.data.tokens import tokenize
 
@@ -46,7 +46,7 @@ def test_pairs_are_drawn_by_the_seed_each_once_with_their_own_captions(store):
     assert len(random_pairs(store, "train", count=100, seed=0)) == 40
 
 
-def test_a_page_of_html_is_whole_and_escaped(store, tmp_path):
+def test_page_of_html_is_whole_and_escaped(store, tmp_path):
     out = tmp_path / "page.html"
     assert look(store.path, "--count", 7, "--out", out) == f"{out}\n"
     page = out.read_text(encoding="utf-8")
@@ -58,7 +58,7 @@ def test_a_page_of_html_is_whole_and_escaped(store, tmp_path):
 
 
 @pytest.mark.whole
-def test_a_sheet_shows_the_pictures_as_they_are(store, tmp_path):
+def test_sheet_shows_the_images_as_they_are(store, tmp_path):
     out = tmp_path / "page.png"
     look(store.path, "--count", 40, "--out", out)
     with Image.open(out) as opened:
@@ -69,10 +69,10 @@ def test_a_sheet_shows_the_pictures_as_they_are(store, tmp_path):
     assert wide.width < 300, "a long title does not make the page wide"
 
 
-def test_a_store_of_features_has_texts_and_no_pictures(tmp_path):
-    with StoreWriter(tmp_path / "store", 1, 4, features=4) as writer:
+def test_store_of_features_has_texts_and_no_images(tmp_path):
+    with StoreWriter(tmp_path / "store", features=FeatureMeta(image=4, text=4)) as writer:
         for row in range(3):
-            writer.add("val", np.zeros(8, np.uint8), [f"text {row}"], np.zeros((1, 4), np.uint16), id=str(row))
+            writer.add("val", np.zeros(4), [f"text {row}"], np.zeros((1, 4)), id=str(row))
         store = writer.finish(name="features", source={})
     pairs = random_pairs(store, "val", count=2, seed=0)
     assert [pair.pixels for pair in pairs] == [None, None]
@@ -80,7 +80,7 @@ def test_a_store_of_features_has_texts_and_no_pictures(tmp_path):
     for ending in ("html", "png"):
         look(store.path, "--out", tmp_path / f"page.{ending}")
         assert (tmp_path / f"page.{ending}").exists()
-    assert "a store of features has no pictures" in (tmp_path / "page.html").read_text()
+    assert "a store of features has no images" in (tmp_path / "page.html").read_text()
 
 
 def test_bad_options_are_one_line(store, tmp_path):

@@ -13,7 +13,7 @@ from image_files import encoded
 from shard_files import tar
 
 from gaptune.data.build import build
-from gaptune.data.sources import Coco, Columns, Table, WebDataset
+from gaptune.data.sources import SOURCES, Coco, Columns, WebDataset
 from gaptune.data.sources.base import Sample, Source
 
 IMAGES = [encoded(picture(number), "PNG") for number in range(6)]
@@ -52,7 +52,7 @@ def captions(store, name="train"):
     return [split.captions(row) for row in range(len(split))]
 
 
-def test_a_row_per_caption_becomes_an_image_with_all_of_them(tmp_path):
+def test_row_per_caption_becomes_an_image_with_all_of_them(tmp_path):
     rows = [(image, (f"caption {number} of {image}",)) for image in range(6) for number in range(5)]
     store = made(Given(train=rows), tmp_path)
     assert captions(store) == [[f"caption {number} of {image}" for number in range(5)] for image in range(6)]
@@ -66,21 +66,21 @@ def test_captions_are_distinct_and_keep_their_order(tmp_path):
     assert captions(store) == [["b", "a", "d", "e"], ["c"]]
 
 
-def test_an_image_of_val_is_left_out_of_train_and_splits_do_not_share_captions(tmp_path):
+def test_image_of_val_is_left_out_of_train_and_splits_do_not_fraction_captions(tmp_path):
     source = Given(train=[(0, ("a",)), (1, ("b",)), (1, ("c",))], val=[(0, ("d",)), (0, ("e",))], test=[(1, ("f",))])
     store = made(source, tmp_path)
     assert [captions(store, name) for name in ("train", "val", "test")] == [[["b", "c"]], [["d", "e"]], [["f"]]]
     assert store.meta.source["left_out"] == {"val": {}, "train": {"in val": 1}, "test": {}}
 
 
-def test_the_first_label_is_kept_and_others_are_counted(tmp_path):
+def test_first_label_is_kept_and_others_are_counted(tmp_path):
     rows = [(0, ("a",)), (0, ("b",), 1), (0, ("c",), 0), (1, ("d",), 0), (1, ("e",), 0)]
     store = made(Given(classes=("cat", "dog"), train=rows), tmp_path)
     assert store.split("train").labels.tolist() == [1, 0]
     assert store.meta.source["other_label"] == {"train": 1}
 
 
-def test_a_broken_image_that_comes_again_counts_each_time(tmp_path):
+def test_broken_image_that_comes_again_counts_each_time(tmp_path):
     rows = [(0, ("a",)), (b"broken", ("b",)), (b"broken", ("c",)), (b"broken", ("d",))]
     store = made(Given(train=rows), tmp_path, max_broken=0.8)
     assert store.meta.source["left_out"] == {"train": {"not an image": 3}}
@@ -113,7 +113,7 @@ def test_any_order_of_rows_gives_each_image_its_captions(rows, fraction, tmp_pat
         assert captions(whole, name) == captions(store, name)
 
 
-def test_rows_far_apart_are_merged_as_neighbours_are(tmp_path):
+def test_rows_far_apart_are_merged_as_neighbors_are(tmp_path):
     """Images are written after 1,024; the captions of earlier ones come later."""
     noise = np.random.default_rng(0).integers(0, 256, (1500, 16, 16, 3), dtype=np.uint8)
     first = [(image, (f"first {number}",)) for number, image in enumerate(noise)]
@@ -126,7 +126,7 @@ def test_rows_far_apart_are_merged_as_neighbours_are(tmp_path):
     whole = made(Given(train=together), tmp_path / "whole")
     assert captions(store) == captions(whole)
     assert np.array_equal(store.split("train").gather(np.arange(1500)), noise)
-    assert np.array_equal(store.split("train").tokens, whole.split("train").tokens)
+    assert np.array_equal(store.split("train").texts, whole.split("train").texts)
     store.verify()
 
 
@@ -141,11 +141,11 @@ def test_all_forms_of_the_same_pairs_give_the_same_store(form, tmp_path):
             rows = [(f"i/{number}.png", text) for number, each in enumerate(texts) for text in each]
             table = dict(zip(("filepath", "title"), zip(*rows, strict=True), strict=True))
             pq.write_table(pa.table({name: list(column) for name, column in table.items()}), tmp_path / "t.parquet")
-            source = Table.of("parquet", [str(tmp_path / "t.parquet")], Columns())
+            source = SOURCES["parquet"].of([str(tmp_path / "t.parquet")], Columns())
         case "lists":
             rows = [json.dumps({"filepath": f"i/{number}.png", "title": each}) for number, each in enumerate(texts)]
             (tmp_path / "t.jsonl").write_text("\n".join(rows))
-            source = Table.of("jsonl", [str(tmp_path / "t.jsonl")], Columns())
+            source = SOURCES["jsonl"].of([str(tmp_path / "t.jsonl")], Columns())
         case "shards":
             members = []
             for number, each in enumerate(texts):

@@ -51,20 +51,20 @@ def test_images_of_the_home_stores_val_are_not_trained_on_whatever_their_store(t
     assert split.ids == ids
     assert list(store.left_out.values()) == [1, 2]
     assert len(split) == store.meta.splits["train"].images == 23
-    assert len(split.tokens) == split.offsets[-1] == store.meta.splits["train"].captions
+    assert len(split.texts) == split.offsets[-1] == store.meta.splits["train"].captions
     for row, id in enumerate(ids):
         number = int(id[2:])
         assert np.array_equal(split.gather(np.array([row]))[0], image(number))
         texts = split.captions(row)
         assert texts
         assert all(text.startswith(f"dog {number} ") for text in texts)
-        own = split.tokens[split.offsets[row] : split.offsets[row + 1]]
+        own = split.texts[split.offsets[row] : split.offsets[row + 1]]
         assert np.array_equal(own, tokenize(texts, 8))
     assert store.meta.splits["val"].images == 3
     store.verify()
 
 
-def test_a_person_is_told_what_is_left_out(tmp_path):
+def test_person_is_told_what_is_left_out(tmp_path):
     write(tmp_path / "a", range(20), val=[100, 101])
     write(tmp_path / "b", [50, 101, 51, 100])
     told = list(of_training([4], mixed(tmp_path)))
@@ -76,7 +76,7 @@ def test_a_person_is_told_what_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(("weight", "told"), [(0.1, False), (0.3, False), (0.31, True), (1, True)])
-def test_a_batch_that_takes_more_of_a_store_than_it_has_is_told_of_and_no_other(tmp_path, weight, told):
+def test_batch_that_takes_more_of_a_store_than_it_has_is_told_of_and_no_other(tmp_path, weight, told):
     """0.3 of 10 are the 3 that it has, to the last digit."""
     write(tmp_path / "a", range(27), val=[100])
     write(tmp_path / "b", [50, 51, 52])
@@ -95,7 +95,7 @@ def test_val_is_that_of_the_store_which_is_named(tmp_path):
     assert {"a-3", "b-22", "b-23"}.isdisjoint(store.split("train").ids)
 
 
-def test_a_store_that_is_all_in_val_cannot_be_mixed_in(tmp_path):
+def test_store_that_is_all_in_val_cannot_be_mixed_in(tmp_path):
     write(tmp_path / "a", range(8), val=[100, 101])
     write(tmp_path / "b", [101, 100])
     with pytest.raises(UserError, match=r"b cannot be mixed in: all its train images are in val of .*a$"):
@@ -111,7 +111,7 @@ def test_equal_images_of_several_stores_are_known_as_one(tmp_path):
     assert other.split("train").same is None
 
 
-def test_a_mixture_without_common_images_keeps_its_hash_and_another_does_not(tmp_path):
+def test_mixture_without_common_images_keeps_its_hash_and_another_does_not(tmp_path):
     """Trials that were trained on images of val do not share a front with those that were not."""
     stores = {"a": write(tmp_path / "a", range(6), val=[100]), "b": write(tmp_path / "b", [20, 21])}
 
@@ -140,7 +140,7 @@ def test_hashes_are_read_from_the_cache_and_made_again_where_they_are_damaged(tm
         assert np.array_equal(np.load(file), keys)
 
 
-def test_a_cache_that_cannot_be_written_is_no_fault(tmp_path, cache, monkeypatch):
+def test_cache_that_cannot_be_written_is_no_fault(tmp_path, cache, monkeypatch):
     store = write(tmp_path / "a", range(4), val=[100])
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GAPTUNE_CACHE", str(tmp_path / "file"))

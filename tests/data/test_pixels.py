@@ -36,7 +36,7 @@ def by_open_clip(image, side):
 @example(width=103, height=67, side=32)  # an odd number of pixels is left over
 @example(width=640, height=480, side=224)
 @settings(max_examples=60)
-def test_a_square_is_to_the_bit_what_open_clip_makes(width, height, side):
+def test_square_is_to_the_bit_what_open_clip_makes(width, height, side):
     image = noise(width, height)
     assert np.array_equal(square(image, side), by_open_clip(image, side))
 
@@ -52,7 +52,7 @@ def test_of_an_image_that_is_very_long_only_the_middle_is_resized(size, monkeypa
     assert (middle != whole).mean() < 0.01
 
 
-def test_a_hostile_length_takes_no_memory():
+def test_hostile_length_takes_no_memory():
     """Resized as a whole it would take 13 GB."""
     assert square(Image.new("RGB", (1, 65_500), "red"), 224).tolist() == [[[255, 0, 0]] * 224] * 224
 
@@ -60,7 +60,7 @@ def test_a_hostile_length_takes_no_memory():
 @pytest.mark.parametrize(
     ("size", "form"), [((1200, 900), "JPEG"), ((375, 500), "JPEG"), ((40, 30), "JPEG"), ((300, 200), "PNG")]
 )
-def test_a_store_holds_what_open_clip_makes_of_the_files(tmp_path, size, form):
+def test_store_holds_what_open_clip_makes_of_the_files(tmp_path, size, form):
     """However large: JPEGs decoded at a fraction of their size would have other pixels."""
     folder = tmp_path / "files" / "test" / "a"
     folder.mkdir(parents=True)

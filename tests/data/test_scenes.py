@@ -91,7 +91,7 @@ def test_every_caption_is_true_of_its_scene(split, store):
             assert is_true(text, attributes, row), (row, text)
 
 
-def test_the_check_of_captions_finds_false_ones(store):
+def test_check_of_captions_finds_false_ones(store):
     attributes, data = drawn("val"), store.split("val")
     shifted = [is_true(data.captions(row)[0], attributes, (row + 1) % len(data)) for row in range(len(data))]
     assert np.mean(shifted) < 0.2
@@ -131,16 +131,16 @@ def test_nearly_all_captions_fit_the_context(store):
     assert cut < 0.05
 
 
-def test_the_vocabulary_covers_captions_and_prompts(store):
+def test_vocabulary_covers_captions_and_prompts(store):
     known = {0, *store.meta.vocabulary}
     assert END in known
     for split in SPLITS:
-        assert set(np.unique(store.split(split).tokens).tolist()) <= known
+        assert set(np.unique(store.split(split).texts).tolist()) <= known
     for template in store.meta.prompts:
         assert set(encode(template.format("star"))) <= known
 
 
-def test_the_same_scenes_are_made_each_time_and_no_two_splits_alike(tmp_path):
+def test_same_scenes_are_made_each_time_and_no_two_splits_alike(tmp_path):
     one, other = make_scenes(tmp_path / "one", TINY), make_scenes(tmp_path / "other", TINY)
     assert one.meta.content_hash == other.meta.content_hash
     assert one.meta.vocabulary == other.meta.vocabulary
@@ -148,7 +148,7 @@ def test_the_same_scenes_are_made_each_time_and_no_two_splits_alike(tmp_path):
 
 
 @pytest.mark.parametrize("shape", ["circle", "square", "triangle", "diamond", "cross", "star", "bar"])
-def test_a_plain_object_has_its_color_at_its_center(shape):
+def test_plain_object_has_its_color_at_its_center(shape):
     attributes = draw_attributes(np.random.default_rng(0), 2_000, most_objects=1)
     images = paint(attributes, np.random.default_rng(1))
     rows = np.flatnonzero((attributes.shape[:, 0] == list(SHAPES).index(shape)) & (attributes.texture[:, 0] == 0))
@@ -166,7 +166,7 @@ def test_every_object_alone_can_be_seen_whole():
     assert seen[:, [0, -1]].mean() < 0.01, "few are cut by the picture's edge"
 
 
-def test_the_cache_is_made_once_and_found_again(store):
+def test_cache_is_made_once_and_found_again(store):
     assert store.path == cache_folder() / f"scenes-v{scenes.VERSION}"
     made = (store.path / "store.json").stat().st_mtime_ns
     assert open_store("scenes").meta == store.meta
@@ -192,7 +192,7 @@ def test_processes_that_ask_at_once_with_an_empty_cache_get_the_same_store(store
     assert [path.name for path in tmp_path.iterdir()] == [f"scenes-v{scenes.VERSION}"]
 
 
-def test_a_damaged_cache_is_refused(tmp_path, monkeypatch):
+def test_damaged_cache_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("GAPTUNE_CACHE", str(tmp_path))
     made = make_scenes(tmp_path / f"scenes-v{scenes.VERSION}", TINY)
     (made.path / "val.arrow").write_bytes(b"")

@@ -46,25 +46,25 @@ def offsets(content):
 
 
 @pytest.mark.parametrize("packed", [bytes, gzip.compress, bz2.compress, lzma.compress], ids=["no", "gz", "bz2", "xz"])
-def test_a_shard_is_read_to_its_end_however_it_is_packed(packed, built):
+def test_shard_is_read_to_its_end_however_it_is_packed(packed, built):
     assert len(captions(built(packed(tar(pairs(10)))))) == 10
 
 
 @pytest.mark.parametrize("packed", [bytes, gzip.compress], ids=["no", "gz"])
 @pytest.mark.parametrize("beyond", [0, 100, 512, 700])
-def test_a_shard_that_was_cut_short_is_refused(packed, beyond, built):
+def test_shard_that_was_cut_short_is_refused(packed, beyond, built):
     whole = tar(pairs(10))
     cut = whole[: offsets(whole)[8] + beyond]
     with pytest.raises(UserError, match=r"s.tar: (has no end: the file was cut short|cannot be read as a tar file)"):
         built(packed(cut))
 
 
-def test_a_compressed_file_that_was_cut_short_is_refused(built):
+def test_compressed_file_that_was_cut_short_is_refused(built):
     with pytest.raises(UserError, match=r"s.tar: cannot be read as a tar file"):
         built(gzip.compress(tar(pairs(10)))[:-100])
 
 
-def test_a_damaged_header_is_no_end(built):
+def test_damaged_header_is_no_end(built):
     content = bytearray(tar(pairs(10)))
     content[offsets(bytes(content))[6] + 5] ^= 1
     with pytest.raises(UserError, match=r"s.tar: is damaged at byte"):
@@ -90,14 +90,14 @@ def test_names_that_come_again_later_are_read_and_said(built, caplog):
     assert "several samples have one name, such as 00000" in caplog.text
 
 
-def test_two_neighbours_of_one_name_are_refused(built):
+def test_two_neighbors_of_one_name_are_refused(built):
     again = [(name.replace("00007", "00000"), content) for name, content in pairs(1, 7)]
     with pytest.raises(UserError, match=r"s.tar: 00000.png comes twice"):
         built(tar([*pairs(1), *again]))
 
 
 @pytest.mark.parametrize("order", [lambda members: members[::2] + members[1::2], lambda members: members[1:-1] * 1])
-def test_members_of_a_sample_must_be_neighbours(order, built):
+def test_members_of_a_sample_must_be_neighbors(order, built):
     members = pairs(4)
     unsorted = order(members)
     if unsorted == members[1:-1]:
@@ -146,7 +146,7 @@ def test_names_in_latin_1_are_read(built):
     assert store.split("train").ids == [f"caf\u00e9 {number}" for number in range(4)]
 
 
-def test_an_alt_text_of_lines_is_one_caption_where_json_says_so(built):
+def test_alt_text_of_lines_is_one_caption_where_json_says_so(built):
     text = "A long alt text that\nwent over\n\nseveral lines"
 
     def sample(number, txt, content):
@@ -167,7 +167,7 @@ def test_an_alt_text_of_lines_is_one_caption_where_json_says_so(built):
         ({"captions": [{"raw": "x"}]}, "0.json: a record with 'raw'"),
     ],
 )
-def test_a_caption_in_json_that_is_no_text_is_refused(content, said, built):
+def test_caption_in_json_that_is_no_text_is_refused(content, said, built):
     members = [("0.png", encoded(picture(0), "PNG")), ("0.json", json.dumps(content).encode())]
     with pytest.raises(UserError, match=said):
         built(tar(members))

@@ -83,7 +83,7 @@ def test_other_names_stay_as_they_are_and_must_be_identifiers():
         ("test_images/0.tar", None),
     ],
 )
-def test_the_folder_then_the_name_says_the_split(path, split):
+def test_folder_then_the_name_says_the_split(path, split):
     assert split_of(Path("/data") / path) == split
 
 
@@ -95,7 +95,7 @@ def test_the_folder_then_the_name_says_the_split(path, split):
         ("x/train_val.csv", r"'train' \(its name\) and 'val' \(its name\)"),
     ],
 )
-def test_a_file_of_two_splits_is_refused_with_both(path, said):
+def test_file_of_two_splits_is_refused_with_both(path, said):
     with pytest.raises(UserError, match=f"{path} belongs to two splits, {said}"):
         split_of(Path("/data") / path)
 
@@ -116,7 +116,7 @@ def canonical_or_none(word):
     st.sampled_from([".tar", ".csv", ".parquet"]),
 )
 @example(("val", "dev"), [], ["00000", "of", "00001"], "-", str.lower, ".parquet")
-def test_an_alias_anywhere_in_a_name_says_the_split_and_no_other_word_does(one, before, after, by, case, ending):
+def test_alias_anywhere_in_a_name_says_the_split_and_no_other_word_does(one, before, after, by, case, ending):
     split, alias = one
     name = by.join([*before, case(alias), *after]) + ending
     assert split_of(Path("/data/x") / name) == split
@@ -157,7 +157,7 @@ def test_an_alias_anywhere_in_a_name_says_the_split_and_no_other_word_does(one, 
         ),
     ],
 )
-def test_a_folder_is_read_by_any_usual_layout(names, expected, root):
+def test_folder_is_read_by_any_usual_layout(names, expected, root):
     assert found(touched(root, *names), ".") == expected
     assert found(root, str(root)) == expected
 
@@ -194,12 +194,12 @@ def test_what_the_user_says_comes_first(root):
 @pytest.mark.parametrize(
     "name", ["data [v2]/c.tar", "{a}/c.tar", "x{0..1}.tar", "a*b?.tar", "train=a/c.tar", "a{b.tar", "[!a].tar"]
 )
-def test_a_name_that_exists_is_no_pattern(name, root):
+def test_name_that_exists_is_no_pattern(name, root):
     touched(root, name, "x0.tar", "x1.tar")
     assert [file for files in found(root, name).values() for file in files] == [name]
 
 
-def test_a_pattern_may_lie_in_a_folder_with_brackets(root):
+def test_pattern_may_lie_in_a_folder_with_brackets(root):
     touched(root, "data [v2] {x}/0.tar", "data [v2] {x}/1.tar", "data v/2.tar")
     expected = {"train": ["data [v2] {x}/0.tar", "data [v2] {x}/1.tar"]}
     assert found(root, "data [v2] {x}/*.tar") == expected
@@ -226,7 +226,7 @@ def test_linked_folders_are_entered_once_and_have_their_own_names(root):
     assert [file.name for file in files_below(root / "pool")] == ["0.tar"]
 
 
-def test_a_folder_above_a_link_is_the_one_above_what_it_leads_to(root):
+def test_folder_above_a_link_is_the_one_above_what_it_leads_to(root):
     touched(root, "real/train/x/0.tar", "real/train/1.tar")
     (root / "link").symlink_to("real/train/x")
     os.chdir(root)

@@ -51,13 +51,13 @@ def test_what_was_written_is_read_back_over_several_batches(large):
     split = open_store(large.path).split("train")
     assert len(split) == N
     assert np.array_equal(split.gather(np.arange(N)), images)
-    assert np.array_equal(split.tokens, np.concatenate(tokens))
+    assert np.array_equal(split.texts, np.concatenate(tokens))
     assert np.array_equal(np.diff(split.offsets), [len(texts) for texts in captions])
     assert np.array_equal(split.labels, labels)
     assert split.ids == [f"{row}.jpg" for row in range(N)]
     for row in (0, 1, 1023, 1024, N - 1):
         assert split.captions(row) == captions[row]
-        assert np.array_equal(split.tokens[split.offsets[row] : split.offsets[row + 1]], tokens[row])
+        assert np.array_equal(split.texts[split.offsets[row] : split.offsets[row + 1]], tokens[row])
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -82,13 +82,13 @@ def test_images_and_tokens_lie_in_the_memory_map(tmp_path):
         for line in open("/proc/self/maps")  # noqa: SIM115, PTH123
         if line.rstrip().endswith(str(store.path / "train.arrow"))
     ]
-    for array in (split._images[0], split.tokens):
+    for array in (split._images[0], split.texts):
         address = array.__array_interface__["data"][0]
         assert any(first <= address and address + array.nbytes <= last for first, last in mapped)
         assert not array.flags.writeable
 
 
-def test_a_split_without_labels_has_none(tmp_path):
+def test_split_without_labels_has_none(tmp_path):
     assert write(tmp_path / "store", labels=False).split("val").labels is None
 
 
@@ -120,7 +120,7 @@ def test_vocabulary_leaves_out_tokens_of_other_splits(tmp_path):
         assert writer.finish(name="x", source={}).meta.vocabulary == (11,)
 
 
-def test_the_same_content_has_the_same_hash(tmp_path):
+def test_same_content_has_the_same_hash(tmp_path):
     one, other = write(tmp_path / "one"), write(tmp_path / "other", name="other", source={"made": "elsewhere"})
     assert one.meta.content_hash == other.meta.content_hash
     assert one.meta.splits == other.meta.splits
@@ -143,7 +143,7 @@ def test_other_content_has_another_hash(change, tmp_path):
 
 
 @pytest.mark.parametrize("stop", [RuntimeError, KeyboardInterrupt])
-def test_an_interrupted_build_leaves_nothing(stop, tmp_path):
+def test_interrupted_build_leaves_nothing(stop, tmp_path):
     image, texts, ids, _ = (part[0] for part in contents(1))
 
     def build():
@@ -158,7 +158,7 @@ def test_an_interrupted_build_leaves_nothing(stop, tmp_path):
     assert left_in(tmp_path) == []
 
 
-def test_a_build_that_is_not_finished_leaves_nothing(tmp_path):
+def test_build_that_is_not_finished_leaves_nothing(tmp_path):
     with StoreWriter(tmp_path / "store", SIDE, CONTEXT):
         pass
     assert left_in(tmp_path) == []
@@ -175,20 +175,20 @@ def file_size_limit():
     signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_is_one_clear_line_and_leaves_nothing(tmp_path, file_size_limit):
+def test_full_disk_is_one_clear_line_and_leaves_nothing(tmp_path, file_size_limit):
     with pytest.raises(UserError, match=r"cannot write .*store: .*File too large"):
         write(tmp_path / "store", 3_000)
     assert left_in(tmp_path) == []
 
 
-def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path):
+def test_folder_that_cannot_be_made_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write .*Not a directory"):
         write(tmp_path / "file" / "store")
 
 
 @pytest.mark.whole
-def test_a_killed_build_leaves_only_an_unfinished_folder_that_is_refused(tmp_path):
+def test_killed_build_leaves_only_an_unfinished_folder_that_is_refused(tmp_path):
     script = textwrap.dedent(
         """
         import sys, numpy as np
@@ -224,7 +224,7 @@ def test_what_exists_is_never_overwritten(tmp_path):
     assert left_in(tmp_path) == ["store"]
 
 
-def test_a_store_made_meanwhile_by_another_process_is_kept(tmp_path):
+def test_store_made_meanwhile_by_another_process_is_kept(tmp_path):
     first = write(tmp_path / "elsewhere")
 
     def build():
@@ -241,7 +241,7 @@ def test_a_store_made_meanwhile_by_another_process_is_kept(tmp_path):
     assert left_in(tmp_path) == ["store"]
 
 
-def test_a_missing_store_is_named(tmp_path):
+def test_missing_store_is_named(tmp_path):
     with pytest.raises(UserError, match=r"no such store: .*nowhere \(expected a folder with store.json, or `scenes`\)"):
         open_store(tmp_path / "nowhere")
     with pytest.raises(UserError, match="not a data store"):
@@ -249,14 +249,14 @@ def test_a_missing_store_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0, 100, -1])
-def test_a_truncated_file_is_refused_at_once(keep, tmp_path):
+def test_truncated_file_is_refused_at_once(keep, tmp_path):
     path = write(tmp_path / "store").path / "val.arrow"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(UserError, match=r"corrupt store: .*val.arrow has \d+ bytes, expected \d+"):
         open_store(tmp_path / "store")
 
 
-def test_a_missing_file_is_refused_at_once(tmp_path):
+def test_missing_file_is_refused_at_once(tmp_path):
     (write(tmp_path / "store").path / "train.arrow").unlink()
     with pytest.raises(UserError, match=r"corrupt store: .*train.arrow has 0 bytes"):
         open_store(tmp_path / "store")
@@ -301,7 +301,7 @@ def test_verify_compares_meta_with_the_content(change, message, tmp_path):
         open_store(store.path).verify()
 
 
-def test_a_store_of_another_size_than_it_says_is_not_trained_on(tmp_path):
+def test_store_of_another_size_than_it_says_is_not_trained_on(tmp_path):
     store = named_store(tmp_path)
     change = edited(store.path / META, lambda meta: meta.update(image_size=SIDE + 1))
     (store.path / META).write_text(change, encoding="utf-8")
@@ -341,7 +341,7 @@ def test_captions_that_come_later_are_those_of_the_first_image(late, tmp_path):
         ["first", "first", "one more", "a third"],
         ["first", "first", "one more"],
     ]
-    assert np.array_equal(split.tokens[split.offsets[3] + 2], tokenize(["one more"], CONTEXT)[0])
+    assert np.array_equal(split.texts[split.offsets[3] + 2], tokenize(["one more"], CONTEXT)[0])
     assert (split.label(3), split.label(4)) == (7, None)
     assert len(split) == N
     assert store.meta.splits["train"].captions == N + N // 2 + 3
@@ -366,7 +366,7 @@ def test_verify_finds_changed_meta(change, tmp_path):
         open_store(store.path).verify()
 
 
-def test_a_file_that_is_not_arrow_is_refused(tmp_path):
+def test_file_that_is_not_arrow_is_refused(tmp_path):
     path = write(tmp_path / "store").path / "train.arrow"
     path.write_bytes(b"\0" * path.stat().st_size)
     with pytest.raises(UserError, match=r"corrupt store: .*train.arrow: Not an Arrow file"):
@@ -387,7 +387,7 @@ def edited(path, change):
         (lambda path: "[]", "corrupt store: .*AttributeError"),
         (lambda path: edited(path, lambda meta: meta.pop("splits")), "corrupt store: .*KeyError: 'splits'"),
         (lambda path: edited(path, lambda meta: meta["splits"]["val"].pop("sha256")), "corrupt store: .*sha256"),
-        (lambda path: edited(path, lambda meta: meta.update(format=99)), "has format 99; this gaptune reads 1"),
+        (lambda path: edited(path, lambda meta: meta.update(format=99)), "has format 99; this gaptune reads up to 2"),
         (lambda path: edited(path, lambda meta: meta["splits"].clear()), "empty data: .* has no images"),
         (lambda path: edited(path, lambda meta: meta.update(image_size=0)), "corrupt store: .*image_size is 0"),
         (lambda path: edited(path, lambda meta: meta.update(context_length=None)), "corrupt store: .*context_length"),
@@ -421,21 +421,21 @@ def test_meta_that_is_not_text_is_refused(tmp_path):
         open_store(tmp_path / "store")
 
 
-def test_a_build_without_images_is_refused_and_leaves_nothing(tmp_path):
+def test_build_without_images_is_refused_and_leaves_nothing(tmp_path):
     with pytest.raises(UserError, match=r"empty data: .* has no images"):
         write(tmp_path / "store", splits=())
     assert left_in(tmp_path) == []
 
 
 @pytest.mark.parametrize(("splits", "lacking"), [(("test",), "no train and no val"), (("val",), "no train images")])
-def test_a_store_for_evaluation_alone_is_whole_but_cannot_be_trained_on(splits, lacking, tmp_path):
+def test_store_for_evaluation_alone_is_whole_but_cannot_be_trained_on(splits, lacking, tmp_path):
     store = write(tmp_path / "store", splits=splits)
     store.verify()
     with pytest.raises(UserError, match=f"cannot be trained on: it has {lacking}.*, only {splits[0]} "):
         store.check_trainable()
 
 
-def test_an_unknown_split_is_refused_with_the_nearest_name(tmp_path):
+def test_unknown_split_is_refused_with_the_nearest_name(tmp_path):
     store = write(tmp_path / "store")
     assert "train" in store
     assert "trian" not in store

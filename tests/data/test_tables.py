@@ -34,7 +34,7 @@ def refused(match, make):
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
-def test_a_path_is_relative_to_the_table_that_names_it(form, tmp_path):
+def test_path_is_relative_to_the_table_that_names_it(form, tmp_path):
     for split, start, count in (("a", 0, 4), ("b", 100, 2)):
         names = write_pictures(tmp_path / split, count, start)
         frame = pd.DataFrame({"filepath": names, "title": [f"{split} {name}" for name in names]})
@@ -52,7 +52,7 @@ def test_a_path_is_relative_to_the_table_that_names_it(form, tmp_path):
     assert found["val"][0][1] == ("b 000.png",)
 
 
-def test_a_linked_table_finds_its_images_beside_the_link(tmp_path):
+def test_linked_table_finds_its_images_beside_the_link(tmp_path):
     names = write_pictures(tmp_path / "snapshot/train", 2)
     write_csv(tmp_path / "blobs/f00", ["filepath", "title"], [[name, name] for name in names])
     (tmp_path / "snapshot/train/metadata.csv").symlink_to("../../blobs/f00")
@@ -60,7 +60,7 @@ def test_a_linked_table_finds_its_images_beside_the_link(tmp_path):
     assert [image for image, _, _ in found["train"]] == [png(0), png(1)]
 
 
-def test_a_name_with_brackets_or_a_question_mark_is_no_pattern(tmp_path):
+def test_name_with_brackets_or_a_question_mark_is_no_pattern(tmp_path):
     for folder in ("data [v2]", "a{b}", "what?image=x"):
         names = write_pictures(tmp_path / folder, 3)
         write_csv(tmp_path / folder / "c.csv", ["filepath", "title"], [[name, name] for name in names])
@@ -70,7 +70,7 @@ def test_a_name_with_brackets_or_a_question_mark_is_no_pattern(tmp_path):
 # Splits
 
 
-def test_a_hubs_files_side_by_side_keep_their_splits(tmp_path):
+def test_hubs_files_side_by_side_keep_their_splits(tmp_path):
     for split, count in (("train", 4), ("test", 3), ("validation", 2)):
         file = tmp_path / f"data/{split}-00000-of-00001.parquet"
         write_parquet(file, filepath=[png(n) for n in range(count)], title=[f"{split} {n}" for n in range(count)])
@@ -113,7 +113,7 @@ def test_rows_without_a_split_are_named(missing, tmp_path):
     refused("lines? .* no split in the column 'split'", lambda: opened("csv", file, split="split"))
 
 
-def test_a_row_must_agree_with_its_file_where_files_are_of_several_splits(tmp_path):
+def test_row_must_agree_with_its_file_where_files_are_of_several_splits(tmp_path):
     header = ["filepath", "title", "split"]
     write_csv(tmp_path / "train.csv", header, [["0.png", "a", "train"]])
     write_csv(tmp_path / "test.csv", header, [["1.png", "b", "TEST"]])
@@ -131,7 +131,7 @@ def test_one_file_with_a_column_of_splits_may_have_any_name(tmp_path):
 
 
 @pytest.mark.parametrize("value", [0, 1.5, True])
-def test_a_column_that_names_no_splits_is_refused_with_its_type(value, tmp_path):
+def test_column_that_names_no_splits_is_refused_with_its_type(value, tmp_path):
     file = write_parquet(tmp_path / "c.parquet", filepath=["x"], title=["x"], split=[value])
     refused("the column 'split' has the type .*expected texts", lambda: opened("parquet", file, split="split"))
     file = write_csv(tmp_path / "c.csv", ["filepath", "title", "split"], [["x", "x", value]])
@@ -156,7 +156,7 @@ def test_every_file_is_checked_when_a_table_is_opened(tmp_path):
 
 
 @pytest.mark.parametrize("columns", [{"split": "split"}, {"label": "split"}, {}])
-def test_a_bad_row_far_behind_is_one_line_with_its_number(columns, tmp_path):
+def test_bad_row_far_behind_is_one_line_with_its_number(columns, tmp_path):
     file = write_csv(tmp_path / "c.csv", ["filepath", "split", "title"], [["a.png", "train", "word " * 40]] * 8000)
     with file.open("a") as lines:
         lines.write("a.png,train,a cat, asleep\n")
@@ -181,7 +181,7 @@ def test_text_that_is_not_utf_8_is_one_line_with_its_row(tmp_path):
 @pytest.mark.parametrize(
     ("encoding", "fine"), [("utf-8-sig", True), ("utf-16", False), ("utf-16-le", False), ("utf-32", False)]
 )
-def test_a_byte_order_mark_is_no_part_of_the_first_name(encoding, fine, tmp_path):
+def test_byte_order_mark_is_no_part_of_the_first_name(encoding, fine, tmp_path):
     (tmp_path / "c.csv").write_text("filepath,title\na.png,one\n", encoding=encoding)
     (tmp_path / "c.jsonl").write_text('{"filepath": "a.png", "title": "one"}\n', encoding=encoding)
     for form in ("csv", "jsonl"):
@@ -209,7 +209,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name(encoding, fine, tmp_path
         ("jsonl", '{"filepath": "a", "title": [{"raw": "b"}]}', "'title': a record with 'raw' is no caption"),
     ],
 )
-def test_what_is_wrong_with_a_file_of_text_is_said_with_its_line(form, text, message, tmp_path):
+def test_what_is_wrong_with_a_file_of_text_is_reported_with_its_line(form, text, message, tmp_path):
     file = tmp_path / f"c.{form}"
     file.write_text(text, newline="")
     refused(message, lambda: opened(form, file))
@@ -228,7 +228,7 @@ def test_what_is_wrong_with_a_file_of_text_is_said_with_its_line(form, text, mes
         ([3], "int64"),
     ],
 )
-def test_an_image_column_of_another_type_is_refused_when_it_is_opened(column, kind, tmp_path):
+def test_image_column_of_another_type_is_refused_when_it_is_opened(column, kind, tmp_path):
     file = write_parquet(tmp_path / "c.parquet", images=column, title=["x"])
     refused(f"the column 'images' has the type {kind}", lambda: opened("parquet", file, image="images"))
 
@@ -256,7 +256,7 @@ def test_images_in_base64_are_read(encode, form, start, tmp_path):
     "kind",
     ["string", "large_string", "dictionary", "string_view", "struct", "csv", "jsonl"],
 )
-def test_a_change_of_a_listed_image_makes_the_store_anew_however_its_path_is_kept(kind, tmp_path, monkeypatch):
+def test_change_of_a_listed_image_makes_the_store_anew_however_its_path_is_kept(kind, tmp_path, monkeypatch):
     monkeypatch.setenv("GAPTUNE_CACHE", str(tmp_path / "cache"))
     names = write_pictures(tmp_path, 3)
     paths = pa.array(names)
@@ -333,7 +333,7 @@ def test_few_rows_are_held_at_a_time_where_they_are_large(encode, tmp_path):
     assert peak < 40e6, "16 rows, and an image decoded; all are 50 or 67 MB"
 
 
-def test_a_table_separated_by_semicolons_is_told_from_one_without_the_column(tmp_path):
+def test_table_separated_by_semicolons_is_told_from_one_without_the_column(tmp_path):
     (tmp_path / "c.csv").write_text("filepath;title\n0.png;a cat\n")
     with pytest.raises(UserError, match="semicolons: expected commas or tabs"):
         find_source(f"csv:{tmp_path / 'c.csv'}")

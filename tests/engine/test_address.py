@@ -24,17 +24,17 @@ from gaptune.errors import UserError
         ("nowhere.invalid:6379", "no Ray cluster at nowhere.invalid:6379: "),
     ],
 )
-def test_what_cannot_be_a_cluster_is_said_at_once(where, why):
+def test_invalid_address_is_refused_at_once(where, why):
     with pytest.raises(UserError, match=why):
         check_address(where)
 
 
-def test_a_port_where_nobody_listens_is_said_at_once():
+def test_port_without_listener_is_refused_at_once():
     with pytest.raises(UserError, match="refused"):
         check_address(f"127.0.0.1:{free_port()}")
 
 
-def test_another_server_is_waited_for_only_so_long(monkeypatch):
+def test_server_that_is_no_cluster_is_given_up_in_time(monkeypatch):
     monkeypatch.setattr(address, "_ANSWER_S", 2.0)
     mute = socket.create_server(("127.0.0.1", 0))  # takes connections, and never says a word
     pages = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
@@ -46,7 +46,7 @@ def test_another_server_is_waited_for_only_so_long(monkeypatch):
     mute.close()
 
 
-def test_the_note_of_a_cluster_that_is_gone_is_no_cluster(monkeypatch, tmp_path):
+def test_file_of_an_ended_cluster_is_no_cluster(monkeypatch, tmp_path):
     monkeypatch.setattr(address, "_ANSWER_S", 2.0)
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{free_port()}")

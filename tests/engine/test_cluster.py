@@ -56,7 +56,7 @@ def test_a_trial_that_fits_on_no_machine_is_refused_at_once(tmp_path, small_stor
     assert not (tmp_path / "results").exists()
 
 
-def test_an_address_where_nothing_is_is_one_clear_line(tmp_path, small_store):
+def test_address_without_cluster_is_one_clear_line(tmp_path, small_store):
     port = free_port()
     command = sweep_command(tmp_path, small_store, "--address", f"127.0.0.1:{port}")
     done = run(*command, code=2)
@@ -94,7 +94,7 @@ def test_a_killed_node_loses_nothing_and_its_trials_end_with_the_same_weights(tm
     assert stored == (struck / "results/s/ledger.jsonl").read_bytes()
 
 
-def test_another_machine_goes_on_from_the_storage(tmp_path, small_store, ray_address):
+def test_another_machine_resumes_from_the_storage(tmp_path, small_store, ray_address):
     """Another results folder stands for another machine: all that it has is the storage."""
     first, second = tmp_path / "first", tmp_path / "second"
     more = ["--storage", f"file://{tmp_path}/far", "--address", ray_address]

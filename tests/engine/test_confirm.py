@@ -32,7 +32,7 @@ def searched(tmp_path, small_store):
     return stage.record, tmp_path / "results"
 
 
-def test_the_plan_is_the_fronts_knobs_on_seeds_that_the_search_has_not_seen(searched):
+def test_plan_has_the_fronts_params_and_new_seeds(searched):
     record, results = searched
     plan = confirmation(record, seeds=3, results=results, now=0.0, command="")
     assert plan.name == "found-confirm-3"
@@ -49,9 +49,7 @@ def test_an_empty_front_is_refused(tmp_path):
         confirmation(stage.record, seeds=2, results=tmp_path, now=0.0, command="")
 
 
-def test_the_command_trains_the_front_again_and_shows_who_stays_on_it(
-    tmp_path, small_store, local_ray, monkeypatch, capsys
-):
+def test_confirm_retrains_the_front_and_shows_what_remains_on_it(tmp_path, small_store, local_ray, monkeypatch, capsys):
     space, config = write_yaml(tmp_path, small_store, trials=3)
 
     def gaptune(*words):
@@ -77,7 +75,7 @@ def test_the_command_trains_the_front_again_and_shows_who_stays_on_it(
     assert "on front" in again
 
 
-def test_a_confirmation_is_gone_on_with_when_the_front_has_grown(searched):
+def test_confirmation_is_resumed_when_the_front_has_grown(searched):
     record, results = searched
     first = confirmation(record, seeds=2, results=results, now=time.time(), command="")
     from gaptune.ledger import Ledger

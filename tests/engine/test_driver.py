@@ -1,5 +1,6 @@
 """A session ends what it has started, wherever an error comes."""
 
+import shutil
 import threading
 import time
 
@@ -12,6 +13,8 @@ from gaptune.engine.plan import prepare
 from gaptune.engine.signals import Stop
 from gaptune.ledger import in_use, load
 from gaptune.space.parse import load_space
+
+pytestmark = pytest.mark.whole
 
 
 class Silent:
@@ -39,9 +42,11 @@ def broken(*args, **kwargs):
 
 
 @pytest.fixture
-def plan_again(tmp_path, small_store):
+def plan_again(tmp_path, small_store, empty_store):
     """Plans the same sweep each time; its ledger is copied to a storage, so that there is a backup, too."""
     space, config = write_yaml(tmp_path, small_store, more=f"storage: file://{tmp_path}/far\n")
+    (tmp_path / "results").mkdir()
+    shutil.copy(empty_store, tmp_path / "results" / "mlflow.db")
     about = {"name": "s", "results": tmp_path / "results", "command": ""}
     return lambda: prepare(load_space(space), load_sweep_config(config), now=time.time(), **about)
 
@@ -54,7 +59,8 @@ def drive(plan, display):
 def test_error_in_any_part_leaves_no_thread_and_no_lock(plan_again, monkeypatch, part):
     plan, before = plan_again(), set(threading.enumerate())
     monkeypatch.setattr(driver, "run_trials", lambda *args: True)
-    monkeypatch.setattr(driver, part, broken)
+    owner, name = (driver.Orchestrator, "resume") if part == "Orchestrator" else (driver, part)
+    monkeypatch.setattr(owner, name, broken)
     with pytest.raises(BrokenError):
         drive(plan, Silent())
     left = set(threading.enumerate()) - before

@@ -63,9 +63,7 @@ def strike(folder, blows):
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-def test_a_worker_that_is_killed_or_stands_still_goes_on_from_its_checkpoint_to_the_same_weights(
-    tmp_path, small_store, local_ray
-):
+def test_killed_or_stuck_worker_resumes_from_its_checkpoint_to_the_same_weights(tmp_path, small_store, local_ray):
     import torch
 
     calm = tmp_path / "calm"
@@ -92,9 +90,7 @@ def test_a_worker_that_is_killed_or_stands_still_goes_on_from_its_checkpoint_to_
         assert all(torch.equal(expected[name], got[name]) for name in expected)
 
 
-def test_an_exception_in_a_worker_is_tried_again_and_then_fails_with_its_message(
-    tmp_path, small_store, local_ray, capfd
-):
+def test_exception_in_a_worker_is_retried_and_then_fails_with_its_message(tmp_path, small_store, local_ray, capfd):
     """A folder where the checkpoint should be: no retry can cure it."""
     folder = tmp_path / "results" / "s" / "trials" / "0000" / "epoch-0001.pt"
 

@@ -18,7 +18,7 @@ class World:
         return watch.stuck(running)
 
 
-def test_a_trial_that_stands_still_is_named_once_and_one_that_moves_never():
+def test_trial_without_progress_is_named_once_and_one_with_progress_never():
     world = World()
     watch = world.watch(20.0)
     found = []
@@ -30,7 +30,7 @@ def test_a_trial_that_stands_still_is_named_once_and_one_that_moves_never():
     assert [second for second, _ in found] == [20, 20, 41, 41]
 
 
-def test_a_trial_that_starts_anew_has_the_whole_time_again():
+def test_restarted_trial_has_the_whole_limit():
     world = World()
     watch = world.watch(20.0)
     for _ in range(15):
@@ -40,7 +40,7 @@ def test_a_trial_that_starts_anew_has_the_whole_time_again():
         assert world.after(1.0, watch, ["one"]) == []
 
 
-def test_time_in_which_the_driver_itself_stood_still_does_not_count():
+def test_time_in_which_the_driver_was_stopped_does_not_count():
     """As under Ctrl-Z, or when a laptop sleeps."""
     world = World()
     watch = world.watch(20.0)
@@ -49,6 +49,6 @@ def test_time_in_which_the_driver_itself_stood_still_does_not_count():
     assert world.after(1.0, watch, ["one"]) == []
 
 
-def test_without_a_limit_nobody_is_looked_at():
+def test_without_a_limit_no_trial_is_watched():
     watch = Watch(None, read=None, clock=lambda: 0.0)
     assert watch.stuck(["one"]) == []

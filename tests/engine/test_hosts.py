@@ -53,7 +53,7 @@ if sys.argv[1] == "two":
 """
 
 
-def test_a_picture_is_drawn_whatever_backend_a_notebook_has_left(tmp_path):
+def test_plot_is_drawn_with_a_notebooks_backend_in_the_environment(tmp_path):
     picture = tmp_path / "front.png"
     command = [sys.executable, "-m", "gaptune.cli", "front", "example", "--plot", str(picture)]
     done = subprocess.run(

@@ -37,7 +37,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_full_disk_stops_the_sweep_cleanly_and_the_same_command_goes_on(
+def test_full_disk_stops_the_sweep_cleanly_and_the_same_command_resumes_it(
     tmp_path, small_store, small_disk, ray_address
 ):
     place, make_room = small_disk
@@ -45,7 +45,7 @@ def test_a_full_disk_stops_the_sweep_cleanly_and_the_same_command_goes_on(
     command = sweep_command(tmp_path, small_store, *joined, results=place / "results", trials=3, epochs=4)
     full = run(*command, code=1)
     assert "No space left on device" in full.stdout
-    assert "what is done is kept. To go on: gaptune sweep" in full.stdout
+    assert "Finished trials are kept. To resume: gaptune sweep" in full.stdout
     assert "Traceback" not in full.stderr
     folder = place / "results" / "s"
     before = read_events(folder)[0]
@@ -57,7 +57,7 @@ def test_a_full_disk_stops_the_sweep_cleanly_and_the_same_command_goes_on(
     assert read_events(folder)[0][: len(before)] == before
 
 
-def test_a_disk_that_is_full_for_the_ledger_stops_the_sweep_too(tmp_path, small_store, small_disk, ray_address):
+def test_full_disk_of_the_ledger_stops_the_sweep(tmp_path, small_store, small_disk, ray_address):
     """Checkpoints lie elsewhere; the file system of the ledger fills up while trials run."""
     place, make_room = small_disk
     more = ["--storage", f"file://{tmp_path}/far", "--address", ray_address]
@@ -85,7 +85,7 @@ def test_a_disk_that_is_full_for_the_ledger_stops_the_sweep_too(tmp_path, small_
     assert [trial.state for trial in load(folder).trials.values()] == [State.COMPLETE] * 4
 
 
-def test_a_worker_that_ray_ends_for_want_of_memory_is_not_tried_again(tmp_path, small_store):
+def test_worker_that_ray_ends_for_lack_of_memory_is_not_retried(tmp_path, small_store):
     """Ray's own memory monitor does it, at a limit far below what every machine uses."""
     command = sweep_command(tmp_path, small_store, trials=1, epochs=50)
     limit = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "250"}
@@ -139,7 +139,7 @@ def said_once_per_outage(out: str) -> bool:
 
 
 @pytest.mark.soak
-def test_a_server_that_is_down_for_a_while_has_everything_in_the_end(tmp_path, small_store, ray_address):
+def test_mlflow_server_that_was_down_has_everything_in_the_end(tmp_path, small_store, ray_address):
     outage = 30 if FULL else 5
     server, folder = Server(tmp_path / "server"), tmp_path / "results" / "s"
     server.start()
@@ -155,7 +155,7 @@ def test_a_server_that_is_down_for_a_while_has_everything_in_the_end(tmp_path, s
         server.start()
         assert process.wait() == 0, process.stdout + process.stderr
         out = process.stdout
-        if "MLflow is behind" in out:  # the sweep was over before the server was back
+        if "MLflow is not up to date" in out:  # the sweep was over before the server was back
             assert "gaptune sync s" in out
             run("sync", "s", "--tracking-uri", server.uri, "--results", tmp_path / "results")
         assert said_once_per_outage(out)
@@ -165,7 +165,7 @@ def test_a_server_that_is_down_for_a_while_has_everything_in_the_end(tmp_path, s
 
 
 @pytest.mark.soak
-def test_a_server_that_is_never_there_is_caught_up_by_sync(tmp_path, small_store, ray_address):
+def test_mlflow_server_that_was_never_up_is_updated_by_sync(tmp_path, small_store, ray_address):
     server, folder = Server(tmp_path / "server"), tmp_path / "results" / "s"
     more = ["--tracking-uri", server.uri, "--address", ray_address, "--concurrency", "1"]
     done = run(*sweep_command(tmp_path, small_store, *more, trials=2))

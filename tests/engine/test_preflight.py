@@ -12,7 +12,7 @@ from support import write_yaml
 
 from gaptune.config import DataConfig, ModelConfig, TrialConfig, load_sweep_config
 from gaptune.config.models import PRESETS
-from gaptune.data import StoreWriter
+from gaptune.data import FeatureMeta, StoreWriter
 from gaptune.data.open import open_store
 from gaptune.data.tokens import tokenize
 from gaptune.engine.plan import prepare
@@ -28,7 +28,8 @@ TAU = {"temperature.schedule": "constant", "temperature.tau_start": {"log_unifor
 def make_store(folder, splits, *, context=16, classes=(), features=0, side=32):
     """A store of noise; each split has a number of images, or the labels of its images."""
     random = np.random.default_rng(0)
-    with StoreWriter(folder, 1 if features else side, features or context, features=features) as writer:
+    sizes = {"features": FeatureMeta(features, features)} if features else {}
+    with StoreWriter(folder, *(() if features else (side, context)), **sizes) as writer:
         for split, content in splits.items():
             labels = content if isinstance(content, list) else [None] * content
             for row, label in enumerate(labels):
@@ -36,8 +37,8 @@ def make_store(folder, splits, *, context=16, classes=(), features=0, side=32):
                 tokens = tokenize(texts, context)
                 pixels = random.integers(0, 256, (side, side, 3), dtype=np.uint8)
                 if features:
-                    pixels = random.random(features, dtype=np.float32).astype(np.float16).view(np.uint8)
-                    tokens = random.random((1, features), dtype=np.float32).astype(np.float16).view(np.uint16)
+                    pixels = random.random(features, dtype=np.float32).astype(np.float16)
+                    tokens = random.random((1, features), dtype=np.float32).astype(np.float16)
                 writer.add(split, pixels, texts, tokens, id=f"{split}-{row}", label=label)
         prompts = ("a photo of a {}",) if classes else ()
         more = {"prompt_tokens": tokenize([prompts[0].format(name) for name in classes], context)} if classes else {}
@@ -173,7 +174,7 @@ def test_what_cannot_work_is_refused_and_nothing_is_written(tmp_path, places, sw
     assert not (tmp_path / "r").exists()
 
 
-def test_a_training_of_more_steps_than_anybody_waits_for_is_refused(tmp_path, places, monkeypatch):
+def test_training_with_too_many_steps_is_refused(tmp_path, places, monkeypatch):
     monkeypatch.setattr("gaptune.engine.preflight._MOST_STEPS", 100)
     assert plan(tmp_path, places, "training: {epochs: 33, batch_size: 64}\n")
     with pytest.raises(UserError, match="a training of 102 steps"):
@@ -264,19 +265,19 @@ WARNED = {
 
 
 @pytest.mark.parametrize(("sweep", "params", "space", "gist"), WARNED.values(), ids=WARNED)
-def test_what_works_but_hardly_as_meant_is_a_warning(tmp_path, places, sweep, params, space, gist):
+def test_sweep_that_works_but_not_as_intended_has_a_warning(tmp_path, places, sweep, params, space, gist):
     warnings = plan(tmp_path, places, sweep, params, **space).warnings
     assert any(re.search(gist, warning) for warning in warnings), warnings
     assert not any("\n" in warning for warning in warnings)
 
 
-def test_a_sweep_that_is_as_meant_has_no_warning(tmp_path, places):
+def test_sweep_that_works_as_intended_has_no_warning(tmp_path, places):
     found = plan(tmp_path, {**places, "SMALL": "scenes"}, "search: {candidates: 8}\n", GRID, grid=True)
     assert found.warnings == ()
     assert found.num_candidates == 8
 
 
-def test_little_room_on_the_disk_is_a_warning(tmp_path, places, monkeypatch):
+def test_little_disk_space_is_a_warning(tmp_path, places, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda place: type("Usage", (), {"free": 5_000_000})())
     assert any("5.0 MB are free" in warning for warning in plan(tmp_path, places).warnings)
 
@@ -334,9 +335,10 @@ def test_a_dry_run_says_how_much_there_is_to_do_and_warns(gaptune, tmp_path, sma
     sweep.write_text(sweep.read_text().replace("trials: 4", "trials: 4, seeds: 2"))
     code, out, err = gaptune("sweep", space, "--config", sweep, "--dry-run", "--results", tmp_path / "r")
     assert (code, err) == (0, "")
-    assert "4 x 2 seeds = 8 trainings of 3 epochs of 3 steps of 64 pairs" in out
+    assert "4 candidates x 2 seeds = 8 trials" in out
+    assert "3 epochs of 3 steps of 64 pairs" in out
     assert "192 train, 64 val, 60 probe_train, 40 probe_test images" in out
-    assert "checkpoints of up to 19.5 MB for each trial under way\n" in out
+    assert "checkpoints of up to 19.5 MB for each running trial\n" in out
     assert "warning    only 64 validation images" in out
     assert "log_uniform: [0.02, 0.3]" in out
     assert "'" not in out.replace("sweep's", "")

@@ -79,7 +79,7 @@ def test_what_is_needed_of_each_trial(stage):
     assert needed(stage.record, "none") == complete | {0: "sample", 1: "nothing"}
 
 
-def test_a_complete_seed_of_an_unfinished_suggestion_may_still_get_onto_the_front(tmp_path):
+def test_complete_seed_of_an_unfinished_candidate_keeps_its_weights(tmp_path):
     stage = Stage(tmp_path / "s", sweep=sweep_config(search={"seeds": 2}))
     stage.finish(stage.orchestrator.next_trial().number)
     assert needed(stage.record, "front") == {0: "weights"}
@@ -94,7 +94,7 @@ def test_a_complete_seed_of_an_unfinished_suggestion_may_still_get_onto_the_fron
         ("all", True, [*FULL, "sample.npz"]),
     ],
 )
-def test_at_its_end_a_sweep_keeps_what_its_setting_says(stage, keep, finished, dominated):
+def test_sweep_keeps_at_its_end_what_its_setting_says(stage, keep, finished, dominated):
     folder = folder_of(stage)
     retention = Retention(stage.record, folder / "trials", keep, pytest.fail)
     stage.record.done = finished
@@ -123,7 +123,7 @@ def test_a_trial_is_slimmed_as_it_ends_and_what_its_worker_saved_late_at_the_swe
     assert left(folder, 0) == []
 
 
-def test_what_cannot_be_removed_is_said_once_and_ends_nothing(stage, monkeypatch):
+def test_error_in_removing_is_reported_once_and_ends_nothing(stage, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError("not yours")
 
@@ -139,7 +139,7 @@ def test_what_cannot_be_removed_is_said_once_and_ends_nothing(stage, monkeypatch
     assert len(said) == 1
 
 
-def test_a_storage_that_hangs_holds_a_sweep_up_for_a_limited_time(stage, monkeypatch):
+def test_hanging_storage_delays_the_end_for_a_limited_time(stage, monkeypatch):
     goes_on = threading.Event()
     monkeypatch.setattr("gaptune.engine.retention.trial_files", lambda _: goes_on.wait(60) and {})
     said = []
@@ -175,7 +175,7 @@ def used(results):
 def test_without_yes_it_says_what_it_would_free_and_changes_nothing(ended):
     before = everything(ended)
     said = clean(ended)
-    assert "nothing was removed; the same command with --yes frees" in said.stdout
+    assert "nothing was deleted; the same command with --yes frees" in said.stdout
     assert everything(ended) == before
 
 
@@ -202,14 +202,14 @@ def test_with_yes_it_frees_what_it_said_and_nothing_else(ended, keep, first, sec
     assert (ended / "s" / "ledger.jsonl").read_bytes() == ledger
     if keep != "none":
         assert "optimizer" not in read_checkpoint(ended / "s" / "trials" / "0000")
-    assert "there is nothing to remove" in clean(ended, "--keep", keep).stdout
+    assert "there is nothing to delete" in clean(ended, "--keep", keep).stdout
 
 
 def test_a_running_sweep_is_refused_and_left_out_of_all(ended):
     before = everything(ended)
     with Ledger(ended / "s"):
         assert "is running" in str(clean(ended, "s", "--yes").exception)
-        assert "s is running and was left alone" in clean(ended, "--yes").stdout
+        assert "s is running and was not cleaned" in clean(ended, "--yes").stdout
     assert everything(ended) == before
 
 
@@ -238,6 +238,6 @@ def test_a_sweep_in_a_storage_is_cleaned_there(tmp_path):
     for event in [stage.record.header.event, *stage.heard]:
         here.append(event)
     here.close()
-    assert "removed" in clean(tmp_path / "results", "--yes").stdout
+    assert "deleted" in clean(tmp_path / "results", "--yes").stdout
     assert left(far / "s", 0) == ["epoch-0002.pt", "sample.npz"]
     assert left(far / "s", 4) == FULL[:2]

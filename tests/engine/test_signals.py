@@ -31,7 +31,7 @@ def test_a_signal_stops_the_work_and_the_handlers_before_are_back(signum):
     assert exit_code("the disk is full") == 1
 
 
-def test_what_is_held_ends_at_the_next_check(monkeypatch):
+def test_held_signal_ends_the_work_at_the_next_check(monkeypatch):
     with stopping() as stop, stop.held():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGHUP)  # shells and systemd send several at once
@@ -39,7 +39,7 @@ def test_what_is_held_ends_at_the_next_check(monkeypatch):
             stop.check()
 
 
-def test_asked_again_the_handler_from_before_decides(monkeypatch):
+def test_second_signal_goes_to_the_earlier_handler(monkeypatch):
     monkeypatch.setattr(signals, "_ONE_WISH_S", 0.0)
     heard = []
     before = signal.signal(signal.SIGTERM, lambda signum, frame: heard.append(signum))
@@ -65,7 +65,7 @@ def test_a_signal_that_was_ignored_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_outside_the_main_thread_signals_are_left_alone():
+def test_outside_the_main_thread_no_handler_is_installed():
     before, inside = signal.getsignal(signal.SIGTERM), []
 
     def work():
@@ -93,7 +93,7 @@ def test_a_single_training_stops_with_its_checkpoint_kept(tmp_path, small_store)
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-def test_a_sweep_stopped_at_any_moment_ends_in_order_and_goes_on(tmp_path, small_store):
+def test_sweep_stopped_at_any_moment_ends_in_order_and_is_resumed(tmp_path, small_store):
     """Each is sent to the driver alone or, as by Slurm, systemd and closed terminals, to Ray's processes too."""
     stops = [(signum, False) for signum in ENDING[1:] * 5] + [(signum, True) for signum in ENDING[1:] * 5]
     stops = stops if FULL else [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, True)]
@@ -123,7 +123,7 @@ def test_a_sweep_stopped_at_any_moment_ends_in_order_and_goes_on(tmp_path, small
         assert not [one for one in below if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
         record = load(folder)
         assert record.paused == str(Stopped(signum))
-        assert "To go on: gaptune sweep" in text
+        assert "To resume: gaptune sweep" in text
         assert not [reason for trial in record.trials.values() for reason in trial.retries]
         for number, reports in kept.items():
             assert list(record.trials[number].reports)[: len(reports)] == reports

@@ -113,7 +113,7 @@ def test_the_tag_front_finds_exactly_the_front_and_the_note_says_how_it_ended(fi
     assert runs["trials"]["0"] in (folder / "report.html").read_text()
 
 
-def test_a_registered_trial_embeds_a_picture_and_a_sentence_as_its_checkpoint_does(finished, small_store, monkeypatch):
+def test_registered_model_embeds_image_and_text_as_its_checkpoint_does(finished, small_store, monkeypatch):
     base, record, folder, _ = finished
     uri = default_uri(base / "results")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)  # MLflow's registry is found by it; and it is put back afterwards
@@ -136,9 +136,9 @@ def test_a_registered_trial_embeds_a_picture_and_a_sentence_as_its_checkpoint_do
     clip, _ = trained_model(read_checkpoint(folder / "trials" / "0001"), "cpu")
     clip.eval()
     with torch.no_grad():
-        image = clip.image_features(clip.pixels(torch.from_numpy(pixels[None])))
+        image = clip.encode_image(torch.from_numpy(pixels[None]))
         tokens = torch.from_numpy(tokenize(["a red circle"], store.meta.context_length).astype(np.int64))
-        text = clip.text_features(tokens)
+        text = clip.encode_text(tokens)
     np.testing.assert_allclose(found["image_embedding"][0], image[0].numpy(), atol=1e-5)
     np.testing.assert_allclose(found["text_embedding"][0], text[0].numpy(), atol=1e-5)
 
@@ -150,7 +150,7 @@ def test_workers_are_reused(finished):
     assert min(first_report.values()) < anew / 2
 
 
-def test_the_same_command_again_finds_it_done(finished, small_store, local_ray):
+def test_finished_sweep_has_nothing_left_to_run(finished, small_store, local_ray):
     base, record, folder, _ = finished
     before = [event for event in read_events(folder)[0] if event["event"] not in ("session", "done")]
     again, _, _ = sweep(base, small_store)
@@ -159,7 +159,7 @@ def test_the_same_command_again_finds_it_done(finished, small_store, local_ray):
     assert again.trials == record.trials
 
 
-def test_more_trials_top_a_sweep_up(finished, small_store, local_ray):
+def test_finished_sweep_is_extended_by_more_candidates(finished, small_store, local_ray):
     base, record, _, _ = finished
     more, _, _ = sweep(base, small_store, trials=5)
     assert len(more.trials) == 5
@@ -174,13 +174,13 @@ def test_another_sweep_under_the_same_name_is_refused_with_the_difference(finish
     assert (folder / "ledger.jsonl").read_bytes() == before
 
 
-def test_what_this_machine_does_not_have_is_said_before_anything_is_written(tmp_path, small_store, local_ray):
+def test_missing_resources_are_reported_before_anything_is_written(tmp_path, small_store, local_ray):
     with pytest.raises(UserError, match="each trial needs 1 CPU and 64 GPU on one machine; this machine has"):
         sweep(tmp_path, small_store, more="resources: {gpu: 64}\n")
     assert not (tmp_path / "results").exists()
 
 
-def test_a_trial_that_diverges_fails_with_the_reason_and_the_others_go_on(tmp_path, small_store, local_ray):
+def test_diverging_trial_fails_with_the_reason_and_the_others_continue(tmp_path, small_store, local_ray):
     record, _, text = sweep(tmp_path, small_store, trials=2, more="optimizer: {lr: 1.0e+30, warmup: 0.0}\n")
     assert [trial.state for trial in record.trials.values()] == [State.FAIL] * 2
     assert all(trial.reason.startswith("non-finite: ") for trial in record.trials.values())
@@ -204,7 +204,7 @@ def test_evaluation_data_that_are_not_there_are_refused_before_anything_starts(t
     assert not (tmp_path / "b").exists()
 
 
-def test_a_worker_reports_epochs_and_tells_out_of_memory_apart(tmp_path, small_store, monkeypatch):
+def test_worker_reports_epochs_and_names_out_of_memory(tmp_path, small_store, monkeypatch):
     import torch
 
     import gaptune.trial
@@ -277,7 +277,7 @@ def test_the_front_alone_is_evaluated_when_asked(tmp_path, small_store, local_ra
     assert [event for event in read_events(folder)[0] if event["event"] == "metrics"] == before
 
 
-def test_a_member_that_cannot_be_evaluated_is_named_and_tried_again_by_the_same_command(
+def test_trial_on_the_front_that_cannot_be_evaluated_is_named_and_retried_by_the_same_command(
     tmp_path, small_store, local_ray
 ):
     more = f"evaluate: [{{name: again, data: '{small_store}', tasks: [zeroshot], when: front}}]\n"

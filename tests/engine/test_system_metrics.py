@@ -15,7 +15,7 @@ def busy(seconds):
         pass
 
 
-def test_a_busy_process_is_told_from_an_idle_one():
+def test_busy_process_uses_more_cpu_than_an_idle_one():
     meter = Meter(gpu=False)
     time.sleep(0.3)
     idle = meter.read()["system/cpu_percent"]

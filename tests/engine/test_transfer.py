@@ -10,7 +10,7 @@ from gaptune.ledger import State, load
 pytestmark = pytest.mark.timeout(600)
 
 
-def test_a_trial_is_promoted_to_another_scale_and_exported(tmp_path, small_store, ray_address):
+def test_trial_is_transferred_to_another_scale_and_exported(tmp_path, small_store, ray_address):
     space, sweep = write_yaml(tmp_path, small_store, trials=1, epochs=1)
     other = tmp_path / "larger.yaml"
     other.write_text(sweep.read_text().replace("epochs: 1", "epochs: 2").replace("batch_size: 64", "batch_size: 32"))

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from coco_files import picture
 
-from gaptune.data.sources import Columns, Table
+from gaptune.data.sources import SOURCES, Columns
 
 
 def png(seed):
@@ -46,7 +46,7 @@ def write_parquet(path, **columns):
 
 def opened(form, *places, **columns):
     names = columns.pop("captions", ("title",))
-    return Table.of(form, [str(place) for place in places], Columns(captions=names, **columns))
+    return SOURCES[form].of([str(place) for place in places], Columns(captions=names, **columns))
 
 
 def read(source):

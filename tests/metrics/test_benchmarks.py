@@ -24,13 +24,12 @@ from gaptune.metrics.classification import (
     knn_accuracy,
     linear_probe,
     probe_with_selection,
-    zero_shot_topk,
+    zero_shot,
 )
 from gaptune.metrics.intervals import bootstrap_interval
 from gaptune.metrics.mmvp import pair_accuracy
-from gaptune.metrics.retrieval import recall_hits
-from gaptune.trial.augment import resize
-from gaptune.trial.model import Clip
+from gaptune.metrics.retrieval import recalls
+from gaptune.trial.model import ClipModel
 
 
 def rng(seed):
@@ -55,7 +54,7 @@ def test_zero_shot_scores_agree_with_a_loop(n, classes, d, seed):
         "zeroshot/top5": np.mean([at < 5 for at in place]),
         "zeroshot/mean_per_class_recall": np.mean([np.mean(right) for right in by_class.values()]),
     }
-    scores = zero_shot_topk(images, texts, labels)
+    scores = zero_shot(images, texts, labels)
     assert {name: outcomes.mean() for name, outcomes in scores.items()} == pytest.approx(expected)
 
 
@@ -83,7 +82,7 @@ def test_pairs_agree_with_the_benchmarks_own_rule(pairs, d, seed):
     assert pair_accuracy(images, texts).tolist() == expected
 
 
-def test_a_pair_that_looks_the_same_is_not_told_apart():
+def test_pair_that_looks_the_same_is_not_told_apart():
     images, texts = unit(1, 4).repeat(4, 1), unit(4, 4, 1)
     assert pair_accuracy(images, texts).tolist() == [0.0, 0.0]
     assert pair_accuracy(texts, images).tolist() == [0.0, 0.0]
@@ -100,7 +99,7 @@ def test_neighbors_of_other_shapes_are_refused():
         knn_accuracy(unit(4, 3), drawn(4, 2, 0), unit(4, 2), drawn(4, 2, 0))
 
 
-def test_the_probe_chooses_weak_regularization_in_a_narrow_cone_and_strong_one_under_noise():
+def test_probe_chooses_weak_regularization_in_a_narrow_cone_and_strong_one_under_noise():
     labels = torch.arange(4).repeat(50)
     mixed = torch.randperm(200, generator=torch.Generator().manual_seed(0))
     labels = labels[mixed]
@@ -121,7 +120,7 @@ def in_a_cone(n, seed):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_probe_is_scikit_learns_from_nothing_at_every_c(seed, monkeypatch):
+def test_probe_is_scikit_learns_from_nothing_at_every_c(seed, monkeypatch):
     x, y = in_a_cone(400, seed)
     test_x, test_y = in_a_cone(200, seed + 10)
     chosen_by, rest = held_out(len(y))
@@ -149,7 +148,7 @@ def test_the_probe_is_scikit_learns_from_nothing_at_every_c(seed, monkeypatch):
     assert len({model.score(x[chosen_by], y[chosen_by]) for model in expected.values()}) > 3
 
 
-def test_a_probe_that_does_not_converge_says_so(monkeypatch, caplog):
+def test_probe_that_does_not_converge_says_so(monkeypatch, caplog):
     x, y = in_a_cone(200, 0)
     linear_probe(x, y, x, y)
     assert caplog.text == ""
@@ -158,7 +157,7 @@ def test_a_probe_that_does_not_converge_says_so(monkeypatch, caplog):
     assert "C = 100) has not converged in 20 steps" in caplog.text
 
 
-def test_the_probe_of_each_epoch_converges():
+def test_probe_of_each_epoch_converges():
     # Many directions of unlike scale in a cone, as those of a trained network.
     labels, scale = drawn(3300, 10, 0), torch.logspace(0, -2, 64)
     spread = scale * (0.3 * torch.eye(10, 64)[labels] + 0.5 * torch.randn(3300, 64, generator=rng(1)))
@@ -169,7 +168,7 @@ def test_the_probe_of_each_epoch_converges():
 
 
 @given(st.integers(1, 60), st.integers(0, 999))
-def test_an_interval_holds_the_score_and_narrows_with_the_level(n, seed):
+def test_interval_holds_the_score_and_narrows_with_the_level(n, seed):
     values = drawn(n, 2, seed).double()
     low, high = bootstrap_interval(values)
     inner_low, inner_high = bootstrap_interval(values, level=0.5)
@@ -179,12 +178,12 @@ def test_an_interval_holds_the_score_and_narrows_with_the_level(n, seed):
 
 
 @pytest.mark.parametrize("values", [drawn(200, 2, 0).double(), torch.rand(150, generator=torch.manual_seed(0))])
-def test_an_interval_agrees_with_scipy(values):
+def test_interval_agrees_with_scipy(values):
     other = bootstrap((values.numpy(),), np.mean, method="percentile", random_state=0).confidence_interval
     assert bootstrap_interval(values) == pytest.approx((other.low, other.high), abs=0.01)
 
 
-def test_an_interval_needs_values():
+def test_interval_needs_values():
     with pytest.raises(ValueError, match="expected values"):
         bootstrap_interval(torch.zeros(0))
 
@@ -195,13 +194,13 @@ class Encoders(torch.nn.Module):
     def __init__(self, store):
         super().__init__()
         torch.manual_seed(0)
-        self.clip = Clip(ModelConfig(name="photos-small", vocabulary="full"), store.meta).eval()
+        self.clip = ClipModel(ModelConfig(name="photos-small", vocabulary="full"), store.meta).eval()
 
     def encode_image(self, images):
-        return self.clip.image_features(resize(self.clip.pixels(images), self.clip.image_size))
+        return self.clip.encode_image(images)
 
     def encode_text(self, tokens):
-        return self.clip.text_features(tokens)
+        return self.clip.encode_text(tokens)
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +238,7 @@ def test_zero_shot_scores_are_those_of_clip_benchmark(cifar10_store):
 
     prompts = [template.format(name) for name in meta.classes for template in meta.prompts]
     classes = class_embeddings(model.encode_text(tokenizer(prompts)), len(meta.classes))
-    scores = zero_shot_topk(torch.cat([model.encode_image(part) for part in images.split(256)]), classes, labels)
+    scores = zero_shot(torch.cat([model.encode_image(part) for part in images.split(256)]), classes, labels)
     ours = {name: outcomes.mean() for name, outcomes in scores.items()}
     assert 0 < acc1 < acc5 < 1
     assert ours["zeroshot/top1"] == pytest.approx(acc1, abs=1e-4)
@@ -266,10 +265,10 @@ def test_recalls_are_those_of_clip_benchmark(flickr8k, tmp_path):
         expected = theirs.evaluate(model, loader, tokenizer, "cpu", amp=False, recall_k_list=[1, 5, 10])
 
     owner = torch.from_numpy(np.repeat(rows, [len(each) for each in captions]))
-    texts = torch.from_numpy(split.tokens.astype(np.int64))
+    texts = torch.from_numpy(split.texts.astype(np.int64))
     x = torch.cat([model.encode_image(part) for part in images.split(64)])
     y = torch.cat([model.encode_text(part) for part in texts.split(256)])
-    hits = recall_hits(x, y, owner)
+    hits = recalls(x, y, owner)
     for k in (1, 5, 10):
         assert float(hits[f"retrieval/t2i_r{k}"].mean()) == pytest.approx(
             expected[f"image_retrieval_recall@{k}"], abs=1e-4

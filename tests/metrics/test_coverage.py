@@ -10,7 +10,7 @@ import torch
 from scipy.stats import beta
 from sklearn.metrics import balanced_accuracy_score
 
-from gaptune.metrics.classification import zero_shot_topk
+from gaptune.metrics.classification import zero_shot
 from gaptune.metrics.intervals import Outcomes, bootstrap_interval
 
 FULL = os.environ.get("GAPTUNE_SOAK") == "full"
@@ -29,7 +29,7 @@ def test_95_percent_intervals_hold_the_truth_in_93_to_97(name):
         assert 0.93 - chance <= inside <= 0.975 + chance
 
 
-def test_a_plain_share_has_the_interval_of_jeffreys():
+def test_plain_fraction_has_the_interval_of_jeffreys():
     for right, n in ((10, 20), (19, 20), (90, 100)):
         expected = beta.ppf([0.025, 0.975], right + 0.5, n - right + 0.5)
         values = torch.tensor([1.0] * right + [0.0] * (n - right))
@@ -64,15 +64,15 @@ def test_images_may_have_captions_in_any_number_and_order():
     assert interval[0] < float(right.mean()) < interval[1]
 
 
-def test_the_mean_recall_of_unequal_classes_has_the_interval_of_the_balanced_accuracy():
+def test_mean_recall_of_unequal_classes_has_the_interval_of_the_balanced_accuracy():
     classes, labels = torch.eye(2), torch.tensor([0] * 95 + [1] * 5)
-    low, high = bootstrap_interval(zero_shot_topk(classes[labels], classes, labels)["zeroshot/mean_per_class_recall"])
+    low, high = bootstrap_interval(zero_shot(classes[labels], classes, labels)["zeroshot/mean_per_class_recall"])
     assert 0 < low < 0.95
     assert high == 1
     labels = torch.tensor([0] * 90 + [1] * 10)
     guess = labels.clone()
     guess[:9], guess[90:95] = 1, 0
-    recall = zero_shot_topk(classes[guess], classes, labels)["zeroshot/mean_per_class_recall"]
+    recall = zero_shot(classes[guess], classes, labels)["zeroshot/mean_per_class_recall"]
     assert recall.mean() == pytest.approx(balanced_accuracy_score(labels, guess))
     rng, drawn = np.random.default_rng(0), []
     for _ in range(500):
@@ -82,7 +82,7 @@ def test_the_mean_recall_of_unequal_classes_has_the_interval_of_the_balanced_acc
 
 
 @pytest.mark.parametrize("counts", [(1, 1), (1, 1, 1, 50), (3,) * 30])
-def test_the_interval_of_a_mean_recall_stays_in_its_range(counts):
+def test_interval_of_a_mean_recall_stays_in_its_range(counts):
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     for seed in range(20):
         right = torch.rand(len(labels), generator=torch.manual_seed(seed)).round().double()
@@ -91,6 +91,6 @@ def test_the_interval_of_a_mean_recall_stays_in_its_range(counts):
         assert 0 <= low <= recall.mean() <= high <= 1
 
 
-def test_values_that_are_no_shares_are_refused():
+def test_values_that_are_no_fractions_are_refused():
     with pytest.raises(ValueError, match="between 0 and 1"):
         bootstrap_interval(torch.tensor([0.5, 1.5]))

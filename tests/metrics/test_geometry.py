@@ -88,7 +88,7 @@ def test_collapsed_features_have_no_margin_and_every_pair_is_mismatched():
     assert mismatched == 1.0
 
 
-def test_a_pair_that_ties_with_another_is_mismatched():
+def test_pair_that_ties_with_another_is_mismatched():
     x = torch.eye(3)[[0, 1, 1]]  # the second and third pair are the same
     assert margin_and_mismatched(x, x) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
 
@@ -100,7 +100,7 @@ def test_blocks_change_nothing(monkeypatch):
     assert margin_and_mismatched(x, y) == pytest.approx(whole, abs=1e-12)
 
 
-def test_the_features_given_are_left_as_they_are():
+def test_features_given_are_left_as_they_are():
     x, y = unit(5, 4, 1), unit(5, 4, 2)
     before = x.clone(), y.clone()
     margin_and_mismatched(x, y)
@@ -108,7 +108,7 @@ def test_the_features_given_are_left_as_they_are():
     assert torch.equal(y, before[1])
 
 
-def test_a_single_pair_has_no_margin():
+def test_single_pair_has_no_margin():
     with pytest.raises(ValueError, match="two pairs"):
         margin_and_mismatched(unit(1, 4), unit(1, 4))
 
@@ -121,7 +121,7 @@ def test_what_is_not_matched_pairs_is_refused(metric, x, y):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_gives_what_the_cpu_gives():
+def test_gpu_gives_what_the_cpu_gives():
     x, y = unit(300, 64, 1, torch.float32), unit(300, 64, 2, torch.float32)
     assert gap(x.cuda(), y.cuda()) == pytest.approx(gap(x, y), abs=1e-6)
     assert alignment(x.cuda(), y.cuda()) == pytest.approx(alignment(x, y), abs=1e-6)

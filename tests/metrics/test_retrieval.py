@@ -9,12 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sphere import rotation, unit
 
-from gaptune.metrics import retrieval as room
-from gaptune.metrics.embeddings import embedding_metrics
+from gaptune.metrics import retrieval
+from gaptune.metrics.embeddings import Embeddings, embedding_metrics
 from gaptune.metrics.geometry import alignment, gap, margin_and_mismatched
-from gaptune.metrics.retrieval import recalls
+from gaptune.metrics.retrieval import measure
 from gaptune.metrics.table import METRICS
 from gaptune.metrics.uniformity import w2, wang_isola
+
+
+def recalls(images, texts, owner):
+    """The recalls in both directions, and their mean."""
+    return measure(Embeddings(images, texts, owner, paired=texts))
 
 
 def plain_recalls(images, texts, owner):
@@ -54,12 +59,12 @@ def test_recalls_agree_with_a_brute_force_loop(case):
 
 
 @given(captioned(coarse=True))
-def test_a_tie_counts_as_a_loss(case):
+def test_tie_counts_as_a_loss(case):
     assert recalls(*case) == pytest.approx(plain_recalls(*case))
 
 
 @given(captioned(coarse=True), st.randoms(use_true_random=False))
-def test_the_order_of_images_and_texts_means_nothing(case, random):
+def test_order_of_images_and_texts_means_nothing(case, random):
     images, texts, owner = case
     new_images = torch.tensor(random.sample(range(len(images)), len(images)))
     new_texts = torch.tensor(random.sample(range(len(texts)), len(texts)))
@@ -106,7 +111,7 @@ def test_collapsed_features_find_nothing(n, captions, d, exactly):
 def test_blocks_change_nothing(case):
     whole = recalls(*case)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "_BLOCK", 3)
+        patch.setattr(retrieval, "_BLOCK", 3)
         assert recalls(*case) == whole
 
 
@@ -139,7 +144,7 @@ def test_what_does_not_fit_together_is_refused(metric, images, texts, owner):
         metric(torch.zeros(images), torch.zeros(texts), torch.tensor(owner, dtype=torch.int64))
 
 
-def test_all_scores_of_pairs_are_listed_and_taken_from_the_first_captions():
+def test_all_metrics_of_pairs_are_listed_and_taken_from_the_first_captions():
     images, texts = unit(6, 8, 1), unit(13, 8, 2)
     owner = torch.tensor([0, 0, 1, 2, 2, 2, 3, 4, 4, 5, 5, 5, 5])
     scores = embedding_metrics(images, texts, owner)
@@ -164,7 +169,7 @@ def test_all_scores_of_pairs_are_listed_and_taken_from_the_first_captions():
     }
 
 
-def test_the_order_of_the_texts_changes_no_score_of_pairs():
+def test_order_of_the_texts_changes_no_metric_of_pairs():
     images, texts, owner = unit(5, 8, 1), unit(10, 8, 2), torch.arange(5).repeat_interleave(2)
     mixed = torch.tensor([4, 0, 8, 1, 2, 6, 5, 9, 3, 7])  # each image's first caption is still before its second
     assert embedding_metrics(images, texts[mixed], owner[mixed]) == pytest.approx(
@@ -172,7 +177,7 @@ def test_the_order_of_the_texts_changes_no_score_of_pairs():
     )
 
 
-def test_a_thousand_images_with_five_captions_each_take_less_than_half_a_second():
+def test_thousand_images_with_five_captions_each_take_less_than_half_a_second():
     images, texts = unit(1024, 64, 1, torch.float32), unit(5120, 64, 2, torch.float32)
     started = time.process_time()
     recalls(images, texts, torch.arange(1024).repeat_interleave(5))
@@ -189,7 +194,7 @@ def test_features_that_are_not_finite_are_refused(value, side):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_gives_what_the_cpu_gives():
+def test_gpu_gives_what_the_cpu_gives():
     images, texts = unit(300, 64, 1, torch.float32), unit(600, 64, 2, torch.float32)
     owner = torch.arange(300).repeat_interleave(2)
     on_gpu = embedding_metrics(images.cuda(), texts.cuda(), owner.cuda())

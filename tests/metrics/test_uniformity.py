@@ -64,13 +64,13 @@ def test_collapsed_features_are_as_far_from_uniform_as_can_be():
     assert wang_isola(x) == pytest.approx(0.0, abs=1e-12)
 
 
-def test_an_even_spread_has_no_distance_to_the_gaussian():
+def test_even_spread_has_no_distance_to_the_gaussian():
     axes = torch.cat([torch.eye(8), -torch.eye(8)])  # mean 0, covariance I/8
     assert w2(axes) == pytest.approx(0.0, abs=1e-7)
 
 
 @pytest.mark.parametrize("metric", [w2, lambda x: -wang_isola(x)], ids=["w2", "wang_isola"])
-def test_the_more_even_the_better(metric):
+def test_more_even_the_better(metric):
     even, axis = unit(300, 16, 1), unit(1, 16, 2)
     cones = [metric(torch.nn.functional.normalize(even + cone * axis, dim=1)) for cone in (0.0, 1.0, 4.0)]
     assert cones == sorted(cones, reverse=True)
@@ -107,7 +107,7 @@ def test_what_has_nothing_to_measure_is_refused():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_gives_what_the_cpu_gives():
+def test_gpu_gives_what_the_cpu_gives():
     x = unit(300, 64, dtype=torch.float32)
     assert w2(x.cuda()) == pytest.approx(w2(x), abs=1e-6)
     assert wang_isola(x.cuda()) == pytest.approx(wang_isola(x), abs=1e-5)

@@ -9,11 +9,12 @@ from rich.console import Console
 from support import header, sweep_config
 from warm import run
 
+from gaptune.console.paper import paper_report
 from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord, load
 from gaptune.paper.claims import claims, columns, named_rows
 from gaptune.paper.published import PUBLISHED
-from gaptune.paper.tables import paper_markdown, paper_report
+from gaptune.paper.tables import paper_markdown
 
 TAUS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.2, 0.4)
 
@@ -84,7 +85,7 @@ def test_retrieval_that_is_best_at_the_largest_temperature_is_no_inverted_u():
     assert verdicts(sweep_record(ever_better))["retrieval is an inverted U in a fixed τ"] == "does not hold"
 
 
-def test_scores_that_follow_the_gap_are_told_from_those_that_follow_uniformity():
+def test_accuracy_that_follows_the_gap_is_distinguished_from_accuracy_that_follows_uniformity():
     def by_the_gap(params, seed):
         scores = as_in_the_paper(params, seed)
         return scores | {"zeroshot/top1": 1 - scores["geometry/gap"] / 2}

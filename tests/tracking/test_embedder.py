@@ -23,7 +23,7 @@ from gaptune.tracking.registry import register_model
 from gaptune.tracking.store import open_client
 from gaptune.trial.embed import Features, evaluating
 from gaptune.trial.export import export_model
-from gaptune.trial.model import Clip
+from gaptune.trial.model import ClipModel
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def trained(small_store):
     """A model, with weights that were never trained, and its configuration."""
     config = TrialConfig.model_validate({"data": {"store": str(small_store)}})
     torch.manual_seed(0)
-    return config, Clip(config.model, open_store(small_store).meta).eval()
+    return config, ClipModel(config.model, open_store(small_store).meta).eval()
 
 
 @pytest.fixture(scope="module")

@@ -119,7 +119,7 @@ class Failing:
 
 
 @pytest.mark.parametrize("tables", [True, False], ids=["tables", "requests"])
-def test_whichever_request_is_lost_the_next_write_heals_it(tmp_path, empty_store, monkeypatch, tables):
+def test_any_lost_request_is_repaired_by_the_next_write(tmp_path, empty_store, monkeypatch, tables):
     """A running sweep that tries again, and ``sync`` in a new process, for every request and both ways to lose it."""
     monkeypatch.setattr(Tables, "fits", staticmethod(lambda path: tables))
     opened = mirror_module.open_client
@@ -206,7 +206,9 @@ def leave_running(client, uri):
 @pytest.mark.parametrize("while_it_runs", [True, False], ids=["running", "sync"])
 @pytest.mark.parametrize("tables", [True, False], ids=["tables", "requests"])
 @pytest.mark.parametrize("damage", [delete_experiment, delete_runs, delete_a_trial, delete_for_good, leave_running])
-def test_what_was_deleted_is_restored_or_made_again_and_said_once(results, monkeypatch, damage, tables, while_it_runs):
+def test_deleted_runs_are_restored_or_created_again_and_reported_once(
+    results, monkeypatch, damage, tables, while_it_runs
+):
     if damage in (leave_running, delete_a_trial) and while_it_runs:
         pytest.skip("a driver looks again at what it has written only when a request fails; sync does")
     monkeypatch.setattr(Tables, "fits", staticmethod(lambda path: tables))
@@ -271,7 +273,7 @@ def test_a_store_that_vanishes_while_it_is_open_is_noticed(results):
         mirror.write(stage.record, [3])
 
 
-def test_a_store_that_is_killed_while_it_is_made_is_not_there(tmp_path, monkeypatch):
+def test_store_does_not_exist_if_its_creation_is_killed(tmp_path, monkeypatch):
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     stage = small_sweep(tmp_path / "s")
@@ -333,7 +335,7 @@ def bad_stores(folder, empty_store):
         "localhost:5000": "did you mean http://localhost:5000?",
         "127.0.0.1:5000": "did you mean http://127.0.0.1:5000?",
         "htp://x:1": "did you mean 'http'?",
-        "foo://x": "no such kind of store",
+        "foo://x": "unknown kind of store",
         "databricks": "databricks auth login",
         "databricks-uc": "models, not runs",
         f"file://{folder}/mlruns": "no longer writes to folders",
@@ -341,15 +343,15 @@ def bad_stores(folder, empty_store):
         f"sqlite:///{folder}/bad.db": "file is not a database",
         f"sqlite:///{folder}/folder.db": "not a file",
         f"sqlite:///{folder}/old.db": "mlflow db upgrade",
-        f"sqlite:///{folder}/other.db": "database of something else",
-        f"sqlite:///{folder}/bad.db/mlflow.db": "cannot be written to",
+        f"sqlite:///{folder}/other.db": "database of another program",
+        f"sqlite:///{folder}/bad.db/mlflow.db": "is not writable",
         "sqlite://": "not a file",
         "postgresql://user:secret@127.0.0.1:1/x": "ModuleNotFoundError",
         "http://[": "Invalid IPv6 URL",
     }
 
 
-def test_a_store_that_can_never_work_is_said_at_once_and_nothing_is_made(tmp_path, empty_store):
+def test_unusable_store_is_refused_at_once_and_nothing_is_created(tmp_path, empty_store):
     bad = bad_stores(tmp_path, empty_store)
     before = tree(tmp_path)
     for uri, words in bad.items():
@@ -388,7 +390,7 @@ def test_sync_ends_in_one_line_for_a_store_that_it_cannot_use(tmp_path, empty_st
         ((520, b"the origin of a proxy is down"), True),
     ],
 )
-def test_a_server_that_is_down_is_told_from_one_that_is_not_mlflow_or_refuses(tmp_path, server, answer, passing):
+def test_unreachable_server_and_unusable_server_are_distinguished(tmp_path, server, answer, passing):
     server.answer = answer
     if passing:
         state = check_store(address(server), tmp_path)
@@ -431,7 +433,7 @@ def test_a_relative_store_is_the_same_one_from_every_folder(results, monkeypatch
 # The end of a sweep
 
 
-def test_the_end_waits_no_longer_than_it_should_whatever_hangs(tmp_path):
+def test_hanging_server_delays_the_end_for_a_limited_time(tmp_path):
     stage = small_sweep(tmp_path / "s")
     with socket.create_server(("127.0.0.1", 0)) as hangs:
         said = []
@@ -444,7 +446,7 @@ def test_the_end_waits_no_longer_than_it_should_whatever_hangs(tmp_path):
         limited(0.1, lambda: time.sleep(3))
 
 
-def test_a_store_that_can_never_work_is_not_waited_for(tmp_path):
+def test_unusable_store_does_not_delay_the_end(tmp_path):
     said = []
     stage = small_sweep(tmp_path / "s")
     (tmp_path / "mlflow.db").mkdir()

@@ -78,7 +78,7 @@ def uri(tmp_path):
     return default_uri(tmp_path)
 
 
-def test_every_knob_and_every_score_is_read_back_equal_to_the_ledger(tmp_path, uri):
+def test_params_and_metrics_are_read_back_equal_to_the_ledger(tmp_path, uri):
     stage = Stage(tmp_path / "s")
     play(stage)
     mirror = Mirror(uri, tmp_path)
@@ -154,7 +154,7 @@ def mlflow_server(folder, port):
 
 
 @pytest.mark.whole
-def test_a_server_that_is_down_at_the_start_and_again_later_is_caught_up_and_said_once(tmp_path):
+def test_server_that_is_down_twice_is_updated_and_reported_once_each(tmp_path):
     port, said = free_port(), []
     stage = Stage(tmp_path / "s")
     mirror = Mirror(f"http://127.0.0.1:{port}", tmp_path)
@@ -177,7 +177,7 @@ def test_a_server_that_is_down_at_the_start_and_again_later_is_caught_up_and_sai
         assert_equal_to_ledger(address, stage.record)
 
 
-def test_a_server_that_never_answers_does_not_hold_up_the_end(tmp_path):
+def test_unreachable_server_delays_the_end_for_a_limited_time(tmp_path):
     said = []
     stage = Stage(tmp_path / "s")
     mirror = Mirror(f"http://127.0.0.1:{free_port()}", tmp_path)

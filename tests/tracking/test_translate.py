@@ -1,5 +1,7 @@
 """What MLflow should hold of a sweep; names that it would refuse never stop a sweep."""
 
+import shutil
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,16 +66,19 @@ def test_gaptunes_own_names_stay_as_they_are(tmp_path):
     assert sweep_tags(stage.record.header)["sweep"] == "s"
 
 
-def test_values_are_cut_at_mlflows_limits(tmp_path):
+def test_values_are_cut_and_encoded_as_mlflow_takes_them(tmp_path):
     stage = Stage(tmp_path / "s")
     trial = stage.orchestrator.next_trial()
     trial.reason, trial.params = "r" * 9000, {"model.name": "m" * 7000}
     assert len(trial_tags(stage.record, trial, "p")["reason"]) == 8000
     assert len(trial_params(trial)["model.name"]) == 6000
+    trial.reason = "\ud800\0"
+    assert trial_tags(stage.record, trial, "p")["reason"] == r"\ud800\0"
 
 
 @pytest.mark.parametrize("tables", [True, False], ids=["tables", "requests"])
-def test_names_that_mlflow_refuses_do_not_stop_a_sweep(tmp_path, monkeypatch, tables):
+def test_names_that_mlflow_refuses_do_not_stop_a_sweep(tmp_path, empty_store, monkeypatch, tables):
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     monkeypatch.setattr(Tables, "fits", staticmethod(lambda path: tables))
     stage = Stage(tmp_path / "s")
     trial = stage.orchestrator.next_trial()

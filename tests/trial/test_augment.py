@@ -44,7 +44,7 @@ def test_resizing_keeps_what_is_constant_and_the_mean():
     assert torch.allclose(resize(batch, 8).mean((2, 3)), batch.mean((2, 3)), atol=0.02)
 
 
-def test_a_flip_mirrors_half_of_the_images_and_does_nothing_else():
+def test_flip_mirrors_half_of_the_images_and_does_nothing_else():
     batch = images(n=400, side=4)
     result = augment(batch, AugmentConfig(flip=True), 4, seed=0, step=0)
     same = torch.isclose(result, batch, atol=1e-5).flatten(1).all(1)
@@ -66,7 +66,7 @@ def test_what_is_drawn_depends_on_seed_and_step_alone(params):
 
 
 @given(crop_min=st.floats(0.05, 1.0), flip=st.booleans(), side=st.integers(4, 40), step=st.integers(0, 999))
-def test_the_result_is_that_of_torchvision_for_the_boxes_that_were_drawn(crop_min, flip, side, step):
+def test_result_is_that_of_torchvision_for_the_boxes_that_were_drawn(crop_min, flip, side, step):
     batch, params = images(), AugmentConfig(crop_min=crop_min, flip=flip)
     boxes = draw_boxes(len(batch), 16, params, seed=0, step=step)
     expected = cropped_by_torchvision(batch, boxes, side)
@@ -97,13 +97,13 @@ def test_photographs_of_the_usual_sizes_too(stored, side):
     torch.testing.assert_close(result, cropped_by_torchvision(batch, boxes, side), atol=1e-5, rtol=0)
 
 
-def test_a_batch_that_is_no_multiple_of_what_is_done_at_once():
+def test_batch_that_is_no_multiple_of_what_is_done_at_once():
     batch, params = images(37), AugmentConfig(crop_min=0.3)
     boxes = draw_boxes(37, 16, params, seed=0, step=0)
     torch.testing.assert_close(crop(batch, boxes, 12), cropped_by_torchvision(batch, boxes, 12), atol=1e-5, rtol=0)
 
 
-def test_the_order_of_colors_in_memory_does_not_matter():
+def test_order_of_colors_in_memory_does_not_matter():
     planar, params = images(), AugmentConfig(crop_min=0.3, flip=True)
     beside = planar.contiguous(memory_format=torch.channels_last)
     assert torch.equal(augment(planar, params, 8, seed=0, step=0), augment(beside, params, 8, seed=0, step=0))

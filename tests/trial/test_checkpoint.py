@@ -75,13 +75,13 @@ def test_without_checkpoints_nothing_is_found_and_no_folder_is_made(tmp_path):
     assert not (tmp_path / "trial").exists()
 
 
-def test_the_newest_two_are_kept_and_nothing_else_is_touched(kept):
+def test_newest_two_are_kept_and_nothing_else_is_touched(kept):
     (kept.folder / "trial.json").write_text("{}")
     kept.save(3, state(3))
     assert names(kept) == [*pair(2), *pair(3), "trial.json"]
 
 
-def test_the_checkpoint_of_the_last_epoch_is_resumed_without_an_optimizer(kept):
+def test_checkpoint_of_the_last_epoch_is_resumed_without_an_optimizer(kept):
     last = state(3)
     del last["optimizer"]
     kept.save(3, last)
@@ -89,13 +89,13 @@ def test_the_checkpoint_of_the_last_epoch_is_resumed_without_an_optimizer(kept):
     assert epoch_resumed(kept, epochs=3) == 3
 
 
-def test_a_checkpoint_of_another_training_is_refused_and_stays(kept):
+def test_checkpoint_of_another_training_is_refused_and_stays(kept):
     with pytest.raises(UserError, match="another configuration"):
         kept.resume("other", 9)
     assert names(kept) == [*pair(1), *pair(2)]
 
 
-def test_a_checkpoint_of_0_1_0_which_is_one_file_is_resumed(tmp_path):
+def test_checkpoint_of_0_1_0_which_is_one_file_is_resumed(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     for epoch in (1, 2):
         write_sealed(tmp_path / f"epoch-{epoch:04d}.pt", state(epoch))
@@ -120,7 +120,7 @@ def test_what_0_1_0_wrote_is_slimmed_in_one_step_and_once(tmp_path):
 # --- writing ---
 
 
-def test_a_checkpoint_that_was_not_finished_is_ignored_and_removed_when_its_writer_is_long_dead(kept):
+def test_checkpoint_that_was_not_finished_is_ignored_and_removed_when_its_writer_is_long_dead(kept):
     fresh, dead, old = (
         kept.folder / name for name in ("epoch-0003.pt.1-a.partial", "sample.npz.2-b.partial", "epoch-0003.partial")
     )
@@ -149,14 +149,14 @@ def test_two_writers_never_write_to_one_file(tmp_path, monkeypatch):
     assert len(set(written)) == 4
 
 
-def test_a_slower_writer_in_the_same_folder_takes_nothing_from_a_faster_one(kept):
+def test_slower_writer_in_the_same_folder_takes_nothing_from_a_faster_one(kept):
     kept.save(3, state(3))
     Checkpoints(kept.folder).save(1, state(1))
     assert epoch_resumed(kept) == 3
 
 
 @pytest.mark.parametrize("fails_at", [1, 2])
-def test_a_save_that_fails_leaves_what_was_there(kept, monkeypatch, fails_at):
+def test_save_that_fails_leaves_what_was_there(kept, monkeypatch, fails_at):
     """On a full disk: while the weights are written, or while the optimizer is."""
     calls = []
 
@@ -172,7 +172,7 @@ def test_a_save_that_fails_leaves_what_was_there(kept, monkeypatch, fails_at):
     assert epoch_resumed(kept) == 2
 
 
-def test_a_writer_killed_between_its_two_files_leaves_the_checkpoint_before(kept, monkeypatch):
+def test_writer_killed_between_its_two_files_leaves_the_checkpoint_before(kept, monkeypatch):
     whole = Path.replace
 
     def killed(self, target):
@@ -186,7 +186,7 @@ def test_a_writer_killed_between_its_two_files_leaves_the_checkpoint_before(kept
     assert epoch_resumed(kept) == 2
 
 
-def test_a_sample_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+def test_sample_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("gaptune.trial.checkpoint.np.savez", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_sample(tmp_path, torch.zeros(2, 2), torch.zeros(2, 2))
@@ -208,7 +208,7 @@ def test_one_process_trains_in_a_folder(tmp_path):
 
 
 @pytest.mark.whole
-def test_a_second_training_in_a_folder_is_refused_before_it_says_anything(tmp_path):
+def test_second_training_in_a_folder_is_refused_before_it_says_anything(tmp_path):
     with elsewhere(tmp_path):
         said = CliRunner().invoke(cli, ["train", "--out", str(tmp_path)])
         with pytest.raises(UserError, match="another process trains"):
@@ -249,7 +249,7 @@ each_damage = pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 
 @each_damage
 @pytest.mark.parametrize("which", ["epoch-0002.pt", "epoch-0002.optimizer.pt"])
-def test_a_damaged_checkpoint_is_set_aside_with_a_warning(kept, damage, which, caplog):
+def test_damaged_checkpoint_is_set_aside_with_a_warning(kept, damage, which, caplog):
     damage(kept.folder / which)
     content = (kept.folder / which).read_bytes()
     with caplog.at_level(logging.WARNING):
@@ -262,7 +262,7 @@ def test_a_damaged_checkpoint_is_set_aside_with_a_warning(kept, damage, which, c
 
 
 @each_damage
-def test_a_damaged_checkpoint_is_passed_over_by_who_only_reads(kept, damage, caplog):
+def test_damaged_checkpoint_is_passed_over_by_who_only_reads(kept, damage, caplog):
     damage(kept.folder / "epoch-0002.pt")
     assert kept.load()["report"]["epoch"] == 1
     assert "epoch-0002.pt is damaged; epoch 1 is used" in caplog.text
@@ -311,7 +311,7 @@ class Code:
 
 
 @pytest.mark.parametrize("which", ["epoch-0002.pt", "epoch-0002.optimizer.pt"])
-def test_a_pickle_with_code_is_damage_and_is_not_run(kept, tmp_path, which):
+def test_pickle_with_code_is_damage_and_is_not_run(kept, tmp_path, which):
     trap = tmp_path / "ran"
     write_sealed(kept.folder / which, state(2, model=Code(trap)))
     assert epoch_resumed(kept) == 1

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from gaptune.config import ModelConfig
+from gaptune.config import EvaluationConfig, ModelConfig
 from gaptune.errors import UserError
+from gaptune.text.renamed import METRICS, TASK_METRICS
 from gaptune.trial import train
 from gaptune.trial.build_model import make_model
-from gaptune.trial.checkpoint import Checkpoints, read_checkpoint
+from gaptune.trial.checkpoint import Checkpoints, _write, read_checkpoint
 from gaptune.trial.loop import trained_model
 
 
@@ -23,7 +24,7 @@ def undisturbed(store, short, tmp_path_factory):
     return read_checkpoint(folder)
 
 
-def test_a_checkpoint_holds_what_belongs_to_its_weights(undisturbed):
+def test_checkpoint_holds_what_belongs_to_its_weights(undisturbed):
     assert undisturbed["format"] == 3
     held = undisturbed["architecture"]
     assert held["preprocess_cfg"]["mean"] == pytest.approx([0.48145466, 0.4578275, 0.40821073])
@@ -40,7 +41,7 @@ def test_a_checkpoint_holds_what_belongs_to_its_weights(undisturbed):
         ({"version": 99}, "this one does not know version"),
     ],
 )
-def test_a_newer_checkpoint_is_refused_and_left_as_it_is(changes, told, store, short, undisturbed, tmp_path, gaptune):
+def test_newer_checkpoint_is_refused_and_left_as_it_is(changes, told, store, short, undisturbed, tmp_path, gaptune):
     Checkpoints(tmp_path).save(1, undisturbed | changes)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     for ask in (
@@ -83,9 +84,60 @@ def test_what_a_checkpoint_holds_too_much_or_too_little_is_one_line(
     assert (code, len(errors.strip().splitlines())) == (2, 1)
 
 
-def test_a_checkpoint_before_format_2_is_read_as_it_was_trained(store, undisturbed, tmp_path):
-    old = {name: value for name, value in undisturbed.items() if name not in ("architecture", "format")}
-    models = [trained_model(state, "cpu")[0].eval() for state in (old, undisturbed)]
+def as_of_0_1_0(state, number):
+    """A state with the names, and the number of the format, that gaptune 0.1.0 and its predecessor wrote."""
+    config = json.loads(state["config"])
+    temperature = config["temperature"]
+    temperature["share"] = temperature.pop("schedule_fraction")
+    temperature["schedule"] = {"learned": "learnt"}.get(temperature["schedule"], temperature["schedule"])
+    old_names = {new: old for old, new in METRICS.items()} | {
+        f"own/{new}": f"own/{old}" for old, new in TASK_METRICS.items()
+    }
+    metrics = {old_names.get(name, name): value for name, value in state["report"]["metrics"].items()}
+    old = {
+        **state,
+        "config": json.dumps(config, sort_keys=True),
+        "data": state["data"] | {"features": 0},
+        "report": state["report"] | {"metrics": metrics},
+    }
+    if number == 1:
+        return {name: value for name, value in old.items() if name not in ("architecture", "format")}
+    return old | {"format": number}
+
+
+@pytest.fixture(scope="module")
+def whole(store, short, tmp_path_factory):
+    """The configuration of a training with an evaluation, its reports, and the folder of its checkpoints."""
+    evaluation = EvaluationConfig(name="own", data=str(store.path), tasks=("zeroshot",))
+    config = short().model_copy(update={"evaluate": (evaluation,)})
+    folder = tmp_path_factory.mktemp("whole")
+    return config, list(train(config, store, checkpoints=folder)), folder
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_training_resumes_from_an_earlier_format_to_the_bit(number, store, whole, tmp_path):
+    config, reports, folder = whole
+    first = torch.load(folder / "epoch-0001.pt", weights_only=True)
+    optimizer = torch.load(folder / "epoch-0001.optimizer.pt", weights_only=True)
+    old = as_of_0_1_0(first, number) | {"optimizer": optimizer["optimizer"]}
+    if number == 1:  # one file with both
+        _write(tmp_path / "epoch-0001.pt", old)
+    else:
+        Checkpoints(tmp_path).save(1, old)
+    repeated, last = train(config, store, checkpoints=tmp_path)
+    assert repeated.metrics == reports[0].metrics
+    assert {name: value for name, value in last.metrics.items() if not name.startswith("time/")} == {
+        name: value for name, value in reports[1].metrics.items() if not name.startswith("time/")
+    }
+    resumed, undisturbed = read_checkpoint(tmp_path), read_checkpoint(folder)
+    assert resumed["format"] == 3
+    assert all(torch.equal(weight, resumed["model"][name]) for name, weight in undisturbed["model"].items())
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_model_of_an_earlier_format_gives_the_same_features(number, store, undisturbed):
+    states = (as_of_0_1_0(undisturbed, number), undisturbed)
+    models = [trained_model(state, "cpu")[0].eval() for state in states]
     images = torch.from_numpy(store.split("val").gather(np.arange(3)))
     with torch.no_grad():
-        assert torch.equal(*(model.image_features(model.pixels(images)) for model in models))
+        assert torch.equal(*(model.encode_image(images) for model in models))

@@ -13,7 +13,7 @@ from gaptune.config import TrialConfig
 from gaptune.data.open import open_store
 from gaptune.errors import UserError
 from gaptune.trial.export import export_model
-from gaptune.trial.model import Clip
+from gaptune.trial.model import ClipModel
 
 KNOWN = "a photo of a large red circle on a blue background"
 UNKNOWN = "zebras, quarrelling über the pianoforte"
@@ -23,9 +23,9 @@ def features_of(model, split, texts_of, context):
     from gaptune.data.tokens import tokenize
 
     with torch.no_grad():
-        images = model.image_features(model.pixels(torch.from_numpy(split.gather(np.arange(4)))))
+        images = model.encode_image(torch.from_numpy(split.gather(np.arange(4))))
         tokens = torch.from_numpy(tokenize(texts_of, context).astype(np.int64))
-        return images, model.text_features(tokens)
+        return images, model.encode_text(tokens)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_plain_open_clip_gives_the_same_embeddings(tmp_path, small_store, name, 
         {"model": {"name": name, "image_size": size}, "data": {"store": str(small_store)}}
     )
     torch.manual_seed(0)
-    model = Clip(config.model, store.meta).eval()
+    model = ClipModel(config.model, store.meta).eval()
     for buffer in model.buffers():  # running statistics of a trained model are not 0 and 1
         if buffer.dtype == torch.float32 and buffer.ndim == 1:
             buffer.uniform_(0.5, 1.5)
@@ -66,7 +66,7 @@ def test_plain_open_clip_gives_the_same_embeddings(tmp_path, small_store, name, 
 def test_what_is_there_is_not_overwritten_and_nothing_half_written_stays(tmp_path, small_store):
     store = open_store(small_store)
     config = TrialConfig.model_validate({"data": {"store": str(small_store)}})
-    state = {"model": Clip(config.model, store.meta).tower.state_dict()}
+    state = {"model": ClipModel(config.model, store.meta).tower.state_dict()}
     out = tmp_path / "exported"
     export_model(config, store, state, beta=10.0, card="# card", out=out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["exported"]

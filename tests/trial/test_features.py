@@ -12,7 +12,7 @@ from gaptune.trial import train
 from gaptune.trial.build_model import make_model
 from gaptune.trial.export import export_model
 from gaptune.trial.features import build_features
-from gaptune.trial.model import Clip
+from gaptune.trial.model import ClipModel
 from gaptune.trial.streams import global_seed
 
 
@@ -33,16 +33,16 @@ def config(store, **changes):
 def test_stored_features_are_those_of_the_towers(built, small_store):
     store = open_store(small_store)
     with global_seed(3, torch.device("cpu")):
-        clip = Clip(ModelConfig(), store.meta).eval()
+        clip = ClipModel(ModelConfig(), store.meta).eval()
     rows = np.array([5, 0, 7])
     with torch.no_grad():
-        images = clip.image_features(clip.pixels(torch.from_numpy(store.split("val").gather(rows))))
-        texts = clip.text_features(torch.from_numpy(store.split("val").tokens[:4].astype(np.int64)))
+        images = clip.encode_image(torch.from_numpy(store.split("val").gather(rows)))
+        texts = clip.encode_text(torch.from_numpy(store.split("val").texts[:4].copy()))
     split = built.split("val")
-    np.testing.assert_allclose(split.gather(rows).view(np.float16), images.numpy(), atol=1e-3)
-    np.testing.assert_allclose(split.tokens[:4].view(np.float16), texts.numpy(), atol=1e-3)
+    np.testing.assert_allclose(split.gather(rows), images.numpy(), atol=1e-3)
+    np.testing.assert_allclose(split.texts[:4], texts.numpy(), atol=1e-3)
     assert split.captions(0) == store.split("val").captions(0)
-    assert ("features", "64 per image and caption") in describe(built)
+    assert ("features", "64 numbers per image and 64 per caption (float16)") in describe(built)
     built.verify()
 
 
@@ -52,14 +52,14 @@ def test_heads_read_back_the_very_features(built):
     with torch.no_grad():
         for head in (model.tower.image, model.tower.text):
             head.weight.copy_(torch.eye(128, 64))
-        images = model.image_features(model.pixels(torch.from_numpy(split.gather(np.arange(3)))))
-        texts = model.text_features(torch.from_numpy(split.tokens[:3].astype(np.int64)))
-    np.testing.assert_allclose(images[:, :64].numpy(), split.gather(np.arange(3)).view(np.float16), atol=1e-3)
-    np.testing.assert_allclose(texts[:, :64].numpy(), split.tokens[:3].view(np.float16), atol=1e-3)
+        images = model.encode_image(torch.from_numpy(split.gather(np.arange(3))))
+        texts = model.encode_text(torch.from_numpy(split.texts[:3].copy()))
+    np.testing.assert_allclose(images[:, :64].numpy(), split.gather(np.arange(3)), atol=1e-3)
+    np.testing.assert_allclose(texts[:, :64].numpy(), split.texts[:3], atol=1e-3)
 
 
 @pytest.mark.whole
-def test_heads_learn_and_a_training_goes_on_from_its_checkpoint_to_the_bit(built, tmp_path):
+def test_heads_learn_and_a_training_resumes_from_its_checkpoint_to_the_bit(built, tmp_path):
     long = config(built, training={"epochs": 4, "batch_size": 64}, optimizer={"lr": 1e-2})
     whole = list(train(long, built, checkpoints=tmp_path / "a"))
     assert whole[-1].metrics["train/loss"] < whole[0].metrics["train/loss"]

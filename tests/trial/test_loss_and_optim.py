@@ -11,7 +11,7 @@ from torch import nn
 from gaptune.config import TrialConfig, with_params
 from gaptune.data import StoreMeta
 from gaptune.trial.loss import clip_loss
-from gaptune.trial.model import Clip
+from gaptune.trial.model import ClipModel
 from gaptune.trial.optim import lr_factor, make_optimizer, set_lr
 from gaptune.trial.temperature import LogitScale
 
@@ -52,7 +52,7 @@ def test_perfect_features_have_no_loss_at_a_large_logit_scale():
 
 def optimizer_of(**params):
     config = with_params(TrialConfig(), {name.replace("__", "."): value for name, value in params.items()})
-    model, scale = Clip(config.model, DATA), LogitScale(config.temperature)
+    model, scale = ClipModel(config.model, DATA), LogitScale(config.temperature)
     return model, scale, make_optimizer(model, scale.nu, config)
 
 
@@ -103,7 +103,7 @@ def test_nu_has_a_learning_rate_of_its_own(params, expected):
     assert decayed["lr"] == plain["lr"] == pytest.approx(1e-3)
 
 
-def test_a_scheduled_temperature_is_not_optimized():
+def test_scheduled_temperature_is_not_optimized():
     _, scale, optimizer = optimizer_of(temperature__schedule="linear")
     assert len(optimizer.param_groups) == 2
     assert all(parameter is not scale.nu for group in optimizer.param_groups for parameter in group["params"])
@@ -117,7 +117,7 @@ def test_adamw_gets_its_parameters():
 # --- learning rate ---
 
 
-def test_the_warm_up_rises_in_equal_steps_and_then_a_half_cosine_falls():
+def test_warm_up_rises_in_equal_steps_and_then_a_half_cosine_falls():
     factors = [lr_factor(step, 100, 0.2) for step in range(100)]
     assert factors[:20] == pytest.approx([(step + 1) / 20 for step in range(20)])
     assert factors[20] == 1.0
@@ -138,11 +138,11 @@ def test_with_nothing_but_warm_up_the_last_step_has_the_highest_rate():
 @pytest.mark.parametrize(
     ("warmup", "steps", "warm"), [(0.29, 100, 29), (0.575, 100, 58), (0.07, 100, 7), (0.145, 1000, 145)]
 )
-def test_the_warm_up_has_the_steps_of_its_share(warmup, steps, warm):
+def test_warm_up_has_the_steps_of_its_fraction(warmup, steps, warm):
     factors = [lr_factor(step, steps, warmup) for step in range(steps)]
     assert factors.index(1.0) == warm - 1
     assert factors[0] == 1 / warm
 
 
-def test_a_training_of_one_step_learns():
+def test_training_of_one_step_learns():
     assert lr_factor(0, 1, 0.1) == 1.0

@@ -53,7 +53,7 @@ def peak(path, windows):
 
 
 @pytest.mark.soak
-def test_a_store_of_a_gigabyte_trains_in_a_quarter_of_that_beside_the_model(tmp_path):
+def test_store_of_a_gigabyte_trains_in_a_quarter_of_that_beside_the_model(tmp_path):
     little = peak(write(tmp_path / "little", 0.03), "small")
     assert peak(write(tmp_path / "big", 1), "small") < little + 0.25
 
@@ -61,5 +61,5 @@ def test_a_store_of_a_gigabyte_trains_in_a_quarter_of_that_beside_the_model(tmp_
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 @pytest.mark.skipif(not FULL, reason="20 GB of disk and ten minutes: GAPTUNE_SOAK=full")
-def test_a_store_of_20_gb_trains_with_under_2_gb_of_resident_memory(tmp_path):
+def test_store_of_20_gb_trains_with_under_2_gb_of_resident_memory(tmp_path):
     assert peak(write(tmp_path / "big", 20), "default") < 2

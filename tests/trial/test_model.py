@@ -13,7 +13,7 @@ from gaptune.config.models import HEADS, PRESETS, check_model, known_models
 from gaptune.data import StoreMeta
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
-from gaptune.trial.model import Clip
+from gaptune.trial.model import ClipModel, _cut
 
 TEXTS = ["a red circle", "two small blue squares on black", "a striped heart", "a"]
 TOKENS = torch.from_numpy(tokenize(TEXTS, 12).astype(np.int64))
@@ -32,7 +32,7 @@ def data(context_length=12, image_size=32):
 
 def clip(name="scenes-tiny", seed=0, **params):
     torch.manual_seed(seed)
-    return Clip(ModelConfig(name=name, **params), data()).eval()
+    return ClipModel(ModelConfig(name=name, **params), data()).eval()
 
 
 MODEL = clip()
@@ -47,15 +47,15 @@ def stored_images(n=3, side=32, seed=0):
 def test_presets_build_and_give_features_of_length_one(name):
     model = clip(name)
     with torch.no_grad():
-        images = model.image_features(model.pixels(stored_images(side=model.image_size)))
-        texts = model.text_features(TOKENS)
+        images = model.encode_image(stored_images(side=model.image_size))
+        texts = model.encode_text(TOKENS)
     assert images.shape[1] == texts.shape[1] == PRESETS[name]["embed_dim"]
     for features in (images, texts):
         torch.testing.assert_close(features.norm(dim=1), torch.ones(len(features)))
     assert model.image_size == PRESETS[name]["vision_cfg"]["image_size"]
 
 
-def test_the_smallest_preset_is_as_small_as_it_says():
+def test_smallest_preset_is_as_small_as_it_says():
     assert sum(parameter.numel() for parameter in clip().parameters()) == pytest.approx(0.8e6, rel=0.03)
 
 
@@ -66,12 +66,12 @@ def test_pixels_are_normalized_as_clips_preprocessing_does_it():
     torch.testing.assert_close(clip().pixels(images), expected)
 
 
-def test_the_towers_own_logit_scale_is_frozen():
+def test_towers_own_logit_scale_is_frozen():
     assert not clip().tower.logit_scale.requires_grad
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_compact_vocabulary_gives_the_features_of_the_full_one(name):
+def test_compact_vocabulary_gives_the_features_of_the_full_one(name):
     compact, full = clip(name, vocabulary="compact"), clip(name, vocabulary="full")
     assert compact.tower.token_embedding.num_embeddings == len(data().vocabulary) + 1
     assert full.tower.token_embedding.num_embeddings == 49_408
@@ -80,7 +80,7 @@ def test_a_compact_vocabulary_gives_the_features_of_the_full_one(name):
     state["token_embedding.weight"] = torch.cat([rows[:1], rows[list(data().vocabulary)]])
     compact.tower.load_state_dict(state)
     with torch.no_grad():
-        torch.testing.assert_close(compact.text_features(TOKENS), full.text_features(TOKENS))
+        torch.testing.assert_close(compact.encode_text(TOKENS), full.encode_text(TOKENS))
 
 
 def test_presets_have_a_compact_vocabulary_unless_told_otherwise():
@@ -88,7 +88,7 @@ def test_presets_have_a_compact_vocabulary_unless_told_otherwise():
 
 
 @given(st.lists(st.sampled_from(["a", "red", "circle", "unheard", "zebra"]), min_size=1, max_size=14))
-def test_the_text_tower_reads_at_the_end_token_whatever_the_words(words):
+def test_text_tower_reads_at_the_end_token_whatever_the_words(words):
     tokens = torch.from_numpy(tokenize([" ".join(words)], 12).astype(np.int64))
     ids = MODEL.token_rows[tokens]
     assert int(ids.argmax()) == int((tokens == 49_407).nonzero()[0, 1])
@@ -97,19 +97,26 @@ def test_the_text_tower_reads_at_the_end_token_whatever_the_words(words):
 def test_words_that_the_training_captions_do_not_use_are_all_alike():
     zebra, unheard = (torch.from_numpy(tokenize([f"a {word}"], 12).astype(np.int64)) for word in ("zebra", "giraffe"))
     with torch.no_grad():
-        assert torch.equal(MODEL.text_features(zebra), MODEL.text_features(unheard))
+        assert torch.equal(MODEL.encode_text(zebra), MODEL.encode_text(unheard))
+
+
+@given(st.lists(st.text("ab ", max_size=40), min_size=1, max_size=5), st.integers(3, 30), st.integers(3, 30))
+def test_tokens_are_cut_to_those_of_the_shorter_context(texts, long, short):
+    tokens = torch.from_numpy(tokenize(texts, long).astype(np.int64))
+    assert _cut(tokens, short).tolist() == tokenize(texts, min(long, short)).tolist()
+    assert tokens.tolist() == tokenize(texts, long).tolist()
 
 
 def test_padding_after_the_end_token_changes_nothing():
     with torch.no_grad():
-        torch.testing.assert_close(MODEL.text_features(TOKENS[3:, :3]), MODEL.text_features(TOKENS[3:]))
+        torch.testing.assert_close(MODEL.encode_text(TOKENS[3:, :3]), MODEL.encode_text(TOKENS[3:]))
 
 
-def test_an_image_size_can_be_given_to_a_preset():
+def test_image_size_can_be_given_to_a_preset():
     model = clip(image_size=48)
     assert model.image_size == 48
     with torch.no_grad():
-        assert model.image_features(model.pixels(stored_images(side=48))).shape == (3, 64)
+        assert model.encode_image(stored_images(side=48)).shape == (3, 64)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -123,11 +130,11 @@ def test_initial_weights_are_decided_by_torchs_seed(seed):
 # --- names ---
 
 
-def test_an_unknown_model_is_refused_with_the_nearest_name():
+def test_unknown_model_is_refused_with_the_nearest_name():
     with pytest.raises(UserError, match=r"unknown model 'scenes-tny'.*scenes-tiny"):
         check_model(ModelConfig(name="scenes-tny"))
     with pytest.raises(UserError, match="RN50"):
-        Clip(ModelConfig(name="RN5O"), data())
+        ClipModel(ModelConfig(name="RN5O"), data())
 
 
 def test_known_models_are_the_presets_and_open_clips():
@@ -135,15 +142,15 @@ def test_known_models_are_the_presets_and_open_clips():
 
 
 @pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "roberta-ViT-B-32"])
-def test_a_model_that_reads_another_tokenizers_tokens_is_refused(name):
+def test_model_that_reads_another_tokenizers_tokens_is_refused(name):
     with pytest.raises(UserError, match="another tokenizer"):
-        Clip(ModelConfig(name=name), data())
+        ClipModel(ModelConfig(name=name), data())
 
 
 @pytest.mark.parametrize(("name", "size"), [("scenes-tiny", 16), ("scenes-tiny", 63), ("ViT-B-32", 16)])
-def test_a_size_of_images_that_the_model_does_not_take_is_refused_in_one_line(name, size):
+def test_size_of_images_that_the_model_does_not_take_is_refused_in_one_line(name, size):
     with pytest.raises(UserError, match=f"{name} cannot be built for images of {size} pixels") as caught:
-        Clip(ModelConfig(name=name, image_size=size), data())
+        ClipModel(ModelConfig(name=name, image_size=size), data())
     assert "\n" not in str(caught.value)
 
 
@@ -160,8 +167,8 @@ def test_rn50_builds_by_name_for_smaller_images(rn50):
     assert rn50.context_length == 77
     assert rn50.tower.token_embedding.num_embeddings == 49_408
     with torch.no_grad():
-        images = rn50.image_features(rn50.pixels(stored_images(2, side=64)))
-        texts = rn50.text_features(TOKENS)
+        images = rn50.encode_image(stored_images(2, side=64))
+        texts = rn50.encode_text(TOKENS)
     assert images.shape[1] == texts.shape[1] == 1024
     torch.testing.assert_close(images.norm(dim=1), torch.ones(2))
 
@@ -169,16 +176,16 @@ def test_rn50_builds_by_name_for_smaller_images(rn50):
 def test_rn50_pads_short_captions_as_open_clip_does(rn50):
     with torch.no_grad():
         expected = rn50.tower.encode_text(open_clip.tokenize(TEXTS), normalize=True)
-        torch.testing.assert_close(rn50.text_features(TOKENS), expected)
+        torch.testing.assert_close(rn50.encode_text(TOKENS), expected)
 
 
 def test_rn50_can_have_a_compact_vocabulary():
     model = clip("RN50", image_size=32, vocabulary="compact")
     assert model.tower.token_embedding.num_embeddings == len(data().vocabulary) + 1
     with torch.no_grad():
-        assert model.text_features(TOKENS).shape == (4, 1024)
+        assert model.encode_text(TOKENS).shape == (4, 1024)
 
 
-def test_a_store_with_longer_captions_than_the_model_reads_is_refused():
+def test_store_with_longer_captions_than_the_model_reads_is_refused():
     with pytest.raises(UserError, match=r"RN50 reads 77 tokens.*captions of 80.*--context 77"):
-        Clip(ModelConfig(name="RN50", image_size=32), data(context_length=80))
+        ClipModel(ModelConfig(name="RN50", image_size=32), data(context_length=80))

@@ -17,7 +17,7 @@ from gaptune.data.store.mixture import MixedSplit, PartialSplit
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 from gaptune.trial import order, train
-from gaptune.trial.loop import _Trial
+from gaptune.trial.loop import Training
 from gaptune.trial.order import apportion, epoch_order
 from gaptune.trial.streams import generator
 
@@ -59,7 +59,7 @@ def drawn(split, seed=0, epoch=0):
     return epoch_order(split, generator(seed, "order", epoch))
 
 
-def test_a_split_that_is_not_large_is_permuted_as_it_always_was(split):
+def test_split_that_is_not_large_is_permuted_as_it_always_was(split):
     import torch
 
     assert not split.large
@@ -68,7 +68,7 @@ def test_a_split_that_is_not_large_is_permuted_as_it_always_was(split):
 
 
 @pytest.mark.parametrize("n", [65, 128, 129, 300, 303])
-def test_a_large_split_comes_whole_each_epoch_and_differently(n, tmp_path, small_windows):
+def test_large_split_comes_whole_each_epoch_and_differently(n, tmp_path, small_windows):
     large = write(tmp_path / "store", n).split("train")
     assert large.large
     first = drawn(large)
@@ -78,7 +78,7 @@ def test_a_large_split_comes_whole_each_epoch_and_differently(n, tmp_path, small
     assert not np.array_equal(first, drawn(large, seed=1))
 
 
-def test_a_window_of_a_large_split_touches_few_blocks_and_mixes_them(tmp_path, small_windows):
+def test_window_of_a_large_split_touches_few_blocks_and_mixes_them(tmp_path, small_windows):
     large = write(tmp_path / "store", 320).split("train")
     windows = drawn(large).reshape(-1, 32)
     for rows in windows:
@@ -92,7 +92,7 @@ def test_a_window_of_a_large_split_touches_few_blocks_and_mixes_them(tmp_path, s
     weights=st.lists(st.fractions(0, 100), min_size=1, max_size=5).filter(any),
     offset=st.floats(0, 1, exclude_max=True),
 )
-def test_shares_add_up_and_are_exact_shares_rounded_down_or_up(total, weights, offset):
+def test_fractions_add_up_and_are_exact_fractions_rounded_down_or_up(total, weights, offset):
     counts = apportion(total, weights, offset)
     assert sum(counts) == total
     for count, weight in zip(counts, weights, strict=True):
@@ -124,7 +124,7 @@ mixtures = st.fixed_dictionaries(
 
 @settings(deadline=None, max_examples=200)
 @given(mixtures)
-def test_a_batch_has_no_row_twice_where_there_is_a_batch_for_each_draw_of_it(split, given):
+def test_batch_has_no_row_twice_where_there_is_a_batch_for_each_draw_of_it(split, given):
     sizes, batch = given["sizes"], min(given["batch"], sum(given["sizes"]))
     mixed = MixedSplit(parts(split, sizes), given["weights"][: len(sizes)])
     order = epoch_order(mixed, generator(0, "order", given["epoch"]), batch)
@@ -153,7 +153,7 @@ def test_fractions_come_out_over_neighbouring_epochs(split, fraction, seed, firs
         assert abs(sum(int((order >= 64).sum()) for order in orders) - 68 * fraction * epochs) < 3
 
 
-def test_over_many_epochs_each_store_and_each_of_its_images_has_its_share(split):
+def test_over_many_epochs_each_store_and_each_of_its_images_has_its_fraction(split):
     """Chi-square tests at one in a thousand; also of what is left over at the end and not trained on."""
     mixed, epochs, batch = MixedSplit(parts(split, (40, 20, 5)), (5, 2, 0.05)), 400, 16
     orders = np.stack([epoch_order(mixed, generator(3, "order", epoch), batch) for epoch in range(epochs)])
@@ -181,7 +181,7 @@ def test_which_images_an_epoch_leaves_out_changes_from_epoch_to_epoch(split):
     sizes=st.tuples(st.integers(30, 100), st.integers(30, 100)), both=st.integers(1, 30), batch=st.integers(2, 10),
     epoch=st.integers(0, 99),
 )  # fmt: skip
-def test_an_image_of_two_stores_is_no_more_than_once_in_a_batch(split, sizes, both, batch, epoch):
+def test_image_of_two_stores_is_no_more_than_once_in_a_batch(split, sizes, both, batch, epoch):
     same = np.arange(sum(sizes))
     same[-both:] = same[:both]
     mixed, plain = (MixedSplit(parts(split, sizes), (1, 2), each) for each in (same, None))
@@ -209,7 +209,7 @@ def mixture(tmp_path, weights, sizes=(120, 40), **changes):
 
 
 @pytest.mark.parametrize("weights", [(1, 1), (2, 1), (1, 7), (119, 1)])
-def test_each_store_gives_its_share_of_an_epoch_and_repeats_evenly(weights, tmp_path):
+def test_each_store_gives_its_fraction_of_an_epoch_and_repeats_evenly(weights, tmp_path):
     mixed = mixture(tmp_path, weights).split("train")
     rows = drawn(mixed)
     assert len(rows) == len(mixed) == 160
@@ -221,14 +221,14 @@ def test_each_store_gives_its_share_of_an_epoch_and_repeats_evenly(weights, tmp_
     assert not np.array_equal(rows, drawn(mixed, epoch=1))
 
 
-def test_a_mixed_split_gathers_from_each_store(tmp_path):
+def test_mixed_split_gathers_from_each_store(tmp_path):
     mixed = mixture(tmp_path, (1, 1))
     rows = np.array([3, 130, 0, 159, 130])
     parts = {name: open_store(tmp_path / name).split("train") for name in "ab"}
     expected = [parts[name].gather(np.array([row]))[0] for name, row in zip("ababb", (3, 10, 0, 39, 10), strict=True)]
     split = mixed.split("train")
     assert np.array_equal(split.gather(rows), expected)
-    assert len(split.tokens) == split.offsets[-1] == 160
+    assert len(split.texts) == split.offsets[-1] == 160
     assert split.ids[130] == "10"
     assert split.captions(159) == ["a dog"]
 
@@ -243,7 +243,7 @@ def test_validation_is_of_the_first_store_or_of_a_named_one(tmp_path):
     named.verify()
 
 
-def test_the_hash_of_a_mixture_follows_its_weights(tmp_path):
+def test_hash_of_a_mixture_follows_its_weights(tmp_path):
     one = mixture(tmp_path, (1, 1)).meta
     other = open_training(DataConfig(mix={str(tmp_path / "a"): 2, str(tmp_path / "b"): 1})).meta
     assert one.content_hash != other.content_hash
@@ -252,7 +252,10 @@ def test_the_hash_of_a_mixture_follows_its_weights(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"side": 17}, "images of 17 pixels, .* has images of 16"), ({"context": 9}, "captions of 9 tokens, .* of 8")],
+    [
+        ({"side": 17}, "images of 17 pixels, .* has images of 16"),
+        ({"context": 9}, "of 9 tokens, .* of 8 tokens"),
+    ],
 )
 def test_stores_of_different_shapes_cannot_be_mixed(changes, message, tmp_path):
     with pytest.raises(UserError, match=message):
@@ -260,7 +263,7 @@ def test_stores_of_different_shapes_cannot_be_mixed(changes, message, tmp_path):
 
 
 @pytest.mark.whole
-def test_a_training_on_a_mixture_is_reproducible(tmp_path):
+def test_training_on_a_mixture_is_reproducible(tmp_path):
     mixed = mixture(tmp_path, (1, 3))
     config = TrialConfig.model_validate({"training": {"epochs": 1, "batch_size": 32}, "model": {"image_size": 32}})
     first, again = ([report.metrics["train/loss"] for report in train(config, mixed)] for _ in range(2))
@@ -278,11 +281,11 @@ def test_each_draw_of_an_image_has_a_caption_of_its_own(tmp_path, monkeypatch):
         writer.finish(name="b", source={})
     store = open_training(DataConfig(mix={str(tmp_path / "a"): 1, str(tmp_path / "b"): 1}))
     config = TrialConfig.model_validate({"training": {"epochs": 1, "batch_size": 29}})
-    trial, seen = _Trial(config, store), []
+    trial, seen = Training(config, store), []
     monkeypatch.setattr(
         trial, "_step", lambda step, rows, which: seen.append((rows, trial._pairs(rows, which)[1])) or (1.0, False)
     )
-    monkeypatch.setattr(trial, "_evaluate", lambda model: {})
+    monkeypatch.setattr(trial, "_evaluator", lambda model, last: {})
     for epoch in range(40):
         trial.epoch(epoch)
     rows, tokens = (

@@ -30,7 +30,7 @@ def weights_of(folder):
     return Checkpoints(folder).load()["model"]
 
 
-def test_a_trials_checkpoint_is_where_another_one_starts(store, trained):
+def test_trials_checkpoint_is_where_another_one_starts(store, trained):
     folder, state = trained
     for place in (folder, folder / "epoch-0002.pt"):
         model = make_model(ModelConfig(pretrained=str(place)), store.meta)
@@ -38,12 +38,12 @@ def test_a_trials_checkpoint_is_where_another_one_starts(store, trained):
             torch.testing.assert_close(tensor, state["model"][name], rtol=0, atol=0)
 
 
-def test_an_exported_folder_gives_the_same_embeddings_as_the_checkpoint(store, trained, tmp_path):
+def test_exported_folder_gives_the_same_embeddings_as_the_checkpoint(store, trained, tmp_path):
     folder, state = trained
     export_model(TrialConfig(), store, state, beta=10.0, card="", out=tmp_path / "exported")
-    tokens = torch.from_numpy(store.split("val").tokens[:20].astype("int64"))
+    tokens = torch.from_numpy(store.split("val").texts[:20].astype("int64"))
     texts = [
-        make_model(ModelConfig(pretrained=str(place), vocabulary=vocabulary), store.meta).eval().text_features(tokens)
+        make_model(ModelConfig(pretrained=str(place), vocabulary=vocabulary), store.meta).eval().encode_text(tokens)
         for place, vocabulary in (
             (folder, "compact"),
             (folder, "full"),
@@ -77,7 +77,7 @@ def test_position_embeddings_are_interpolated_to_another_image_size(store, tmp_p
 
 
 @pytest.mark.parametrize(("which", "other"), [("image", "text"), ("text", "image")])
-def test_a_frozen_tower_keeps_every_bit_and_the_other_learns(store, short, trained, tmp_path, which, other):
+def test_frozen_tower_keeps_every_bit_and_the_other_learns(store, short, trained, tmp_path, which, other):
     folder, state = trained
     list(train(short({"model.pretrained": str(folder), "model.freeze": which}), store, checkpoints=tmp_path / "new"))
     after = weights_of(tmp_path / "new")
@@ -87,7 +87,7 @@ def test_a_frozen_tower_keeps_every_bit_and_the_other_learns(store, short, train
     assert not all(torch.equal(after[name], state["model"][name]) for name in part[other])
 
 
-def test_a_frozen_training_goes_on_where_it_was_killed(store, short, trained, tmp_path):
+def test_frozen_training_resumes_where_it_was_killed(store, short, trained, tmp_path):
     config = short({"model.pretrained": str(trained[0]), "model.freeze": "image"})
     list(train(config, store, checkpoints=tmp_path / "whole"))
     halfway = train(config, store, checkpoints=tmp_path / "cut")
@@ -98,7 +98,7 @@ def test_a_frozen_training_goes_on_where_it_was_killed(store, short, trained, tm
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
-def test_the_model_of_a_checkpoint_is_read_without_the_weights_that_it_started_from(store, short, trained, tmp_path):
+def test_model_of_a_checkpoint_is_read_without_the_weights_that_it_started_from(store, short, trained, tmp_path):
     moved = tmp_path / "moved"
     moved.mkdir()
     (moved / "epoch-0002.pt").write_bytes((trained[0] / "epoch-0002.pt").read_bytes())
@@ -113,7 +113,7 @@ def test_features_come_from_trained_towers(store, trained, tmp_path):
     made = build_features(model, store, seed=0, out=tmp_path / "features", progress=lambda done, total: None)
     clip = make_model(ModelConfig(pretrained=str(trained[0])), store.meta).eval()
     with torch.no_grad():
-        expected = clip.image_features(clip.pixels(torch.from_numpy(store.split("val").gather(range(3)))))
+        expected = clip.encode_image(torch.from_numpy(store.split("val").gather(range(3))))
     held = torch.from_numpy(made.split("val").gather(range(3))).view(torch.float16)
     torch.testing.assert_close(held, expected.half(), rtol=2e-3, atol=2e-3)
 
@@ -132,7 +132,7 @@ def test_weights_that_cannot_be_had_are_named_before_anything_starts(model, told
         check_pretrained(ModelConfig(**model))
 
 
-def test_a_tag_that_cannot_be_fetched_says_what_to_do(monkeypatch):
+def test_tag_that_cannot_be_fetched_says_what_to_do(monkeypatch):
     def offline(config):
         raise ConnectionError("no network")
 

@@ -27,7 +27,7 @@ def untimed(reports):
     return [{k: v for k, v in report.metrics.items() if not k.startswith("time/")} for report in reports]
 
 
-def test_a_model_with_dropout_goes_on_as_if_nothing_had_happened(dropout, store, tmp_path):
+def test_model_with_dropout_resumes_as_the_undisturbed_one(dropout, store, tmp_path):
     torch.manual_seed(1)
     through = list(train(dropout, store))
     torch.manual_seed(2)

@@ -17,7 +17,7 @@ sides = st.tuples(st.integers(1, 8), st.integers(1, 8), st.integers(0, 999)).map
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(pair=sides, step=st.integers(0, 10**6))
-def test_the_sum_stays_and_each_entry_lies_between_the_two_it_comes_from(kind, pair, step):
+def test_sum_stays_and_each_entry_lies_between_the_two_it_comes_from(kind, pair, step):
     x, y = pair
     new_x, new_y = swap(x, y, SwapConfig(kind=kind), seed=3, step=step)
     torch.testing.assert_close(new_x + new_y, x + y)
@@ -26,20 +26,20 @@ def test_the_sum_stays_and_each_entry_lies_between_the_two_it_comes_from(kind, p
 
 
 @given(pair=sides, step=st.integers(0, 10**6))
-def test_a_hard_swap_keeps_or_exchanges_each_entry_exactly(pair, step):
+def test_hard_swap_keeps_or_exchanges_each_entry_exactly(pair, step):
     x, y = pair
     new_x, new_y = swap(x, y, SwapConfig(kind="hard"), seed=3, step=step)
     kept, exchanged = (new_x == x) & (new_y == y), (new_x == y) & (new_y == x)
     assert (kept | exchanged).all()
 
 
-def test_a_hard_swap_exchanges_half_of_the_entries():
+def test_hard_swap_exchanges_half_of_the_entries():
     x, y = torch.ones(200, 200), torch.zeros(200, 200)
     new_x, _ = swap(x, y, SwapConfig(kind="hard"), seed=0, step=0)
     assert float((new_x == 0).float().mean()) == pytest.approx(0.5, abs=0.02)
 
 
-def test_a_soft_swap_mixes_with_uniform_shares_for_each_entry():
+def test_soft_swap_mixes_with_uniform_fractions_for_each_entry():
     x, y = torch.ones(200, 200), torch.zeros(200, 200)
     fraction, _ = swap(x, y, SwapConfig(kind="soft"), seed=0, step=0)
     deciles = torch.quantile(fraction.flatten()[:10_000], torch.linspace(0.1, 0.9, 9))
@@ -75,25 +75,25 @@ def test_gradients_follow_the_entries(kind):
 
 
 @pytest.mark.parametrize(("probability", "slack"), [(0.001, 0.0006), (0.05, 0.005), (0.5, 0.015)])
-def test_the_share_of_steps_with_a_swap_is_the_probability(probability, slack):
+def test_fraction_of_steps_with_a_swap_is_the_probability(probability, slack):
     params = SwapConfig(kind="hard", probability=probability)
     fraction = sum(swaps_at(params, seed=5, step=step, steps=20_000) for step in range(20_000)) / 20_000
     assert fraction == pytest.approx(probability, abs=slack)
 
 
-def test_the_ends_of_the_probability_are_never_and_always():
+def test_ends_of_the_probability_are_never_and_always():
     never, always = (SwapConfig(kind="soft", probability=p) for p in (0.0, 1.0))
     assert not any(swaps_at(never, 0, step, 500) for step in range(500))
     assert all(swaps_at(always, 0, step, 500) for step in range(500))
 
 
-def test_a_swap_happens_within_its_window_only():
+def test_swap_happens_within_its_window_only():
     params = SwapConfig(kind="hard", probability=1.0, start=0.25, end=0.75)
     assert [step for step in range(100) if swaps_at(params, 0, step, 100)] == list(range(25, 75))
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.29, 0.57), (0.07, 0.14), (0.0, 0.55), (0.58, 1.0)])
-def test_a_window_starts_and_ends_at_the_very_step_of_its_share(start, end):
+def test_window_starts_and_ends_at_the_very_step_of_its_fraction(start, end):
     params = SwapConfig(kind="hard", probability=1.0, start=start, end=end)
     for steps in (100, 700):
         first, last = round(start * 100) * steps // 100, round(end * 100) * steps // 100
@@ -104,6 +104,6 @@ def test_no_swap_without_a_kind():
     assert not any(swaps_at(SwapConfig(kind="none", probability=1.0), 0, step, 50) for step in range(50))
 
 
-def test_the_steps_of_a_smaller_probability_are_among_those_of_a_larger_one():
+def test_steps_of_a_smaller_probability_are_among_those_of_a_larger_one():
     few, many = SwapConfig(kind="hard", probability=0.1), SwapConfig(kind="soft", probability=0.4)
     assert all(swaps_at(many, 0, step, 300) for step in range(300) if swaps_at(few, 0, step, 300))

@@ -50,7 +50,7 @@ def test_nu_is_the_inverse_of_beta(name, beta):
 
 @each_parameterization
 @pytest.mark.parametrize("tau", [0.07, 0.5, 3.0])
-def test_a_learnt_temperature_starts_at_tau_init_and_has_a_gradient(name, tau):
+def test_learnt_temperature_starts_at_tau_init_and_has_a_gradient(name, tau):
     params = PARAMETERIZATIONS[name][0].model_copy(update={"tau_init": tau})
     scale = LogitScale(params)
     for progress in (Fraction(0), Fraction(1, 2), Fraction(1)):
@@ -60,7 +60,7 @@ def test_a_learnt_temperature_starts_at_tau_init_and_has_a_gradient(name, tau):
 
 
 @each_parameterization
-def test_the_clamp_keeps_clips_bound_of_beta_100(name):
+def test_clamp_keeps_clips_bound_of_beta_100(name):
     scale = LogitScale(PARAMETERIZATIONS[name][0])
     with torch.no_grad():
         scale.nu.fill_(1_000.0)
@@ -72,7 +72,7 @@ def test_the_clamp_keeps_clips_bound_of_beta_100(name):
     assert scale.nu.item() == -5.0  # tau_max is off by default
 
 
-def test_the_clamp_can_be_switched_off_and_bound_from_above():
+def test_clamp_can_be_switched_off_and_bound_from_above():
     off = LogitScale(TemperatureConfig(tau_min=None))
     with torch.no_grad():
         off.nu.fill_(6.0)
@@ -99,7 +99,7 @@ MOVING = {"tau_start": 0.01, "tau_end": 0.05, "fraction": 0.8}
     ("schedule", "middle"),
     [("linear", 0.03), ("cosine", 0.03), ("exponential", math.sqrt(0.01 * 0.05)), ("step", 0.01 + 0.04 * 2 / 3)],
 )
-def test_a_schedule_goes_from_its_start_to_its_end_and_stays_there(schedule, middle):
+def test_schedule_goes_from_its_start_to_its_end_and_stays_there(schedule, middle):
     params = TemperatureConfig(schedule=schedule, **MOVING)
     assert scheduled_tau(params, Fraction(0, 1)) == pytest.approx(0.01)
     assert scheduled_tau(params, Fraction(2, 5)) == pytest.approx(middle)
@@ -107,12 +107,12 @@ def test_a_schedule_goes_from_its_start_to_its_end_and_stays_there(schedule, mid
         assert scheduled_tau(params, progress) == pytest.approx(0.05)
 
 
-def test_a_cosine_is_slow_at_both_ends():
+def test_cosine_is_slow_at_both_ends():
     params = TemperatureConfig(schedule="cosine", **MOVING)
     assert scheduled_tau(params, Fraction(1, 5)) == pytest.approx(0.01 + 0.04 * (1 - math.cos(math.pi / 4)) / 2)
 
 
-def test_a_step_schedule_has_as_many_equally_long_levels_as_asked():
+def test_step_schedule_has_as_many_equally_long_levels_as_asked():
     params = TemperatureConfig(schedule="step", tau_start=0.01, tau_end=0.05, steps=5)
     taus = [round(scheduled_tau(params, Fraction(step, 100)), 9) for step in range(100)]
     assert sorted(set(taus)) == [0.01, 0.02, 0.03, 0.04, 0.05]
@@ -125,7 +125,7 @@ def test_a_step_schedule_has_as_many_equally_long_levels_as_asked():
     hundredths=st.integers(1, 100),
     ends=st.tuples(st.integers(1, 1000), st.integers(1, 1000)),
 )
-def test_a_step_schedule_is_at_the_level_that_whole_numbers_say(steps, levels, hundredths, ends):
+def test_step_schedule_is_at_the_level_that_whole_numbers_say(steps, levels, hundredths, ends):
     start, end = (each / 1000 for each in ends)
     params = TemperatureConfig(schedule="step", tau_start=start, tau_end=end, steps=levels, fraction=hundredths / 100)
     for step in {0, steps // 3, steps // 2, steps * hundredths // 100, steps}:
@@ -140,13 +140,13 @@ def test_a_step_schedule_is_at_the_level_that_whole_numbers_say(steps, levels, h
 @given(
     ends=st.tuples(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6)), steps=st.integers(1, 500), fraction=st.floats(0.01, 1.0)
 )
-def test_a_schedule_has_its_very_ends_at_its_ends(schedule, ends, steps, fraction):
+def test_schedule_has_its_very_ends_at_its_ends(schedule, ends, steps, fraction):
     params = TemperatureConfig(schedule=schedule, tau_start=ends[0], tau_end=ends[1], fraction=fraction)
     assert LogitScale(params).tau(Fraction(0)) == ends[0]
     assert LogitScale(params).tau(Fraction(steps, steps)) == ends[1]
 
 
-def test_a_constant_temperature_stays_at_its_start():
+def test_constant_temperature_stays_at_its_start():
     params = TemperatureConfig(schedule="constant", **MOVING)
     assert {
         scheduled_tau(params, progress) for progress in (Fraction(0), Fraction(2, 5), Fraction(4, 5), Fraction(1))
@@ -159,14 +159,14 @@ def test_a_constant_temperature_stays_at_its_start():
     fraction=st.floats(0.05, 1.0),
     when=st.tuples(st.fractions(0, 1), st.fractions(0, 1)),
 )
-def test_a_schedule_moves_one_way_and_stays_between_its_ends(schedule, ends, fraction, when):
+def test_schedule_moves_one_way_and_stays_between_its_ends(schedule, ends, fraction, when):
     params = TemperatureConfig(schedule=schedule, tau_start=ends[0], tau_end=ends[1], fraction=fraction)
     taus = [scheduled_tau(params, progress) for progress in sorted(when)]
     assert all(min(ends) - 1e-12 <= tau <= max(ends) + 1e-12 for tau in taus)
     assert (taus[1] - taus[0]) * (ends[1] - ends[0]) >= -1e-12
 
 
-def test_a_scheduled_logit_scale_is_one_over_tau_and_has_nothing_to_learn():
+def test_scheduled_logit_scale_is_one_over_tau_and_has_nothing_to_learn():
     scale = LogitScale(TemperatureConfig(schedule="linear", **MOVING))
     assert scale(Fraction(2, 5)).item() == pytest.approx(1 / 0.03)
     assert not scale(Fraction(2, 5)).requires_grad
@@ -184,7 +184,7 @@ TAUS = st.floats(math.log(1e-6), math.log(1e6)).map(lambda power: min(max(math.e
     name=st.sampled_from(["constant", "exp", "exp_scaled", "softplus"]),
     side=st.sampled_from(["min", "max"]),
 )
-def test_a_temperature_at_a_constraints_bound_keeps_it_and_one_beyond_does_not(tau, scale, name, side):
+def test_temperature_at_a_constraints_bound_keeps_it_and_one_beyond_does_not(tau, scale, name, side):
     kind = {"schedule": "constant"} if name == "constant" else {"parameterization": name, "scale": scale}
     bounds = {"tau_min": None, "tau_max": None} | {f"tau_{side}": tau}
     fixed = LogitScale(TemperatureConfig(tau_start=tau, tau_init=tau, **bounds, **kind))

@@ -12,28 +12,27 @@ from gaptune.data import StoreWriter
 from gaptune.errors import UserError
 from gaptune.metrics.table import METRICS
 from gaptune.space.methods import METHODS
-from gaptune.trial import NonFinite, train
-from gaptune.trial import loop as room
+from gaptune.trial import NonFinite, loop, train
 from gaptune.trial.checkpoint import Checkpoints
-from gaptune.trial.loop import _Trial, trained_model
-from gaptune.trial.model import Clip
+from gaptune.trial.loop import Training, trained_model
+from gaptune.trial.model import ClipModel
 
 
 @pytest.fixture
 def watched(monkeypatch):
     """Lists what the steps of a training see: ``batches`` of images and tokens, ``features`` and ``losses``."""
     seen = {"batches": [], "features": [], "losses": []}
-    pixels, texts, loss = Clip.pixels, Clip.text_features, room.clip_loss
+    encode_image, encode_text, loss = ClipModel.encode_image, ClipModel.encode_text, loop.clip_loss
 
-    def watched_pixels(model, images):
+    def watched_images(model, images, augmentation=None):
         if model.training:
             seen["batches"].append([images.clone()])
-        return pixels(model, images)
+        return encode_image(model, images, augmentation)
 
     def watched_texts(model, tokens):
         if model.training:
             seen["batches"][-1].append(tokens.clone())
-        return texts(model, tokens)
+        return encode_text(model, tokens)
 
     def watched_loss(x, y, beta):
         value = loss(x, y, beta)
@@ -41,9 +40,9 @@ def watched(monkeypatch):
         seen["losses"].append(value.item())
         return value
 
-    monkeypatch.setattr(Clip, "pixels", watched_pixels)
-    monkeypatch.setattr(Clip, "text_features", watched_texts)
-    monkeypatch.setattr(room, "clip_loss", watched_loss)
+    monkeypatch.setattr(ClipModel, "encode_image", watched_images)
+    monkeypatch.setattr(ClipModel, "encode_text", watched_texts)
+    monkeypatch.setattr(loop, "clip_loss", watched_loss)
 
     def run(config, store):
         for found in seen.values():
@@ -74,7 +73,7 @@ def timeless(report):
 # --- reports ---
 
 
-def test_one_report_per_epoch_with_every_score_there_is(store, short):
+def test_one_report_per_epoch_with_every_metric(store, short):
     reports = list(train(short(), store))
     assert [(report.epoch, report.step) for report in reports] == [(1, 4), (2, 8)]
     for report in reports:
@@ -95,7 +94,7 @@ def test_reports_show_where_a_schedule_has_got_to(store, short):
     assert taus == pytest.approx([0.04, 0.06])
 
 
-def test_a_training_learns_to_find_its_captions(store, short):
+def test_training_learns_to_find_its_captions(store, short):
     reports = list(train(short({"training.epochs": 12}), store))
     losses = [report.metrics["train/loss"] for report in reports]
     assert losses[-1] < losses[0] - 0.8
@@ -106,7 +105,7 @@ GOLDEN = [4.2085, 3.5687, 3.4625, 3.309, 3.29]
 """Losses of a fixed training. A change that is meant to alter them records them anew (`-k golden` prints both)."""
 
 
-def test_the_golden_curve(store, short):
+def test_golden_curve(store, short):
     losses = [report.metrics["train/loss"] for report in train(short({"training.epochs": 5}), store)]
     assert losses == pytest.approx(GOLDEN, rel=1e-2)
 
@@ -131,7 +130,7 @@ def test_augmentation_and_clipping_of_gradients_take_part(store, short):
 # --- what decides a training ---
 
 
-def test_two_runs_are_equal_to_the_last_bit_whatever_the_callers_random_numbers(watched, store, short):
+def test_two_runs_are_equal_to_the_bit_whatever_the_callers_random_numbers(watched, store, short):
     config = short({"swap.kind": "soft", "swap.probability": 0.5, "augment.crop_min": 0.5, "augment.flip": True})
     torch.manual_seed(1)
     first = watched(config, store)
@@ -142,7 +141,7 @@ def test_two_runs_are_equal_to_the_last_bit_whatever_the_callers_random_numbers(
     assert [*map(timeless, first["reports"])] == [*map(timeless, second["reports"])]
 
 
-def test_the_callers_random_numbers_are_left_as_they_are(store, short):
+def test_callers_random_numbers_are_left_as_they_are(store, short):
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     list(train(short({"swap.kind": "hard", "swap.probability": 1.0, "augment.flip": True}), store))
@@ -167,7 +166,7 @@ def test_another_seed_is_another_training(watched, store, short):
 
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])
-def test_a_swap_changes_no_batch(kind, watched, store, short):
+def test_swap_changes_no_batch(kind, watched, store, short):
     without = watched(short(), store)
     swapped = watched(short({"swap.kind": kind, "swap.probability": 1.0}), store)
     assert equal(swapped["batches"], without["batches"])
@@ -179,7 +178,7 @@ def test_a_swap_changes_no_batch(kind, watched, store, short):
     assert [report.metrics["train/swapped_fraction"] for report in without["reports"]] == [0.0, 0.0]
 
 
-def test_an_epoch_sees_every_image_once_each_with_a_caption_of_its_own(watched, store, short):
+def test_epoch_sees_every_image_once_each_with_a_caption_of_its_own(watched, store, short):
     batches, split = watched(short(), store)["batches"], store.split("train")
     row_of = {split.gather([row]).tobytes(): row for row in range(len(split))}
     assert len(row_of) == len(split)  # no two images are the same
@@ -188,7 +187,7 @@ def test_an_epoch_sees_every_image_once_each_with_a_caption_of_its_own(watched, 
         rows, chosen = [], {}
         for image, tokens in ((i, t) for images, texts in epoch for i, t in zip(images, texts, strict=True)):
             row = row_of[image.numpy().tobytes()]
-            own = split.tokens[split.offsets[row] : split.offsets[row + 1]].tolist()
+            own = split.texts[split.offsets[row] : split.offsets[row + 1]].tolist()
             chosen[row] = own.index(tokens.tolist())
             rows.append(row)
         assert sorted(rows) == list(range(len(split)))
@@ -224,7 +223,7 @@ def learned(state):
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_a_training_that_goes_on_ends_as_if_nothing_had_happened(epochs, undisturbed, store, short, tmp_path):
+def test_training_that_resumes_ends_as_the_undisturbed_one(epochs, undisturbed, store, short, tmp_path):
     reports, end = undisturbed
     heard = list(itertools.islice(train(short(KNOBS), store, checkpoints=tmp_path), epochs))
     again = list(train(short(KNOBS), store, checkpoints=tmp_path))
@@ -233,16 +232,16 @@ def test_a_training_that_goes_on_ends_as_if_nothing_had_happened(epochs, undistu
     assert equal(learned(Checkpoints(tmp_path).load()), learned(end))
 
 
-def test_a_training_without_checkpoints_is_the_same(undisturbed, store, short):
+def test_training_without_checkpoints_is_the_same(undisturbed, store, short):
     assert [*map(timeless, train(short(KNOBS), store))] == [*map(timeless, undisturbed[0])]
 
 
-def test_a_finished_training_repeats_its_last_report(undisturbed, store, short, tmp_path):
+def test_finished_training_repeats_its_last_report(undisturbed, store, short, tmp_path):
     Checkpoints(tmp_path).save(3, undisturbed[1])
     assert list(train(short(KNOBS), store, checkpoints=tmp_path)) == [undisturbed[0][-1]]
 
 
-def test_a_damaged_newest_checkpoint_costs_an_epoch_and_nothing_else(undisturbed, store, short, tmp_path, caplog):
+def test_damaged_newest_checkpoint_costs_an_epoch_and_nothing_else(undisturbed, store, short, tmp_path, caplog):
     list(itertools.islice(train(short(KNOBS), store, checkpoints=tmp_path), 2))
     newest = tmp_path / "epoch-0002.pt"
     newest.write_bytes(newest.read_bytes()[:1000])
@@ -253,7 +252,7 @@ def test_a_damaged_newest_checkpoint_costs_an_epoch_and_nothing_else(undisturbed
 
 
 @pytest.mark.parametrize("part", ["model", "scale", "optimizer"])
-def test_a_checkpoint_with_a_good_seal_and_bad_content_is_refused_in_one_line(part, store, short, tmp_path):
+def test_checkpoint_with_a_good_seal_and_bad_content_is_refused_in_one_line(part, store, short, tmp_path):
     list(itertools.islice(train(short(KNOBS), store, checkpoints=tmp_path), 1))
     kept = Checkpoints(tmp_path)
     state = kept.resume(kept.load()["config"], 3)
@@ -265,7 +264,7 @@ def test_a_checkpoint_with_a_good_seal_and_bad_content_is_refused_in_one_line(pa
 @pytest.mark.parametrize(
     "changes", [{"model": {}}, {"data": {}}, {"config": "no JSON"}, {"config": "{}"}, {"config": None}, {"data": None}]
 )
-def test_a_checkpoint_that_does_not_hold_its_model_is_refused_in_one_line(changes, undisturbed):
+def test_checkpoint_that_does_not_hold_its_model_is_refused_in_one_line(changes, undisturbed):
     with pytest.raises(UserError, match=r"^the checkpoint does not hold the model that it names: \w+: [^\n]+$"):
         trained_model(undisturbed[1] | changes)
 
@@ -286,12 +285,12 @@ def test_where_a_training_runs_may_change(undisturbed, store, short, tmp_path):
 # --- what goes wrong ---
 
 
-def test_a_loss_that_is_not_finite_is_raised_before_the_update(store, short, monkeypatch):
-    trial = _Trial(short(), store)
+def test_loss_that_is_not_finite_is_raised_before_the_update(store, short, monkeypatch):
+    trial = Training(short(), store)
     trial.epoch(0)
     before = [tensor.clone() for tensor in (*trial.model.tower.state_dict().values(), trial.scale.nu.detach())]
-    loss = room.clip_loss
-    monkeypatch.setattr(room, "clip_loss", lambda x, y, beta: loss(x * math.nan, y, beta))
+    loss = loop.clip_loss
+    monkeypatch.setattr(loop, "clip_loss", lambda x, y, beta: loss(x * math.nan, y, beta))
     with pytest.raises(NonFinite, match=r"^loss nan at step 4$"):
         trial.epoch(1)
     after = [*trial.model.tower.state_dict().values(), trial.scale.nu.detach()]
@@ -301,7 +300,7 @@ def test_a_loss_that_is_not_finite_is_raised_before_the_update(store, short, mon
             assert torch.equal(one, other), name
 
 
-def test_a_training_that_diverges_is_reported_as_such(store, short):
+def test_training_that_diverges_is_reported_as_such(store, short):
     with pytest.raises(NonFinite, match=r"not finite|nan"):
         list(train(short({"optimizer.lr": 1e30}), store))
 
@@ -311,25 +310,25 @@ def test_weights_that_diverge_in_an_epochs_last_step_are_reported_as_such(store,
         list(train(short({"optimizer.lr": 1e30, "training.batch_size": 128}), store))
 
 
-def test_a_temperature_that_runs_away_is_reported_as_such(store, short):
+def test_temperature_that_runs_away_is_reported_as_such(store, short):
     # Down to β = 0, for which τ has no value; the loss is then that of guessing, and finite.
     with pytest.raises(NonFinite, match="temperature/tau"):
         list(train(short({"temperature.lr": 1e5, "optimizer.lr": 1e-9, "optimizer.warmup": 0.0}), store))
 
 
-def test_a_batch_larger_than_the_data_is_refused(store, short):
+def test_batch_larger_than_the_data_is_refused(store, short):
     with pytest.raises(UserError, match="batch_size 129 is more than the 128 training images"):
         next(train(short({"training.batch_size": 129}), store))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_a_gpu_that_is_not_there_is_refused(store, short):
+def test_gpu_that_is_not_there_is_refused(store, short):
     with pytest.raises(UserError, match="no GPU"):
         next(train(short(device="cuda"), store))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_trains_as_the_cpu_does(store, short):
+def test_gpu_trains_as_the_cpu_does(store, short):
     losses = {
         device: [report.metrics["train/loss"] for report in train(short(KNOBS, device=device), store)]
         for device in ("cpu", "cuda")
@@ -343,24 +342,24 @@ def excerpt(store, out, **splits):
         for name, rows in splits.items():
             split = store.split(name)
             for row in range(rows):
-                tokens = split.tokens[split.offsets[row] : split.offsets[row + 1]]
+                tokens = split.texts[split.offsets[row] : split.offsets[row + 1]]
                 writer.add(name, split.gather([row])[0], split.captions(row), tokens, id=str(row))
         return writer.finish(name=out.name, source={})
 
 
-def test_a_store_without_labels_has_no_scores_of_classification(store, short, tmp_path):
+def test_store_without_labels_has_no_scores_of_classification(store, short, tmp_path):
     report = next(train(short(), excerpt(store, tmp_path / "unlabelled", train=32, val=16)))
     assert set(METRICS) - set(report.metrics) == {"zeroshot/top1", "probe/top1"}
 
 
-def test_a_single_validation_image_is_refused(store, short, tmp_path):
+def test_single_validation_image_is_refused(store, short, tmp_path):
     with pytest.raises(UserError, match="single val image"):
         next(train(short(), excerpt(store, tmp_path / "single", train=32, val=1)))
 
 
 def hooked(config, store, weight, change):
     """A training in which each gradient of a weight is changed."""
-    trial = _Trial(config, store)
+    trial = Training(config, store)
     dict(trial.model.tower.named_parameters(), nu=trial.scale.nu)[weight].register_hook(change)
     return trial
 
@@ -368,7 +367,7 @@ def hooked(config, store, weight, change):
 @pytest.mark.parametrize("clip_norm", [None, 1.0])
 @pytest.mark.parametrize("weight", ["text_projection", "nu"])
 @pytest.mark.parametrize("factor", [math.inf, math.nan])
-def test_a_gradient_that_is_not_finite_stops_a_training_before_the_update(clip_norm, weight, factor, store, short):
+def test_gradient_that_is_not_finite_stops_a_training_before_the_update(clip_norm, weight, factor, store, short):
     trial = hooked(short({"optimizer.clip_norm": clip_norm}), store, weight, lambda gradient: gradient * factor)
     before = [each.detach().clone() for each in trial.model.parameters()]
     with pytest.raises(NonFinite, match=r"the gradient's norm is (inf|nan) at step 0"):
@@ -376,7 +375,7 @@ def test_a_gradient_that_is_not_finite_stops_a_training_before_the_update(clip_n
     assert equal(before, [each.detach() for each in trial.model.parameters()])
 
 
-def test_a_gradient_whose_square_is_not_finite_stops_a_training(store, short):
+def test_gradient_whose_square_is_not_finite_stops_a_training(store, short):
     """AdamW's second moment would be infinite, and no weight would ever move again."""
     trial = hooked(short(), store, "text_projection", lambda gradient: torch.full_like(gradient, 1e20))
     with pytest.raises(NonFinite, match="the gradient's norm is inf at step 0"):
@@ -391,9 +390,9 @@ def test_clipping_is_over_the_temperature_too(store, short):
     assert float(trial.scale.nu.grad) == pytest.approx(1.0, rel=1e-3)
 
 
-def test_a_weight_that_no_batch_reads_is_looked_at_as_well(store, short):
+def test_weight_that_no_batch_reads_is_looked_at_as_well(store, short):
     config = short()
-    trial = _Trial(config.model_copy(update={"model": ModelConfig(vocabulary="full")}), store)
+    trial = Training(config.model_copy(update={"model": ModelConfig(vocabulary="full")}), store)
     unread = next(token for token in range(1, 49_408) if token not in store.meta.vocabulary)
     with torch.no_grad():
         trial.model.tower.token_embedding.weight[unread] = math.inf
@@ -402,13 +401,13 @@ def test_a_weight_that_no_batch_reads_is_looked_at_as_well(store, short):
 
 
 @pytest.mark.parametrize("given", [0.07, 0.0123456789])
-def test_a_fixed_temperature_is_reported_as_it_was_given(given, store, short):
+def test_fixed_temperature_is_reported_as_it_was_given(given, store, short):
     config = short({"temperature.schedule": "constant", "temperature.tau_start": given, "training.epochs": 1})
     (report,) = train(config, store)
     assert report.metrics["temperature/tau"] == given
     assert report.metrics["temperature/beta"] == 1.0 / given
 
 
-def test_a_learnt_temperature_at_its_bound_is_reported_as_the_bound(store, short):
+def test_learnt_temperature_at_its_bound_is_reported_as_the_bound(store, short):
     config = short({"temperature.tau_max": 0.07, "temperature.lr": 1.0})
     assert 0.07 in [report.metrics["temperature/tau"] for report in train(config, store)]

@@ -64,7 +64,7 @@ def open_clip_folder(folder, config, preprocess, weights="open_clip_model.safete
 def features(clip, images):
     tokens = torch.from_numpy(tokenize(TEXTS, 16).astype(np.int64))
     with torch.no_grad():
-        return clip.eval().image_features(clip.pixels(images)), clip.text_features(tokens)
+        return clip.eval().encode_image(images), clip.encode_text(tokens)
 
 
 def open_clips_own(name, images, **more):
@@ -113,7 +113,7 @@ FOLDERS = {
 
 @pytest.mark.whole
 @pytest.mark.parametrize(("name", "which"), [*(("scenes-tiny", which) for which in FOLDERS), (ALT, "quick_gelu")])
-def test_a_folders_weights_compute_what_open_clip_computes(name, which, tmp_path, wide):
+def test_folders_weights_compute_what_open_clip_computes(name, which, tmp_path, wide):
     changes, preprocess = FOLDERS[which]
     folder = open_clip_folder(tmp_path / "hub", config_of(name, **changes), preprocess)
     images = pictures(changes.get("vision_cfg__image_size", 32))
@@ -123,7 +123,7 @@ def test_a_folders_weights_compute_what_open_clip_computes(name, which, tmp_path
 
 
 @pytest.mark.parametrize("weights", ["open_clip_pytorch_model.bin", "model.safetensors", "anything.pt"])
-def test_the_file_that_open_clip_would_take_is_taken(weights, tmp_path, wide):
+def test_file_that_open_clip_would_take_is_taken(weights, tmp_path, wide):
     folder = open_clip_folder(tmp_path / "hub", config_of(), HALF, weights)
     clip = make_model(ModelConfig(pretrained=str(folder)), wide)
     assert clip.mean == (0.5, 0.5, 0.5)
@@ -156,7 +156,7 @@ def test_what_belongs_to_weights_goes_all_the_way(half, store, short, tmp_path):
 
 
 @pytest.mark.parametrize("quick_gelu", [False, True])
-def test_a_tag_is_used_as_open_clip_says(quick_gelu, tmp_path, wide, monkeypatch):
+def test_tag_is_used_as_open_clip_says(quick_gelu, tmp_path, wide, monkeypatch):
     folder = open_clip_folder(
         tmp_path / "hub", config_of(ALT, vision_cfg__image_size=224, text_cfg__context_length=77), HALF
     )
@@ -194,7 +194,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("which", REFUSED)
-def test_a_folder_of_another_model_is_refused_by_what_differs(which, tmp_path, store):
+def test_folder_of_another_model_is_refused_by_what_differs(which, tmp_path, store):
     name, changes, told = REFUSED[which]
     save_file({"logit_scale": torch.zeros(())}, tmp_path / "open_clip_model.safetensors")
     content = {"model_cfg": config_of(name, **changes), "preprocess_cfg": HALF}
@@ -218,13 +218,13 @@ def test_a_folder_of_another_model_is_refused_by_what_differs(which, tmp_path, s
         (json.dumps({"model_cfg": config_of()}), "open_clip_config.json and no weights"),
     ],
 )  # fmt: skip
-def test_a_folder_that_does_not_say_what_it_should_is_refused(content, told, tmp_path, store):
+def test_folder_that_does_not_say_what_it_should_is_refused(content, told, tmp_path, store):
     (tmp_path / "open_clip_config.json").write_text(content)
     with pytest.raises(UserError, match=told):
         make_model(ModelConfig(pretrained=str(tmp_path)), store.meta)
 
 
-def test_a_checkpoint_of_another_activation_is_refused_by_the_name_of_its_model(store, short, tmp_path, undisturbed):
+def test_checkpoint_of_another_activation_is_refused_by_the_name_of_its_model(store, short, tmp_path, undisturbed):
     state = copy.deepcopy(undisturbed)
     config = json.loads(state["config"])
     state["architecture"]["model_cfg"] = config_of("RN50-quickgelu")
@@ -251,7 +251,7 @@ def remarks(model, meta):
 
 
 @pytest.mark.parametrize(("name", "other"), [("RN50", "RN50-quickgelu"), ("ViT-B-32-quickgelu", "ViT-B-32")])
-def test_a_bare_file_that_could_be_two_models_is_named(name, other, tmp_path, store):
+def test_bare_file_that_could_be_two_models_is_named(name, other, tmp_path, store):
     with torch.device("meta"):
         shapes = open_clip.create_model(name, device="meta").state_dict()
     torch.save(shapes, tmp_path / "w.pt")
@@ -271,7 +271,7 @@ def test_rows_of_tokens_in_a_bare_file_are_those_of_the_store_or_refused(tmp_pat
         make_model(model, other)
 
 
-def test_a_checkpoint_under_another_name_is_still_one(tmp_path, store, undisturbed):
+def test_checkpoint_under_another_name_is_still_one(tmp_path, store, undisturbed):
     Checkpoints(tmp_path / "t").save(1, undisturbed)
     shutil.copy(tmp_path / "t/epoch-0001.pt", tmp_path / "best.ckpt")
     model = ModelConfig(pretrained=str(tmp_path / "best.ckpt"))
@@ -294,7 +294,7 @@ def test_nothing_is_run_from_a_file(tmp_path, store):
     "content", [b"", {}, [1], {"a": 3}, b"PK"], ids=["empty", "nothing", "a list", "no tensor", "cut"]
 )
 @pytest.mark.parametrize("name", ["w.pt", "w.safetensors", "epoch-0001.pt"])
-def test_a_file_without_weights_is_refused(name, content, store, tmp_path):
+def test_file_without_weights_is_refused(name, content, store, tmp_path):
     torch.save(content, tmp_path / name)
     if isinstance(content, bytes):
         (tmp_path / name).write_bytes(content)
@@ -315,12 +315,12 @@ def test_positions_of_tokens_are_kept_whatever_the_context(trained, wanted, tmp_
     assert torch.equal(positions[0][:least], positions[1][:least])
     tokens = torch.from_numpy(tokenize(TEXTS, 12).astype(np.int64))
     with torch.no_grad():
-        torch.testing.assert_close(models[0].text_features(tokens), models[1].text_features(tokens), atol=1e-6, rtol=0)
+        torch.testing.assert_close(models[0].encode_text(tokens), models[1].encode_text(tokens), atol=1e-6, rtol=0)
     said = [one for one in models[1].remarks if "positions from 25 on start at random" in one]
     assert len(said) == (wanted > trained)
 
 
-def test_a_model_of_open_clip_is_as_long_as_its_weights(tmp_path, wide):
+def test_model_of_open_clip_is_as_long_as_its_weights(tmp_path, wide):
     folder = open_clip_folder(tmp_path / "hub", config_of(ALT), None)
     model = ModelConfig(name=ALT, pretrained=str(folder))
     assert make_model(model, wide).context_length == 24
@@ -330,7 +330,7 @@ def test_a_model_of_open_clip_is_as_long_as_its_weights(tmp_path, wide):
 
 
 @pytest.mark.parametrize("which", ["image", "text"])
-def test_a_random_tower_that_is_frozen_is_said_before_it_is_trained(which, store, tmp_path):
+def test_random_tower_that_is_frozen_is_reported_before_it_is_trained(which, store, tmp_path):
     config = TrialConfig(model=ModelConfig(freeze=which), data=DataConfig(store=str(store.path)))
     assert check_trial(config)[1].remarks == (
         f"model.freeze: the {which} tower has random weights and is never trained; give model.pretrained",
@@ -346,7 +346,7 @@ def test_images_that_were_squashed_are_said(tmp_path, store):
     assert trained_on.to_dict()["preprocess_cfg"]["resize_mode"] == "shortest"  # as of then it sees what stores hold
 
 
-def test_a_training_and_the_making_of_features_say_it_too(store, tmp_path, gaptune):
+def test_training_and_the_making_of_features_say_it_too(store, tmp_path, gaptune):
     described = {
         "data": {"store": str(store.path)},
         "model": {"freeze": "text"},
@@ -368,7 +368,7 @@ def test_a_training_and_the_making_of_features_say_it_too(store, tmp_path, gaptu
 # --- identity: the content, not the path ---
 
 
-def test_a_copy_of_the_weights_goes_on_and_others_under_the_path_are_refused(half, store, short, tmp_path):
+def test_copy_of_the_weights_resumes_and_others_under_the_path_are_refused(half, store, short, tmp_path):
     place = shutil.copytree(half, tmp_path / "w")
     config = short({"model.pretrained": str(place), "training.epochs": 2})
     halfway = train(config, store, checkpoints=tmp_path / "t")

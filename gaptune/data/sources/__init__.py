@@ -7,17 +7,20 @@ from gaptune.data.sources.cifar10 import Cifar10
 from gaptune.data.sources.coco import Coco
 from gaptune.data.sources.imagefolder import ImageFolder
 from gaptune.data.sources.mmvp import Mmvp
-from gaptune.data.sources.tables import Columns, Table
+from gaptune.data.sources.tables import Columns, Csv, Jsonl, Parquet, Table
 from gaptune.data.sources.webdataset import WebDataset
 from gaptune.errors import UserError, did_you_mean
 
 __all__ = [
-    "KINDS",
+    "SOURCES",
     "Cifar10",
     "Coco",
     "Columns",
+    "Csv",
     "ImageFolder",
+    "Jsonl",
     "Mmvp",
+    "Parquet",
     "Pixels",
     "Sample",
     "Source",
@@ -26,8 +29,10 @@ __all__ = [
     "find_source",
 ]
 
-KINDS = ("cifar10", "coco", "csv", "imagefolder", "jsonl", "mmvp", "parquet", "webdataset")
-"""What stands before the colon of a name such as ``imagefolder:PATH``."""
+SOURCES: dict[str, type[Source]] = {
+    source.kind: source for source in (Cifar10, Coco, Csv, ImageFolder, Jsonl, Mmvp, Parquet, WebDataset)
+}
+"""All sources by their kind, which is what stands before the colon of a name such as ``imagefolder:PATH``."""
 
 
 def find_source(reference: str) -> Source:
@@ -37,24 +42,9 @@ def find_source(reference: str) -> Source:
         UserError: There is no such kind, or nothing of that kind is there, or it cannot be read.
     """
     kind, _, place = reference.partition(":")
+    if kind not in SOURCES:
+        raise UserError(f"{reference}: no data set is of the kind {kind!r}{did_you_mean(kind, SOURCES)}")
     try:
-        return _find(kind, place)
+        return SOURCES[kind].at(place)
     except OSError as error:
         raise UserError(f"{reference} cannot be read: {error.strerror} ({error.filename})") from None
-
-
-def _find(kind: str, place: str) -> Source:
-    match kind:
-        case "cifar10":
-            return Cifar10.at(place)
-        case "coco":
-            return Coco.at(place)
-        case "imagefolder":
-            return ImageFolder.at(place)
-        case "csv" | "jsonl" | "parquet":
-            return Table.at(kind, place)
-        case "mmvp":
-            return Mmvp.at(place)
-        case "webdataset":
-            return WebDataset.at(place)
-    raise UserError(f"{kind}:{place}: no data set is of the kind {kind!r}{did_you_mean(kind, KINDS)}")

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -41,12 +41,15 @@ class Sample:
 class Source(ABC):
     """Images and captions that a store can be built from.
 
+    A new source is a class of its own module, and an entry in ``SOURCES``; ``KIND:PLACE`` then opens it. Its tests
+    inherit from ``SourceConformance`` (``tests/helpers/source_conformance.py``).
+
     Attributes:
-        kind: Its name before the colon of a reference, such as ``coco``.
-        splits: Its splits. Where there is ``train`` alone, a fraction of it can become ``val`` by hash.
+        kind: Name before the colon of a reference, such as ``coco``.
+        splits: Names of the splits. Where there is ``train`` alone, a fraction of it can become ``val`` by hash.
         classes: Names of the classes, in the order of the labels; empty without labels.
         prompts: Templates such as ``a photo of a {}`` for zero-shot classification.
-        as_published: Whether it is a benchmark that others report scores on, and so kept whole: no repeated image is
+        as_published: Whether it is a benchmark with published results, which is kept whole: no repeated image is
             dropped from it, and nothing is taken from its training part unless asked for.
         in_pairs: Whether rows 2k and 2k + 1 belong together, so that none may be missing or broken.
     """
@@ -57,6 +60,15 @@ class Source(ABC):
     prompts: tuple[str, ...] = ()
     as_published: bool = False
     in_pairs: bool = False
+
+    @classmethod
+    @abstractmethod
+    def at(cls, place: str) -> Self:
+        """The source that ``KIND:PLACE`` means.
+
+        Raises:
+            UserError: There is nothing of this kind, or it is not what it should be.
+        """
 
     @abstractmethod
     def samples(self, split: str) -> Iterator[Sample]:
@@ -80,7 +92,7 @@ class Source(ABC):
 
     @abstractmethod
     def origin(self) -> dict[str, Any]:
-        """Where it lies and how it was read, for people, as JSON can hold it."""
+        """Its location and how it was read, for people, as JSON can hold it."""
 
 
 def check_split_name(name: str) -> str:

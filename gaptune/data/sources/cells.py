@@ -31,7 +31,7 @@ def image_of(value: object, folder: Path, *, outside: bool = False) -> tuple[Pat
     Args:
         value: A path, an image in base64, the bytes of one, Hugging Face's struct of ``bytes`` and ``path``, or
             nothing.
-        folder: What the path is relative to.
+        folder: Folder that the path is relative to.
         outside: Whether images may lie outside the folder.
 
     Raises:

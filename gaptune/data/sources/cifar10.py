@@ -7,7 +7,7 @@ import pickle
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -64,7 +64,7 @@ class Cifar10(Source):
             raise UserError(f"{self._place}: batches.meta does not name ten classes")
 
     @classmethod
-    def at(cls, place: str) -> Cifar10:
+    def at(cls, place: str) -> Self:
         """The source that ``cifar10:PLACE`` means."""
         return cls(existing(place, "CIFAR-10 at"))
 

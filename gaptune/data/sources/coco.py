@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from gaptune.data.images import inside
 from gaptune.data.sources.base import Sample, Source, check_split_name, existing, read_text
@@ -22,8 +22,8 @@ class _Annotations:
 
     Attributes:
         captions: Captions by file name, in the order of the file.
-        without_image: How many captions are of images that the file does not list.
-        listed_again: How many images it lists that it has listed before.
+        without_image: Number of captions of images that the file does not list.
+        listed_again: Number of images that it lists more than once.
     """
 
     captions: dict[str, list[str]]
@@ -53,7 +53,7 @@ class Coco(Source):
         self.splits = tuple(annotations)
 
     @classmethod
-    def at(cls, place: str) -> Coco:
+    def at(cls, place: str) -> Self:
         """The source that ``coco:FOLDER`` means.
 
         ``FOLDER/annotations/captions_train2017.json`` with the images in ``FOLDER/train2017`` is ``train``, and so

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from gaptune.data.images import is_image
 from gaptune.data.sources.base import Sample, Source, existing, storable
@@ -62,7 +62,7 @@ class ImageFolder(Source):
         self.prompts = read_prompts(folder)
 
     @classmethod
-    def at(cls, place: str) -> ImageFolder:
+    def at(cls, place: str) -> Self:
         """The source that ``imagefolder:PLACE`` means."""
         folder = existing(place, "folder")
         try:

@@ -64,7 +64,7 @@ def normal_label(value: object) -> Label:
 class Classes:
     """Names of classes, and the index of each label.
 
-    Two classes of one name are warned of: as texts nothing tells them apart.
+    Two classes of one name cause a warning: their texts are equal.
 
     Args:
         names: In the order of the indices.

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from gaptune.data.images import inside
 from gaptune.data.sources.base import Sample, Source, existing
@@ -65,7 +65,7 @@ class Mmvp(Source):
         self.classes = tuple(sorted({side.category for side in self._sides} - {""}))
 
     @classmethod
-    def at(cls, place: str) -> Mmvp:
+    def at(cls, place: str) -> Self:
         """The source that ``mmvp:FOLDER`` means."""
         return cls(existing(place, "folder"))
 

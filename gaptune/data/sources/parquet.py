@@ -44,7 +44,7 @@ class ParquetFile:
         try:
             self._schema = pq.read_schema(file)
         except (pa.ArrowException, OSError) as error:
-            raise self._fault(error) from None
+            raise self._error(error) from None
         self.names: Sequence[str] = self._schema.names
 
     def place(self, number: int) -> str:
@@ -102,7 +102,7 @@ class ParquetFile:
                             if wanted is None or wanted(at):
                                 yield at, row
         except (pa.ArrowException, OSError) as error:
-            raise self._fault(error, f"after row {number}: " if number else "") from None
+            raise self._error(error, f"after row {number}: " if number else "") from None
 
     def _values(self, batch: pa.RecordBatch, first: int) -> Sequence[Row]:
         try:
@@ -116,9 +116,9 @@ class ParquetFile:
                         raise UserError(f"row {number}: {name!r} is not in UTF-8", file=self.file) from None
             raise
 
-    def _fault(self, error: Exception, where: str = "") -> UserError:
-        said = str(error).splitlines() or [type(error).__name__]
-        return UserError(f"{where}cannot be read as parquet: {said[0]}", file=self.file)
+    def _error(self, error: Exception, where: str = "") -> UserError:
+        lines = str(error).splitlines() or [type(error).__name__]
+        return UserError(f"{where}cannot be read as parquet: {lines[0]}", file=self.file)
 
 
 def plain(kind: pa.DataType) -> pa.DataType:

@@ -14,13 +14,13 @@ _LEFTOVERS = {"__macosx", "__pycache__", "thumbs.db", "desktop.ini", "@eadir", "
 
 
 def files_by_split(places: Sequence[str], *endings: str) -> dict[str, list[Path]]:
-    """Finds files, sorted within each place, and tells of which split they are.
+    """Finds files, sorted within each place, each with its split.
 
     Args:
         places: ``PLACE`` or ``SPLIT=PLACE``. A place is a file, a folder (then all files of that ending in it and
             below), or a pattern with ``*`` or braces such as ``{00000..01243}``. What exists by the name that was
             given is taken before it is read as a pattern. Without a ``SPLIT`` a file's folder and name say it.
-        endings: Of the files in a folder, such as ``.tar``.
+        endings: Endings of the files in a folder, such as ``.tar``.
 
     Returns:
         Absolute paths by split. Links are not resolved.

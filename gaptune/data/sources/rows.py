@@ -68,7 +68,7 @@ class CsvFile:
         next(parsed, None)
         for line, values in parsed:
             if len(values) != len(self.names):
-                raise self._fault(line, f"Expected {len(self.names)} columns, got {len(values)}")
+                raise self._error(line, f"Expected {len(self.names)} columns, got {len(values)}")
             if any("\n" in value for value in values):
                 self._check_not_swallowed(line, values)
             yield line, {name: values[index] for name, index in where.items()}
@@ -88,7 +88,7 @@ class CsvFile:
             except StopIteration:
                 return
             except csv.Error as error:
-                raise self._fault(line, _explained(str(error))) from None
+                raise self._error(line, _explained(str(error))) from None
             if any(values) or len(values) > 1:
                 yield line, [value.replace(_RETURN, "\r") for value in values]
             line = reader.line_num + 1
@@ -103,9 +103,9 @@ class CsvFile:
                 cells = inner.rstrip("\r").split(self._separator)
                 if len(cells) > self._image and _alike(cells[self._image], image):
                     row = f"line {line + number}, which is a row of its own"
-                    raise self._fault(line, f"a quotation mark is not closed before {row}")
+                    raise self._error(line, f"a quotation mark is not closed before {row}")
 
-    def _fault(self, line: int, what: str) -> UserError:
+    def _error(self, line: int, what: str) -> UserError:
         return UserError(f"line {line}: {what}", file=self.file)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import parse_qsl
 
 from gaptune.data.images import UnreadableError
@@ -28,16 +29,13 @@ from gaptune.data.sources.rows import CsvFile, JsonlFile, Row, check_columns
 from gaptune.data.sources.splits import by_split, folder_split, split_in_column
 from gaptune.errors import UserError, did_you_mean
 
-FORMATS = {"csv": (".csv", ".tsv"), "jsonl": (".jsonl", ".ndjson"), "parquet": (".parquet",)}
-"""Endings of each form's files in a folder."""
-
 _NAMED = 5  # rows in an error
 _NO_CLASS = -1  # what Hugging Face's ClassLabel has where labels are not published
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of a table are called; the defaults are open_clip's.
+    """Names of the columns of a table; the defaults are open_clip's.
 
     Attributes:
         image: Paths, relative to the folder of the table that names them; or images in base64; or, in Parquet, the
@@ -70,7 +68,7 @@ class _Part:
 
     Attributes:
         table: The file.
-        rows: How many rows of each split it has.
+        rows: Number of rows by split.
         labels: Those that occur.
         splits: Of a Parquet file whose column says the splits: of each row the index of its split in ``rows``, so that
             images of other splits need not be read.
@@ -88,22 +86,21 @@ class Table(Source):
     All of it but Parquet's captions and images is checked when it is opened: columns, their types, splits, labels.
 
     Args:
-        form: ``csv``, ``jsonl`` or ``parquet``.
         files: Files by split, in their order.
-        columns: What the columns are called.
+        columns: Names of the columns.
         outside: Whether images may lie outside the folder of the table that names them.
 
     Raises:
         UserError: A file cannot be read, a column is missing or of another type, or a row has no split.
     """
 
-    def __init__(
-        self, form: str, files: Mapping[str, Sequence[Path]], columns: Columns, *, outside: bool = False
-    ) -> None:
-        self.kind = form
+    endings: tuple[str, ...]
+    """Endings of the files in a folder."""
+
+    def __init__(self, files: Mapping[str, Sequence[Path]], columns: Columns, *, outside: bool = False) -> None:
         self._outside = outside
         self._files = files
-        tables = [(split, _opened(form, file, columns)) for split, parts in files.items() for file in parts]
+        tables = [(split, self._opened(file, columns)) for split, parts in files.items() for file in parts]
         self._columns = columns = _present([table for _, table in tables], columns)
         self._parts = [self._read_through(table, split) for split, table in tables]
         self.splits = tuple(dict.fromkeys(split for part in self._parts for split in part.rows))
@@ -118,35 +115,40 @@ class Table(Source):
             templates = [file.parent for file in self._beside if file.name == TEMPLATES]
             self.prompts = read_prompts(templates[0] if templates else tables[0][1].file.parent)
 
+    @staticmethod
+    @abstractmethod
+    def _opened(file: Path, columns: Columns) -> _File:
+        """One of its files."""
+
     @classmethod
-    def at(cls, form: str, place: str) -> Table:
+    def at(cls, place: str) -> Self:
         """The source that ``csv:FILE`` or ``parquet:FILE?image=file&caption=one&caption=two`` means.
 
         Raises:
-            UserError: What stands after the ``?`` names no column.
+            UserError: The part after the ``?`` names no column.
         """
         place, _, query = (place, "", "") if Path(place).exists() else place.partition("?")
         given: dict[str, list[str]] = {}
         for name, value in parse_qsl(query, keep_blank_values=True):
             if name not in (known := ("image", "caption", "id", "split", "label")):
-                raise UserError(f"{form}:…?{query}: there is no column for {name!r}{did_you_mean(name, known)}")
+                raise UserError(f"{cls.kind}:…?{query}: there is no column for {name!r}{did_you_mean(name, known)}")
             given.setdefault(name, []).append(value)
         captions = tuple(given.pop("caption", Columns.captions))
-        return cls.of(form, [place], Columns(captions=captions, **{name: values[-1] for name, values in given.items()}))
+        return cls.of([place], Columns(captions=captions, **{name: values[-1] for name, values in given.items()}))
 
     @classmethod
-    def of(cls, form: str, places: Sequence[str], columns: Columns, *, outside: bool = False) -> Table:
+    def of(cls, places: Sequence[str], columns: Columns, *, outside: bool = False) -> Self:
         """From places such as ``FILE``, ``SPLIT=FILE`` or a pattern."""
-        found = found_files(places, *FORMATS[form])
+        found = found_files(places, *cls.endings)
         if columns.split is None:
-            return cls(form, by_split(found), columns, outside=outside)
+            return cls(by_split(found), columns, outside=outside)
         if any(given for _, given in found):
             raise UserError(f"both SPLIT=FILE and the column {columns.split!r} say the split; give one of them")
         try:
             files = by_split(found)
         except UserError:  # what the names say is unclear, and so the column alone counts
             files = {"train": [file for file, _ in found]}
-        return cls(form, files, columns, outside=outside)
+        return cls(files, columns, outside=outside)
 
     def samples(self, split: str) -> Iterator[Sample]:
         """Rows in the order of the files."""
@@ -180,7 +182,7 @@ class Table(Source):
                     yield image
 
     def origin(self) -> dict[str, Any]:
-        """The files, and what their columns are called."""
+        """The files, and the names of their columns."""
         named = {name: value for name, value in vars(self._columns).items() if value is not None}
         return {
             "files": {split: ", ".join(str(file) for file in files) for split, files in self._files.items()},
@@ -232,13 +234,37 @@ class Table(Source):
         return part
 
 
-def _opened(form: str, file: Path, columns: Columns) -> _File:
-    match form:
-        case "csv":
-            return CsvFile(file, columns.image)
-        case "jsonl":
-            return JsonlFile(file)
-    return ParquetFile(file)
+class Csv(Table):
+    """CSV files with a header, separated by commas or tabs."""
+
+    kind = "csv"
+    endings = (".csv", ".tsv")
+
+    @staticmethod
+    def _opened(file: Path, columns: Columns) -> CsvFile:
+        return CsvFile(file, columns.image)
+
+
+class Jsonl(Table):
+    """JSON Lines files, with an object per line."""
+
+    kind = "jsonl"
+    endings = (".jsonl", ".ndjson")
+
+    @staticmethod
+    def _opened(file: Path, columns: Columns) -> JsonlFile:
+        return JsonlFile(file)
+
+
+class Parquet(Table):
+    """Parquet files."""
+
+    kind = "parquet"
+    endings = (".parquet",)
+
+    @staticmethod
+    def _opened(file: Path, columns: Columns) -> ParquetFile:
+        return ParquetFile(file)
 
 
 def _present(tables: Sequence[_File], columns: Columns) -> Columns:

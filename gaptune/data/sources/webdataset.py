@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from gaptune.data.images import ENDINGS, UnreadableError
 from gaptune.data.sources.base import Sample, Source, storable
@@ -59,7 +59,7 @@ class WebDataset(Source):
             self.prompts = read_prompts(labelled[0].parent)
 
     @classmethod
-    def at(cls, *places: str) -> WebDataset:
+    def at(cls, *places: str) -> Self:
         """The source that ``webdataset:GLOB`` means; a folder stands for its shards."""
         return cls(files_by_split(places, ".tar", ".tar.gz", ".tgz"))
 
@@ -107,18 +107,18 @@ class WebDataset(Source):
 
 
 def _grouped(shard: Path) -> Iterator[tuple[str, _Members]]:
-    """The samples of a shard: neighbours that share a name up to its first dot, with their members by ending."""
+    """The samples of a shard: neighbors that share a name up to its first dot, with their members by ending."""
     earlier: dict[str, frozenset[str]] = {}
     known: dict[frozenset[str], frozenset[str]] = {}  # most samples have the same endings
     again = ""
-    for key, members in _neighbours(shard):
+    for key, members in _neighbors(shard):
         endings = frozenset(members)
         if key not in earlier:
             earlier[key] = known.setdefault(endings, endings)
         elif not endings & earlier[key]:
             raise UserError(
                 f"{storable(key)}: {', '.join(sorted(endings))} does not follow {', '.join(sorted(earlier[key]))}: "
-                "the members of a sample must be neighbours (make the shard with `tar --sort=name`)",
+                "the members of a sample must be neighbors (make the shard with `tar --sort=name`)",
                 file=shard,
             )
         else:
@@ -128,7 +128,7 @@ def _grouped(shard: Path) -> Iterator[tuple[str, _Members]]:
         _log.warning("%s: several samples have one name, such as %s; all are read", shard, storable(again))
 
 
-def _neighbours(shard: Path) -> Iterator[tuple[str, _Members]]:
+def _neighbors(shard: Path) -> Iterator[tuple[str, _Members]]:
     key, archive, members = "", 0, _Members()
     for member in members_of(shard):
         at, ending = _parts(member.name)

@@ -9,7 +9,7 @@ from contextlib import suppress
 import numpy as np
 import numpy.typing as npt
 
-from gaptune.data.store.reader import Split
+from gaptune.data.store.split import Split
 from gaptune.errors import UserError
 from gaptune.storage.atomic import written_whole
 from gaptune.storage.cache import cache_folder
@@ -28,7 +28,7 @@ def image_keys(split: Split, sha256: str) -> Keys:
 
     Args:
         split: The images.
-        sha256: Of the split's file, by which its hashes are known.
+        sha256: Hash of the split's file, which names its entry in the cache.
 
     Returns:
         Shape (len(split),): 8 bytes an image.

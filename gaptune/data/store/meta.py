@@ -1,4 +1,4 @@
-"""What a data store says of itself in store.json, and how its content is hashed."""
+"""The description of a data store in store.json, and the hash of its content."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gaptune.data.store.columns import FeatureMeta
 from gaptune.errors import UserError
 
 META = "store.json"
-FORMAT = 1
+FORMAT = 2
+"""Of the stores that are written. Stores of format 1 are read too; they held features as bytes, not as numbers."""
 _ESCAPED = re.compile("[\udc80-\udcff]")  # how Python holds a byte of a name that is not UTF-8
 
 
@@ -39,17 +41,16 @@ class StoreMeta:
     """The content of ``store.json``.
 
     Attributes:
-        name: What people call it.
-        image_size: Side of the square images in pixels.
-        context_length: Token ids per caption.
+        name: Name for people.
+        image_size: Side of the square images in pixels; 0 in a store of features.
+        context_length: Token ids per caption; 0 in a store of features.
         content_hash: SHA-256 in hex over everything a training sees.
         splits: Sizes by split.
         vocabulary: Sorted ids of the tokens that training captions and prompts use, start and end included.
         classes: Names of the classes; empty without labels.
         prompts: Templates such as ``a photo of a {}`` for zero-shot classification.
-        source: How it was made: arguments, versions, what was skipped.
-        features: Width of the features that the store holds in place of images and tokens, each as the two bytes of a
-            float16; 0 for images and tokens.
+        source: Origin: arguments, versions, what was left out.
+        features: Sizes of the features that the store holds in place of images and tokens; None for images and tokens.
     """
 
     name: str
@@ -61,17 +62,22 @@ class StoreMeta:
     classes: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
     source: Mapping[str, Any] = field(default_factory=dict)
-    features: int = 0
+    features: FeatureMeta | None = None
+
+    @property
+    def images(self) -> str:
+        """What stands for an image, in words."""
+        return f"features of {self.features}" if self.features else f"images of {self.image_size} pixels"
 
 
-def _check_meta(meta: StoreMeta) -> None:
+def check_meta(meta: StoreMeta) -> None:
     """Looks at the types and ranges of what ``store.json`` says: a damaged one can be JSON still.
 
     Raises:
         ValueError: Something in it cannot be.
     """
-    sizes = {"image_size": meta.image_size, "context_length": meta.context_length}
-    counts = {"features": meta.features}
+    sizes = {} if meta.features else {"image_size": meta.image_size, "context_length": meta.context_length}
+    counts: dict[str, int] = {}
     for name, split in meta.splits.items():
         counts |= {f"splits.{name}.{field}": getattr(split, field) for field in ("images", "captions", "bytes")}
     for least, numbers in ((1, sizes), (0, counts)):

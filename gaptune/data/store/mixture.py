@@ -13,18 +13,19 @@ import numpy.typing as npt
 
 from gaptune.data.store.keys import Keys, image_keys
 from gaptune.data.store.meta import SplitMeta, StoreMeta
-from gaptune.data.store.reader import Split, Store
+from gaptune.data.store.reader import Store
+from gaptune.data.store.split import Split
 from gaptune.errors import UserError
 
 Rows = npt.NDArray[np.int64]
 
 
-class PartialSplit(Split):
-    """Some images of a split, under new row numbers.
+class PartialSplit:
+    """Some images of a split, under new row numbers; its attributes are those of ``Split``.
 
     Args:
         split: The split.
-        rows: Which of its images, in order.
+        rows: Rows of the chosen images, in order.
     """
 
     def __init__(self, split: Split, rows: Rows) -> None:
@@ -33,10 +34,9 @@ class PartialSplit(Split):
         counts = np.diff(split.offsets)
         chosen = np.zeros(len(split), dtype=bool)
         chosen[rows] = True
-        self.tokens = split.tokens[np.repeat(chosen, counts)]
-        self.offsets = np.concatenate([[0], np.cumsum(counts[rows], dtype=np.int64)])
+        self.texts = split.texts[np.repeat(chosen, counts)]
+        self.offsets: Rows = np.concatenate([[0], np.cumsum(counts[rows], dtype=np.int64)])
         self.labels = None if split.labels is None else split.labels[rows]
-        self.shape = split.shape
         self.image_bytes = split.image_bytes
         self.large = split.large
 
@@ -44,7 +44,7 @@ class PartialSplit(Split):
         """Number of images."""
         return len(self._rows)
 
-    def gather(self, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
+    def gather(self, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[Any]:
         """Copies images out of the map; see ``Split.gather``."""
         return self._split.gather(self._rows[rows])
 
@@ -54,18 +54,31 @@ class PartialSplit(Split):
         ids = self._split.ids
         return [ids[row] for row in self._rows]
 
+    @property
+    def some_labels(self) -> npt.NDArray[np.int64]:
+        """Labels of the images that have one, in their order."""
+        labels = (self._split.label(row) for row in self._rows.tolist())
+        return np.array([label for label in labels if label is not None], dtype=np.int64)
+
+    def label(self, row: int) -> int | None:
+        """The label of an image, if it has one."""
+        return self._split.label(int(self._rows[row]))
+
     def captions(self, row: int) -> list[str]:
         """The captions of an image."""
         return self._split.captions(int(self._rows[row]))
 
 
-class MixedSplit(Split):
-    """The training splits of several stores, one after the other.
+class MixedSplit:
+    """The training splits of several stores, one after the other; its attributes are those of ``Split``.
+
+    Its images have no labels: classes of one store mean nothing in another.
 
     Attributes:
         parts: The splits.
-        weights: How much of an epoch is drawn from each, relative to the others.
+        weights: Relative parts of an epoch that are drawn from each.
         same: int64, shape (images,): of each image the first that has the same pixels; None where all differ.
+        starts: The first row of each split, and the number of all rows.
     """
 
     def __init__(self, parts: Sequence[Split], weights: Sequence[float], same: Rows | None = None) -> None:
@@ -73,26 +86,26 @@ class MixedSplit(Split):
         self.weights = tuple(weights)
         self.same = same
         self.starts = np.cumsum([0, *map(len, parts)])
-        self.tokens = np.concatenate([part.tokens for part in parts])
+        self.texts = np.concatenate([part.texts for part in parts])
         counts = np.concatenate([np.diff(part.offsets) for part in parts])
-        self.offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-        self.labels = None  # classes of one store mean nothing in another
-        self.shape = parts[0].shape
+        self.offsets: Rows = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        self.labels: Rows | None = None
         self.image_bytes = parts[0].image_bytes
         self.large = any(part.large for part in parts)
+        self.some_labels = np.empty(0, dtype=np.int64)
 
     def __len__(self) -> int:
         """Number of images of all stores together, which is also how many are drawn in an epoch."""
         return int(self.starts[-1])
 
-    def gather(self, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
+    def gather(self, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[Any]:
         """Copies images out of the maps; see ``Split.gather``."""
         part = np.searchsorted(self.starts, rows, side="right") - 1
         chosen = [(index, part == index) for index in np.unique(part)]
         found = [
             (mine, self.parts[index].gather(np.asarray(rows)[mine] - self.starts[index])) for index, mine in chosen
         ]
-        images = np.empty((len(rows), *found[0][1].shape[1:]), dtype=np.uint8)
+        images = np.empty((len(rows), *found[0][1].shape[1:]), dtype=found[0][1].dtype)
         for mine, mine_images in found:
             images[mine] = mine_images
         return images
@@ -101,6 +114,10 @@ class MixedSplit(Split):
     def ids(self) -> list[str]:
         """One id per image."""
         return [id for part in self.parts for id in part.ids]
+
+    def label(self, row: int) -> int | None:
+        """None: see the class."""
+        return None
 
     def captions(self, row: int) -> list[str]:
         """The captions of an image."""
@@ -116,10 +133,10 @@ class Mixture(Store):
     Args:
         home: The store of all splits but ``train``.
         parts: The stores that are mixed, by what people call them.
-        weights: How much of an epoch comes from each, by the same names.
+        weights: Relative parts of an epoch, by the same names.
 
     Attributes:
-        left_out: How many images of each store are left out, by the same names.
+        left_out: Number of images of each store that are left out, by the same names.
         fractions: The images of each store that are trained on, and its weight, by the same names.
 
     Raises:
@@ -129,13 +146,9 @@ class Mixture(Store):
 
     def __init__(self, home: Store, parts: Mapping[str, Store], weights: Mapping[str, float]) -> None:
         for name, store in parts.items():
-            for what, mine, wanted in (
-                ("images of {} pixels", store.meta.image_size, home.meta.image_size),
-                ("captions of {} tokens", store.meta.context_length, home.meta.context_length),
-                ("features of {} numbers", store.meta.features, home.meta.features),
-            ):
+            for mine, wanted in zip(_sizes(store.meta), _sizes(home.meta), strict=True):
                 if mine != wanted:
-                    told = f"{what.format(mine)}, {home.path} has {what.format(wanted)}"
+                    told = f"{mine}, {home.path} has {wanted}"
                     raise UserError(
                         f"{name} cannot be mixed in: it has {told}; build it with the same size and context"
                     )
@@ -180,6 +193,10 @@ class Mixture(Store):
 
 def _keys(store: Store, split: str) -> Keys:
     return image_keys(store.split(split), store.meta.splits[split].sha256)
+
+
+def _sizes(meta: StoreMeta) -> tuple[str, str]:
+    return meta.images, f"captions of {meta.context_length} tokens"
 
 
 def _same(keys: Keys) -> Rows | None:

@@ -1,7 +1,7 @@
 """Stores: images resized once and captions tokenized once, in Arrow files that all trials memory-map.
 
 A store is a folder with one Arrow file per split and ``store.json``, which is written last. It is built under
-another name and renamed when it is whole, so that an interrupted build leaves nothing that looks finished.
+another name and renamed when it is whole, so that an interrupted build is never taken for a finished one.
 """
 
 from __future__ import annotations
@@ -15,18 +15,22 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from gaptune.data.store.columns import columns_of, feature_meta
 from gaptune.data.store.meta import (
     FORMAT,
     META,
     SplitMeta,
     StoreMeta,
-    _check_meta,
+    check_meta,
     content_hash_of,
     refuse_empty,
     sha256_of,
 )
+from gaptune.data.store.split import Split
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError, did_you_mean
+
+_REQUIRED = tuple(name for name in StoreMeta.__dataclass_fields__ if name != "features")
 
 LARGE = 2**30
 """Bytes of images above which a split is read in blocks, and its pages are let go of."""
@@ -35,41 +39,36 @@ WINDOW = LARGE // 4
 """Bytes of images of a large split that are in memory at a time."""
 
 
-class Split:
-    """One memory-mapped split.
+class StoredSplit:
+    """One memory-mapped split; its attributes are those of ``Split``.
 
-    Attributes:
-        tokens: uint16, shape (captions, context_length): all captions in the order of the images.
-        offsets: int64, shape (images + 1,): captions of image i are rows ``offsets[i]:offsets[i + 1]``.
-        labels: int64, shape (images,), or None where an image has none.
-        some_labels: int64, shape (n,): those of the images that have one, in their order.
-        shape: Of an image: (side, side, 3).
-        image_bytes: Of an image.
-        large: Whether its images are more than ``LARGE`` bytes. Of a large split a small multiple of ``WINDOW`` bytes
-            is resident, however much is read.
+    It is large if its images are more than ``LARGE`` bytes. Of a large split a small multiple of ``WINDOW`` bytes is
+    resident, however much is read.
+
+    Args:
+        path: File of the split.
+        meta: Description of the store.
     """
 
     def __init__(self, path: Path, meta: StoreMeta) -> None:
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         table = pa.ipc.open_file(pa.py_buffer(self._map)).read_all()
-        self.shape = (2 * meta.features,) if meta.features else (meta.image_size, meta.image_size, 3)
-        self.image_bytes = int(np.prod(self.shape))
-        tokens = table.schema.field("tokens").type.value_type
-        for what, found, expected in (
-            ("images", table.schema.field("image").type.byte_width, self.image_bytes),
-            ("token rows", tokens.byte_width, 2 * meta.context_length),
-        ):
-            if found != expected:
-                raise ValueError(f"its {what} have {found} bytes, but {META} means {expected}")
-        self._images = [_bytes_view(chunk) for chunk in table["image"].chunks]  # zero-copy
+        image, text = columns_of(meta.image_size, meta.context_length, meta.features)
+        # Before format 2 features lay in the columns of images and tokens.
+        old = "image" in table.column_names
+        images, texts = (table["image"], table["tokens"]) if old else (table[image.name], table[text.name])
+        image.check(images.type, "images")
+        text.check(texts.type.value_type, "token rows")
+        self.image_bytes = image.nbytes
+        self._images = [image.from_arrow(chunk) for chunk in images.chunks]  # zero-copy
+        self._shape, self._dtype = image.shape, image.dtype
         self._starts = np.cumsum([0, *(len(view) for view in self._images)])
         self._ids = table["id"]
         self._captions = table["captions"]
         # Tokens are small beside the images: one array, copied when the file has several batches.
-        parts = [_bytes_view(chunk.flatten()) for chunk in table["tokens"].chunks]
-        self.tokens: npt.NDArray[np.uint16] = _joined(parts).view(np.uint16)
-        counts = [np.diff(chunk.offsets.to_numpy()) for chunk in table["tokens"].chunks]
+        self.texts: npt.NDArray[Any] = _joined([text.from_arrow(chunk.flatten()) for chunk in texts.chunks])
+        counts = [np.diff(chunk.offsets.to_numpy()) for chunk in texts.chunks]
         self.offsets: npt.NDArray[np.int64] = np.cumsum(np.concatenate([[0], *counts]), dtype=np.int64)
         self._labels = labels = table["label"]
         self.some_labels: npt.NDArray[np.int64] = labels.drop_null().to_numpy().astype(np.int64)
@@ -82,16 +81,9 @@ class Split:
         """Number of images."""
         return int(self._starts[-1])
 
-    def gather(self, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
-        """Copies images out of the map.
-
-        Args:
-            rows: Indices, shape (n,).
-
-        Returns:
-            uint8, shape (n, side, side, 3); of a store of features, shape (n, 2 * features).
-        """
-        images = np.empty((len(rows), self.image_bytes), dtype=np.uint8)
+    def gather(self, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[Any]:
+        """Copies images out of the map; see ``Split.gather``."""
+        images = np.empty((len(rows), *self._shape), dtype=self._dtype)
         batch = np.searchsorted(self._starts, rows, side="right") - 1
         for index in np.unique(batch):
             chosen = batch == index
@@ -99,7 +91,7 @@ class Split:
         self._touched += images.nbytes
         if self._touched >= WINDOW:
             self._let_go()
-        return images.reshape(-1, *self.shape)
+        return images
 
     def _let_go(self) -> None:
         """Takes the pages of a large split out of this process's memory; they come back where they are read again."""
@@ -126,8 +118,8 @@ class Store:
     """A finished store.
 
     Attributes:
-        path: Its folder.
-        meta: What is in it.
+        path: Folder of the store.
+        meta: Description of its content.
     """
 
     def __init__(self, path: Path, meta: StoreMeta) -> None:
@@ -162,12 +154,12 @@ class Store:
             raise UserError(f"{self.path} has no split {name!r}{did_you_mean(name, self.meta.splits)}")
         path = self.path / f"{name}.arrow"
         try:
-            return Split(path, self.meta)
+            return StoredSplit(path, self.meta)
         except (pa.ArrowInvalid, OSError, ValueError) as error:
             raise UserError(f"corrupt store: {path}: {str(error).splitlines()[0]}") from None
 
     def verify(self) -> None:
-        """Reads everything, and compares it with what was written and with what ``store.json`` says of it.
+        """Reads everything, and compares it with its hashes and with ``store.json``.
 
         Raises:
             UserError: A file has changed, or ``store.json`` does not say what the files hold.
@@ -195,15 +187,17 @@ def read_store(path: Path) -> Store:
     """
     try:
         content = json.loads((path / META).read_text(encoding="utf-8"))
-        if content.get("format") != FORMAT:
+        if content.get("format") not in range(1, FORMAT + 1):
             found = content.get("format")
-            raise UserError(f"{path / META} has format {found!r}; this gaptune reads {FORMAT}")
-        content.setdefault("features", 0)  # stores that were built before there were any
-        fields = {name: content[name] for name in StoreMeta.__dataclass_fields__}
+            raise UserError(f"{path / META} has format {found!r}; this gaptune reads up to {FORMAT}")
+        features = feature_meta(content.pop("features", None))  # the first stores had no such entry
+        if features is not None:
+            content |= {"image_size": 0, "context_length": 0}  # before format 2 they were 1 and the width
+        fields = {"features": features, **{name: content[name] for name in _REQUIRED}}
         fields["splits"] = {name: SplitMeta(**split) for name, split in fields["splits"].items()}
         fields |= {name: tuple(fields[name]) for name in ("vocabulary", "classes", "prompts")}
         meta = StoreMeta(**fields)
-        _check_meta(meta)
+        check_meta(meta)
     except FileNotFoundError:
         what = "an unfinished build" if ".partial-" in path.name else "not a data store"
         if not path.exists():
@@ -227,7 +221,7 @@ def _check_split(name: str, split: Split, meta: StoreMeta) -> None:
         ValueError: They differ.
     """
     said = meta.splits[name]
-    for what, found, expected in (("images", len(split), said.images), ("captions", len(split.tokens), said.captions)):
+    for what, found, expected in (("images", len(split), said.images), ("captions", len(split.texts), said.captions)):
         if found != expected:
             raise ValueError(f"splits.{name}.{what} is {expected}, but there are {found}")
     labels = split.some_labels
@@ -245,7 +239,7 @@ def _check_vocabulary(store: Store) -> None:
     meta = store.meta
     used = {0}
     if "train" in store and not meta.features:
-        used.update(np.unique(store.split("train").tokens).tolist())
+        used.update(np.unique(store.split("train").texts).tolist())
     texts = [prompt.format(name) for name in meta.classes for prompt in meta.prompts]
     if texts:
         used.update(np.unique(tokenize(texts, meta.context_length)).tolist())
@@ -253,13 +247,6 @@ def _check_vocabulary(store: Store) -> None:
         raise ValueError(
             f"vocabulary is not that of its captions and prompts: {len(wrong)} tokens differ, such as {wrong[0]}"
         )
-
-
-def _bytes_view(array: Any) -> npt.NDArray[np.uint8]:
-    """A fixed-size binary array as (rows, width) bytes, without a copy."""
-    width = array.type.byte_width
-    flat = np.frombuffer(array.buffers()[1], dtype=np.uint8)
-    return flat[array.offset * width : (array.offset + len(array)) * width].reshape(len(array), width)
 
 
 def _joined(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:

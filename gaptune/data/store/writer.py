@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from gaptune.data.store.columns import FeatureMeta, columns_of
 from gaptune.data.store.meta import (
     FORMAT,
     META,
@@ -34,34 +35,29 @@ _ROWS = 1024  # images per record batch: gathers touch few batches, builds hold 
 
 @dataclass(slots=True)
 class _Row:
-    """An image that is not written yet."""
+    """An image that is not written yet; its arrays are as ``Column.to_arrow`` makes them."""
 
     id: str
-    image: bytes
-    tokens: list[bytes]
+    image: Any
+    texts: list[Any]
     captions: list[str]
     label: int | None
 
     def extend(
-        self,
-        captions: Sequence[str],
-        tokens: npt.NDArray[np.uint16],
-        label: int | None = None,
-        *,
-        again: bool = False,
+        self, captions: Sequence[str], texts: Iterable[Any], label: int | None = None, *, again: bool = False
     ) -> int:
         """Adds captions, those that it has only where ``again`` says so; returns how many it added."""
         before = len(self.captions)
-        for caption, ids in zip(map(storable, captions), tokens, strict=True):
+        for caption, text in zip(map(storable, captions), texts, strict=True):
             if again or caption not in self.captions:
                 self.captions.append(caption)
-                self.tokens.append(ids.tobytes())
+                self.texts.append(text)
         self.label = label if self.label is None else self.label
         return len(self.captions) - before
 
     def values(self) -> tuple[Any, ...]:
         """In the order of the file's columns."""
-        return self.id, self.image, self.tokens, self.captions, self.label
+        return self.id, self.image, self.texts, self.captions, self.label
 
 
 class _Later:
@@ -84,9 +80,9 @@ class _Later:
         self._file = pa.ipc.new_file(str(path), self.SCHEMA)
         self._rows: list[tuple[Any, ...]] = []
 
-    def add(self, row: int, captions: Sequence[str], tokens: npt.NDArray[np.uint16], label: int | None) -> None:
+    def add(self, row: int, captions: Sequence[str], tokens: Sequence[bytes], label: int | None) -> None:
         """Adds captions of an image."""
-        self._rows.append((row, list(map(storable, captions)), [ids.tobytes() for ids in tokens], label))
+        self._rows.append((row, list(map(storable, captions)), tokens, label))
         if len(self._rows) == _ROWS:
             self._flush()
 
@@ -110,13 +106,15 @@ class StoreWriter:
         out: The store's folder; it must not exist.
         image_size: Side of the images.
         context_length: Token ids per caption.
-        features: Width of the features that stand in place of images and tokens; 0 for images and tokens.
+        features: Sizes of the features that are stored in place of images and tokens; None for images and tokens.
 
     Raises:
         UserError: ``out`` exists.
     """
 
-    def __init__(self, out: Path, image_size: int, context_length: int, *, features: int = 0) -> None:
+    def __init__(
+        self, out: Path, image_size: int = 0, context_length: int = 0, *, features: FeatureMeta | None = None
+    ) -> None:
         if out.exists():
             raise UserError(f"{out} exists; remove it or give another --out")
         self._out = out
@@ -124,11 +122,12 @@ class StoreWriter:
         self._image_size = image_size
         self._context_length = context_length
         self._features = features
+        self._image, self._text = columns_of(image_size, context_length, features)
         self._schema = pa.schema(
             {
                 "id": pa.string(),
-                "image": pa.binary(2 * features or image_size * image_size * 3),
-                "tokens": pa.list_(pa.binary(2 * context_length)),
+                self._image.name: self._image.type,
+                self._text.name: pa.list_(self._text.type),
                 "captions": pa.list_(pa.string()),
                 "label": pa.int32(),
             }
@@ -172,9 +171,9 @@ class StoreWriter:
     def add(
         self,
         split: str,
-        image: npt.NDArray[np.uint8],
+        image: npt.NDArray[Any],
         captions: Sequence[str],
-        tokens: npt.NDArray[np.uint16],
+        texts: npt.NDArray[Any],
         *,
         id: str,
         label: int | None = None,
@@ -183,11 +182,12 @@ class StoreWriter:
 
         Args:
             split: Name of the split.
-            image: uint8, shape (side, side, 3).
+            image: uint8, shape (side, side, 3); in a store of features, shape (width,).
             captions: One text or more.
-            tokens: uint16, shape (len(captions), context_length).
-            id: A name for the image.
-            label: Its class, if it has one.
+            texts: Tokens of the captions, uint16, shape (len(captions), context_length); in a store of features, shape
+                (len(captions), width).
+            id: Name of the image.
+            label: Class of the image, if it has one.
 
         Returns:
             Its row in the split.
@@ -195,9 +195,9 @@ class StoreWriter:
         if split not in self._files:
             self._files[split] = pa.ipc.new_file(str(self._partial / f"{split}.arrow"), self._schema)
             self._counts[split], self._rows[split] = [0, 0], []
-        self._note(split, tokens)
-        row = _Row(storable(id), image.tobytes(), [], [], label)
-        row.extend(captions, tokens, again=True)
+        self._note(split, texts)
+        row = _Row(storable(id), self._image.to_arrow(image), [], [], label)
+        row.extend(captions, map(self._text.to_arrow, texts), again=True)
         self._rows[split].append(row)
         self._counts[split][0] += 1
         self._counts[split][1] += len(captions)
@@ -219,24 +219,25 @@ class StoreWriter:
         Where the image has been written already, they are kept in a file, and ``finish`` writes the split once more.
 
         Args:
-            split: Name of the split.
-            row: Of the image, as ``add`` returned it.
+            split: Name of the split; the store must hold images.
+            row: Row of the image, as ``add`` returned it.
             captions: Texts.
             tokens: uint16, shape (len(captions), context_length).
-            label: Its class, if it has none yet.
+            label: Class of the image, if it has none yet.
         """
         self._note(split, tokens)
+        ids = [each.tobytes() for each in tokens]
         first = self._counts[split][0] - len(self._rows[split])
         if row >= first:
-            self._counts[split][1] += self._rows[split][row - first].extend(captions, tokens, label)
+            self._counts[split][1] += self._rows[split][row - first].extend(captions, ids, label)
             return
         if split not in self._later:
             self._later[split] = _Later(self._partial / f"{split}.later")
-        self._later[split].add(row, captions, tokens, label)
+        self._later[split].add(row, captions, ids, label)
 
-    def _note(self, split: str, tokens: npt.NDArray[np.uint16]) -> None:
-        if split == "train" and not self._features:
-            self._vocabulary.update(np.unique(tokens).tolist())
+    def _note(self, split: str, texts: npt.NDArray[Any]) -> None:
+        if split == "train" and self._features is None:
+            self._vocabulary.update(np.unique(texts).tolist())
 
     def finish(
         self,
@@ -250,8 +251,8 @@ class StoreWriter:
         """Closes the files, writes ``store.json`` and gives the folder its name.
 
         Args:
-            name: What people call it.
-            source: How it was made.
+            name: Name for people.
+            source: Origin, for ``store.json``.
             classes: Names of the classes.
             prompts: Templates for zero-shot classification.
             prompt_tokens: Tokens that classes and prompts need beside those of the captions.
@@ -341,8 +342,7 @@ def _extended(batch: pa.RecordBatch, later: pa.Table, first: int, schema: pa.Sch
     ]
     added = 0
     for each in later.to_pylist():
-        tokens = np.array([np.frombuffer(ids, np.uint16) for ids in each["tokens"]])
-        added += rows[each["row"] - first].extend(each["captions"], tokens, each["label"])
+        added += rows[each["row"] - first].extend(each["captions"], each["tokens"], each["label"])
     text = pa.schema([field for field in schema if field.name not in ("id", "image")])
     made = _record_batch((row.values()[2:] for row in rows), text)
     return pa.record_batch([batch["id"], batch["image"], *made.columns], schema=schema), added

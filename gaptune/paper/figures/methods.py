@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,17 +13,8 @@ from gaptune.ledger import SweepRecord
 from gaptune.ledger.candidate import Candidate
 from gaptune.paper.claims import columns, named_rows
 from gaptune.paper.figures.labels import name_point, spread_names
+from gaptune.results.plots.styles import style_of
 
-# One look per family, told apart by shape and line in black and white; Okabe and Ito's colors for everybody else.
-_LOOKS = {
-    "Baseline": ("*", "-", "#000000"),
-    "FLT": ("o", ":", "#0072B2"),
-    "TS": ("^", "--", "#D55E00"),
-    "TR": ("s", "-.", "#009E73"),
-    "SLRT": ("D", (0, (5, 1)), "#CC79A7"),
-    "HS": ("P", (0, (3, 1, 1, 1)), "#E69F00"),
-    "SS": ("X", (0, (1, 1)), "#56B4E9"),
-}
 _GAP = "modality gap Δ (distance, 0 to 2)"
 _W2 = "uniformity −W2 (higher is better)"
 
@@ -41,11 +34,10 @@ def methods_figure(record: SweepRecord) -> Figure:
     _scatter(left, rows, metrics.gap, metrics.uniformity, scale=1.0)
     left.set(xlabel=_GAP, ylabel=_W2, title="(a) what each method does")
     for name in _main(rows):
-        marker, line, color = _look(name)
         reports = [trial.reports for trial in rows[name].trials]
         taus = np.mean([[report.metrics["temperature/tau"] for report in one] for one in reports], axis=0)
         epochs = [report.epoch for report in reports[0]]
-        middle.plot(epochs, taus, linestyle=line, marker=marker, markevery=max(1, len(epochs) // 6), color=color)
+        middle.plot(epochs, taus, **_line(name), markevery=max(1, len(epochs) // 6))
         name_point(middle, name, (epochs[-1], taus[-1]))
     middle.set(xlabel="epoch", ylabel="temperature τ", yscale="log", title="(b) τ over training")
     middle.set_xlim(right=1.3 * middle.get_xlim()[1])  # for the names
@@ -53,19 +45,18 @@ def methods_figure(record: SweepRecord) -> Figure:
         names = sorted((name for name in rows if name.startswith(f"{kind} ")), key=_number)
         if not names:
             continue
-        marker, line, color = _look(kind)
         right.errorbar(
             [_number(name) for name in names],
             [rows[name].mean(metrics.gap) for name in names],
             yerr=[rows[name].error(metrics.gap) for name in names],
-            linestyle=line,
-            marker=marker,
-            color=color,
+            **_line(kind),
             capsize=2,
             label=kind,
         )
     if "Baseline" in rows:
-        right.axhline(rows["Baseline"].mean(metrics.gap), color="black", linewidth=1.0, label="Baseline")
+        right.axhline(
+            rows["Baseline"].mean(metrics.gap), color=style_of("Baseline").color, linewidth=1.0, label="Baseline"
+        )
     right.set(xlabel="fraction p of the steps with a swap", ylabel=_GAP, title="(c) the swap")
     if right.containers:
         right.set(xscale="log")
@@ -103,18 +94,18 @@ def downstream_figure(record: SweepRecord) -> Figure:
         UserError: It is another sweep, nothing of it is completed, or it measured neither.
     """
     metrics = columns(record)
-    scores = {"zero-shot accuracy (%)": metrics.zero_shot, "linear probe accuracy (%)": metrics.probe}
-    measured = {label: metric for label, metric in scores.items() if metric is not None}
+    panels = {"zero-shot accuracy (%)": metrics.zero_shot, "linear probe accuracy (%)": metrics.probe}
+    measured = {label: metric for label, metric in panels.items() if metric is not None}
     if not measured:
         raise UserError(f"{record.name!r} measured neither zero-shot nor linear probe (see docs/guides/evaluation.md)")
     return _against_both(record, measured)
 
 
-def _against_both(record: SweepRecord, scores: dict[str, str]) -> Figure:
-    """A row of panels per score: against the gap, and against uniformity."""
+def _against_both(record: SweepRecord, panels: dict[str, str]) -> Figure:
+    """A row of panels per metric: against the gap, and against uniformity."""
     rows, metrics = _rows(record), columns(record)
-    figure = Figure(figsize=(11.0, 4.2 * len(scores)), layout="constrained")
-    for line, (label, metric) in zip(figure.subplots(len(scores), 2, squeeze=False), scores.items(), strict=True):
+    figure = Figure(figsize=(11.0, 4.2 * len(panels)), layout="constrained")
+    for line, (label, metric) in zip(figure.subplots(len(panels), 2, squeeze=False), panels.items(), strict=True):
         for axes, across, name in zip(line, (metrics.gap, metrics.uniformity), (_GAP, _W2), strict=True):
             _scatter(axes, rows, across, metric, scale=100.0)
             axes.set(xlabel=name, ylabel=label)
@@ -126,12 +117,11 @@ def _scatter(axes: Axes, rows: dict[str, Candidate], across: str, up: str, *, sc
     fixed = sorted((name for name in rows if name.startswith("FLT ")), key=_number)
     joined = np.array([(rows[name].mean(across), scale * rows[name].mean(up)) for name in fixed])
     if len(joined):
-        axes.plot(joined[:, 0], joined[:, 1], color=_LOOKS["FLT"][2], linewidth=0.8, linestyle=":", zorder=1)
+        axes.plot(joined[:, 0], joined[:, 1], color=style_of("FLT").color, linewidth=0.8, linestyle=":", zorder=1)
     for name, row in rows.items():
-        marker, _, color = _look(name)
         x, y = row.mean(across), scale * row.mean(up)
         dx, dy = row.error(across), scale * row.error(up)
-        axes.errorbar(x, y, xerr=dx, yerr=dy, marker=marker, color=color, markersize=7, capsize=2)
+        axes.errorbar(x, y, xerr=dx, yerr=dy, **_line(name), markersize=7, capsize=2)
         name_point(axes, name, (x, y))
 
 
@@ -149,8 +139,9 @@ def _main(rows: dict[str, Candidate]) -> list[str]:
     ]
 
 
-def _look(name: str) -> tuple[str, object, str]:
-    return _LOOKS[name.split()[0]]
+def _line(name: str) -> dict[str, Any]:
+    style = style_of(name)
+    return {"linestyle": style.line, "marker": style.marker, "fillstyle": style.fill, "color": style.color}
 
 
 def _number(name: str) -> float:

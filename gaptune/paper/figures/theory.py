@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gaptune.paper.theory.features import FreeFlow
+from gaptune.results.pca import principal_components
 
 Values = npt.NDArray[np.float64]
-_RED, _BLUE = "#D55E00", "#0072B2"  # told apart by color-blind readers; circle and cross tell them apart in print
+_RED, _BLUE = "#D55E00", "#0072B2"  # distinct for color-blind readers; circle and cross are distinct in print
 _PAIRS_DRAWN = 150
 _LINES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1)))
 
@@ -23,16 +24,13 @@ def pca_figure(panels: dict[str, tuple[Values, Values]]) -> Figure:
     """
     figure = Figure(figsize=(5.4 * len(panels), 4.8), layout="constrained")
     for axes, (title, (x, y)) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        mean = np.concatenate([x, y]).mean(axis=0)
-        _, spectrum, directions = np.linalg.svd(np.concatenate([x, y]) - mean, full_matrices=False)
-        fraction = spectrum[:2] ** 2 / (spectrum**2).sum()
-        flat_x, flat_y = (x - mean) @ directions[:2].T, (y - mean) @ directions[:2].T
-        _pairs(axes, flat_x[:_PAIRS_DRAWN], flat_y[:_PAIRS_DRAWN])
+        components = principal_components(np.concatenate([x, y]))
+        _pairs(axes, components.project(x)[:_PAIRS_DRAWN], components.project(y)[:_PAIRS_DRAWN])
         gap = float(np.linalg.norm(x.mean(axis=0) - y.mean(axis=0)))
         axes.set(
             title=f"{title}: Δ = {gap:.2f}",
-            xlabel=f"1st principal component ({fraction[0]:.0%} of the variance)",
-            ylabel=f"2nd principal component ({fraction[1]:.0%})",
+            xlabel=f"1st principal component ({components.explained[0]:.0%} of the variance)",
+            ylabel=f"2nd principal component ({components.explained[1]:.0%})",
         )
         axes.set_aspect("equal", adjustable="datalim")
     figure.axes[0].legend(fontsize=8)
@@ -59,11 +57,10 @@ def flow_figure(runs: dict[str, FreeFlow]) -> Figure:
         axes.grid(alpha=0.25)
     gap_axes.legend(fontsize=8)
     name, run = next(iter(runs.items()))
-    last = np.concatenate([run.x[-1], run.y[-1]])
-    _, _, directions = np.linalg.svd(last - last.mean(axis=0), full_matrices=False)
+    plane = principal_components(np.concatenate([run.x[-1], run.y[-1]])).directions.T
     half = int((run.mismatched <= run.mismatched[0] / 2).argmax())  # when half of the pairs have found each other
     for axes, index in zip(lower.subplots(1, 3), (0, half, len(run.t) - 1), strict=True):
-        _pairs(axes, run.x[index] @ directions[:2].T, run.y[index] @ directions[:2].T)
+        _pairs(axes, run.x[index] @ plane, run.y[index] @ plane)
         axes.set(title=f"{name}, t = {run.t[index]:.3g}, Δ = {run.gap[index]:.2f}", xlabel="1st component")
         axes.set_aspect("equal", adjustable="datalim")
     lower.axes[0].set(ylabel="2nd component")

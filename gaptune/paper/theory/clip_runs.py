@@ -14,9 +14,8 @@ from scipy.stats import linregress
 from gaptune.config import TrialConfig
 from gaptune.data import Store
 from gaptune.metrics.geometry import gap
-from gaptune.trial.augment import resize
 from gaptune.trial.loss import clip_loss
-from gaptune.trial.model import Clip
+from gaptune.trial.model import ClipModel
 from gaptune.trial.optim import make_optimizer, set_lr
 from gaptune.trial.streams import generator, global_seed
 from gaptune.trial.temperature import LogitScale
@@ -159,7 +158,7 @@ class _Pairs:
         data = store.split(split)
         rows = np.arange(count)
         self.images = torch.from_numpy(data.gather(rows))
-        self.tokens = torch.from_numpy(data.tokens[data.offsets[rows]].astype(np.int64))
+        self.tokens = torch.from_numpy(data.texts[data.offsets[rows]].astype(np.int64))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -170,7 +169,7 @@ class _Run:
 
     def __init__(self, config: TrialConfig, store: Store) -> None:
         with global_seed(config.seed, torch.device("cpu")):
-            self._model = Clip(config.model, store.meta).to(memory_format=torch.channels_last).train()
+            self._model = ClipModel(config.model, store.meta).to(memory_format=torch.channels_last).train()
         self.scale = LogitScale(config.temperature)
         self._optimizer = make_optimizer(self._model, self.scale.nu, config)
         set_lr(self._optimizer, 1.0)
@@ -197,8 +196,7 @@ class _Run:
         return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
 
     def _features(self, images: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        pixels = resize(self._model.pixels(images), self._model.image_size)
-        return self._model.image_features(pixels), self._model.text_features(tokens)
+        return self._model.encode_image(images), self._model.encode_text(tokens)
 
 
 def _batches(pairs: _Pairs, batch: int, seed: int, epoch: int) -> Iterator[npt.NDArray[np.int64]]:

@@ -1,5 +1,5 @@
 // Charts in general: each is a function that draws itself anew, for another theme or another choice of trials as well.
-// For what is told apart in turn; how methods look comes with the data.
+// Colors and symbols for series in turn; the styles of methods come with the data.
 const COLORS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#999999", "#F0E442"];
 const SHAPES = ["circle", "square", "diamond", "triangle-up", "triangle-down", "star", "x", "cross"];
 const DASHES = ["solid", "dash", "dot", "dashdot"];
@@ -84,8 +84,8 @@ function tickTexts(ticks) {
   return ticks.map(String);
 }
 
-// ---- points: a row each, in the looks of their methods ----
-const groups = [...new Map(rows.method.map((method) => [data.looks[method].group, data.looks[method]])).values()].sort((a, b) => a.order - b.order);
+// ---- points: a row each, in the styles of their methods ----
+const groups = [...new Map(rows.method.map((method) => [data.styles[method].group, data.styles[method]])).values()].sort((a, b) => a.order - b.order);
 const hovered = all.map((row) => {
   const named = (name) => `${labelOf(name)} ${shownOf(columns.get(name), row)}`;
   const params = paramNames.filter((name) => columns.get(name).values[row] !== OFF).map((name) => `${labelOf(name)} = ${show(columns.get(name).values[row])}`);
@@ -109,12 +109,12 @@ function points(x, y) {
     text: some.map((row) => hovered[row]), customdata: some, hovertemplate: "%{text}<extra></extra>", marker,
   });
   const opacity = (row, usual) => (faint && !chosen(row) ? 0.12 : usual);
-  const traces = groups.map((look) => {
-    const mine = complete.filter((row) => data.looks[rows.method[row]].group === look.group && !infeasible.has(row));
-    return trace(look.group, mine, {
-      color: look.color, symbol: look.symbol, size: mine.map((row) => (onFront.has(row) ? 10 : 8)),
+  const traces = groups.map((one) => {
+    const mine = complete.filter((row) => data.styles[rows.method[row]].group === one.group && !infeasible.has(row));
+    return trace(one.group, mine, {
+      color: one.color, symbol: one.symbol, size: mine.map((row) => (onFront.has(row) ? 10 : 8)),
       opacity: mine.map((row) => opacity(row, onFront.has(row) ? 1 : 0.75)),
-      line: { color: look.color, width: look.symbol.includes("open") ? 1.5 : 0 },
+      line: { color: one.color, width: one.symbol.includes("open") ? 1.5 : 0 },
     });
   }).filter((one) => one.x.length);
   const out = complete.filter((row) => infeasible.has(row));
@@ -144,3 +144,9 @@ function pointChart(draw) {
   pointCharts.push(draw);
 }
 followers.push((what) => (what === "filter" ? redraw() : pointCharts.forEach((draw) => draw())));
+// ---- what several sections need ----
+function metricSelect(id, chosenName, names = metricNames) {
+  for (const name of names) byId(id).append(make("option", labelOf(name), { value: name, title: name }));
+  if (names.includes(chosenName)) byId(id).value = chosenName;
+}
+const NOTHING = count ? "No trial is complete yet." : "No trial has been started yet.";

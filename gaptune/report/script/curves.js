@@ -1,8 +1,8 @@
-// Scores over training, of the trials that are ticked.
+// Metrics over training, of the selected trials.
 const curved = all.filter((row) => rows.trials[row].some((trial) => trial in data.curves));
 const curveMetrics = metricNames.filter((name) => Object.values(data.curves).some((curve) => curve.metrics[name]));
 
-// A trace for each seed of some rows; the name and the look are the row's.
+// A trace for each seed of some rows; the name and the style are the row's.
 function curveTraces(some, metric) {
   return some.flatMap((row, index) => rows.trials[row].filter((trial) => trial in data.curves).map((trial, seed) => ({
     type: "scatter", mode: "lines+markers", name: plain(`${rows.trial[row]} ${rows.method[row]}`), legendgroup: row, showlegend: seed === 0,

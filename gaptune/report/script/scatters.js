@@ -1,4 +1,4 @@
-// Candidates as points: the front, retrieval against gap and temperature, and a score against one parameter.
+// Candidates as points: the front, retrieval against gap and temperature, and a metric against one parameter.
 
 // ---- the front ----
 // Looks closer where the worst quarter would squeeze the others into a corner; a double click shows all.
@@ -29,11 +29,6 @@ function drawFront() {
   const ranged = (range) => (range ? { range } : { autorange: true });
   drawPoints("front", [...staircase(x, y), ...points(x, y)], { xaxis: axisOf(x, ranged(across)), yaxis: axisOf(y, ranged(up)), showlegend: true });
 }
-function metricSelect(id, chosenName, names = metricNames) {
-  for (const name of names) byId(id).append(make("option", labelOf(name), { value: name, title: name }));
-  if (names.includes(chosenName)) byId(id).value = chosenName;
-}
-const NOTHING = count ? "No trial is complete yet." : "No trial has been started yet.";
 if (complete.length) {
   metricSelect("front-x", objectives[0]);
   metricSelect("front-y", objectives[1]);
@@ -68,7 +63,7 @@ if (data.correlations.length) {
   byId("correlations").append(table);
 }
 
-// ---- a score against one parameter ----
+// ---- a metric against one parameter ----
 function drawSlice() {
   const [x, y] = ["slice-x", "slice-y"].map((id) => columns.get(byId(id).value));
   byId("slice-note").textContent = notPlaced(x, y);

@@ -1,4 +1,4 @@
-"""The front as a picture."""
+"""A plot of the front."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from gaptune.ledger.candidate import Candidate
 from gaptune.metrics.table import find_metric
 from gaptune.results.front import Summary, candidates
 from gaptune.results.headline import constrained
-from gaptune.results.plots.styles import look
+from gaptune.results.plots.styles import style_of
 from gaptune.text.markup import for_plot
 from gaptune.text.output import one_line
 
 _MANY = 12
-"""Trials from which on a picture looks at the better ones."""
+"""Number of trials from which a plot zooms in on the better ones."""
 _WIDE = 72  # characters of a line of the title
 
 
@@ -54,11 +54,11 @@ def _title(record: SweepRecord, summary: Summary) -> str:
 
 
 def axis_label(record: SweepRecord, index: int) -> str:
-    """An objective with its unit and its better side."""
+    """An objective with its unit and its direction."""
     objective = record.objectives[index]
     better = "higher is better" if objective.maximize else "lower is better"
-    score = find_metric(objective.metric)
-    return for_plot(f"{objective.metric} ({score.unit + '; ' if score else ''}{better})")
+    known = find_metric(objective.metric)
+    return for_plot(f"{objective.metric} ({known.unit + '; ' if known else ''}{better})")
 
 
 def _panel(
@@ -66,9 +66,9 @@ def _panel(
 ) -> None:
     on_front = {member.trial.number for member in summary.front}
     feasible = [candidate for candidate in complete if candidate.feasible]
-    looks = {one.group: one for one in sorted((look(c.trial.method) for c in feasible), key=lambda one: one.order)}
-    for group, one in looks.items():
-        mine = [candidate for candidate in feasible if look(candidate.trial.method).group == group]
+    styles = {one.group: one for one in sorted((style_of(c.trial.method) for c in feasible), key=lambda one: one.order)}
+    for group, one in styles.items():
+        mine = [candidate for candidate in feasible if style_of(candidate.trial.method).group == group]
         style: dict[str, Any] = {
             "linestyle": "none",
             "marker": one.marker,

@@ -19,12 +19,12 @@ from gaptune.metrics.retrieval import recalls
 from gaptune.metrics.table import TASK_METRICS, find_metric, metrics_of
 from gaptune.trial import train
 from gaptune.trial.checkpoint import read_checkpoint
+from gaptune.trial.evaluate import TaskEvaluator, Where
 from gaptune.trial.loop import trained_model
-from gaptune.trial.suite import Suite
 
 pytestmark = pytest.mark.whole
 
-CPU = torch.device("cpu")
+CPU = Where(torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def model(trained):
     return trained_model(read_checkpoint(trained[1]), "cpu")[0]
 
 
-def test_scores_come_after_each_epoch_or_at_the_end(trained):
+def test_metrics_come_after_each_epoch_or_at_the_end(trained):
     (first, second), _, _ = trained
     each = {f"each/{name}" for name in metrics_of(("zeroshot", "retrieval"))}
     last = {f"last/{name}" for name in metrics_of(("zeroshot", "probe", "knn"))}
@@ -62,7 +62,7 @@ def test_scores_come_after_each_epoch_or_at_the_end(trained):
     assert {name for name in second.metrics if name.split("/")[0] in ("each", "last")} == each | last
 
 
-def test_further_scores_are_those_of_the_trials_own_data_on_the_same_images(trained):
+def test_further_metrics_are_those_of_the_trials_own_data_on_the_same_images(trained):
     (first, second), _, _ = trained
     for report in (first, second):
         assert report.metrics["each/zeroshot/top1"] == report.metrics["zeroshot/top1"]
@@ -77,7 +77,7 @@ def test_evaluation_leaves_the_training_as_it_is(trained, store, short_module):
         assert {name: with_evaluation.metrics[name] for name in same} == {name: without.metrics[name] for name in same}
 
 
-def test_a_training_goes_on_with_the_same_evaluations_only(trained, store, short_module, tmp_path):
+def test_training_resumes_with_the_same_evaluations_only(trained, store, short_module, tmp_path):
     _, folder, config = trained
     again = shutil.copytree(folder, tmp_path / "again")
     (again / "epoch-0002.pt").unlink()
@@ -88,18 +88,18 @@ def test_a_training_goes_on_with_the_same_evaluations_only(trained, store, short
         next(train(short_module, store, checkpoints=again))
 
 
-def test_a_checkpoint_is_enough_to_have_the_model_back(trained, store, model):
-    values = Suite(store, ("zeroshot", "probe", "knn"), CPU)(model)
+def test_checkpoint_is_enough_to_have_the_model_back(trained, store, model):
+    values = TaskEvaluator(store, ("zeroshot", "probe", "knn"), CPU)(model)
     last = trained[0][1].metrics
     assert {f"last/{name}": float(each.mean()) for name, each in values.items()} == {
         name: value for name, value in last.items() if name.startswith("last/")
     }
 
 
-def test_every_measure_comes_from_its_task(store, model, tmp_path):
+def test_every_metric_comes_from_its_task(store, model, tmp_path):
     pairs = built(tmp_path / "pairs", "mmvp", plain_pairs(tmp_path / "files"))
     for task in TASKS:
-        values = Suite(pairs if task == "mmvp" else store, (task,), CPU)(model)
+        values = TaskEvaluator(pairs if task == "mmvp" else store, (task,), CPU)(model)
         assert set(values) == set(metrics_of((task,)))
         assert all(len(each) and 0 <= each.mean() <= 1 for each in values.values())
     assert {name for task in TASKS for name in metrics_of((task,))} == set(TASK_METRICS)
@@ -110,14 +110,14 @@ def test_pairs_and_retrieval_of_a_store_are_those_of_its_features(model, tmp_pat
     store = captioned_store(tmp_path / "data")
     split = store.split("test")
     model.eval()
-    x = model.image_features(model.pixels(torch.from_numpy(split.gather(np.arange(6)))))
-    y = model.text_features(torch.from_numpy(split.tokens.astype(np.int64)))
-    values = Suite(store, ("mmvp", "retrieval"), CPU)(model)
+    x = model.encode_image(torch.from_numpy(split.gather(np.arange(6))))
+    y = model.encode_text(torch.from_numpy(split.texts.copy()))
+    values = TaskEvaluator(store, ("mmvp", "retrieval"), CPU)(model)
     assert values["mmvp/accuracy"].right.tolist() == pair_accuracy(x, y).tolist()
-    assert values["retrieval/i2t_r1"].mean() == recalls(x, y, torch.arange(6))["retrieval/i2t_r1"]
+    assert values["retrieval/i2t_r1"].mean() == recalls(x, y, torch.arange(6))["retrieval/i2t_r1"].mean()
 
 
-def test_a_store_allows_what_it_has(store, tmp_path):
+def test_store_allows_what_it_has(store, tmp_path):
     assert allowed_tasks(store) == ("zeroshot", "probe", "knn", "retrieval")
     assert allowed_tasks(captioned_store(tmp_path / "captioned")) == ("retrieval",)
     labelled = open_store(f"imagefolder:{write_image_folder(tmp_path / 'both')}", image_size=32, context_length=16)
@@ -130,9 +130,9 @@ def test_a_store_allows_what_it_has(store, tmp_path):
     ("images", "captions", "task", "message"),
     [(6, 1, "probe", "no classes"), (5, 1, "mmvp", "not pairs"), (4, 2, "mmvp", "not pairs")],
 )
-def test_a_task_that_the_data_do_not_allow_is_refused(images, captions, task, message, tmp_path):
+def test_task_that_the_data_do_not_allow_is_refused(images, captions, task, message, tmp_path):
     with pytest.raises(UserError, match=message):
-        Suite(captioned_store(tmp_path / "data", images, captions), (task,), CPU)
+        TaskEvaluator(captioned_store(tmp_path / "data", images, captions), (task,), CPU)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_pairs_are_evaluated_as_built_by_the_command_or_by_their_place(trained, 
     for reference in (store.path, f"mmvp:{files}"):
         result = evaluated(trained[1], "--data", reference, "--tasks", "mmvp", "--json")
         assert result.exit_code == 0, result.output
-        (row,) = json.loads(result.stdout)["scores"].values()
+        (row,) = json.loads(result.stdout)["metrics"].values()
         assert (row["split"], row["n"], row["images"]) == ("pairs", len(store.split("pairs")) // 2, 2 * row["n"])
 
 
@@ -170,26 +170,26 @@ def test_labels_to_learn_from_are_of_two_classes_also_without_the_fifth_that_is_
     for task in ("zeroshot", "probe", "knn"):
         if task in tasks:
             with pytest.raises(UserError, match=tasks[task]):
-                Suite(store, (task,), CPU)
+                TaskEvaluator(store, (task,), CPU)
         else:
-            Suite(store, (task,), CPU)(model)
+            TaskEvaluator(store, (task,), CPU)(model)
 
 
-def test_an_evaluation_never_moves_to_another_split(model, tmp_path):
+def test_evaluation_never_moves_to_another_split(model, tmp_path):
     both = ["circle", "square"] * 4
     store = labelled_store(tmp_path / "test", {"train": both, "val": both, "test": [*both, None]})
     with pytest.raises(UserError, match="images without a label in test"):
-        Suite(store, ("zeroshot",), CPU)
+        TaskEvaluator(store, ("zeroshot",), CPU)
     store = labelled_store(tmp_path / "train", {"train": [*both, None], "test": both})
-    Suite(store, ("zeroshot",), CPU)(model)
+    TaskEvaluator(store, ("zeroshot",), CPU)(model)
     with pytest.raises(UserError, match="images without a label in train"):
-        Suite(store, ("knn",), CPU)
+        TaskEvaluator(store, ("knn",), CPU)
     store = labelled_store(tmp_path / "labels", {"train": both, "test": both})
     with pytest.raises(UserError, match="labels in place of captions in test"):
-        Suite(store, ("retrieval",), CPU)
+        TaskEvaluator(store, ("retrieval",), CPU)
 
 
-def test_a_training_on_data_that_do_not_allow_a_task_does_not_start(store, short_module, tmp_path):
+def test_training_on_data_that_do_not_allow_a_task_does_not_start(store, short_module, tmp_path):
     pairs = EvaluationConfig(name="p", data=str(captioned_store(tmp_path / "data").path), tasks=("knn",))
     with pytest.raises(UserError, match="cannot be evaluated by knn"):
         next(train(short_module.model_copy(update={"evaluate": (pairs,)}), store))
@@ -204,13 +204,13 @@ def evaluated(*words):
     return CliRunner().invoke(cli, ["eval", *map(str, words)])
 
 
-def test_eval_prints_each_score_with_its_interval(trained, store):
+def test_eval_prints_each_metric_with_its_interval(trained, store):
     result = evaluated(trained[1], "--data", store.path, "--json")
-    scores = json.loads(result.stdout)["scores"]
+    scores = json.loads(result.stdout)["metrics"]
     assert set(scores) == set(TASK_METRICS) - {"mmvp/accuracy"}
-    assert scores["zeroshot/top1"]["score"] == trained[0][1].metrics["zeroshot/top1"]
+    assert scores["zeroshot/top1"]["value"] == trained[0][1].metrics["zeroshot/top1"]
     assert scores["zeroshot/top1"]["n"] == 20
-    assert all(row["low"] <= row["score"] <= row["high"] for row in scores.values())
+    assert all(row["low"] <= row["value"] <= row["high"] for row in scores.values())
     table = evaluated(trained[1] / "epoch-0002.pt", "--data", store.path, "--tasks", "knn").stdout
     (line,) = table.splitlines()[1:]
     assert line.split()[0] == "knn/top1"
