@@ -1,4 +1,4 @@
-"""Hypervolume against epochs spent, by early-stopping rule, replayed on recorded learning curves.
+"""Hypervolume against epochs spent, by early-stopping method, replayed on recorded learning curves.
 
 Every arm may spend the epochs of ``--candidates`` full trainings. Only trials trained to the end count. The curves were
 recorded by ``benchmarks/record.py``; a set of parameters that was not recorded gets the nearest recorded curve. The arm
@@ -35,8 +35,8 @@ ARMS: dict[str, tuple[str, str]] = {  # sampler, early stopping
     "random search": ("random", "none"),
     "TPE": ("tpe", "none"),
     "TPE + random stopping": ("tpe", "random"),
-    "TPE + ASHA": ("tpe", "asha"),
-    "random search + ASHA": ("random", "asha"),
+    "TPE + halving": ("tpe", "asha"),
+    "random search + halving": ("random", "asha"),
 }
 MOASHA = "MOASHA (Syne Tune)"
 
@@ -64,13 +64,13 @@ def ours(name: str, arm: str, trials: int, workers: int, seed: int) -> list[tupl
         }
     )
     _, events = simulate(space, sweep, curves, workers=workers)
-    spent, latest, done = 0, {}, []
+    spent, scores, done = 0, {}, []
     for event in events:
         if event["event"] == "report":
             spent += 1
-            latest[event["trial"]] = event["metrics"]
+            scores[event["trial"]] = event["metrics"]
         elif event["event"] == "end" and event["state"] == "COMPLETE":
-            done.append((spent, latest[event["trial"]]))
+            done.append((spent, scores[event["trial"]]))
     return progress(sweep, done)
 
 
@@ -143,9 +143,9 @@ def moasha(name: str, trials: int, workers: int, seed: int) -> list[tuple[int, f
 
 def progress(sweep: SweepConfig, done: list[tuple[int, dict[str, float]]]) -> list[tuple[int, float]]:
     """Hypervolume of all that is complete so far, at each completion."""
-    objectives = sweep.wanted
-    values = [[reached[metric] for metric in objectives.metrics] for _, reached in done]
-    return [(spent, objectives.hypervolume(values[: count + 1])) for count, (spent, _) in enumerate(done)]
+    goals = sweep.wanted
+    values = [[metrics[name] for name in goals.metrics] for _, metrics in done]
+    return [(spent, goals.hypervolume(values[: count + 1])) for count, (spent, _) in enumerate(done)]
 
 
 def at(curve: list[tuple[int, float]], spent: int) -> float:
