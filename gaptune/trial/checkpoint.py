@@ -260,19 +260,21 @@ def _read_state(path: Path) -> _Found | None:
     if not found.state.keys() >= _KEYS:
         return None
     report = found.state["report"]
-    _translate(found.state)
-    is_report = isinstance(report, dict) and report.keys() == _REPORT_KEYS and isinstance(report["epoch"], int)
-    return found if is_report else None
+    if not (isinstance(report, dict) and report.keys() == _REPORT_KEYS and isinstance(report["epoch"], int)):
+        return None
+    try:
+        return _Found(_translated(found.state), found.seal)
+    except (ValueError, TypeError, AttributeError):  # a configuration or metrics of another kind
+        return None
 
 
-def _translate(state: dict[str, Any]) -> None:
-    """Renames what an earlier format called otherwise."""
-    if state.get("format", 1) < 3:
-        state["config"] = config_text(state["config"])
-        metrics = state["report"].get("metrics", {}) if isinstance(state["report"], dict) else {}
-        renamed = {metric_name(name): value for name, value in metrics.items()}
-        metrics.clear()
-        metrics.update(renamed)
+def _translated(state: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of an earlier format with the names of today."""
+    if state.get("format", 1) >= 3:
+        return state
+    report = state["report"]
+    metrics = {metric_name(name): value for name, value in report["metrics"].items()}
+    return {**state, "config": config_text(state["config"]), "report": {**report, "metrics": metrics}}
 
 
 def _check_format(state: dict[str, Any], path: Path) -> None:

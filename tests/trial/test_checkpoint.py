@@ -17,12 +17,14 @@ from gaptune.cli import cli
 from gaptune.errors import UserError
 from gaptune.trial.checkpoint import Checkpoints, alone, read_checkpoint, save_sample, without_optimizer
 
+IDENTITY = '{"seed": 0}'
+
 
 def state(epoch, **changes):
     report = {"epoch": epoch, "step": 10 * epoch, "metrics": {"recall": 0.5}}
     model, scale = {"weights": torch.full((50,), float(epoch))}, {"nu": torch.tensor(1.0)}
     optimizer = {"state": {0: {"exp_avg": torch.full((100,), float(epoch))}}}
-    known = {"config": "this", "data": {"name": "scenes"}, "report": report}
+    known = {"config": IDENTITY, "data": {"name": "scenes"}, "report": report}
     return {**known, "model": model, "scale": scale, "optimizer": optimizer} | changes
 
 
@@ -51,12 +53,12 @@ def pair(epoch):
 
 
 def epoch_resumed(checkpoints, epochs=9):
-    found = checkpoints.resume("this", epochs)
+    found = checkpoints.resume(IDENTITY, epochs)
     return found and found["report"]["epoch"]
 
 
 def test_what_is_saved_is_resumed(kept):
-    found = kept.resume("this", 9)
+    found = kept.resume(IDENTITY, 9)
     assert torch.equal(found["model"].pop("weights"), torch.full((50,), 2.0))
     assert torch.equal(found["optimizer"]["state"][0].pop("exp_avg"), torch.full((100,), 2.0))
     assert found["report"] == {"epoch": 2, "step": 20, "metrics": {"recall": 0.5}}
@@ -71,7 +73,7 @@ def test_reading_needs_no_optimizer(kept):
 
 def test_without_checkpoints_nothing_is_found_and_no_folder_is_made(tmp_path):
     assert Checkpoints(tmp_path / "trial").load() is None
-    assert Checkpoints(tmp_path / "trial").resume("this", 9) is None
+    assert Checkpoints(tmp_path / "trial").resume(IDENTITY, 9) is None
     assert not (tmp_path / "trial").exists()
 
 
@@ -99,7 +101,7 @@ def test_checkpoint_of_0_1_0_which_is_one_file_is_resumed(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     for epoch in (1, 2):
         write_sealed(tmp_path / f"epoch-{epoch:04d}.pt", state(epoch))
-    assert torch.equal(checkpoints.resume("this", 9)["optimizer"]["state"][0]["exp_avg"], torch.full((100,), 2.0))
+    assert torch.equal(checkpoints.resume(IDENTITY, 9)["optimizer"]["state"][0]["exp_avg"], torch.full((100,), 2.0))
     checkpoints.save(3, state(3))
     assert names(checkpoints) == ["epoch-0002.pt", *pair(3)]
 
@@ -242,6 +244,7 @@ DAMAGES = {
     "no mapping": lambda path: write_sealed(path, [1, 2]),
     "no model": without("model"),
     "no report": without("report"),
+    "another configuration": lambda path: write_sealed(path, state(2, config="not JSON")),
     "another report": lambda path: write_sealed(path, state(2, report={"epoch": "two"})),
 }
 each_damage = pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)

@@ -92,7 +92,7 @@ def test_what_is_within_its_bounds_is_not_moved_by_the_clamp():
     assert scale.nu.item() == before
 
 
-MOVING = {"tau_start": 0.01, "tau_end": 0.05, "fraction": 0.8}
+MOVING = {"tau_start": 0.01, "tau_end": 0.05, "schedule_fraction": 0.8}
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,9 @@ def test_step_schedule_has_as_many_equally_long_levels_as_asked():
 )
 def test_step_schedule_is_at_the_level_that_whole_numbers_say(steps, levels, hundredths, ends):
     start, end = (each / 1000 for each in ends)
-    params = TemperatureConfig(schedule="step", tau_start=start, tau_end=end, steps=levels, fraction=hundredths / 100)
+    params = TemperatureConfig(
+        schedule="step", tau_start=start, tau_end=end, steps=levels, schedule_fraction=hundredths / 100
+    )
     for step in {0, steps // 3, steps // 2, steps * hundredths // 100, steps}:
         level = min(step * 100 * levels // (steps * hundredths), levels - 1)
         exact = Fraction(ends[0], 1000) + Fraction(ends[1] - ends[0], 1000) * Fraction(level, levels - 1)
@@ -141,7 +143,7 @@ def test_step_schedule_is_at_the_level_that_whole_numbers_say(steps, levels, hun
     ends=st.tuples(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6)), steps=st.integers(1, 500), fraction=st.floats(0.01, 1.0)
 )
 def test_schedule_has_its_very_ends_at_its_ends(schedule, ends, steps, fraction):
-    params = TemperatureConfig(schedule=schedule, tau_start=ends[0], tau_end=ends[1], fraction=fraction)
+    params = TemperatureConfig(schedule=schedule, tau_start=ends[0], tau_end=ends[1], schedule_fraction=fraction)
     assert LogitScale(params).tau(Fraction(0)) == ends[0]
     assert LogitScale(params).tau(Fraction(steps, steps)) == ends[1]
 
@@ -160,7 +162,7 @@ def test_constant_temperature_stays_at_its_start():
     when=st.tuples(st.fractions(0, 1), st.fractions(0, 1)),
 )
 def test_schedule_moves_one_way_and_stays_between_its_ends(schedule, ends, fraction, when):
-    params = TemperatureConfig(schedule=schedule, tau_start=ends[0], tau_end=ends[1], fraction=fraction)
+    params = TemperatureConfig(schedule=schedule, tau_start=ends[0], tau_end=ends[1], schedule_fraction=fraction)
     taus = [scheduled_tau(params, progress) for progress in sorted(when)]
     assert all(min(ends) - 1e-12 <= tau <= max(ends) + 1e-12 for tau in taus)
     assert (taus[1] - taus[0]) * (ends[1] - ends[0]) >= -1e-12
