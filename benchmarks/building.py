@@ -27,7 +27,7 @@ PER_SHARD = 10_000
 
 
 def png(number: int) -> bytes:
-    """A picture of 32 pixels; other numbers give other bytes."""
+    """An image of 32 pixels; other numbers give other bytes."""
     pixels = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     out = io.BytesIO()
     Image.fromarray(pixels).resize((32, 32), Image.Resampling.NEAREST).save(out, "PNG")
@@ -35,8 +35,8 @@ def png(number: int) -> bytes:
 
 
 def captions(number: int) -> list[str]:
-    """Captions of a picture."""
-    return [f"caption {each} of the picture {number} with a few more words" for each in range(CAPTIONS)]
+    """The captions of an image."""
+    return [f"caption {each} of the image {number} with a few more words" for each in range(CAPTIONS)]
 
 
 def write_shards(folder: Path, images: int) -> list[str]:
@@ -52,7 +52,7 @@ def write_shards(folder: Path, images: int) -> list[str]:
 
 
 def write_rows(folder: Path, images: int, order: str) -> list[str]:
-    """A Parquet file with a row per caption, neighbours or shuffled; returns the arguments of a build."""
+    """A Parquet file with a row per caption, neighbors or shuffled; returns the arguments of a build."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -72,7 +72,7 @@ def main() -> None:
     """Prints a line for each number of images."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=100_000)
-    parser.add_argument("--rows", choices=("neighbours", "shuffled"), help="a row per caption, in place of shards")
+    parser.add_argument("--rows", choices=("neighbors", "shuffled"), help="a row per caption, in place of shards")
     parser.add_argument("--size", type=int, default=16)
     options = parser.parse_args()
     for images in (options.images // 100, options.images):

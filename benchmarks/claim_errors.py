@@ -1,9 +1,9 @@
-"""How often the tests of ``gaptune reproduce`` say that a claim holds where it does not, at a level of 5 %.
+"""False positive rates of the tests of ``gaptune reproduce``, at a level of 5%.
 
-Of each test many sweeps are drawn in which its claim is false, but as near to true as it can be. Scores are continuous,
-or recalls over few images, which are often equal.
+For each test, many sweeps are simulated in which its claim is false, but as nearly true as possible. The metrics are
+continuous, or recalls over few images, which are often equal.
 
-    python benchmarks/claim_errors.py [--draws 20000] [--seed 0]
+    python benchmarks/claim_errors.py [--sweeps 20000] [--seed 0]
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SETS = 21  # of parameters, as in search_spaces/paper.yaml
 
 
 def normal(rng: np.random.Generator, mean: Any) -> Values:
-    """Scores with noise of 0.01."""
+    """Values with noise of 0.01."""
     return np.asarray(mean + 0.01 * rng.normal(size=np.shape(mean)))
 
 
@@ -48,7 +48,7 @@ def equal(rng: np.random.Generator, noise: Noise, seeds: int) -> bool:
 
 
 def seldom_other(rng: np.random.Generator, noise: Noise, seeds: int) -> bool:
-    """A method that changes nothing in most seeds, and the score by chance in the others."""
+    """A method that changes nothing in most seeds, and the metric by chance in the others."""
     base = noise(rng, np.full(seeds, 0.5))
     acts = rng.random(seeds) < 0.5
     return above(np.where(acts, noise(rng, np.full(seeds, 0.5)), base), base) < LEVEL
@@ -64,12 +64,12 @@ def _peak(rng: np.random.Generator, noise: Noise, means: list[float], seeds: int
 
 
 def rise_to_a_plateau(rng: np.random.Generator, noise: Noise, seeds: int) -> bool:
-    """An inverted U where scores rise and stay."""
+    """An inverted U where values rise and stay."""
     return _peak(rng, noise, [0.2, 0.4, 0.5, 0.5, 0.5, 0.5, 0.5], seeds)
 
 
 def fall_from_a_plateau(rng: np.random.Generator, noise: Noise, seeds: int) -> bool:
-    """An inverted U where scores stay and fall."""
+    """An inverted U where values stay and fall."""
     return _peak(rng, noise, [0.5, 0.5, 0.5, 0.5, 0.5, 0.4, 0.2], seeds)
 
 
@@ -79,7 +79,7 @@ def no_peak(rng: np.random.Generator, noise: Noise, seeds: int) -> bool:
 
 
 def unrelated(rng: np.random.Generator, noise: Noise, seeds: int) -> bool:
-    """Following one thing more than another where scores follow neither; the two go together, or not."""
+    """A stronger correlation with one metric than with another, with neither in fact; the two are correlated or not."""
     del seeds  # it is over the sets of parameters
     both = rng.normal(size=_SETS) * rng.choice([0.0, 1.0])
     one, other = both + rng.normal(size=_SETS), both + rng.normal(size=_SETS)
@@ -87,7 +87,7 @@ def unrelated(rng: np.random.Generator, noise: Noise, seeds: int) -> bool:
 
 
 def both_alike(rng: np.random.Generator, noise: Noise, seeds: int) -> bool:
-    """Following one thing more than another where scores follow both alike."""
+    """A stronger correlation with one metric than with another, equal in fact."""
     del seeds
     one, other = rng.normal(size=(2, _SETS))
     return follows_more(noise(rng, 0.02 * (one + other + rng.normal(size=_SETS))), one, other)[2] < LEVEL
@@ -95,8 +95,8 @@ def both_alike(rng: np.random.Generator, noise: Noise, seeds: int) -> bool:
 
 def family(rng: np.random.Generator, noise: Noise, seeds: int) -> bool:
     """Any of 18 methods against one baseline, none of which changes anything, after Holm's correction."""
-    scores = noise(rng, np.full((19, seeds), 0.5))
-    return min(holm([above(one, scores[0]) for one in scores[1:]])) < LEVEL
+    values = noise(rng, np.full((19, seeds), 0.5))
+    return min(holm([above(one, values[0]) for one in values[1:]])) < LEVEL
 
 
 NULLS = (
@@ -121,13 +121,13 @@ def errors(null: Callable[..., bool], noise: str, seeds: int, draws: int, seed: 
 def main() -> None:
     """Prints a row for each test: its errors for each number of seeds, with the noise for which they are most."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=20_000)
+    parser.add_argument("--sweeps", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     print("| a claim that is false | " + " | ".join(f"{seeds} seeds" for seeds in SEEDS) + " |")
     print("|---|" + "---|" * len(SEEDS))
     for null in NULLS:
-        draws = asked.draws // (10 if null in (family, flat) else 1)  # which are slow
+        draws = asked.sweeps // (10 if null in (family, flat) else 1)  # which are slow
         worst = [max(errors(null, noise, seeds, draws, asked.seed) for noise in NOISES) for seeds in SEEDS]
         cells = [f"{100 * fraction:.1f} %" for fraction in worst]
         print(f"| {(null.__doc__ or '').rstrip('.')} | {' | '.join(cells)} |", flush=True)

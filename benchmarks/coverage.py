@@ -1,10 +1,10 @@
-"""How often a score's 95 % interval holds the truth, on made-up features for which the truth is known.
+"""Coverage of the 95% interval of each metric, on simulated features whose true value is known.
 
-Of each score many data sets are drawn, each is scored by gaptune's own functions, and it is counted how often the
-interval holds the truth: the mean score of all data sets drawn, or, where test images are independent of each other,
-that of 100,000 images.
+For each metric, many data sets are simulated and evaluated by gaptune's own functions. The coverage is the fraction of
+intervals that contain the true value: the mean over all data sets, or, if test images are independent of each other,
+the value for 100,000 images.
 
-    python benchmarks/coverage.py [--draws 2000] [--seed 0]
+    python benchmarks/coverage.py [--sets 2000] [--seed 0]
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gaptune.metrics.retrieval import recalls
 SIZES = (20, 50, 200)
 _DIM = 16
 Draw = Callable[[int, torch.Generator], Outcomes]
-"""Draws a data set of so many images and scores it."""
+"""Simulates a data set of so many images and evaluates it."""
 
 
 def _unit(n: int, rng: torch.Generator) -> Tensor:
@@ -37,7 +37,7 @@ def _near(x: Tensor, noise: float, rng: torch.Generator) -> Tensor:
 
 
 def retrieval(way: str, captions: int, noise: float, k: int = 1) -> Draw:
-    """Recall: images differ in how well their captions fit, so that the captions of an image go together."""
+    """Recall: images differ in how well their captions fit, so that the captions of an image are correlated."""
 
     def draw(n: int, rng: torch.Generator) -> Outcomes:
         images, owner = _unit(n, rng), torch.arange(n).repeat_interleave(captions)
@@ -66,7 +66,7 @@ def zero_shot(measure: str, fractions: tuple[float, ...], noise: float) -> Draw:
     return draw
 
 
-def fitted(score: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], noise: float) -> Draw:
+def fitted(predict: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], noise: float) -> Draw:
     """What is fitted once, on other images: tested on new ones."""
     fixed = torch.Generator().manual_seed(1)
     train_y = torch.arange(10).repeat(20)
@@ -74,7 +74,7 @@ def fitted(score: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], noise: flo
 
     def draw(n: int, rng: torch.Generator) -> Outcomes:
         labels = torch.randint(10, (n,), generator=rng)
-        return Outcomes(score(*train, _classes(labels, noise, rng), labels))
+        return Outcomes(predict(*train, _classes(labels, noise, rng), labels))
 
     return draw
 
@@ -102,7 +102,7 @@ METRICS: dict[str, tuple[Draw, bool]] = {
         zero_shot("zeroshot/mean_per_class_recall", _EQUAL, 2.0),
         True,
     ),
-    "zeroshot/mean_per_class_recall, 50, 30, 10, 10 %": (
+    "zeroshot/mean_per_class_recall, 50, 30, 10, 10%": (
         zero_shot("zeroshot/mean_per_class_recall", _UNEQUAL, 2.5),
         True,
     ),
@@ -114,7 +114,7 @@ METRICS: dict[str, tuple[Draw, bool]] = {
 
 
 def coverage(name: str, n: int, draws: int, seed: int = 0) -> tuple[float, float, float]:
-    """How often the interval of a score over ``n`` images holds the truth, the truth, and the mean width.
+    """The coverage of the interval of a metric over ``n`` images, the true value, and the mean width.
 
     A fitted classifier is fitted on the same images each time, so it is tested on all draws' images at once.
     """
@@ -134,19 +134,19 @@ def coverage(name: str, n: int, draws: int, seed: int = 0) -> tuple[float, float
 
 
 def main() -> None:
-    """Prints a row for each score: truth and coverage for each number of images."""
+    """Prints a row for each metric: true value and coverage for each number of images."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=2000)
+    parser.add_argument("--sets", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    print("| score | " + " | ".join(f"{n} images" for n in SIZES) + " |")
+    print("| metric | " + " | ".join(f"{n} images" for n in SIZES) + " |")
     print("|---|" + "---|" * len(SIZES))
     for name in METRICS:
         cells = []
         for n in SIZES:
-            inside, truth, _ = coverage(name, n, asked.draws, asked.seed)
-            cells.append(f"{100 * inside:.1f} % (of {truth:.2f})")
+            inside, truth, _ = coverage(name, n, asked.sets, asked.seed)
+            cells.append(f"{100 * inside:.1f}% (of {truth:.2f})")
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 

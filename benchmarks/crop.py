@@ -16,15 +16,15 @@ from torchvision.transforms.v2 import functional
 from gaptune.config import AugmentConfig
 from gaptune.trial.augment import augment, draw_boxes
 
-KNOBS = AugmentConfig(crop_min=0.6, flip=True)
+CROP = AugmentConfig(crop_min=0.6, flip=True)
 
 
 def by_matrices(images, side, step):
-    return augment(images, KNOBS, side, seed=0, step=step)
+    return augment(images, CROP, side, seed=0, step=step)
 
 
 def by_torchvision(images, side, step):
-    boxes = draw_boxes(len(images), images.shape[-1], KNOBS, seed=0, step=step)
+    boxes = draw_boxes(len(images), images.shape[-1], CROP, seed=0, step=step)
     made = []
     for image, *box, mirrored in zip(images, *(each.tolist() for each in boxes), strict=True):
         cut = functional.resized_crop(image, *box, [side, side], InterpolationMode.BICUBIC, antialias=True)
@@ -34,7 +34,7 @@ def by_torchvision(images, side, step):
 
 def by_grid_sample(images, side, step):
     stored = images.shape[-1]
-    boxes = draw_boxes(len(images), stored, KNOBS, seed=0, step=step)
+    boxes = draw_boxes(len(images), stored, CROP, seed=0, step=step)
     maps = torch.zeros(len(images), 2, 3)
     maps[:, 0, 0] = boxes.width / stored * torch.where(boxes.mirrored, -1.0, 1.0)
     maps[:, 0, 2] = (2 * boxes.left + boxes.width) / stored - 1

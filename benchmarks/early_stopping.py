@@ -1,4 +1,4 @@
-"""Hypervolume against epochs spent, by early-stopping rule, replayed on recorded learning curves.
+"""Hypervolume against epochs spent, by early-stopping method, replayed on recorded learning curves.
 
 Every arm may spend the epochs of ``--candidates`` full trainings. Only trials trained to the end count. The curves were
 recorded by ``benchmarks/record.py``; a set of parameters that was not recorded gets the nearest recorded curve. The arm
@@ -143,9 +143,9 @@ def moasha(name: str, trials: int, workers: int, seed: int) -> list[tuple[int, f
 
 def progress(sweep: SweepConfig, done: list[tuple[int, dict[str, float]]]) -> list[tuple[int, float]]:
     """Hypervolume of all that is complete so far, at each completion."""
-    objectives = sweep.wanted
-    values = [[scores[metric] for metric in objectives.metrics] for _, scores in done]
-    return [(spent, objectives.hypervolume(values[: count + 1])) for count, (spent, _) in enumerate(done)]
+    goals = sweep.wanted
+    values = [[metrics[name] for name in goals.metrics] for _, metrics in done]
+    return [(spent, goals.hypervolume(values[: count + 1])) for count, (spent, _) in enumerate(done)]
 
 
 def at(curve: list[tuple[int, float]], spent: int) -> float:
@@ -188,10 +188,10 @@ def main() -> None:
 
 
 def report(found: dict[str, np.ndarray], arms: list[str], total: int) -> None:
-    """Prints a row per arm: hypervolume at some fractions of the epochs, and when it got to 95 % of TPE's last."""
+    """Prints a row per arm: hypervolume at some fractions of the epochs, and when it got to 95% of TPE's last."""
     grid, goal = found["grid"], 0.95 * found["TPE"][:, -1].mean()
     print(
-        f"{'':26}" + "".join(f"{f'at {fraction:.0%}':>18}" for fraction in (0.2, 0.4, 1.0)) + f"{'95 % of TPE at':>18}"
+        f"{'':26}" + "".join(f"{f'at {fraction:.0%}':>18}" for fraction in (0.2, 0.4, 1.0)) + f"{'95% of TPE at':>18}"
     )
     for arm in arms:
         values = found[arm]

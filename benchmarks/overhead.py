@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BARE = """
 import json, sys, time
 import torch
-from gaptune.config import load_sweep_config, with_knobs
+from gaptune.config import load_sweep_config, with_params
 from gaptune.data.open import open_store
 from gaptune.trial import train
 

@@ -36,7 +36,7 @@ def sphere(count: int, objectives: int) -> Points:
 
 def record(points: Points, seeds: int = 1) -> SweepRecord:
     """A sweep whose candidates came to some points, a little apart for each seed."""
-    names = [f"score/{index}" for index in range(points.shape[1])]
+    names = [f"objective/{index}" for index in range(points.shape[1])]
     objectives = Objectives(Objective(name, maximize=True, reference=0.0, ideal=1.0) for name in names)
     made = SweepRecord(header=SweepHeader(name="benchmark", objectives=objectives))
     noise = np.random.default_rng(1).normal(scale=0.01, size=(len(points), seeds, points.shape[1]))

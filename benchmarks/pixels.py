@@ -1,4 +1,4 @@
-"""What the one way from a picture to pixels costs and keeps: ``python benchmarks/pixels.py FLICKR8K``, its folder.
+"""Cost and sharpness of the way from an image file to pixels: ``python benchmarks/pixels.py FLICKR8K``, its folder.
 
 First how sharp random crops are beside whole images, cropped as now and by ``grid_sample`` as before 2026-11-25. Then
 photographs, enlarged and with noise, as JPEGs decoded in full and at a fraction of their size, as before: pixels and
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from crop import KNOBS, by_grid_sample, by_matrices
+from crop import CROP, by_grid_sample, by_matrices
 from PIL import Image
 
 from gaptune.data.pixels import square
@@ -23,7 +23,7 @@ SIDE = 64
 
 
 def energy(images):
-    """Mean squared difference of neighbouring pixels."""
+    """Mean squared difference of neighboring pixels."""
     return float((images.diff(dim=2) ** 2).mean() + (images.diff(dim=3) ** 2).mean())
 
 
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("flickr8k", type=Path)
     files = sorted((parser.parse_args().flickr8k / "val").glob("*.jpg"))[:512]
     photographs = [Image.open(file).convert("RGB") for file in files]
-    print(f"crop_min {KNOBS.crop_min}, input {SIDE}, {len(photographs)} photographs")
+    print(f"crop_min {CROP.crop_min}, input {SIDE}, {len(photographs)} photographs")
     sharpness(photographs)
     fractions(photographs)
 

@@ -25,7 +25,7 @@ COMMANDS = {
 
 
 def ledger_of(trials: int) -> bytes:
-    """The recorded sweep's ledger with so many trials."""
+    """The example sweep's ledger with so many trials."""
     events, _ = read_events(example())
     plain = [{key: value for key, value in event.items() if key != "crc"} for event in events]
     kinds = len({event["trial"] for event in plain if "trial" in event})

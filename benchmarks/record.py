@@ -1,8 +1,8 @@
 """Records the learning curves that ``benchmarks/early_stopping.py`` replays.
 
 Trains random draws of ``search_spaces/temp.yaml`` to the end, on the embedded data or on Flickr8k (whose store must be
-there: see ``sweeps/flickr8k.yaml``; run it where that file's ``data.store`` is right). Flickr8k's pictures are taken at
-48 pixels in place of the sweep's 64.
+there: see ``sweeps/flickr8k.yaml``; run it where that file's ``data.store`` is right). Flickr8k's images have 48
+pixels instead of the sweep's 64.
 
     python benchmarks/record.py embedded --candidates 60
 """

@@ -55,7 +55,8 @@ def clean(names: tuple[str, ...], keep: Kept, yes: bool, results: Path, as_json:
 
     headings = ("sweep", "optimizers", "weights", "kept")
     sizes = [(name, _size(one.optimizer), _size(one.weights), _size(one.kept)) for name, one in freed.items()]
-    make_console().print(make_table(headings, sizes, right=headings[1:]))
+    if sizes:
+        make_console().print(make_table(headings, sizes, right=headings[1:]))
     for folder in running:
         echo(f"{folder.name} is running and was not cleaned")
     total = sum(one.optimizer + one.weights for one in freed.values())

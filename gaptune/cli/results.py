@@ -205,11 +205,11 @@ def show(name: str, trial: int, results: Path, as_json: bool) -> None:
         reports = [{"epoch": report.epoch, **report.metrics} for report in found.reports]
         print_json({**about, "reports": reports})
         return
-    params = ", ".join(f"{parameter} = {value}" for parameter, value in found.params.items())
+    from gaptune.console.tables import records_table, short, spark
+
+    params = ", ".join(f"{parameter} = {short(value)}" for parameter, value in found.params.items())
     print_pairs([(key, params if key == "params" else str(value)) for key, value in about.items() if value is not None])
     if found.reports:
-        from gaptune.console.tables import records_table, spark
-
         echo("")
         rows = [
             {

@@ -271,7 +271,7 @@ def _collect_lines(
             inner = (*keys, str(key_node.value))
             if inner in lines:
                 raise UserError(
-                    f"{brief(key_node.value)} stands here twice (first on line {lines[inner]})", file=path, line=line
+                    f"duplicate key {brief(key_node.value)} (first on line {lines[inner]})", file=path, line=line
                 )
             lines[inner] = line
             _collect_lines(value, inner, lines, path)

@@ -56,7 +56,7 @@ class ObjectiveConfig(Schema):
     @model_validator(mode="after")
     def _ordered(self) -> ObjectiveConfig:
         if _metric(self.metric).direction == "none" and self.direction is None:
-            raise ValueError(f"{self.metric} has no better side of its own; say direction: max or min")
+            raise ValueError(f"{self.metric} has no default direction: set direction to max or min")
         if abs(self.ideal - self.reference) < 1e-9 or self.maximize != (self.ideal > self.reference):
             side = "above" if self.maximize else "below"
             raise ValueError(f"ideal {self.ideal:g} must be {side} reference {self.reference:g}")
@@ -201,7 +201,7 @@ class SweepConfig(TrialConfig):
     def _distinct(cls, objectives: tuple[ObjectiveConfig, ...]) -> tuple[ObjectiveConfig, ...]:
         names = [objective.metric for objective in objectives]
         if len(set(names)) < len(names):
-            raise ValueError("a metric stands twice")
+            raise ValueError("duplicate metric")
         return objectives
 
     @model_validator(mode="after")
@@ -214,9 +214,11 @@ class SweepConfig(TrialConfig):
             if metric not in when:
                 raise ValueError(f"{metric} is not measured: no entry of evaluate gives it{did_you_mean(metric, when)}")
             if when[metric] == "front":
-                raise ValueError(f"{metric} is known for trials of the front only; say when: end, or epoch")
+                raise ValueError(f"{metric} is measured only for trials of the front: set when to end or epoch")
             if when[metric] == "end" and self.early_stopping.method != "none":
-                raise ValueError(f"{metric} is known at the end only, too late for early stopping; say when: epoch")
+                raise ValueError(
+                    f"{metric} is measured only at the end, too late for early stopping: set when to epoch"
+                )
         return self
 
     @property

@@ -251,7 +251,7 @@ def as_tuple(entries: Any) -> Any:
 def _distinct_names(evaluations: tuple[EvaluationConfig, ...]) -> tuple[EvaluationConfig, ...]:
     names = [evaluation.name for evaluation in evaluations]
     if len(set(names)) < len(names):
-        raise ValueError("a name stands twice")
+        raise ValueError("duplicate name")
     return evaluations
 
 

@@ -1,14 +1,13 @@
-"""The ledger: an append-only file of all that happened in a sweep, and the state that it adds up to.
+"""The ledger: an append-only event log of a sweep, and the state that its events add up to.
 
-The ledger is the truth. The Optuna study, MLflow and the results are made from it, and can be made again. It is a
-text file of JSON lines, each closed by a checksum, so that a line torn by a crash or damaged on disk is noticed:
+The ledger is the record of a sweep. The Optuna study, MLflow and the results are derived from it. It is a text file of
+JSON lines, each with a checksum, so that a line cut short by a crash or damaged on disk is noticed:
 
-* ``sweep``: what was asked for (space, sweep's YAML, data, versions, command); the first line.
-* ``session``: a driver began to work on it, with a copy of the first line. ``pause``: it stopped before the sweep was
-  done.
-* ``trial``: a candidate was drawn. ``start``: a worker took it up. ``report``: an epoch was evaluated.
-* ``retry``: a fault that a retry may cure. ``end``: the trial's final state.
-* ``scores``: an ended trial was evaluated on further data.
+* ``sweep``: the header (space, sweep config, data, versions, command); the first line.
+* ``session``: a driver started, with a copy of the first line. ``pause``: it stopped before the sweep was done.
+* ``trial``: a trial was drawn. ``start``: a worker began it. ``report``: an epoch was evaluated.
+* ``retry``: a failure after which the trial is retried. ``end``: the trial's final state.
+* ``metrics``: an ended trial was evaluated on further data.
 * ``done``: every trial of the sweep has ended.
 """
 

@@ -1,7 +1,7 @@
-"""A sweep's ledger in its storage, so that another machine can go on with it.
+"""A sweep's ledger in its storage, so that another machine can resume it.
 
-No object storage appends to a file. So the ledger is kept in parts, ``ledger/000000000000.jsonl`` and so on, named by
-where they begin; only the last one is sent again as it grows. ``cat ledger/*.jsonl`` is the ledger.
+Object storage cannot append to a file. So the ledger is stored in parts, ``ledger/000000000000.jsonl`` and so on, named
+by their first byte; only the last part is sent repeatedly as it grows. ``cat ledger/*.jsonl`` is the ledger.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _log = logging.getLogger(__name__)
 class Backup:
     """Copies the ledger to the storage whenever a trial has ended, in a thread of its own.
 
-    A storage that does not answer delays the copy and nothing else.
+    A storage that is unreachable delays the copy and nothing else.
 
     Args:
         place: The sweep's folder in the storage.
         folder: The sweep's folder here.
-        say: Tells a person, once, when copying fails, and when it works again.
+        say: Called with a line for the user, once when copying fails and once when it works again.
     """
 
     def __init__(self, place: Folder, folder: Path, say: Callable[[str], None]) -> None:
@@ -72,7 +72,7 @@ class Backup:
             except Exception as error:  # a storage's client may raise anything
                 if not self._behind:
                     why = str(error).strip().splitlines() or [type(error).__name__]
-                    self._say(f"the ledger could not be copied to {self._place.url} ({why[0]}); it will be tried again")
+                    self._say(f"the ledger could not be copied to {self._place.url} ({why[0]}); it will be retried")
                     _log.debug("the ledger could not be copied", exc_info=True)
                 self._behind = True
             else:
@@ -107,14 +107,14 @@ class Backup:
                 at += len(part)
             elif start != at:
                 self._place.delete(name)
-        if FILE_NAME in self._place.names():  # written whole by an earlier gaptune
+        if FILE_NAME in self._place.names():  # written as one file by an earlier gaptune
             self._place.write(f"{_PARTS}/{at:012d}.jsonl", _whole_lines(here[at:]))
             self._place.delete(FILE_NAME)
         return at
 
 
 def stored_ledger(place: Folder) -> bytes:
-    """The ledger that a storage has; empty where there is none.
+    """The ledger in a storage; empty if there is none.
 
     Raises:
         UserError: The storage cannot be read.
@@ -131,20 +131,19 @@ def stored_ledger(place: Folder) -> bytes:
 
 
 def newer_ledger(place: Folder, folder: Path) -> bytes | None:
-    """The ledger in a storage, if it knows more than the one here.
+    """The ledger in a storage, if it has more lines than the local one.
 
-    Where lines of either have been damaged, the other's are taken.
+    Damaged lines of either are replaced by the other's.
 
     Args:
         place: The sweep's folder in the storage.
         folder: The sweep's folder here.
 
     Returns:
-        What the ledger here is to be; None where it is that already.
+        The new content of the local ledger; None if it stays as it is.
 
     Raises:
-        UserError: The storage cannot be read, has another sweep of this name, or each of the two knows what the other
-            does not.
+        UserError: The storage cannot be read, has another sweep of this name, or the two have diverged.
     """
     there, file = stored_ledger(place), folder / FILE_NAME
     here = file.read_bytes() if file.exists() else b""

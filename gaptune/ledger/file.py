@@ -1,4 +1,4 @@
-"""The ledger's file: opened by one driver at a time, mended before it is written to."""
+"""The ledger's file: opened by one driver at a time, and repaired before it is written to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUARANTINE = "ledger.quarantine"
 
 
 class LostError(OSError):
-    """Another driver has taken the ledger: this one had stopped for too long."""
+    """Another driver has taken over the ledger, because this one had stopped for too long."""
 
 
 class Ledger:

@@ -1,4 +1,4 @@
-"""Finding the ledgers of sweeps, and reading what they say."""
+"""Finding and reading the ledgers of sweeps."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _log = logging.getLogger(__name__)
 
 
 def load(folder: Path) -> SweepRecord:
-    """The state of the sweep in a folder. Damaged lines are passed over, and named once in the log.
+    """The state of the sweep in a folder. Damaged lines are ignored, and named once in the log.
 
     Raises:
-        UserError: There is no ledger there, or it does not tell what the sweep is.
+        UserError: There is no ledger, or its header cannot be read.
     """
     collecting = gc.isenabled()
     gc.disable()  # reading leaves no cyclic garbage, but a million values that the search for it would look through
@@ -42,8 +42,8 @@ def describe_damages(folder: Path, damages: list[Damage]) -> str:
     """Which lines of a ledger are damaged, in one line."""
     plural = "lines are" if len(damages) > 1 else "line is"
     return (
-        f"gaptune: {folder / FILE_NAME}: {len(damages)} {plural} damaged and passed over ({name_lines(damages)}); "
-        "the sweep's own command mends it"
+        f"gaptune: {folder / FILE_NAME}: {len(damages)} {plural} damaged and ignored ({name_lines(damages)}); "
+        "the sweep's own command repairs it"
     )
 
 
@@ -51,7 +51,7 @@ def sweep_folder(results: Path, name: str) -> Path:
     """The folder of a sweep that exists.
 
     Raises:
-        UserError: There is none of that name in the results folder; with the nearest name.
+        UserError: There is no sweep of that name; with the nearest name.
     """
     known = [path.parent.name for path in results.glob(f"*/{FILE_NAME}")]
     if name not in known:
@@ -60,7 +60,7 @@ def sweep_folder(results: Path, name: str) -> Path:
 
 
 def find_sweep(results: Path, name: str) -> Path:
-    """The folder of a sweep to be read: one in the results folder, or a recorded one that comes with gaptune.
+    """The folder of a sweep in the results directory, or of an example sweep.
 
     Raises:
         UserError: There is none of that name; with the nearest name.

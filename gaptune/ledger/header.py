@@ -60,7 +60,7 @@ class DataInfo:
 
 @dataclass(frozen=True)
 class KnownTrial:
-    """A trial of an earlier sweep that the sampler is told of.
+    """A trial of an earlier sweep from which the sampler learns.
 
     Attributes:
         config: Its configuration, flattened.
@@ -75,23 +75,23 @@ class KnownTrial:
 
 @dataclass(frozen=True)
 class SweepHeader:
-    """The ``sweep`` event. It is false for a ledger that does not say what the sweep is.
+    """The ``sweep`` event. It is false for a ledger without one.
 
     Attributes:
         event: The event as it is written.
         id: Random id.
         name: The sweep's name.
-        at: When it was begun, in seconds since 1970.
+        at: Start time in seconds since 1970.
         space: The search space, as ``gaptune.space.parse.parse_space`` takes it.
         varied: The parameters that vary, and ``method`` if the method does.
         config: The sweep config by groups, as ``SweepConfig`` takes it.
-        base: The configuration of a trial of which the search decides nothing, flattened.
+        base: The configuration of a trial before the search sets parameters, flattened.
         objectives: The objectives.
         constraints: The constraints.
         data: The data.
         weights: Hash of the weights that training starts from; None for random ones.
-        known: Trials of an earlier sweep that the sampler is told of.
-        command: The command that began it.
+        known: Trials of an earlier sweep from which the sampler learns.
+        command: The command that started it.
         versions: Versions of Python and of packages, by name.
     """
 

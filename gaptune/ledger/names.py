@@ -1,4 +1,4 @@
-"""What a sweep may be called: one folder beside others, one part of a URL, one word of a command that is quoted."""
+"""Names of sweeps: each is a directory, a part of a URL and a word of a command."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _ALLOWED = f"letters, digits, spaces and . _ - + = , @ ( ) [ ], at most {_LONGES
 
 
 def check_name(name: str) -> str:
-    """The name of a sweep that is to be run, as it is.
+    """Checks the name of a sweep, and returns it.
 
     Args:
-        name: What a person asked for.
+        name: The name.
 
     Raises:
-        UserError: No sweep can be called so; says why, and what is allowed.
+        UserError: The name is not allowed; with the reason.
     """
-    error = _fault(name)
+    error = _problem(name)
     if error is not None:
         shown = name if len(name) <= _LONGEST else f"{name[:40]}…"
         raise UserError(f"no sweep can be called {shown!r}: {error}")
@@ -34,7 +34,7 @@ def check_name(name: str) -> str:
 
 
 def fitting_name(text: str) -> str:
-    """A name that is allowed, made of any text: always the same for the same text, and the text itself where it fits.
+    """An allowed name made from any text: the same for the same text, and the text itself if it is allowed.
 
     Args:
         text: Such as ``NAME-confirm-5``.
@@ -44,13 +44,13 @@ def fitting_name(text: str) -> str:
         digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
         start, end = name.encode()[: _LONGEST - 40], name.encode()[-30:]
         name = f"{start.decode(errors='ignore')}-{digest}-{end.decode(errors='ignore')}"
-    return name if _fault(name) is None else f"sweep-{name}"  # one that is taken by something else
+    return name if _problem(name) is None else f"sweep-{name}"  # a reserved name
 
 
 def default_name(space: str, results: Path, now: float) -> str:
-    """A name for a sweep that was given none: its space, the time, and four random digits.
+    """The default name of a sweep: its space, the time, and four random digits.
 
-    Two that start in the same second, on whichever machines, are called differently.
+    Sweeps that start in the same second on different machines get different names.
 
     Args:
         space: The name of the search space.
@@ -63,7 +63,7 @@ def default_name(space: str, results: Path, now: float) -> str:
     return name
 
 
-def _fault(name: str) -> str | None:
+def _problem(name: str) -> str | None:
     """Why a name is not allowed; None if it is."""
     wrong = [sign for sign in name if not _allowed(sign)]
     if not name:
@@ -75,9 +75,9 @@ def _fault(name: str) -> str | None:
     if name[0] in ".- " or name[-1] in ". ":
         return "it begins with a dot, a hyphen or a space, or ends with a dot or a space"
     if name.lower() in _RESERVED:
-        return "MLflow's store in the results folder has that name"
+        return "MLflow's tracking store has that name"
     if name.lower() in EXAMPLES:
-        return "a sweep that comes with gaptune has that name"
+        return "an example sweep has that name"
     return None
 
 

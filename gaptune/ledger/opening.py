@@ -1,4 +1,4 @@
-"""Opening a sweep's ledger for a driver: taken from the storage, mended, and completed from the trials' own files."""
+"""Opening a ledger for a driver: taken from the storage, repaired, and completed from the trials' own files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"\d{4,}")
 
 @dataclass(frozen=True)
 class Opened:
-    """A ledger as a driver finds it, mended and complete.
+    """A ledger after it was repaired and completed.
 
     Attributes:
         events: Everything in it.
@@ -34,12 +34,12 @@ class Opened:
 
 
 def open_ledger(ledger: Ledger, place: Folder | None, say: Callable[[str], None]) -> Opened:
-    """Brings a ledger that a driver holds up to all that is known of its sweep.
+    """Completes a driver's ledger from the storage and from the trials' own files.
 
     Args:
         ledger: The ledger.
         place: The sweep's folder in its storage, if it has one.
-        say: Called with a line for a person for all that was lost or found.
+        say: Called with a line for the user for all that was lost or recovered.
 
     Raises:
         UserError: The storage has another ledger of that name, or cannot be read.
@@ -63,7 +63,7 @@ def open_ledger(ledger: Ledger, place: Folder | None, say: Callable[[str], None]
     for event in found:
         ledger.append(event, durable=False)
     if found:
-        say(f"{len(found)} lost lines of the ledger were taken back from {_plural(found)}")
+        say(f"{len(found)} lost lines of the ledger were recovered from {_plural(found)}")
         events += found
         record = replay(events)
     quarantine = folder / QUARANTINE

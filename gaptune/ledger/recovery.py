@@ -1,4 +1,4 @@
-"""Taking back what a damaged ledger has lost, from the files that trials keep of themselves."""
+"""Recovering lost lines of a ledger from the trials' own files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gaptune.ledger.trial_file import read
 
 
 def lost_events(record: SweepRecord, numbers: Iterable[int], content: Callable[[int], bytes | None]) -> list[Event]:
-    """The events that the trials' own files know and the ledger does not.
+    """The events in the trials' own files that the ledger lacks.
 
     Args:
         record: What the ledger adds up to.

@@ -17,7 +17,7 @@ _OF_TRIALS = ("start", "report", "retry", *_ENDS)
 
 
 class State(StrEnum):
-    """Where a trial stands."""
+    """The state of a trial."""
 
     WAITING = "WAITING"
     RUNNING = "RUNNING"
@@ -27,7 +27,7 @@ class State(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come of the trial."""
+        """Whether the trial has ended."""
         return self is not State.WAITING and self is not State.RUNNING
 
     @staticmethod
@@ -44,7 +44,7 @@ class State(StrEnum):
 
 @dataclass
 class ReportRecord:
-    """The scores after one epoch. ``at`` is the time of the report in seconds since 1970."""
+    """The metrics after one epoch. ``at`` is the time of the report in seconds since 1970."""
 
     epoch: int
     step: int
@@ -54,22 +54,22 @@ class ReportRecord:
 
 @dataclass
 class TrialRecord:
-    """All that is known of a trial.
+    """The state of a trial.
 
     Attributes:
         number: Its number in the sweep, from 0.
         candidate: The set of parameters that it tries, from 0; with one seed per candidate the same as its number.
-        params: What the search decided, by dotted path.
+        params: The parameters that the search chose, by dotted path.
         config: The full configuration, flattened.
-        method: What the paper would call it.
-        drawn_at: When it was suggested, in seconds since 1970.
-        state: Where it stands.
+        method: Name of its method in the paper's terms.
+        drawn_at: When it was drawn, in seconds since 1970.
+        state: Its state.
         reason: Why it failed or was stopped.
-        started_at: When a worker first took it up.
-        node: The machine that took it up last.
+        started_at: When a worker first began it.
+        node: The machine that ran it last.
         ended_at: When it ended.
-        notes: What the sampler noted of the candidate.
-        retries: Faults after which it was tried again.
+        notes: The sampler's notes on the candidate.
+        retries: Reasons of failures after which it was retried.
         reports: One per epoch, in order.
     """
 
@@ -90,7 +90,7 @@ class TrialRecord:
 
     @property
     def last(self) -> dict[str, float]:
-        """The newest scores; empty before the first report."""
+        """The newest metrics; empty before the first report."""
         return self.reports[-1].metrics if self.reports else {}
 
     @property
@@ -106,14 +106,14 @@ class TrialRecord:
 
 @dataclass
 class SweepRecord:
-    """A sweep as the events of its ledger add up.
+    """A sweep as given by the events of its ledger.
 
     Attributes:
         header: What the sweep is.
         trials: Trials by number.
-        highest: The highest number of a trial that any event names; -1 before the first.
-        highest_candidate: The same of candidates.
-        sessions: How many drivers have worked on it.
+        highest: The highest trial number in any event; -1 before the first.
+        highest_candidate: The highest candidate number in any event.
+        sessions: Number of drivers so far.
         paused: Why the last driver stopped early; None while one runs or when all is done.
         done: Whether every trial has ended.
         updated_at: Time of the newest event.
@@ -168,13 +168,13 @@ class SweepRecord:
         return sum(trial.state in states for trial in trials)
 
     def apply(self, event: Event) -> bool:
-        """Takes in one event.
+        """Applies one event.
 
-        A report of an epoch that is already there (a trial that went on from a checkpoint says its last one again)
-        and a second end change nothing.
+        A duplicate report (a trial resumed from a checkpoint may emit its last one twice) and a second end change
+        nothing.
 
         Returns:
-            Whether the event said something new.
+            Whether the event changed something.
         """
         kind, self.updated_at = event["event"], max(self.updated_at, event["at"])
         if "trial" in event:
@@ -219,7 +219,7 @@ class SweepRecord:
             if event["epoch"] <= trial.epoch and any(known.epoch == event["epoch"] for known in trial.reports):
                 return False
             trial.reports.append(ReportRecord(event["epoch"], event["step"], event["at"], event["metrics"]))
-            if len(trial.reports) > 1 and trial.reports[-2].epoch > event["epoch"]:  # one that had been lost
+            if len(trial.reports) > 1 and trial.reports[-2].epoch > event["epoch"]:  # a lost report that was recovered
                 trial.reports.sort(key=lambda report: report.epoch)
         elif kind == "retry":
             trial.retries.append(event["reason"])
@@ -229,10 +229,10 @@ class SweepRecord:
 
 
 def replay(events: Iterable[Event]) -> SweepRecord:
-    """The state that a series of events adds up to, also when lines were lost or have changed places.
+    """The state that events add up to, also if lines were lost or reordered.
 
-    What is known of a trial whose own ``trial`` line was lost cannot be used; only its number counts. A trial that is
-    COMPLETE, but the last of its reports was lost, has not ended: it is trained again.
+    Of a trial whose ``trial`` line was lost only the number is used. A COMPLETE trial whose last report was lost has
+    not ended: it is trained again.
 
     Raises:
         UserError: The events are of two sweeps.
@@ -251,7 +251,9 @@ def replay(events: Iterable[Event]) -> SweepRecord:
         said = event if kind == "sweep" else event.get("sweep") if kind == "session" else None
         if said is not None:
             if header is not None and header.get("id") != said.get("id"):
-                raise UserError("the ledger holds lines of two sweeps; take the other one's out, or an earlier copy")
+                raise UserError(
+                    "the ledger has lines of two sweeps; remove those of the other one, or restore an earlier copy"
+                )
             header = said
     record.header = SweepHeader.parse(header) if header else SweepHeader()
     for event in (*waiting, *ends):

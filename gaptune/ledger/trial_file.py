@@ -1,7 +1,7 @@
-"""What a trial keeps of itself beside its checkpoints: its own lines of the ledger, as its worker knows them.
+"""A trial's own copy of its ledger lines, beside its checkpoints and written by its worker.
 
-``trials/NNNN/trial.jsonl`` holds the trial's ``trial`` event and its reports. A ledger that has lost lines, or its
-tail, takes them back from there.
+``trials/NNNN/trial.jsonl`` holds the trial's ``trial`` event and its reports. A ledger that has lost lines
+recovers them from it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class TrialFile:
         self._reports = {event["epoch"]: event for event in events[1:]} if mine else {}
 
     def report(self, at: float, epoch: int, step: int, metrics: Mapping[str, float]) -> None:
-        """Keeps a report, unless its epoch is there already.
+        """Writes a report, unless the file has its epoch.
 
         Raises:
             OSError: The disk does not take it.

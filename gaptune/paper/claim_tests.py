@@ -19,7 +19,7 @@ from gaptune.metrics.table import ROUNDING
 LEVEL = 0.05
 """Level of the tests."""
 FEWEST = 3
-"""Seeds that a test needs: two differences say next to nothing of how much differences vary."""
+"""Seeds that a test needs: two differences hardly show how much differences vary."""
 
 Values = npt.NDArray[np.float64]
 
@@ -44,51 +44,51 @@ def above(one: Values, other: Values) -> float:
     return float(stdtr(len(differences) - 1, -statistic))
 
 
-def falls(scores: Values) -> float:
-    """P of Page's trend test that scores fall from row to row.
+def falls(values: Values) -> float:
+    """P of Page's trend test that values fall from row to row.
 
     Args:
-        scores: Shape (steps, seeds).
+        values: Shape (steps, seeds).
     """
-    return float(page_trend_test(-scores.T).pvalue)
+    return float(page_trend_test(-values.T).pvalue)
 
 
-def rises(scores: Values) -> list[int]:
-    """The rows after which scores rise for sure: by paired tests at ``LEVEL``, with Holm's correction."""
-    ps = holm([above(after, before) for before, after in pairwise(scores)])
+def rises(values: Values) -> list[int]:
+    """The rows after which values rise for sure: by paired tests at ``LEVEL``, with Holm's correction."""
+    ps = holm([above(after, before) for before, after in pairwise(values)])
     return [row for row, p in enumerate(ps) if p < LEVEL]
 
 
-def peak(scores: Values) -> tuple[int, float]:
+def peak(values: Values) -> tuple[int, float]:
     """The row that stands out most above both ends, and the p that some row does.
 
-    A row is above both ends by the larger p of two paired tests. The row is picked on the same scores, so that its p is
+    A row is above both ends by the larger p of two paired tests. The row is picked on the same values, so that its p is
     multiplied by the number of rows that could have been picked.
 
     Args:
-        scores: Shape (steps, seeds), three steps at least.
+        values: Shape (steps, seeds), three steps at least.
     """
-    inner = {row: max(above(scores[row], scores[end]) for end in (0, -1)) for row in range(1, len(scores) - 1)}
-    best = min(inner, key=lambda row: (inner[row], -float(scores[row].mean())))
+    inner = {row: max(above(values[row], values[end]) for end in (0, -1)) for row in range(1, len(values) - 1)}
+    best = min(inner, key=lambda row: (inner[row], -float(values[row].mean())))
     return best, min(1.0, len(inner) * inner[best])
 
 
-def follows_more(scores: Values, one: Values, other: Values) -> tuple[float, float, float]:
-    """Whether scores have the larger rank correlation with one thing than with another (Williams 1959; Steiger 1980).
+def follows_more(values: Values, one: Values, other: Values) -> tuple[float, float, float]:
+    """Whether values have the larger rank correlation with one thing than with another (Williams 1959; Steiger 1980).
 
     Args:
-        scores: Shape (n,), n at least 5.
+        values: Shape (n,), n at least 5.
         one: Shape (n,).
         other: Shape (n,).
 
     Returns:
         Spearman's ρ with one and with the other, and p; all NaN where one of the three does not vary.
     """
-    if any(np.ptp(each) == 0 for each in (scores, one, other)):
+    if any(np.ptp(each) == 0 for each in (values, one, other)):
         return math.nan, math.nan, math.nan
-    ranks = [rankdata(each) for each in (scores, one, other)]
+    ranks = [rankdata(each) for each in (values, one, other)]
     (_, with_one, with_other), (*_, between), _ = np.corrcoef(ranks).tolist()
-    n = len(scores)
+    n = len(values)
     determinant = 1 - with_one**2 - with_other**2 - between**2 + 2 * with_one * with_other * between
     mean = (with_one + with_other) / 2
     spread = 2 * (n - 1) / (n - 3) * max(determinant, 0.0) + mean**2 * (1 - between) ** 3

@@ -16,7 +16,7 @@ from gaptune.paper.claim_tests import FEWEST, LEVEL, Values, above, falls, follo
 from gaptune.results.front import candidates
 
 COLLAPSE = 0.5
-"""Fraction of the baseline's retrieval below which a method is said to have collapsed."""
+"""Fraction of the baseline's retrieval below which a method counts as collapsed."""
 _ENOUGH = 5  # sets of parameters that a rank correlation needs
 
 Verdict = Literal["holds", "not shown", "does not hold", "not run"]
@@ -29,10 +29,10 @@ class Claim:
     Attributes:
         text: What is claimed.
         verdict: ``holds``: a one-sided test over the paired seeds, corrected for the number of tests of its family,
-            rejects the opposite at ``LEVEL``. ``not shown``: the seeds do not tell it from chance. ``does not hold``:
-            the mean is on the other side. ``not run``: trials or scores that it needs are missing.
+            rejects the opposite at ``LEVEL``. ``not shown``: it may be chance. ``does not hold``:
+            the mean is on the other side. ``not run``: trials or values that it needs are missing.
         evidence: The figures, or why it was not run.
-        p: Of the test; None without one.
+        p: p-value of the test; None without one.
         corrected: p by Holm's correction over the family.
         family: The claims that are corrected together.
     """
@@ -67,14 +67,14 @@ def columns(record: SweepRecord) -> Columns:
     k = recalls[0].rpartition("_r")[2] if recalls else "1"
     measured = {metric for trial in record.trials.values() for metric in trial.last}
 
-    def labelled(own: str, suffix: str) -> str | None:
+    def labeled(own: str, suffix: str) -> str | None:
         return own if own in measured else min((m for m in measured if m.endswith(suffix)), default=None)
 
     return Columns(
         gap="geometry/gap",
         uniformity="uniformity/w2",
-        zero_shot=labelled("zeroshot/top1", "/zeroshot/top1"),
-        probe=labelled("probe/top1", "/probe/top1"),
+        zero_shot=labeled("zeroshot/top1", "/zeroshot/top1"),
+        probe=labeled("probe/top1", "/probe/top1"),
         image_retrieval=f"retrieval/t2i_r{k}",
         text_retrieval=f"retrieval/i2t_r{k}",
     )
@@ -179,13 +179,13 @@ class _Judge:
         taus = self._taus()
         if why := self._lacking_taus(taus, self._recalls()):
             return Claim(text, "not run", why)
-        scores = np.array([self._retrieval(_fixed(tau)) for tau in taus])
-        means = scores.mean(axis=1)
+        values = np.array([self._retrieval(_fixed(tau)) for tau in taus])
+        means = values.mean(axis=1)
         evidence = ", ".join(f"{mean:.3f}" for mean in means) + f" at τ {_listed(taus)}"
         if means[1:-1].max() <= max(means[0], means[-1]):
-            return self._claim(text, "does not hold", f"{evidence}; best at an end", lambda: peak(scores)[1])
-        best = taus[peak(scores)[0]]
-        return self._claim(text, "not shown", f"{evidence}; peak at {best:g}", lambda: peak(scores)[1])
+            return self._claim(text, "does not hold", f"{evidence}; best at an end", lambda: peak(values)[1])
+        best = taus[peak(values)[0]]
+        return self._claim(text, "not shown", f"{evidence}; peak at {best:g}", lambda: peak(values)[1])
 
     def follows_uniformity(self) -> Iterable[Claim]:
         """Rank correlations over the sets of parameters, by their means over the seeds."""
@@ -198,10 +198,10 @@ class _Judge:
             if why := self._lacking(self._rows, wanted):
                 yield Claim(text, "not run", why)
                 continue
-            scores, uniform, gaps = (np.array([self._rows[n].mean(column) for n in self._rows]) for column in wanted)
-            with_uniformity, with_gap, p = follows_more(scores, uniform, -gaps)
+            values, uniform, gaps = (np.array([self._rows[n].mean(column) for n in self._rows]) for column in wanted)
+            with_uniformity, with_gap, p = follows_more(values, uniform, -gaps)
             if math.isnan(p):
-                yield Claim(text, "not run", "the scores, the uniformity or the gap are the same for all")
+                yield Claim(text, "not run", "the values, the uniformity or the gap are the same for all")
                 continue
             evidence = f"ρ {with_uniformity:.2f} with -W2, {with_gap:.2f} with a small gap"
             verdict: Verdict = "does not hold" if with_uniformity < with_gap else "not shown"

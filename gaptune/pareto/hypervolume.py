@@ -31,7 +31,7 @@ def hypervolume(points: Points, reference: npt.ArrayLike) -> float:
 
 
 def normalized_hypervolume(points: Points, reference: npt.ArrayLike, ideal: npt.ArrayLike) -> float:
-    """The fraction of the box between reference and ideal point that the points dominate.
+    """The fraction of the volume between reference and ideal point that the points dominate.
 
     Args:
         points: Shape (n, m); coordinates beyond the ideal count as the ideal.

@@ -1,4 +1,4 @@
-"""What a sweep searches for: metrics, their better sides, and the box in which the hypervolume is measured."""
+"""What a sweep searches for: metrics, their directions, and the reference and ideal point of the hypervolume."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:  # every command reads headers, and `--help` must not import numpy
-    import numpy as np
+if TYPE_CHECKING:  # numpy is imported where it is used: `gaptune --help` imports the ledger, too
     import numpy.typing as npt
 
-    Points = npt.NDArray[np.float64]
+    from gaptune.pareto.dominance import Points
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Objective:
 
     @property
     def goal(self) -> Literal["max", "min"]:
-        """The better side, as sweep configs and tables name it."""
+        """The direction, as sweep configs and tables name it."""
         return "max" if self.maximize else "min"
 
 
@@ -52,7 +51,7 @@ class Objectives(tuple[Objective, ...]):
 
     @property
     def directions(self) -> list[Literal["maximize", "minimize"]]:
-        """Optuna's names of the better sides: ``maximize`` or ``minimize``."""
+        """Optuna's names of the directions: ``maximize`` or ``minimize``."""
         return ["maximize" if objective.maximize else "minimize" for objective in self]
 
     @property
@@ -66,7 +65,7 @@ class Objectives(tuple[Objective, ...]):
         return self.maximized([objective.ideal for objective in self]).reshape(-1)
 
     @property
-    def without_box(self) -> list[str]:
+    def unbounded(self) -> list[str]:
         """The metrics that lack a reference or an ideal value: with any of them there is no hypervolume."""
         return [one.metric for one in self if not math.isfinite(one.reference + one.ideal)]
 
@@ -85,11 +84,11 @@ class Objectives(tuple[Objective, ...]):
         return np.asarray(np.asarray(values, dtype=np.float64).reshape(-1, len(self)) * signs)
 
     def hypervolume(self, values: npt.ArrayLike) -> float:
-        """The fraction of the box between reference and ideal point that values dominate; NaN without a box.
+        """The fraction of the volume between reference and ideal point that values dominate; NaN if one is unknown.
 
         Args:
             values: Shape (n, m), in the units of the metrics.
         """
-        from gaptune.pareto.hypervolume import normalized_hypervolume  # moocore, which a header does not need
+        from gaptune.pareto.hypervolume import normalized_hypervolume
 
         return normalized_hypervolume(self.maximized(values), self.reference_point, self.ideal_point)

@@ -14,10 +14,10 @@ Rule = Literal["epsilon_net", "crowding", "hypervolume"]
 
 
 def crowding(points: Points) -> npt.NDArray[np.float64]:
-    """The crowding distance of each point (Deb et al. 2002, NSGA-II): large where it is lonely, infinite at the ends.
+    """The crowding distance of each point (Deb et al. 2002, NSGA-II): large far from others, infinite at the ends.
 
     Equal points share their distance: each gets the gap to the nearest *different* values on either side. An objective
-    that does not vary adds nothing: everyone would be at its end.
+    that does not vary adds nothing.
 
     Args:
         points: Shape (n, m), without NaN.
@@ -61,17 +61,17 @@ def epsilon_net(points: Points) -> npt.NDArray[np.int64]:
 
 
 def priority(points: Points, rule: Rule) -> npt.NDArray[np.int64]:
-    """Ranks points for a contest: by non-dominated layer, then within a layer by a rule of diversity.
+    """Ranks points by non-dominated layer, and within a layer by a rule of diversity.
 
     The ranks are the points' own (not the order that sorts them), so permuting the points permutes the ranks. A
     dominated point never comes before its dominator; shifting or scaling an objective changes nothing; NaN comes
-    last. Points that are equal, or that the rule cannot tell apart, share the rank of the last of them: whoever draws
-    wins no place by luck.
+    last. Points that are equal, or that the rule cannot distinguish, share the rank of the last of them, so that
+    a tie is never an advantage.
 
     Args:
         points: Shape (n, m), finite or NaN.
-        rule: ``epsilon_net``, ``crowding`` (lonely first) or ``hypervolume`` (largest loss first, against the worst
-            values).
+        rule: ``epsilon_net``, ``crowding`` (largest distance first) or ``hypervolume`` (largest loss first, against the
+            worst values).
 
     Returns:
         Ranks of shape (n,), 0 the best.

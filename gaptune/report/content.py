@@ -1,4 +1,4 @@
-"""What a report says of a sweep, as plain data for the page's script: a function for each section."""
+"""The content of a report, as plain data for the page's script: a function for each section."""
 
 from __future__ import annotations
 
@@ -128,13 +128,13 @@ def _rows(source: Source) -> dict[str, Any]:
     return {"rows": told, "styles": {method: asdict(style_of(method)) for method in sorted(set(methods))}}
 
 
-def _scores(source: Source) -> dict[str, Any]:
+def _metrics(source: Source) -> dict[str, Any]:
     """Means over the seeds that have reported, their standard errors, and what each metric is."""
     metrics = list(dict.fromkeys(metric for trial in source.record.trials.values() for metric in trial.last))
     reported = [Candidate.of(source.record, [t for t in row.trials if t.reports]) for row in source.rows]
     told: dict[str, Any] = {
         "metrics": {metric: _about(metric) for metric in metrics},
-        "scores": {metric: [row.mean(metric) if row.trials else None for row in reported] for metric in metrics},
+        "means": {metric: [row.mean(metric) if row.trials else None for row in reported] for metric in metrics},
         "errors": {},
     }
     if source.record.seeds > 1:
@@ -178,7 +178,7 @@ def _front(source: Source) -> dict[str, Any]:
 
 
 def _curves(source: Source) -> dict[str, Any]:
-    """Every metric over training: of all trials, or of as many as there is room for.
+    """Every metric over training: of all trials, or of as many as fit in the page.
 
     The front comes first, then the first of each method, then the others, evenly over the sweep.
     """
@@ -189,8 +189,8 @@ def _curves(source: Source) -> dict[str, Any]:
     for row in sorted(reported, key=lambda row: row.trial.number not in members):
         (first if row.trial.number in members or row.trial.method not in seen else others).append(row)
         seen.add(row.trial.method)
-    room = max(1, _MOST_CURVE_NUMBERS - sum(map(_numbers, first)))
-    every = max(1, math.ceil(sum(map(_numbers, others)) / room))
+    left_over = max(1, _MOST_CURVE_NUMBERS - sum(map(_numbers, first)))
+    every = max(1, math.ceil(sum(map(_numbers, others)) / left_over))
     left, curves = _MOST_CURVE_NUMBERS, dict[int, Any]()
     for row in first + others[::every]:
         if left > 0:
@@ -310,7 +310,7 @@ def _reproduction(source: Source) -> dict[str, Any]:
 SECTIONS: tuple[Section, ...] = (
     _outcome,
     _rows,
-    _scores,
+    _metrics,
     _params,
     _front,
     _curves,

@@ -1,4 +1,4 @@
-"""How much a front owes to luck: what some fraction of repeats attain, of a sweep or of each seed in it."""
+"""Empirical attainment surfaces: what some fraction of repetitions attain."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def attainment(records: Sequence[SweepRecord], fractions: Sequence[float] = (0.2
     """What some fractions of repeats attain (Grunert da Fonseca et al. 2001).
 
     Args:
-        records: Several sweeps that repeat each other, each of which is one repeat; or one sweep with several seeds per
-            candidate, in which each seed is one.
-        fractions: Of the repeats, each above 0 and at most 1.
+        records: Several sweeps as repetitions of each other, or one sweep with several seeds per candidate, whose
+            seeds are the repetitions.
+        fractions: Fractions of the repetitions, each above 0 and at most 1.
 
     Returns:
-        A band for each share.
+        A band for each fraction.
 
     Raises:
         UserError: There are not two objectives, fewer than two repeats, or a sweep without a front.

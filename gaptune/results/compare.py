@@ -1,4 +1,4 @@
-"""Several sweeps with the same objectives, held against each other."""
+"""Comparing sweeps with the same objectives."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Standing:
         epochs: Epochs that they were trained.
         complete: Candidates that were trained to the end.
         infeasible: Those of them that break a constraint.
-        hypervolume: Fraction of the common box that its front dominates; None where the sweep has no front.
+        hypervolume: Hypervolume with the common reference and ideal point; None if the sweep has no front.
         front: Members of its front.
         common: Members of its front that are on the front of all sweeps together.
         unknown: Why it has no hypervolume.
@@ -48,10 +48,10 @@ class Standing:
 
 
 def compare_sweeps(records: Sequence[SweepRecord]) -> list[Standing]:
-    """Holds sweeps against each other, in one box.
+    """Compares sweeps with a common reference and ideal point.
 
-    The box of the hypervolume is that of the first sweep's YAML; for an objective that has none there (a view with
-    other objectives) it spans what the candidates of all sweeps have reached.
+    Reference and ideal point are those of the first sweep's config; for an objective without them (of a view) they are
+    the worst and the best value of all candidates.
 
     Raises:
         UserError: The sweeps differ in their objectives.
@@ -66,7 +66,7 @@ def compare_sweeps(records: Sequence[SweepRecord]) -> list[Standing]:
     summaries = [summarize(record) for record in records]
     points = [objectives.maximized([member.values for member in one.front]) for one in summaries]
     together = front(np.vstack(points))
-    low, high = _box(records)
+    low, high = _corners(records)
     standings, start = [], 0
     for record, summary, own in zip(records, summaries, points, strict=True):
         standings.append(
@@ -87,7 +87,7 @@ def compare_sweeps(records: Sequence[SweepRecord]) -> list[Standing]:
     return standings
 
 
-def _box(records: Sequence[SweepRecord]) -> tuple[Values, Values]:
+def _corners(records: Sequence[SweepRecord]) -> tuple[Values, Values]:
     objectives = records[0].objectives
     low, high = objectives.reference_point, objectives.ideal_point
     every = objectives.maximized([one.values for record in records for one in candidates(record)])

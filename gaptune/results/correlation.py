@@ -1,4 +1,4 @@
-"""Do the metrics of a sweep go together? Rank correlations over its candidates, with bootstrap intervals."""
+"""Rank correlations between metrics over the candidates of a sweep, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUESTIONS = (
     ("probe/top1", "geometry/gap"),
     ("probe/top1", "uniformity/w2"),
 )
-"""Does retrieval follow the gap here? Do scores follow uniformity?"""
+"""Does retrieval follow the gap? Does accuracy follow uniformity?"""
 _ENOUGH = 5
 _DRAWS = 1000
 _CHUNK = 100  # draws at a time, for the sake of memory
@@ -36,7 +36,7 @@ class Correlation:
         first: A metric.
         second: Another.
         rho: From -1 to 1; None where it is not known.
-        low: Lower end of the 95 % bootstrap interval; None with ``rho``.
+        low: Lower end of the 95% bootstrap interval; None with ``rho``.
         high: Upper end; None with ``rho``.
         count: Candidates in which both were measured.
         unknown: Why ρ is not known.
@@ -51,20 +51,20 @@ class Correlation:
     unknown: Unknown | None = None
 
     @property
-    def direction(self) -> Literal["more", "less"] | None:
-        """Whether more of the first goes with more or less of the second; None where the trials do not tell."""
+    def direction(self) -> Literal["positively", "negatively"] | None:
+        """The sign of the correlation; None if it is not clear."""
         if self.rho is None or self.low is None or self.high is None or self.low <= 0 <= self.high:
             return None
-        return "more" if self.rho > 0 else "less"
+        return "positively" if self.rho > 0 else "negatively"
 
     def sentence(self) -> str:
-        """What the candidates say of the two metrics."""
+        """The correlation in words."""
         if self.rho is None or self.low is None or self.high is None:
             return f"The correlation of {self.first} and {self.second} is not known: {self.unknown}."
-        figures = f"ρ = {rounded(self.rho)}, 95 % CI {rounded(self.low)} to {rounded(self.high)}"
+        figures = f"ρ = {rounded(self.rho)}, 95% CI {rounded(self.low)} to {rounded(self.high)}"
         if self.direction is None:
             return f"No clear correlation of {self.first} and {self.second} ({figures})."
-        return f"More {self.first} goes with {self.direction} {self.second} ({figures})."
+        return f"{self.first} correlates {self.direction} with {self.second} ({figures})."
 
 
 def correlations(record: SweepRecord, pairs: Sequence[tuple[str, str]] = QUESTIONS, seed: int = 0) -> list[Correlation]:
@@ -76,7 +76,7 @@ def correlations(record: SweepRecord, pairs: Sequence[tuple[str, str]] = QUESTIO
     Args:
         record: The sweep.
         pairs: Metrics.
-        seed: Of the bootstrap.
+        seed: Random seed of the bootstrap.
 
     Returns:
         An entry per pair; ρ and its interval are not known where fewer than 5 candidates have both metrics, or where

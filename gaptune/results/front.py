@@ -1,4 +1,4 @@
-"""The Pareto front of a sweep and how good it is."""
+"""The Pareto front of a sweep and its hypervolume."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from gaptune.results.unknown import Unknown, Why
 
 @dataclass(frozen=True)
 class Summary:
-    """What a sweep has come to.
+    """The outcome of a sweep.
 
     Attributes:
-        front: The feasible candidates that no other one beats in every objective, best first objective first.
-        hypervolume: Fraction of the box between reference and ideal point that the front dominates, 0 to 1; None where
-            it is not known.
+        front: The feasible candidates that no other one dominates, the best in the first objective first.
+        hypervolume: Fraction of the volume between reference and ideal point that the front dominates, 0 to 1; None if
+            it is unknown.
         unknown: Why there is no hypervolume, or no front.
         counts: Number of trials by state, in the order of ``State``, without zeros.
         complete: Completed candidates.
-        infeasible: Those of them that break a constraint.
+        infeasible: Complete candidates that break a constraint.
     """
 
     front: list[Candidate]
@@ -38,7 +38,7 @@ class Summary:
 
 
 def completed(record: SweepRecord) -> Iterator[Candidate]:
-    """The candidates of which every seed is COMPLETE, in the order of their numbers; the same parameters again, too."""
+    """The candidates whose seeds are all COMPLETE, in the order of their numbers, repeated parameters included."""
     for trials in record.candidates().values():
         if len(trials) < record.seeds:  # a driver was killed while it drew them, or their lines were lost
             continue
@@ -47,9 +47,9 @@ def completed(record: SweepRecord) -> Iterator[Candidate]:
 
 
 def candidates(record: SweepRecord) -> list[Candidate]:
-    """The candidates of which every seed is COMPLETE, in the order of their numbers.
+    """The candidates whose seeds are all COMPLETE, in the order of their numbers.
 
-    The same parameters count once, with the first candidate of them: on the same seeds they end the same.
+    Repeated parameters count once: on the same seeds they give the same result.
     """
     first: dict[str, Candidate] = {}
     for one in completed(record):
@@ -58,9 +58,9 @@ def candidates(record: SweepRecord) -> list[Candidate]:
 
 
 def summarize(record: SweepRecord) -> Summary:
-    """Works out the front and the hypervolume of a sweep's completed trials.
+    """Computes the front and the hypervolume of a sweep's completed candidates.
 
-    The hypervolume's reference and ideal point are those of the sweep's YAML, never taken from the trials.
+    Reference and ideal point are those of the sweep config, never taken from the trials.
 
     Args:
         record: The sweep, finished or not.
@@ -84,8 +84,8 @@ def summarize(record: SweepRecord) -> Summary:
 
 
 def no_box(record: SweepRecord) -> Unknown | None:
-    """Why a record has no hypervolume whatever its front: an objective of a view has no reference and ideal point."""
-    without = record.objectives.without_box
+    """Why a record has no hypervolume whatever its front: an objective of a view lacks a reference or ideal value."""
+    without = record.objectives.unbounded
     if not without:
         return None
     return Unknown(Why.NO_BOX, f"{' and '.join(without)}: no reference and ideal point in the sweep's YAML")

@@ -1,4 +1,4 @@
-"""A sweep's outcome in a few sentences: on the report's page and in MLflow's description alike."""
+"""A sweep's outcome in a few sentences, for the report and for MLflow's description."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def headline(record: SweepRecord, summary: Summary, found: Sequence[Correlation]
     Args:
         record: The sweep.
         summary: Its front.
-        found: Correlations; those of retrieval are told, where they were measured.
+        found: Correlations; those of retrieval are included if they were measured.
     """
     if not summary.front:
         return [f"There is no front: {summary.unknown}."]
@@ -29,7 +29,7 @@ def headline(record: SweepRecord, summary: Summary, found: Sequence[Correlation]
         f"{members} of {counted(summary.complete, 'complete candidate', 'complete candidates')} {pareto}{volume}."
     ]
     if summary.hypervolume is None:
-        sentences.append(f"The hypervolume is not known: {summary.unknown}.")
+        sentences.append(f"The hypervolume is unknown: {summary.unknown}.")
     if record.constraints:
         sentences.append(constrained(record, summary))
     for index, objective in enumerate(record.objectives):
@@ -39,7 +39,7 @@ def headline(record: SweepRecord, summary: Summary, found: Sequence[Correlation]
     if isinstance(bend, Unknown):
         sentences.append(f"The front has no knee: {bend}.")
     else:
-        sentences.append(f"The knee gives up little and gains much: {_named(record, bend)}.")
+        sentences.append(f"The knee, the best trade-off: {_named(record, bend)}.")
     told = [one for one in found if one.first.startswith("retrieval/")]
     return [
         *sentences,

@@ -1,4 +1,4 @@
-"""How good a sweep's front was as it went on."""
+"""The hypervolume of a sweep's front over the search."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Step:
     Attributes:
         trials: Candidates completed so far.
         epochs: Epochs that all trials had been trained by then, stopped and failed ones too.
-        hypervolume: Of the box between reference and ideal point; None where an objective has none, and as long as no
-            candidate is within the constraints.
+        hypervolume: Hypervolume of the front; None if an objective has no reference or ideal value, and before the
+            first feasible candidate.
     """
 
     trials: int

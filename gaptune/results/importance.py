@@ -1,4 +1,4 @@
-"""How much each parameter matters for each objective."""
+"""The importance of each parameter for each objective."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gaptune.space.parse import parse_space
 
 Evaluator = Literal["ped_anova", "fanova"]
 ENOUGH = 8
-"""Candidates below which nothing is said of parameters."""
+"""Fewest candidates from which importances are computed."""
 _MOST_FANOVA = 1000
 
 
@@ -46,7 +46,7 @@ class Importances(list[Importance]):
     """For each objective, the parameters from the most important on.
 
     Attributes:
-        unknown: By objective that has no shares, why they are not known.
+        unknown: By objective without importances, the reason.
     """
 
     def __init__(self, fractions: Iterable[Importance], unknown: Mapping[str, Unknown]) -> None:
@@ -66,28 +66,14 @@ def importances(record: SweepRecord, evaluator: Evaluator = "ped_anova", method:
         method: Only candidates of this method family (a trial's ``method``); None for all.
 
     Returns:
-        The shares; an objective has none with fewer than 8 candidates, without a parameter that varied, or with the
-        same score for all.
+        The fractions; an objective has none with fewer than 8 candidates, without a parameter that varied, or with the
+        same value for all.
     """
-    chosen = [one for one in candidates(record) if method is None or one.trial.method == method]
-    chosen = [one for one in chosen if all(map(math.isfinite, one.values))]
-    if evaluator == "fanova" and len(chosen) > _MOST_FANOVA:
-        rows = np.random.default_rng(0).choice(len(chosen), _MOST_FANOVA, replace=False)
-        chosen = [chosen[row] for row in sorted(rows)]
-    metrics = record.objectives.metrics
+    chosen, metrics = _chosen(record, evaluator, method), record.objectives.metrics
     if len(chosen) < ENOUGH:
-        complete = record.count(State.COMPLETE)
-        why = too_few(len(chosen), ENOUGH, "complete" if method is None else f"complete with method {method}")
-        if len(chosen) == 1 and method is None and complete >= ENOUGH:
-            why = Unknown(
-                Why.NOTHING_VARIED, f"no parameter varies: all {complete} complete trials have the same parameters"
-            )
-        return Importances([], dict.fromkeys(metrics, why))
+        return Importances([], dict.fromkeys(metrics, _too_few(record, chosen, method)))
     study = _study(record, chosen)
-    tried: dict[str, Counter[Any]] = {}  # PED-ANOVA gives a fraction to a choice of which all have taken the same one
-    for trial in study.get_trials(deepcopy=False):
-        for parameter, value in trial.params.items():
-            tried.setdefault(parameter, Counter())[value] += 1
+    tried = _tried(study)
     if not any(len(values) > 1 for values in tried.values()):
         why = Unknown(Why.NOTHING_VARIED, f"no parameter varies among the {len(chosen)} candidates")
         return Importances([], dict.fromkeys(metrics, why))
@@ -95,35 +81,67 @@ def importances(record: SweepRecord, evaluator: Evaluator = "ped_anova", method:
     unknown: dict[str, Unknown] = {}
     for index, objective in enumerate(record.objectives):
         if not varies([one.values[index] for one in chosen]):
-            text = f"{metrics[index]} is the same for all {len(chosen)} candidates"
-            unknown[metrics[index]] = Unknown(Why.CONSTANT, text)
+            text = f"{objective.metric} is the same for all {len(chosen)} candidates"
+            unknown[objective.metric] = Unknown(Why.CONSTANT, text)
             continue
-        sign = -objective.sign  # PED-ANOVA takes less for better; fANOVA does not mind
-
-        def target(trial: FrozenTrial, index: int = index, sign: float = sign) -> float:
-            return sign * float(trial.values[index])
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            judge = (
-                optuna.importance.PedAnovaImportanceEvaluator()
-                if evaluator == "ped_anova"
-                else optuna.importance.FanovaImportanceEvaluator(seed=0)
-            )
-            try:
-                fractions = optuna.importance.get_param_importances(study, evaluator=judge, target=target)
-            except (ValueError, RuntimeError):  # no parameter is in all of them
-                fractions = {}
+        fractions = _fractions(study, evaluator, index, objective.sign)
         varied = {parameter: fraction for parameter, fraction in fractions.items() if len(tried[parameter]) > 1}
         total = sum(varied.values())
         if not total > 0:
-            unknown[metrics[index]] = _no_fraction(bool(varied), evaluator)
+            unknown[objective.metric] = _no_fraction(bool(varied), evaluator)
             continue
         found += [
-            Importance(metrics[index], parameter, fraction / total, sum(tried[parameter].values()))
-            for parameter, fraction in varied.items()
+            Importance(objective.metric, parameter, fraction / total, sum(tried[parameter].values()))
+            for parameter, fraction in sorted(varied.items(), key=lambda pair: (-pair[1], pair[0]))
         ]
     return Importances(found, unknown)
+
+
+def _chosen(record: SweepRecord, evaluator: Evaluator, method: str | None) -> list[Candidate]:
+    """The candidates with values of all objectives; for fANOVA no more than it can take."""
+    chosen = [one for one in candidates(record) if method is None or one.trial.method == method]
+    chosen = [one for one in chosen if all(map(math.isfinite, one.values))]
+    if evaluator == "fanova" and len(chosen) > _MOST_FANOVA:
+        rows = np.random.default_rng(0).choice(len(chosen), _MOST_FANOVA, replace=False)
+        chosen = [chosen[row] for row in sorted(rows)]
+    return chosen
+
+
+def _too_few(record: SweepRecord, chosen: list[Candidate], method: str | None) -> Unknown:
+    complete = record.count(State.COMPLETE)
+    if len(chosen) == 1 and method is None and complete >= ENOUGH:
+        return Unknown(
+            Why.NOTHING_VARIED, f"no parameter varies: all {complete} complete trials have the same parameters"
+        )
+    return too_few(len(chosen), ENOUGH, "complete" if method is None else f"complete with method {method}")
+
+
+def _tried(study: optuna.Study) -> dict[str, Counter[Any]]:
+    """How often each value of each parameter was tried: PED-ANOVA gives a fraction to a parameter with one value."""
+    tried: dict[str, Counter[Any]] = {}
+    for trial in study.get_trials(deepcopy=False):
+        for parameter, value in trial.params.items():
+            tried.setdefault(parameter, Counter())[value] += 1
+    return tried
+
+
+def _fractions(study: optuna.Study, evaluator: Evaluator, index: int, sign: float) -> dict[str, float]:
+    """Optuna's importances for one objective; empty if no parameter is in all candidates."""
+
+    def target(trial: FrozenTrial) -> float:
+        return -sign * float(trial.values[index])  # PED-ANOVA takes less for better; fANOVA does not mind
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        judge = (
+            optuna.importance.PedAnovaImportanceEvaluator()
+            if evaluator == "ped_anova"
+            else optuna.importance.FanovaImportanceEvaluator(seed=0)
+        )
+        try:
+            return optuna.importance.get_param_importances(study, evaluator=judge, target=target)
+        except (ValueError, RuntimeError):
+            return {}
 
 
 def _no_fraction(judged: bool, evaluator: Evaluator) -> Unknown:

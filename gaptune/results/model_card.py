@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from gaptune.ledger import SweepRecord, TrialRecord
 
 
-def model_card(record: SweepRecord, trial: TrialRecord, scores: dict[str, Any], *, epoch: int) -> str:
+def model_card(record: SweepRecord, trial: TrialRecord, metrics: dict[str, Any], *, epoch: int) -> str:
     """The model card: what it is, how it was made, how good it is."""
     header = record.header
     params = "\n".join(
@@ -18,7 +18,7 @@ def model_card(record: SweepRecord, trial: TrialRecord, scores: dict[str, Any], 
     )
     measured = "\n".join(
         markdown_row(for_markdown(name), f"{value:.4f}")
-        for name, value in scores.items()
+        for name, value in metrics.items()
         if not name.startswith("time/")
     )
     versions = ", ".join(f"{name} {version}" for name, version in header.versions.items())
@@ -28,8 +28,8 @@ tags: [clip, zero-shot-image-classification]
 ---
 # {for_markdown(record.name)}, trial {trial.number}: {for_markdown(trial.method)}
 
-A CLIP trained by gaptune for {epoch} of {trial.epochs} epochs; τ = {scores["temperature/tau"]:.4g}, which `logit_scale`
-holds as log(1/τ).
+A CLIP trained by gaptune for {epoch} of {trial.epochs} epochs; τ = {metrics["temperature/tau"]:.4g}, which
+`logit_scale` holds as log(1/τ).
 
     import open_clip
     model, _, preprocess = open_clip.create_model_and_transforms("local-dir:FOLDER")
@@ -38,7 +38,7 @@ holds as log(1/τ).
 Data: {for_markdown(header.data.name)}, SHA-256 `{header.data.hash}`.
 Made with {markdown_code(header.command)} ({versions}).
 
-| score | value |
+| metric | value |
 |---|---|
 {measured}
 

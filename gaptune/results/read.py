@@ -1,4 +1,4 @@
-"""A sweep to be read, under the name that a person gave."""
+"""Reading a sweep by its name."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from gaptune.ledger import SweepRecord, find_sweep, load
 
 
 def read_sweep(results: Path, name: str) -> SweepRecord:
-    """The state of a sweep in the results folder, or of a recorded one that comes with gaptune.
-
-    It is called as it was asked for, whatever it was called where it ran: so tables and JSON can be matched to it.
+    """The state of a sweep in the results directory, or of an example sweep, under the given name.
 
     Raises:
         UserError: There is none of that name, or its ledger cannot be read.

@@ -41,16 +41,16 @@ class RungRanking:
 
     @property
     def blind(self) -> bool:
-        """Whether stopping here was no better than by chance, as far as those that went on can tell."""
+        """Whether ranks at this rung do not predict final ranks, among the candidates trained to the end."""
         return self.kendall is not None and self.kendall <= BLIND
 
 
 def rank_rungs(record: SweepRecord) -> list[RungRanking]:
     """Compares the order at each rung with the order at the end.
 
-    It is seen on completed candidates alone: of those that were stopped nobody knows the end. Early stopping leaves
-    the better ones, which are harder to tell apart, so the figure is on the low side; without early stopping (rule
-    ``none``) it says what ``halving`` would have seen.
+    Only completed candidates count: how a stopped one would have ended is unknown. Early stopping leaves the better
+    ones, which are harder to distinguish, so τ is underestimated. Without early stopping (method ``none``) it is what
+    ``asha`` would have seen.
 
     Args:
         record: A sweep, finished or not.
@@ -80,7 +80,7 @@ def rank_rungs(record: SweepRecord) -> list[RungRanking]:
 
 def _agreement(record: SweepRecord, compared: Sequence[Candidate], fraction: float) -> float | Unknown:
     if len(compared) < ENOUGH:
-        return Unknown(Why.TOO_FEW, f"{len(compared)} trained to the end, too few to say how well it ranked")
+        return Unknown(Why.TOO_FEW, f"too few completed candidates ({len(compared)}) to judge this rung")
     from scipy.stats import kendalltau  # half a second, which a table without rungs need not wait for
 
     early, late = [], []

@@ -24,7 +24,7 @@ _FEWEST = 3
 
 
 def knee(record: SweepRecord, members: Sequence[Candidate]) -> Candidate | Unknown:
-    """The member farthest beyond the line, or plane, through the ends of the front: it gives up little, gains much.
+    """The member farthest beyond the line, or plane, between the ends of the front: the best trade-off.
 
     Objectives are scaled to the front's own range first, so that units do not matter; one that does not vary is left
     out. An end is a member that is best in an objective, and is never the knee. Through two ends goes a line, through
@@ -32,7 +32,7 @@ def knee(record: SweepRecord, members: Sequence[Candidate]) -> Candidate | Unkno
 
     Args:
         record: Gives the objectives.
-        members: Of the front.
+        members: Members of the front.
 
     Returns:
         The knee, or why there is none: fewer than three members, all equal, one member best in two objectives (then
@@ -54,7 +54,7 @@ def knee(record: SweepRecord, members: Sequence[Candidate]) -> Candidate | Unkno
         return Unknown(Why.NO_ENDS, f"its ends span no {plane}: a member is best in several objectives, or nearly so")
     beyond = np.where(top.any(axis=1), -np.inf, unit @ normal - 1.0)
     if beyond.max() <= _ROUNDING:
-        return Unknown(Why.NO_BEND, f"no member lies beyond the {plane} through its ends")
+        return Unknown(Why.NO_BEND, f"no candidate lies beyond the {plane} between its ends")
     return members[int(beyond.argmax())]
 
 
@@ -76,7 +76,7 @@ def pick(record: SweepRecord, members: Sequence[Candidate], preference: str) -> 
 
     Args:
         record: Says which way its objectives are better; other metrics have their own direction.
-        members: Of the front, at least one.
+        members: Members of the front, at least one.
         preference: In one of the forms above.
 
     Raises:
@@ -112,5 +112,5 @@ def _sign(record: SweepRecord, metric: str) -> float:
             return objective.sign
     direction = metric_of(record, metric).direction
     if direction == "none":
-        raise UserError(f"{metric} has no better side")
+        raise UserError(f"{metric} has no default direction")
     return 1.0 if direction == "max" else -1.0

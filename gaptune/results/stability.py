@@ -1,4 +1,4 @@
-"""How far a front is to be trusted: which candidates stay on it when the seeds are drawn again."""
+"""The stability of a front: how often each candidate is on it over bootstrap draws of the seeds."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def front_fractions(
     Args:
         record: Gives objectives and constraints.
         compared: Candidates with the same number of seeds, in the same order.
-        draws: How many.
-        seed: Of the draws.
+        draws: Number of bootstrap draws.
+        seed: Random seed of the draws.
 
     Returns:
         Shape (number of candidates,), each in [0, 1]; or why they are not known: no candidates, or a single seed.

@@ -10,7 +10,7 @@ from gaptune.results.front import summarize
 
 
 def progress(record: SweepRecord) -> dict[str, Any]:
-    """Where a sweep stands, as plain data: counts, trials under way with their newest scores, front."""
+    """Where a sweep stands, as plain data: counts, running trials with their newest metrics, front."""
     summary = summarize(record)
     return {
         "command": record.header.command,

@@ -1,8 +1,8 @@
-"""Why a figure is not known: decided once, and said alike by tables, pages, pictures, MLflow and Python.
+"""Why a value is unknown: decided once, and shown alike in tables, reports, plots, MLflow and Python.
 
-A function that gives one thing gives it, or an ``Unknown`` in its place. In a dataclass a figure that is not known is
-None, and the field ``unknown`` beside it says why; so ``asdict`` gives JSON a null with its reason. A list that lacks
-entries has them in its own ``unknown``. Nothing in ``gaptune.results`` gives NaN for a figure of its own.
+A function with one result returns it, or an ``Unknown`` in its place. In a dataclass an unknown value is None, and the
+field ``unknown`` has the reason; so ``asdict`` gives JSON a null with its reason. A list that lacks entries has their
+reasons in its own ``unknown``. Nothing in ``gaptune.results`` returns NaN for a value of its own.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class Why(StrEnum):
     TOO_FEW = "too_few"
     """There are fewer than it takes."""
     ONE_SEED = "one_seed"
-    """A single seed says nothing of chance."""
+    """A single seed does not show the effect of chance."""
     CONSTANT = "constant"
     """A metric is the same for all."""
     NOTHING_VARIED = "nothing_varied"
     """No parameter has two values."""
     NO_DIFFERENCE = "no_difference"
-    """No parameter tells good from bad."""
+    """No parameter separates good candidates from bad ones."""
     ALL_EQUAL = "all_equal"
     """The members of a front are equal in all objectives."""
     NO_BEND = "no_bend"
@@ -49,7 +49,7 @@ class Why(StrEnum):
 
 @dataclass(frozen=True)
 class Unknown:
-    """A figure that is not known.
+    """A value that is unknown.
 
     Attributes:
         why: The kind of reason, for programs.

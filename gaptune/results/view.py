@@ -55,8 +55,7 @@ def _listed(given: Sequence[str] | str) -> list[str]:
 
 def _objective(record: SweepRecord, text: str) -> Objective:
     metric, _, direction = text.partition(":")
-    score = metric_of(record, metric)
-    direction = direction or score.direction
+    direction = direction or metric_of(record, metric).direction
     if direction not in ("max", "min"):
         raise UserError(f"{text!r}: expected METRIC:max or METRIC:min, such as geometry/gap:min")
     maximize = direction == "max"
@@ -83,9 +82,9 @@ def metric_of(record: SweepRecord, metric: str) -> Metric:
     Raises:
         UserError: There is no such metric, or no trial has it; with the nearest name.
     """
-    score, measured = find_metric(metric), {name for trial in record.trials.values() for name in trial.last}
-    if score is None:
+    known, measured = find_metric(metric), {name for trial in record.trials.values() for name in trial.last}
+    if known is None:
         raise UserError(f"no metric is called {metric!r}{did_you_mean(metric, measured | METRICS.keys())}")
     if measured and metric not in measured:
         raise UserError(f"no trial of {record.name!r} has {metric}{did_you_mean(metric, measured)}")
-    return score
+    return known

@@ -68,7 +68,7 @@ class Study:
         self._search = sweep.search
         self._study = optuna.create_study(
             study_name=name,
-            directions=["maximize" if objective.maximize else "minimize" for objective in sweep.objectives],
+            directions=sweep.wanted.directions,
             storage=_fresh_storage(folder),
             sampler=make_sampler(sweep.search, 0),
         )

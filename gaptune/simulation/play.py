@@ -125,8 +125,3 @@ def play(
             heapq.heappush(running, (clock.now + epoch_seconds(trial), number, epoch + 1))
         else:
             start()
-
-
-def epochs_spent(record: SweepRecord) -> int:
-    """Epochs trained by all trials of a sweep together."""
-    return sum(trial.epoch for trial in record.trials.values())

@@ -15,7 +15,8 @@ A parameter whose condition fails is left out of a trial, which then has the swe
 ``method`` is a parameter too, for the parameters of a named method. ``grid: true`` asks for every combination.
 
 A point gives a value to every parameter that is active in it: its own, else its method's, else the space's fixed
-one, else the default in ``TrialConfig``; it must lie in the space. What it says of others must be so anyhow.
+one, else the default in ``TrialConfig``; it must lie in the space. Values for
+inactive parameters must equal the defaults.
 """
 
 from __future__ import annotations

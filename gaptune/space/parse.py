@@ -126,7 +126,7 @@ def _placed(document: Document, *loc: Key) -> Iterator[None]:
 def _schema(name: str) -> TypeAdapter[Any]:
     """What a parameter's values must be like; ``UserError`` when there is no such parameter."""
     if name.split(".")[0] in NOT_PARAMETERS:
-        raise UserError(f"{name} is no parameter: {', '.join(NOT_PARAMETERS)} belong to the sweep (sweeps/*.yaml)")
+        raise UserError(f"{name} is not a searchable parameter: set it in the sweep config (sweeps/*.yaml)")
     known: dict[str, Any] = {parameter: Annotated[at.annotation, at] for parameter, at in parameter_fields().items()}
     known["method"] = Literal[tuple(METHODS)]
     if name not in known:
@@ -162,7 +162,7 @@ def _distribution(document: Document, name: str) -> Distribution:
             if len(values) > _MOST_CHOICES:
                 raise UserError(f"{name}: a choice of {len(values):,} values; at most {_MOST_CHOICES:,} are taken")
             if len(set(values)) < len(values):
-                raise UserError(f"{name}: a value stands twice in choice {brief(given[kind])}")
+                raise UserError(f"{name}: duplicate value in choice {brief(given[kind])}")
             return Choice(tuple(values))
         low, high = values
         needed = int if kind == "integer" else float  # the parameter's schema has made a YAML 1 what it needs
@@ -177,7 +177,7 @@ def _distribution(document: Document, name: str) -> Distribution:
         if isinstance(low, float):
             return Real(low, high, log)
         if (high - low) % entry.step:
-            raise UserError(f"{name}: steps of {entry.step} from {low} do not meet {high}")
+            raise UserError(f"{name}: high ({high}) must be low ({low}) plus a multiple of step ({entry.step})")
         return Integer(low, high, entry.step, log)
 
 
@@ -208,10 +208,19 @@ def _in_order(params: Sequence[Parameter]) -> tuple[Parameter, ...]:
     while waiting:
         ready = next((parameter for parameter in waiting if ordered.keys() >= parameter.when.keys()), None)
         if ready is None:
-            raise UserError(f"conditions go round in a circle: {', '.join(parameter.name for parameter in waiting)}")
+            raise UserError(f"circular conditions: {' -> '.join(_circle(waiting))}")
         ordered[ready.name] = ready
         waiting.remove(ready)
     return tuple(ordered.values())
+
+
+def _circle(waiting: Sequence[Parameter]) -> list[str]:
+    """Some of the parameters whose conditions lead back to the first of them."""
+    needs = {parameter.name: parameter.when for parameter in waiting}
+    path = [waiting[0].name]
+    while path.count(path[-1]) < 2:
+        path.append(next(name for name in needs[path[-1]] if name in needs))
+    return path[path.index(path[-1]) :]
 
 
 def _fit(space: Space, document: Document, index: int, defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what it prints, its exit codes, and how it refuses bad input."""
+"""Commands that run things: their output, their exit codes, and how they refuse invalid input."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ def store(tmp_path_factory):
     return make_scenes(tmp_path_factory.mktemp("cli") / "small", SMALL).path
 
 
-def test_a_dry_run_shows_the_plan_and_starts_nothing(gaptune, tmp_path, store):
+def test_dry_run_prints_the_plan_and_starts_nothing(gaptune, tmp_path, store):
     space, sweep = write_yaml(tmp_path, store, trials=7)
     code, out, _ = gaptune("sweep", space, "--config", sweep, "--dry-run", "--results", tmp_path / "r", "--name", "x")
     assert code == 0
@@ -34,7 +34,7 @@ def test_a_dry_run_shows_the_plan_and_starts_nothing(gaptune, tmp_path, store):
     assert not (tmp_path / "r").exists()
 
 
-def test_trials_and_concurrency_override_the_yaml(gaptune, tmp_path, store):
+def test_candidates_and_concurrency_override_the_sweep_config(gaptune, tmp_path, store):
     space, sweep = write_yaml(tmp_path, store)
     code, out, _ = gaptune("sweep", space, "--config", sweep, "--dry-run", "--candidates", 3, "--concurrency", 1)
     assert code == 0
@@ -42,7 +42,7 @@ def test_trials_and_concurrency_override_the_yaml(gaptune, tmp_path, store):
 
 
 @pytest.mark.parametrize("name", ["temp", "parameterization", "swap", "methods", "paper"])
-def test_every_shipped_space_is_shown_and_runs_on_the_default_sweep(gaptune, name):
+def test_every_included_space_works_with_the_default_sweep_config(gaptune, name):
     code, out, _ = gaptune("space", "show", f"search_spaces/{name}.yaml", "--samples", 2)
     assert code == 0
     assert f"search space {name}" in out
@@ -52,7 +52,7 @@ def test_every_shipped_space_is_shown_and_runs_on_the_default_sweep(gaptune, nam
 
 
 @pytest.mark.parametrize("name", ["embedded", "flickr8k", "coco_rn50"])
-def test_every_shipped_sweep_is_valid(name):
+def test_every_included_sweep_config_is_valid(name):
     from gaptune.config import load_sweep_config
     from gaptune.config.models import check_model
 
@@ -82,7 +82,9 @@ def bad(tmp_path, store, *, space="", sweep=None):
         ({"sweep": ("sampler: random", "sampler: grid")}, "small.yaml", "grid: true"),
     ],
 )
-def test_bad_input_is_one_line_with_its_place_and_nothing_is_written(gaptune, tmp_path, store, change, where, gist):
+def test_invalid_yaml_is_one_line_with_its_position_and_nothing_is_written(
+    gaptune, tmp_path, store, change, where, gist
+):
     code, out, err = gaptune(*bad(tmp_path, store, **change))
     assert code == 2
     assert out == ""
@@ -106,7 +108,7 @@ def test_bad_input_is_one_line_with_its_place_and_nothing_is_written(gaptune, tm
         (("sweeep",), "sweeep"),
     ],
 )
-def test_bad_words_are_refused_with_exit_code_2(gaptune, words, gist):
+def test_invalid_arguments_are_refused_with_exit_code_2(gaptune, words, gist):
     code, _, err = gaptune(*words)
     assert code == 2
     assert gist in err
@@ -141,7 +143,7 @@ def test_bad_words_are_refused_with_exit_code_2(gaptune, words, gist):
         (("front", "example", "--objective", "geometry/gap"), "two to four objectives, got only geometry/gap"),
     ],
 )
-def test_names_and_places_are_refused_in_one_line_before_any_work(gaptune, tmp_path, monkeypatch, words, gist):
+def test_invalid_names_and_paths_are_refused_in_one_line_before_any_work(gaptune, tmp_path, monkeypatch, words, gist):
     monkeypatch.chdir(tmp_path)
     code, out, err = gaptune(*words)
     assert (code, out) == (2, "")
@@ -150,7 +152,7 @@ def test_names_and_places_are_refused_in_one_line_before_any_work(gaptune, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_tilde_is_expanded_where_no_shell_has_done_it(gaptune, tmp_path, store, monkeypatch):
+def test_tilde_from_the_environment_is_expanded(gaptune, tmp_path, store, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("GAPTUNE_RESULTS", "~/runs")
     monkeypatch.chdir(tmp_path)
@@ -162,7 +164,7 @@ def test_a_tilde_is_expanded_where_no_shell_has_done_it(gaptune, tmp_path, store
 
 
 def run_of_example(plan, console, results, tracking_uri, address):
-    """In place of a run: the sweep's ledger is the recorded one."""
+    """Replaces a run: the ledger of the sweep is that of the example."""
     from gaptune.ledger import load
     from gaptune.storage.bundled import example
 
@@ -173,7 +175,7 @@ def run_of_example(plan, console, results, tracking_uri, address):
 
 @pytest.mark.whole
 @pytest.mark.parametrize("name", ["run[lr] 1", "a, b", "plain"])
-def test_what_is_printed_at_the_end_of_a_sweep_can_be_pasted(gaptune, tmp_path, store, monkeypatch, name):
+def test_command_printed_at_the_end_of_a_sweep_can_be_pasted(gaptune, tmp_path, store, monkeypatch, name):
     monkeypatch.setattr("gaptune.cli.sweeps.run_plan", run_of_example)
     results = tmp_path / "my res [x]"
     monkeypatch.setenv("GAPTUNE_RESULTS", str(results))
@@ -190,7 +192,7 @@ def test_what_is_printed_at_the_end_of_a_sweep_can_be_pasted(gaptune, tmp_path, 
     assert f"Pareto front of {name}" in done.stdout
 
 
-def test_the_command_that_resumes_carries_what_came_from_the_environment(gaptune, tmp_path, store, monkeypatch):
+def test_resume_command_has_the_options_from_the_environment(gaptune, tmp_path, store, monkeypatch):
     import shlex
     from dataclasses import replace
 
@@ -210,13 +212,13 @@ def test_the_command_that_resumes_carries_what_came_from_the_environment(gaptune
     assert words[8:] == [str(space), "--config", str(sweep)]
 
 
-def test_an_earlier_sweep_to_learn_from_may_be_a_recorded_one(gaptune, tmp_path, store):
+def test_warm_start_accepts_an_example_sweep(gaptune, tmp_path, store):
     space, sweep = write_yaml(tmp_path, store)
     words = ("--warm-start", "example", "--dry-run", "--results", tmp_path / "r")
     assert gaptune("sweep", space, "--config", sweep, *words)[0] == 0
 
 
-def test_ui_says_whether_somebody_is_there(gaptune, tmp_path):
+def test_ui_reports_whether_a_server_answers(gaptune, tmp_path):
     import socket
 
     with socket.socket() as taken:
@@ -247,7 +249,7 @@ def test_ui_says_whether_somebody_is_there(gaptune, tmp_path):
         ("features", -1),
     ],
 )
-def test_a_damaged_description_of_a_store_is_one_line(gaptune, tmp_path, store, field, value):
+def test_corrupt_metadata_of_a_store_is_one_line(gaptune, tmp_path, store, field, value):
     import json
     import shutil
 
@@ -260,7 +262,7 @@ def test_a_damaged_description_of_a_store_is_one_line(gaptune, tmp_path, store, 
     assert "corrupt store" in err
 
 
-def test_a_training_on_a_full_disk_is_one_line(gaptune, tmp_path, store, monkeypatch):
+def test_train_on_a_full_disk_is_one_line(gaptune, tmp_path, store, monkeypatch):
     import errno
 
     from gaptune.trial.checkpoint import Checkpoints
@@ -279,7 +281,7 @@ def test_a_training_on_a_full_disk_is_one_line(gaptune, tmp_path, store, monkeyp
     assert "is full. The previous checkpoint is kept" in err
 
 
-def test_train_prints_an_epoch_a_line_and_goes_on_from_its_checkpoints(gaptune, tmp_path, store):
+def test_train_prints_a_line_per_epoch_and_resumes_from_its_checkpoints(gaptune, tmp_path, store):
     _, sweep = write_yaml(tmp_path, store)
     words = ("train", "--method", "TS S3", "--config", sweep, "--out", tmp_path / "out")
     code, out, _ = gaptune(*words)
@@ -294,8 +296,8 @@ def test_train_prints_an_epoch_a_line_and_goes_on_from_its_checkpoints(gaptune, 
     assert again.splitlines()[1:] == lines[2:]  # only the last report, from the checkpoint
 
 
-def test_a_training_and_a_dry_run_say_what_each_epoch_leaves_out(gaptune, tmp_path, small_store):
-    """In full, however long the line is."""
+def test_train_and_dry_run_report_images_left_out_of_each_epoch(gaptune, tmp_path, small_store):
+    """The whole line, also if it is long."""
     space, sweep = write_yaml(tmp_path, small_store)
     sweep.write_text(sweep.read_text().replace("batch_size: 64", "batch_size: 65"))
     said = "each epoch leaves out 62 of 192 images (the last partial batch); training.batch_size=64 leaves out 0"
@@ -306,14 +308,14 @@ def test_a_training_and_a_dry_run_say_what_each_epoch_leaves_out(gaptune, tmp_pa
     assert err.splitlines() == [f"note: {said}"]
 
 
-def test_a_training_that_diverges_says_so_with_exit_code_1(gaptune, tmp_path, store):
+def test_diverging_training_is_reported_with_exit_code_1(gaptune, tmp_path, store):
     _, sweep = write_yaml(tmp_path, store)
     code, _, err = gaptune("train", "--config", sweep, "--set", "optimizer.lr=1e30", "--set", "optimizer.warmup=0")
     assert code == 1
     assert "non-finite" in err
 
 
-def test_status_and_sync_follow_a_sweep_from_its_ledger(gaptune, tmp_path):
+def test_status_and_sync_read_the_ledger(gaptune, tmp_path):
     from mlflow import MlflowClient
     from support import Stage
 
@@ -343,13 +345,13 @@ def test_status_and_sync_follow_a_sweep_from_its_ledger(gaptune, tmp_path):
     assert "no sweep 'z'" in err
 
 
-def test_data_info_and_verify(gaptune, store):
+def test_data_info_verifies_a_store(gaptune, store):
     code, out, _ = gaptune("data", "info", store, "--verify")
     assert code == 0
     assert "192" in out
 
 
-def test_coco_is_built_from_its_options(gaptune, tmp_path):
+def test_coco_store_is_built_from_options(gaptune, tmp_path):
     import json
 
     from PIL import Image
@@ -375,7 +377,7 @@ def test_coco_is_built_from_its_options(gaptune, tmp_path):
     assert "expected SPLIT=PATH" in err
 
 
-def test_ui_serves_the_store_on_loopback_only(tmp_path, store, monkeypatch):
+def test_ui_listens_on_loopback_only(tmp_path, store, monkeypatch):
     (tmp_path / "mlflow.db").touch()
     seen = []
     monkeypatch.setattr(os, "execv", lambda path, words: seen.append(words))

@@ -40,7 +40,7 @@ def run(results, *words, code=0):
     return done.stdout if code == 0 else done.stderr
 
 
-def test_ls_lists_what_there_is(results):
+def test_ls_lists_all_sweeps(results):
     rows = json.loads(run(results, "ls", "--json"))
     assert len(rows) == 2
     assert rows[0]["complete"] == 3
@@ -48,7 +48,7 @@ def test_ls_lists_what_there_is(results):
     assert "no sweep in" in run(results / "elsewhere", "ls")
 
 
-def test_front_shows_members_knee_and_pick(results):
+def test_front_prints_candidates_knee_and_pick(results):
     shown = run(results, "front", "s", "--pick", "retrieval/mean_r1 within 20%, then geometry/gap")
     assert "knee: trial 1" in shown
     assert "picked: trial 1" in shown
@@ -57,14 +57,14 @@ def test_front_shows_members_knee_and_pick(results):
     assert found["front"][0]["metrics"]["geometry/gap"] == 0.3
 
 
-def test_front_of_other_objectives_and_misspelt_names(results):
+def test_front_accepts_other_objectives_and_refuses_unknown_names(results):
     shown = run(results, "front", "s", "--objective", "geometry/gap:max", "--objective", "retrieval/mean_r1")
     assert "no hypervolume" in shown
     assert "did you mean" in run(results, "front", "s", "--objective", "geometry/gp", "--objective", "x", code=2)
     assert "no sweep 'u'" in run(results, "front", "u", code=2)
 
 
-def test_show_gives_curves_and_the_command_that_makes_the_trial_again(results):
+def test_show_prints_curves_and_the_command_that_trains_the_trial_again(results):
     shown = run(results, "show", "s", "1")
     assert "gaptune train --set" in shown
     assert "▁█" in shown
@@ -73,14 +73,14 @@ def test_show_gives_curves_and_the_command_that_makes_the_trial_again(results):
     assert "has no trial 9" in run(results, "show", "s", "9", code=2)
 
 
-def test_the_command_of_show_describes_the_same_trial(results):
+def test_command_of_show_describes_the_same_trial(results):
     rerun = json.loads(run(results, "show", "s", "0", "--json"))["rerun"]
     assert "temperature.schedule=constant" in rerun
     assert "training.epochs=2" in rerun
     assert "optimizer.lr=0.001" in rerun  # the schema's default, which is not that of the sweep the command starts from
 
 
-def test_recorded_sweeps_are_read_by_name_and_nothing_is_written_beside_them(tmp_path):
+def test_examples_are_read_by_name_and_never_written(tmp_path):
     shipped = {path for path in example().parent.rglob("*") if "__pycache__" not in path.parts}
     assert "knee" in run(tmp_path, "front", "example")
     assert "is done" in run(tmp_path, "status", "example")
@@ -93,7 +93,7 @@ def test_recorded_sweeps_are_read_by_name_and_nothing_is_written_beside_them(tmp
 
 
 @pytest.mark.slow
-def test_the_front_of_ten_thousand_trials_is_there_in_two_seconds(tmp_path):
+def test_front_of_ten_thousand_trials_takes_two_seconds(tmp_path):
     reading = runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmarks" / "reading.py"))
     (tmp_path / "many").mkdir()
     (tmp_path / "many" / "ledger.jsonl").write_bytes(reading["ledger_of"](10_000))
@@ -114,14 +114,14 @@ def test_export_writes_the_same_rows_as_parquet_and_csv(results):
     assert "ends with .parquet or .csv" in run(results, "export", "s", "--to", "x.json", code=2)
 
 
-def test_compare_draws_and_counts(results):
+def test_compare_plots_fronts_and_computes_hypervolumes(results):
     rows = json.loads(run(results, "compare", "s", "t", "--json", "--plot", str(results / "c.png")))
     assert [row["front"] for row in rows] == [3, 3]
     assert rows[0]["hypervolume"] == rows[1]["hypervolume"] > 0
     assert (results / "c.png").stat().st_size > 10_000
 
 
-def test_a_sweep_without_a_trial_is_exported_with_its_columns(tmp_path):
+def test_export_of_a_sweep_without_trials_has_the_columns(tmp_path):
     Stage(tmp_path / "s").ledger.close()
     run(tmp_path, "export", "s", "--to", str(tmp_path / "x.csv"))
     assert "trial" in pd.read_csv(tmp_path / "x.csv").columns
@@ -130,13 +130,13 @@ def test_a_sweep_without_a_trial_is_exported_with_its_columns(tmp_path):
     assert "it has none yet" in run(tmp_path, "show", "s", "0", code=2)
 
 
-def test_a_recorded_sweep_is_called_as_it_was_asked_for(tmp_path):
+def test_example_keeps_the_name_of_the_command_line(tmp_path):
     assert "Pareto front of example" in run(tmp_path, "front", "example")
     assert json.loads(run(tmp_path, "compare", "example", "--json"))[0]["name"] == "example"
 
 
 @pytest.mark.parametrize("reason", ["cannot read [/data/1.jpg]", "[enforce fail at alloc.cpp:117] err == 0"])
-def test_a_reason_is_shown_as_it_is(tmp_path, reason):
+def test_reason_is_printed_unchanged(tmp_path, reason):
     stage = Stage(tmp_path / "s")
     stage.orchestrator.next_trial()
     stage.orchestrator.failed(0, reason)
@@ -146,7 +146,7 @@ def test_a_reason_is_shown_as_it_is(tmp_path, reason):
 
 
 def completed(words, **more):
-    """What bash is offered for the last word."""
+    """The words that bash offers for the last word."""
     env = os.environ | {"_GAPTUNE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     code = "import sys; from gaptune.cli import main; sys.argv = ['gaptune']; main()"  # as the installed command does
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env | more)
@@ -155,45 +155,45 @@ def completed(words, **more):
 
 
 @pytest.mark.parametrize("command", ["front", "compare s", "status", "importance", "confirm", "sync", "transfer"])
-def test_the_shell_completes_names_that_exist(results, command):
+def test_shell_completes_sweep_names(results, command):
     shipped = [] if command in ("confirm", "sync", "transfer") else ["example", "example-paper"]
     assert completed(f"gaptune {command} --results {results} ") == [*shipped, "s", "t"]
     assert completed(f"gaptune {command} t", GAPTUNE_RESULTS=str(results)) == ["t"]
 
 
-def test_the_shell_completes_trials_that_exist(results):
+def test_shell_completes_trial_numbers(results):
     assert completed("gaptune show s ", GAPTUNE_RESULTS=str(results)) == ["0", "1", "2", "3"]
     assert completed("gaptune transfer s 2", GAPTUNE_RESULTS=str(results)) == ["2"]
     assert completed("gaptune show nobody ", GAPTUNE_RESULTS=str(results)) == []
 
 
-def test_the_shell_completes_included_spaces_and_sweep_configs():
+def test_shell_completes_included_spaces_and_sweep_configs():
     assert completed("gaptune sweep te") == ["te", "temp"]  # the first is the word itself, for files
     assert {"temp", "paper"} <= set(completed("gaptune space show "))
     assert "flickr8k" in completed("gaptune sweep temp --config f")
 
 
-def test_the_shell_completes_notebooks():
+def test_shell_completes_notebooks():
     assert completed("gaptune notebook ") == ["dynamics", "front", "paper"]
     assert completed("gaptune notebook f") == ["front"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_line_for_a_shells_start_up_file_gives_its_script(shell):
+def test_line_for_the_startup_file_of_a_shell_prints_a_script(shell):
     code = "import sys; from gaptune.cli import main; sys.argv = ['gaptune']; main()"
     env = os.environ | {"_GAPTUNE_COMPLETE": f"{shell}_source"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
     assert "_gaptune_completion" in done.stdout
 
 
-def test_what_is_not_a_number_is_null_in_json(results):
+def test_nan_is_null_in_json(results):
     words = "--objective", "retrieval/mean_r1", "--objective", "geometry/gap:max", "--json"
     found = json.loads(run(results, "front", "s", *words), parse_constant=pytest.fail)
     assert found["hypervolume"] is None
     json.loads(run(results, "compare", "s", "t", *words), parse_constant=pytest.fail)
 
 
-def test_where_a_sweep_stands_is_json_too(results):
+def test_status_prints_json(results):
     found = json.loads(run(results, "status", "s", "--json"))
     assert found["state"] == "stopped"
     assert found["trials"] == {"COMPLETE": 3, "FAIL": 1}
@@ -231,7 +231,7 @@ def test_correlations_prints_intervals_and_reasons_if_unknown(results):
     assert "no correlation, because" in run(results, "correlations", "s")
 
 
-def test_repeats_are_drawn_as_a_band_and_a_view_as_a_picture(results):
+def test_compare_and_front_write_plots(results):
     run(results, "compare", "s", "t", "--repeats", "--plot", str(results / "band.png"))
     run(results, "front", "s", "--constraint", "geometry/gap<=0.4", "--plot", str(results / "view.png"))
     for name in ("band.png", "view.png"):
@@ -240,7 +240,7 @@ def test_repeats_are_drawn_as_a_band_and_a_view_as_a_picture(results):
     assert "no trial with method 'FTL'" in run(results, "importance", "s", "--method", "FTL", code=2)
 
 
-def test_a_long_curve_keeps_its_shape_and_its_end():
+def test_long_curve_keeps_its_shape_and_its_end():
     assert len(spark([float(value) for value in range(500)])) <= 40
     assert spark([float(value) for value in range(500)])[-1] == "█"
     assert spark([0.0] * 99 + [1.0])[-2:] == "▁█"

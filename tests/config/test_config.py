@@ -85,7 +85,7 @@ BROKEN: dict[str, tuple[str, int, str]] = {
     "objective without a better side": (
         "objectives:\n  - {metric: temperature/tau, reference: 1, ideal: 0}\n",
         2,
-        "has no better side of its own; say direction",
+        "has no default direction: set direction to max or min",
     ),
     "ideal on the wrong side of a minimum": (
         "objectives:\n  - {metric: geometry/gap, reference: 0, ideal: 1}\n",
@@ -110,7 +110,7 @@ BROKEN: dict[str, tuple[str, int, str]] = {
     "objective twice": (
         "seed: 1\n" + OBJECTIVES + "  - {metric: geometry/gap, reference: 2, ideal: 0}\n",
         2,
-        "objectives: a metric stands twice",
+        "objectives: duplicate metric",
     ),
     "unknown group": (OBJECTIVES + "optimiser: {lr: 1}\n", 4, r"'optimiser' \(did you mean 'optimizer'\?\)"),
     "unknown parameter": (
@@ -206,7 +206,7 @@ BROKEN: dict[str, tuple[str, int, str]] = {
         2,
         "expected at most 1,000,000,000",
     ),
-    "key twice": (OBJECTIVES + "seed: 1\nseed: 2\n", 5, "'seed' stands here twice"),
+    "key twice": (OBJECTIVES + "seed: 1\nseed: 2\n", 5, "duplicate key 'seed'"),
     "unclosed bracket": ("objectives: [\n", 2, "not valid YAML"),
 }
 
@@ -341,10 +341,10 @@ def test_a_sweep_may_search_for_what_it_evaluates(tmp_path: Path) -> None:
         (TOP1.replace("cifar10", "cifar") + EVALUATE, "did you mean 'cifar10/zeroshot/top1'"),
         (
             TOP1 + EVALUATE.replace("epoch", "end") + "early_stopping: {method: asha}\n",
-            "too late for early stopping; say when: epoch",
+            "too late for early stopping: set when to epoch",
         ),
         (OBJECTIVES + EVALUATE + "constraints: [{metric: cifar10/probe/top1, min: 0}]", "is not measured"),
-        (OBJECTIVES + EVALUATE + EVALUATE.splitlines()[1], "a name stands twice"),
+        (OBJECTIVES + EVALUATE + EVALUATE.splitlines()[1], "duplicate name"),
         (OBJECTIVES + EVALUATE.replace("name: cifar10", "name: geometry"), "gaptune's own metrics"),
         (OBJECTIVES + EVALUATE.replace("name: cifar10", "name: a/b"), "evaluate.0.name"),
         (OBJECTIVES + EVALUATE.replace("knn", "knm"), "evaluate.0.tasks.1.*did you mean 'knn'"),

@@ -1,4 +1,4 @@
-"""What is printed: data stays data, on any stream, and a stream that fails ends nothing."""
+"""Output: data stays data on any stream, and a failing stream does not end a command."""
 
 import errno
 import io
@@ -37,7 +37,7 @@ HOSTILE = st.one_of(
 
 
 def stream_of(encoding):
-    """A stream of an encoding, and what has been written to it as bytes."""
+    """A stream with an encoding, and the bytes below it."""
     raw = io.BytesIO()
     return io.TextIOWrapper(raw, encoding=encoding, newline="\n"), raw
 
@@ -54,7 +54,7 @@ def record(tmp_path_factory):
 
 
 @given(HOSTILE, st.sampled_from(ENCODINGS), st.sampled_from([1, 7, 20, 80, 120]))
-def test_whatever_a_name_or_a_reason_holds_is_printed_without_control_characters(record, text, encoding, width):
+def test_names_and_reasons_are_printed_without_control_characters(record, text, encoding, width):
     record.header = replace(record.header, name=text)
     record.trials[1].reason = record.trials[1].method = text
     table = Table(title=text)
@@ -79,7 +79,7 @@ def test_whatever_a_name_or_a_reason_holds_is_printed_without_control_characters
 
 
 @given(HOSTILE.filter(lambda text: text.isprintable() and text.strip() == text and text))
-def test_what_looks_like_markup_is_printed_as_it_is(text):
+def test_text_that_looks_like_markup_is_printed_unchanged(text):
     file, raw = stream_of("utf-8")
     Console(file).say(f"<{text}>")
     file.flush()
@@ -87,7 +87,7 @@ def test_what_looks_like_markup_is_printed_as_it_is(text):
 
 
 @given(HOSTILE)
-def test_texts_are_escaped_once_and_fit_their_encoding(text):
+def test_text_is_escaped_once_and_fits_its_encoding(text):
     assert printable(printable(text)) == printable(text)
     assert len(one_line(text).splitlines()) <= 1
     for encoding in ENCODINGS:
@@ -96,7 +96,7 @@ def test_texts_are_escaped_once_and_fit_their_encoding(text):
 
 
 class Broken(io.StringIO):
-    """A stream that fails at some call."""
+    """A stream that fails after some calls."""
 
     def __init__(self, error, after=0):
         super().__init__()
@@ -117,7 +117,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_a_stream_that_fails_is_said_once_and_written_to_no_more(error):
+def test_failing_stream_is_reported_once_and_not_written_again(error):
     stream = Stream(Broken(error, after=1))
     console = Console(stream)
     for _ in range(3):
@@ -126,7 +126,7 @@ def test_a_stream_that_fails_is_said_once_and_written_to_no_more(error):
     assert stream.loss() is None
 
 
-def test_there_may_be_no_stream_at_all(monkeypatch):
+def test_printing_without_streams_does_nothing(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
     echo("x")
@@ -136,7 +136,7 @@ def test_there_may_be_no_stream_at_all(monkeypatch):
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("terminal", [False, True])
-def test_a_sweep_goes_on_when_nothing_can_be_printed(tmp_path, capsys, error, terminal):
+def test_sweep_continues_if_nothing_can_be_printed(tmp_path, capsys, error, terminal):
     display = Display(Console(Broken(error, after=1), force_terminal=terminal, width=80))
     stage = Stage(tmp_path / "s", listeners=(display,))
     with display:
@@ -150,7 +150,7 @@ def test_a_sweep_goes_on_when_nothing_can_be_printed(tmp_path, capsys, error, te
     assert capsys.readouterr().err.count("nothing more can be printed") == 1
 
 
-def test_a_display_that_is_wrong_does_not_end_a_sweep(tmp_path, monkeypatch):
+def test_error_in_the_display_does_not_end_a_sweep(tmp_path, monkeypatch):
     for terminal in (False, True):
         display = Display(Console(io.StringIO(), force_terminal=terminal, width=80))
         stage = Stage(tmp_path / str(terminal), listeners=(display,))
@@ -165,8 +165,8 @@ def test_a_display_that_is_wrong_does_not_end_a_sweep(tmp_path, monkeypatch):
         stage.ledger.close()
 
 
-def test_the_panel_is_drawn_while_trials_are_entered(tmp_path, record):
-    """The record grows in one thread while another draws it: no frame fails."""
+def test_panel_is_drawn_while_trials_are_added(tmp_path, record):
+    """One thread adds trials while another draws them: no frame fails."""
     display = Display(Console(io.StringIO(), force_terminal=True, width=80))
     stage = Stage(tmp_path / "s", sweep=sweep_config(search={"candidates": 10**6}), num_candidates=10**6)
     display.start(stage.record, 10)
@@ -193,7 +193,7 @@ def test_the_panel_is_drawn_while_trials_are_entered(tmp_path, record):
         stage.ledger.close()
 
 
-def test_a_panel_shows_reasons_as_they_are_also_on_a_console_of_another_kind(tmp_path):
+def test_panel_prints_reasons_unchanged_on_any_console(tmp_path):
     from rich.console import Console as Other
 
     out = io.StringIO()
@@ -229,7 +229,7 @@ GAPTUNE = f"{shlex.quote(sys.executable)} -m gaptune.cli"
         ("front nobody 2> /dev/full", 2, ""),
     ],
 )
-def test_reading_commands_end_quietly_when_they_cannot_print(line, code, said):
+def test_reading_command_that_cannot_print_has_its_exit_code(line, code, said):
     if "/dev/full" in line and not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     done = shell(f"{GAPTUNE} {line}")
@@ -237,7 +237,7 @@ def test_reading_commands_end_quietly_when_they_cannot_print(line, code, said):
 
 
 @pytest.mark.whole
-def test_what_is_opened_later_does_not_take_the_place_of_a_closed_stream(tmp_path):
+def test_file_opened_later_does_not_replace_a_closed_stream(tmp_path):
     code = (
         "from gaptune.text.output import guarded_process\n"
         "with guarded_process():\n"
@@ -249,7 +249,7 @@ def test_what_is_opened_later_does_not_take_the_place_of_a_closed_stream(tmp_pat
 
 @pytest.mark.whole
 @pytest.mark.parametrize("settings", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}])
-def test_a_stream_of_ascii_takes_every_command(settings):
+def test_every_command_prints_to_an_ascii_stream(settings):
     for command in ("front example", "show example 0", "status example", "train --help", "space show temp"):
         done = shell(f"{GAPTUNE} {command}", **settings)
         assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs."""
+"""The display of a running sweep."""
 
 import io
 
@@ -29,7 +29,7 @@ def play(folder, *, terminal):
     return out.getvalue()
 
 
-def test_without_a_terminal_every_end_is_a_plain_line(tmp_path):
+def test_without_a_terminal_each_ended_trial_is_a_plain_line(tmp_path):
     lines = play(tmp_path, terminal=False).splitlines()
     assert lines[0].startswith("[1/6] trial 0 COMPLETE FLT  retrieval/mean_r1 0.500  geometry/gap 1.000")
     assert lines[1] == "trial 1: retrying after: worker lost"
@@ -39,5 +39,5 @@ def test_without_a_terminal_every_end_is_a_plain_line(tmp_path):
 
 
 @pytest.mark.parametrize("part", ["2/6 done, 1 running, 1 failed", "front: 0 (FLT); hypervolume 0.2500", "1/2", "left"])
-def test_on_a_terminal_a_panel_shows_where_it_stands(tmp_path, part):
+def test_on_a_terminal_a_panel_shows_the_progress(tmp_path, part):
     assert part in play(tmp_path, terminal=True)

@@ -59,7 +59,8 @@ def drive(plan, display):
 def test_error_in_any_part_leaves_no_thread_and_no_lock(plan_again, monkeypatch, part):
     plan, before = plan_again(), set(threading.enumerate())
     monkeypatch.setattr(driver, "run_trials", lambda *args: True)
-    monkeypatch.setattr(driver, part, broken)
+    owner, name = (driver.Orchestrator, "resume") if part == "Orchestrator" else (driver, part)
+    monkeypatch.setattr(owner, name, broken)
     with pytest.raises(BrokenError):
         drive(plan, Silent())
     left = set(threading.enumerate()) - before

@@ -1,11 +1,11 @@
-"""A made-up sweep: the recorded one's header, with trials of a test's own. Nothing is trained."""
+"""A made-up sweep: the example's header, with trials of a test's own. Nothing is trained."""
 
 import copy
 
 from gaptune.ledger import FILE_NAME, encode, load, read_events
 from gaptune.storage.bundled import example
 
-KNOBS = {
+PARAMS = {
     "temperature.tau_start": {"log_uniform": [0.01, 0.3], "when": {}},
     "temperature.schedule_fraction": {"uniform": [0.3, 1.0], "when": {}},
 }
@@ -28,7 +28,7 @@ def trial(recall, gap, tau=0.05, fraction=0.5, **more):
     return {"reports": [scores(recall, gap)], "params": params, **more}
 
 
-def made(folder, trials, *, objectives=TWO, constraints=(), seeds=1, params=KNOBS, **header):
+def made(folder, trials, *, objectives=TWO, constraints=(), seeds=1, params=PARAMS, **header):
     """Writes a ledger and gives its record.
 
     Args:

@@ -9,6 +9,7 @@ A new one needs a class with its name, which ``test_conformance.py`` requires fo
 import json
 import math
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -142,15 +143,21 @@ class SamplerConformance:
     learns = True
     count = 24
 
-    def sweep(self, **changes):
-        search = {"sampler": self.sampler, "candidates": self.count, "startup_trials": 4, "seed": 3}
+    @classmethod
+    def sweep(cls, **changes):
+        search = {"sampler": cls.sampler, "candidates": cls.count, "startup_trials": 4, "seed": 3}
         return sweep_config(search=search, constraints=[{"metric": "geometry/gap", "max": 1.5}], **changes)
+
+    @classmethod
+    @cache
+    def uninterrupted(cls):
+        """What the sampler draws in one go; once for all tests, because some samplers take long."""
+        return draw(Study(CONDITIONAL, cls.sweep(), "x"), range(cls.count))
 
     @pytest.mark.parametrize("cut", [1, 2, 5, 11, 17])
     def test_interrupted_study_draws_as_uninterrupted_one(self, cut):
-        sweep = self.sweep()
-        whole = draw(Study(CONDITIONAL, sweep, "x"), range(self.count))
-        again = resumed(sweep, CONDITIONAL, whole[:cut])
+        whole = self.uninterrupted()
+        again = resumed(self.sweep(), CONDITIONAL, whole[:cut])
         assert draw(again, range(cut, self.count)) == whole[cut:]
 
     def test_study_interrupted_with_candidates_in_training_draws_as_uninterrupted_one(self):
@@ -182,7 +189,7 @@ class SamplerConformance:
             assert sum(best) > sum(outcome_of(params)[0] for _, params, _ in cold)
 
     def test_draws_lie_in_conditional_space_and_begin_with_its_points(self):
-        drawn = [params for _, params, _ in draw(Study(CONDITIONAL, self.sweep(), "x"), range(self.count))]
+        drawn = [params for _, params, _ in self.uninterrupted()]
         assert drawn[:2] == list(CONDITIONAL.points_to_evaluate)
         for params in drawn:
             assert params in CONDITIONAL

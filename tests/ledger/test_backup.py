@@ -18,7 +18,7 @@ def wait_for(what):
     assert what()
 
 
-def test_it_follows_as_trials_end(tmp_path):
+def test_the_backup_is_updated_as_trials_end(tmp_path):
     place, said = Folder(f"file://{tmp_path}/far/s"), []
     backup = Backup(place, tmp_path / "s", said.append)
     stage = Stage(tmp_path / "s", listeners=(backup,))
@@ -31,7 +31,7 @@ def test_it_follows_as_trials_end(tmp_path):
     assert said == []
 
 
-def test_a_storage_that_refuses_is_named_once_and_caught_up_with(tmp_path, monkeypatch):
+def test_a_storage_that_fails_is_reported_once_and_updated_when_it_works(tmp_path, monkeypatch):
     monkeypatch.setattr("gaptune.ledger.backup._AGAIN_S", 0.05)
     (tmp_path / "far").write_text("a file where the folder should be")
     said = []
@@ -47,7 +47,7 @@ def test_a_storage_that_refuses_is_named_once_and_caught_up_with(tmp_path, monke
     assert newer_ledger(Folder(f"file://{tmp_path}/far/s"), tmp_path / "s") is None
 
 
-def test_the_ledger_that_knows_more_is_taken(tmp_path):
+def test_the_longer_ledger_is_taken(tmp_path):
     stage = Stage(tmp_path / "s")
     stage.finish(stage.orchestrator.next_trial().number)
     place, file = Folder(f"file://{tmp_path}/far"), tmp_path / "s" / "ledger.jsonl"
@@ -61,7 +61,7 @@ def test_the_ledger_that_knows_more_is_taken(tmp_path):
     assert newer_ledger(place, tmp_path / "s") == whole
 
 
-def test_ledgers_that_have_gone_different_ways_are_refused(tmp_path):
+def test_ledgers_that_have_diverged_are_refused(tmp_path):
     for folder in ("s", "t"):
         stage = Stage(tmp_path / folder)
         stage.finish(stage.orchestrator.next_trial().number, recall=0.1 if folder == "s" else 0.2)
@@ -111,7 +111,7 @@ def test_a_long_ledger_is_sent_in_parts_each_byte_few_times(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no credentials"), KeyError("x"), OSError(5, "gone"), TypeError()])
-def test_whatever_a_storages_client_raises_it_is_not_backed_up(tmp_path, error):
+def test_any_error_of_a_storages_client_is_handled(tmp_path, error):
     class Broken(Folder):
         def write(self, name, content):
             raise error
@@ -126,7 +126,7 @@ def test_whatever_a_storages_client_raises_it_is_not_backed_up(tmp_path, error):
     assert "could not be copied" in said[0]
 
 
-def test_what_an_earlier_gaptune_stored_whole_is_read_and_replaced_by_parts(tmp_path):
+def test_a_ledger_stored_as_one_file_is_read_and_replaced_by_parts(tmp_path):
     path = filled(tmp_path / "s", 3)
     place = Folder(f"file://{tmp_path}/far/s")
     place.put(path, "ledger.jsonl")
@@ -140,7 +140,7 @@ def test_what_an_earlier_gaptune_stored_whole_is_read_and_replaced_by_parts(tmp_
     assert stored_ledger(place) == content
 
 
-def test_lines_that_are_damaged_here_are_taken_from_the_storage_and_what_is_new_is_kept(tmp_path):
+def test_damaged_local_lines_are_taken_from_the_storage_and_new_ones_are_kept(tmp_path):
     path = filled(tmp_path / "s", 4)
     place, content = Folder(f"file://{tmp_path}/far/s"), path.read_bytes()
     lines = content.splitlines(keepends=True)
@@ -155,7 +155,7 @@ def test_lines_that_are_damaged_here_are_taken_from_the_storage_and_what_is_new_
     assert stored_ledger(place) == content
 
 
-def test_a_stored_ledger_that_cannot_be_read_is_not_taken_for_none(tmp_path):
+def test_a_stored_ledger_that_cannot_be_read_is_an_error(tmp_path):
     place = Folder(f"file://{tmp_path}/far/s")
     place.write("ledger/000000000000.jsonl", b"nonsense\n")
     with pytest.raises(UserError, match="Nothing was changed"):

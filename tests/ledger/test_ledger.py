@@ -51,7 +51,7 @@ def test_what_is_written_is_read_back(tmp_path):
         max_size=5,
     )
 )
-def test_any_json_survives_to_the_last_bit(content):
+def test_any_json_is_read_back_exactly(content):
     import tempfile
 
     event = {"event": "x", "at": 0.1, "content": content}
@@ -77,12 +77,12 @@ def test_the_state_is_what_the_events_add_up_to():
     assert record.count(State.COMPLETE) == 1
 
 
-def test_a_report_said_twice_counts_once():
+def test_a_duplicate_report_is_ignored():
     again = [*EVENTS[:5], EVENTS[4] | {"at": 5.5}, *EVENTS[5:]]
     assert replay(again).trials == replay(EVENTS).trials
 
 
-def test_a_trial_ends_once():
+def test_a_second_end_is_ignored():
     late = [*EVENTS, {"event": "end", "at": 9.0, "trial": 0, "state": "FAIL", "reason": "late"}]
     assert replay(late).trials[0].state is State.COMPLETE
 
@@ -114,7 +114,7 @@ def test_a_torn_last_line_is_cut_off(tmp_path, cut):
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255))
-def test_a_flipped_byte_never_passes_unnoticed(position, flip):
+def test_a_flipped_byte_is_detected(position, flip):
     import tempfile
 
     with tempfile.TemporaryDirectory() as name:
@@ -141,7 +141,7 @@ def test_a_corrupt_line_in_the_middle_is_quarantined_with_its_number(tmp_path):
 
 
 @pytest.mark.parametrize("end", [b"\r\n", b"\n\n", b"\r\r\n"])
-def test_line_ends_of_an_editor_do_no_harm(tmp_path, end, caplog):
+def test_line_ends_of_an_editor_are_accepted(tmp_path, end, caplog):
     path = write(tmp_path)
     content = path.read_bytes()
     path.write_bytes(b"\xef\xbb\xbf" + content.replace(b"\n", end))
@@ -170,16 +170,16 @@ def test_a_lost_first_line_is_put_back_from_a_session(tmp_path):
         assert path.read_bytes() == whole
 
 
-def test_reading_a_damaged_ledger_says_so_in_one_line(tmp_path, caplog):
+def test_reading_a_damaged_ledger_logs_one_line(tmp_path, caplog):
     path = write(tmp_path)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:3], b"x" + lines[3], *lines[4:]]))
     load(tmp_path)
     (message,) = caplog.messages
-    assert "1 line is damaged and passed over (4)" in message
+    assert "1 line is damaged and ignored (4)" in message
 
 
-def test_lines_that_changed_places_or_came_twice_mean_the_same(tmp_path):
+def test_reordered_and_duplicate_lines_give_the_same_state(tmp_path):
     import random
 
     for seed in range(50):
@@ -212,7 +212,7 @@ def test_a_driver_that_lost_its_ledger_to_another_writes_nothing_more(tmp_path):
     assert read_events(tmp_path)[0] == EVENTS[:1]
 
 
-def test_events_of_a_trial_whose_own_line_was_lost_are_passed_over():
+def test_events_of_a_trial_whose_own_line_was_lost_are_ignored():
     record = replay(EVENTS[:2] + EVENTS[3:])
     assert record.trials == {}
 
@@ -256,7 +256,7 @@ def test_a_killed_driver_leaves_a_ledger_that_opens_again(tmp_path):
     assert len(events) >= 50
 
 
-def test_no_ledger_and_a_headless_one_are_named(tmp_path):
+def test_a_missing_ledger_and_one_without_header_are_reported(tmp_path):
     with pytest.raises(UserError, match="no sweep at"):
         load(tmp_path)
     path = write(tmp_path, EVENTS[1:])

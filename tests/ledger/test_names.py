@@ -68,7 +68,7 @@ def test_an_allowed_name_is_one_folder_and_one_part_of_a_url(tmp_path_factory, n
 
 
 @given(ANYTHING)
-def test_any_text_is_made_to_fit(text):
+def test_any_text_is_turned_into_an_allowed_name(text):
     name = fitting_name(text)
     assert check_name(name) == name
     assert fitting_name(text) == name
@@ -81,14 +81,14 @@ def test_long_texts_that_differ_stay_different():
 
 
 @given(ANYTHING)
-def test_sweeps_without_a_name_of_one_second_are_called_differently(tmp_path_factory, space):
+def test_default_names_of_one_second_differ(tmp_path_factory, space):
     results = tmp_path_factory.getbasetemp()
     names = {default_name(text, results, 1.0) for text in (space, 20 * space, 40 * "字")}
     assert all(check_name(name) == name for name in names)
     assert len({default_name("temp", results, 1.0) for _ in range(20)}) > 10
 
 
-def test_readers_never_leave_the_results_folder(tmp_path):
+def test_readers_never_leave_the_results_directory(tmp_path):
     for place in (tmp_path, tmp_path / "results" / "old$name"):
         place.mkdir(parents=True, exist_ok=True)
         (place / "ledger.jsonl").touch()

@@ -110,7 +110,7 @@ def damage(content: bytes, rng: random.Random) -> bytes:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("part", range(10))
-def test_no_damage_gives_a_number_twice_or_loses_what_can_be_read(finished, tmp_path, part):
+def test_damage_neither_reuses_a_number_nor_loses_readable_lines(finished, tmp_path, part):
     """CI tries 300 damages; ``GAPTUNE_SOAK=full pytest -m soak tests/engine/test_recovery.py`` 5,000."""
     refused = 0
     for seed in range(part * DAMAGES // 10, (part + 1) * DAMAGES // 10):
@@ -170,21 +170,21 @@ def check_damaged(folder, with_files, seed):
     return True
 
 
-def test_a_cut_tail_is_taken_back_from_the_trials_files(finished, tmp_path):
+def test_a_cut_tail_is_recovered_from_the_trials_files(finished, tmp_path):
     folder = tmp_path / "s"
     shutil.copytree(finished, folder)
     whole = replay(read_events(folder)[0])
     lines = (folder / "ledger.jsonl").read_bytes().splitlines(keepends=True)
     (folder / "ledger.jsonl").write_bytes(b"".join(lines[: len(lines) // 2]))
     record, said = run(folder)
-    assert any("were taken back from the checkpoints of" in line for line in said)
+    assert any("were recovered from the checkpoints of" in line for line in said)
     complete = {n: t.last for n, t in whole.trials.items() if t.state is State.COMPLETE}
     assert complete
     assert {number: record.trials[number].last for number in complete} == complete
     assert all(record.trials[number].state is State.COMPLETE for number in complete)
 
 
-def test_a_number_that_only_a_damaged_line_or_a_folder_shows_is_not_given_again(tmp_path):
+def test_a_number_seen_only_in_a_damaged_line_or_a_folder_is_not_reused(tmp_path):
     folder = tmp_path / "s"
     run(folder)
     path = folder / "ledger.jsonl"
@@ -219,7 +219,7 @@ def test_seeds_that_were_cut_short_are_completed(tmp_path, lines):
     assert len(record.trials) == 16
 
 
-def test_checkpoints_without_a_ledger_are_not_begun_over(finished, tmp_path):
+def test_checkpoints_without_a_ledger_are_refused(finished, tmp_path):
     folder = tmp_path / "s"
     shutil.copytree(finished, folder)
     for content in (None, b""):
@@ -231,7 +231,7 @@ def test_checkpoints_without_a_ledger_are_not_begun_over(finished, tmp_path):
             run(folder)
 
 
-def test_a_file_of_another_sweep_is_not_taken_but_its_number_counts(finished, tmp_path):
+def test_a_file_of_another_sweep_is_ignored_but_its_number_is_not_reused(finished, tmp_path):
     folder = tmp_path / "s"
     shutil.copytree(finished, folder)
     path = folder / "ledger.jsonl"
@@ -241,5 +241,5 @@ def test_a_file_of_another_sweep_is_not_taken_but_its_number_counts(finished, tm
     with Ledger(folder) as ledger:
         ledger.append(events[0] | {"id": "another"})
     record, said = run(folder)
-    assert not any("taken back" in line for line in said)
+    assert not any("recovered" in line for line in said)
     assert min(record.trials) == highest + 1

@@ -44,7 +44,7 @@ def old_names():
 # ---- the recorded sweep ----
 
 
-def test_a_recorded_sweep_opens_with_the_names_of_today(folder):
+def test_a_schema_1_sweep_opens_with_the_new_names(folder):
     record = load(folder)
     assert record.name == "temp"
     assert record.header.config["search"]["candidates"] == 16
@@ -68,7 +68,7 @@ def test_a_recorded_sweep_opens_with_the_names_of_today(folder):
     assert not [name for name in old_names() if name in text]
 
 
-def test_a_recorded_sweep_has_the_values_that_were_recorded(folder):
+def test_a_schema_1_sweep_keeps_its_values(folder):
     record, reports = load(folder), [event for event in raw() if event["event"] == "report"]
     for event in reports:
         (report,) = (one for one in record.trials[event["trial"]].reports if one.epoch == event["epoch"])
@@ -76,7 +76,7 @@ def test_a_recorded_sweep_has_the_values_that_were_recorded(folder):
         assert report.at == event["at"]
 
 
-def test_a_recorded_sweep_reports(folder, gaptune):
+def test_a_schema_1_sweep_has_a_front_and_a_report(folder, gaptune):
     code, out, _ = gaptune("front", "temp", "--results", folder.parent)
     assert code in (0, None)
     assert f"hypervolume {summarize(load(folder)).hypervolume:.4f}" in " ".join(out.split())
@@ -87,7 +87,7 @@ def test_a_recorded_sweep_reports(folder, gaptune):
     )
 
 
-def test_a_driver_rewrites_a_recorded_ledger_once(folder):
+def test_a_driver_rewrites_a_schema_1_ledger_once(folder):
     before, _ = read_events(folder)
     with Ledger(folder) as ledger:
         assert ledger.damages == []
@@ -98,17 +98,17 @@ def test_a_driver_rewrites_a_recorded_ledger_once(folder):
         assert (folder / FILE_NAME).read_bytes() == content
 
 
-def test_a_recorded_sweep_takes_a_lost_report_back_from_its_trials_own_file(folder):
+def test_a_lost_report_is_recovered_from_a_schema_1_trial_file(folder):
     said = []
     with Ledger(folder) as ledger:
         opened = open_ledger(ledger, None, said.append)
-    assert said == ["1 lost lines of the ledger were taken back from the checkpoints of trial 6"]
+    assert said == ["1 lost lines of the ledger were recovered from the checkpoints of trial 6"]
     assert [report.epoch for report in opened.record.trials[6].reports] == [1, 2, 3, 4]
     assert opened.record.trials[6].last.keys() == opened.record.trials[0].last.keys()
     assert opened.highest == (7, 7)
 
 
-def test_a_recorded_sweep_is_resumed_by_its_own_command(folder):
+def test_a_schema_1_sweep_can_be_resumed(folder):
     from gaptune.config import load_sweep_config
     from gaptune.engine.plan import prepare
     from gaptune.space.parse import load_space
@@ -136,7 +136,7 @@ def test_a_ledger_of_both_schemas_is_read(folder):
 
 
 @given(line=st.integers(0, 72), at=st.integers(0, 5000), cut=st.booleans())
-def test_a_damaged_recorded_ledger_loses_that_line_and_no_other(tmp_path_factory, line, at, cut):
+def test_a_damaged_schema_1_ledger_loses_only_that_line(tmp_path_factory, line, at, cut):
     lines = (RECORDED / FILE_NAME).read_bytes().splitlines(keepends=True)
     line %= len(lines)
     whole = lines[line]
@@ -152,7 +152,7 @@ def raw_lines():
     return (RECORDED / FILE_NAME).read_bytes().splitlines()
 
 
-def test_a_recorded_first_line_is_put_back_from_a_session(folder):
+def test_a_schema_1_header_is_restored_from_a_session(folder):
     first, *others = raw()
     again = {"event": "session", "at": 2e9, "host": "here", "budget": 16, "sweep": first}
     lines = [line + b"\n" for line in raw_lines()[1:]]
@@ -299,17 +299,17 @@ def old(event):
 
 
 @given(events())
-def test_what_schema_1_says_is_said_by_its_translation(event):
+def test_translating_the_schema_1_form_of_an_event_gives_the_event(event):
     assert translate(old(event)) == event
 
 
 @given(events())
-def test_a_translated_event_is_the_same_when_it_is_translated_again(event):
+def test_translation_is_idempotent(event):
     assert translate(event) == event
 
 
 @pytest.mark.parametrize(("old_name", "new_name"), OLD_METRICS)
-def test_every_metric_is_translated_where_it_stands_alone(old_name, new_name):
+def test_every_metric_is_translated_in_a_single_line(old_name, new_name):
     line = encode({"event": "report", "at": 1.0, "trial": 0, "epoch": 1, "step": 1, "metrics": {old_name: 0.5}})
     ((event,), _) = parse_events(line)
     assert event["metrics"] == {new_name: 0.5}
@@ -324,7 +324,7 @@ def test_every_key_of_a_config_is_translated_in_headers_and_checkpoints(group, k
 
 
 @pytest.mark.parametrize("kinds", itertools.permutations(["sweep", "session", "trial"]))
-def test_a_session_or_a_trial_alone_shows_that_a_ledger_is_old(kinds):
+def test_a_header_a_session_or_a_trial_alone_is_recognized_as_schema_1(kinds):
     events = {event["event"]: {k: v for k, v in event.items() if k != "crc"} for event in reversed(raw())}
     content = b"".join(encode(events[kind]) for kind in kinds)
     found, _ = parse_events(content)

@@ -85,7 +85,7 @@ def test_nothing_holds_with_fewer_than_three_seeds(seeds):
 
 
 @pytest.mark.parametrize("value", [math.nan, None])
-def test_a_score_that_is_missing_is_not_run_and_the_trial_is_named(value):
+def test_a_claim_with_a_missing_metric_is_not_run_and_names_the_trial(value):
     def broken(found, params, seed):
         return {"geometry/gap": value} if seed == 1 else {}
 
@@ -147,7 +147,7 @@ def test_a_peak_stands_out_above_both_ends():
     assert peak(np.full((5, 3), 0.4)) == (1, 1.0)
 
 
-def test_what_scores_follow_is_told_where_it_is_clear_only():
+def test_what_accuracy_follows_is_stated_only_if_it_is_clear():
     rng = np.random.default_rng(0)
     one, other = rng.normal(size=(2, 21))
     assert follows_more(one + 0.1 * rng.normal(size=21), one, other)[2] < 0.001

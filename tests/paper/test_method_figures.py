@@ -21,7 +21,7 @@ def labels(axes):
 
 
 @pytest.mark.whole
-def test_every_set_of_knobs_is_named_in_every_panel_of_figures_6_and_7(record):
+def test_every_candidate_is_named_in_every_panel_of_figures_6_and_7(record):
     for draw in (retrieval_figure, downstream_figure):
         panels = draw(record).axes
         assert len(panels) == 4

@@ -85,7 +85,7 @@ def test_retrieval_that_is_best_at_the_largest_temperature_is_no_inverted_u():
     assert verdicts(sweep_record(ever_better))["retrieval is an inverted U in a fixed τ"] == "does not hold"
 
 
-def test_scores_that_follow_the_gap_are_told_from_those_that_follow_uniformity():
+def test_accuracy_that_follows_the_gap_is_distinguished_from_accuracy_that_follows_uniformity():
     def by_the_gap(params, seed):
         scores = as_in_the_paper(params, seed)
         return scores | {"zeroshot/top1": 1 - scores["geometry/gap"] / 2}

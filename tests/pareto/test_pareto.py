@@ -100,7 +100,7 @@ def test_large_clouds_agree_with_optuna(objectives):
 
 @pytest.mark.parametrize("largest", [np.inf, np.finfo(float).max])
 @pytest.mark.parametrize("objectives", [1, 2, 3, 4, 5])
-def test_the_largest_numbers_there_are_are_numbers_like_others(objectives, largest):
+def test_the_largest_floats_are_handled_as_any_number(objectives, largest):
     """The C code marks ends of lists by them; given as they are, they end the process."""
     ordinary = np.random.default_rng(0).integers(-2, 3, (400, objectives)).astype(float)
     points = np.select([ordinary == -2, ordinary == 2], [-largest, largest], ordinary)
@@ -148,7 +148,7 @@ def test_maximizing_values_twice_gives_them_back(points, maximize):
     assert np.array_equal(some.maximized(some.maximized(points)), points, equal_nan=True)
 
 
-def test_the_hypervolume_of_objectives_is_a_fraction_of_their_box():
+def test_the_hypervolume_of_objectives_is_a_fraction_of_the_volume_between_their_corners():
     both = Objectives([Objective("recall", True, 0.0, 1.0), Objective("gap", False, 2.0, 0.0)])
     assert both.reference_point.tolist() == [0.0, -2.0]
     assert both.ideal_point.tolist() == [1.0, 0.0]
@@ -157,9 +157,9 @@ def test_the_hypervolume_of_objectives_is_a_fraction_of_their_box():
     assert both.hypervolume([[1.0, 0.0]]) == 1.0
 
 
-def test_an_objective_without_an_ideal_value_has_no_box():
+def test_an_objective_without_an_ideal_value_is_unbounded():
     some = Objectives([Objective("recall", True, 0.0, 1.0), Objective("gap", False)])
-    assert some.without_box == ["gap"]
+    assert some.unbounded == ["gap"]
     assert np.isnan(some.hypervolume([[0.5, 1.0]]))
 
 
@@ -248,7 +248,7 @@ def test_points_that_are_not_better_than_the_reference_add_nothing():
 
 
 @given(clouds(values=st.floats(-2, 3) | SMALL))
-def test_the_normalized_hypervolume_is_a_share_that_grows_with_points(points):
+def test_the_normalized_hypervolume_is_a_fraction_that_grows_with_points(points):
     m = points.shape[1]
     fraction = [normalized_hypervolume(points[:count], [-1.0] * m, [2.0] * m) for count in range(len(points) + 1)]
     assert fraction[0] == 0.0
@@ -394,7 +394,7 @@ def test_equal_points_share_the_rank_of_the_last_of_them(rule, points):
     assert rank.tolist() == [int((rank <= own).sum()) - 1 for own in rank]
 
 
-def test_within_the_front_crowding_and_hypervolume_prefer_the_lonely():
+def test_within_the_front_crowding_and_hypervolume_prefer_isolated_points():
     points = np.array([[0.0, 10.0], [1.0, 9.0], [1.5, 8.5], [6.0, 6.0], [10.0, 0.0]])
     assert priority(points, "crowding").tolist() == [1, 4, 3, 2, 1]
     assert priority(points, "hypervolume").tolist().index(0) == 3  # alone in the middle

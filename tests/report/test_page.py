@@ -197,7 +197,7 @@ def test_a_sweep_in_which_all_are_infeasible_is_drawn_and_says_so(open_page, tmp
     assert "geometry/gap <= 0.1 rules out 10" in page.locator("#headline").inner_text()
     assert "No trial is complete" not in text
     assert traces(page, "front").keys() == {"infeasible"}
-    assert "The hypervolume is not known: 10 candidates are complete" in text
+    assert "The hypervolume is unknown: 10 candidates are complete" in text
 
 
 def test_sweeps_of_one_trial_of_none_and_of_equal_ones_have_a_page(open_page, tmp_path):
@@ -211,13 +211,13 @@ def test_sweeps_of_one_trial_of_none_and_of_equal_ones_have_a_page(open_page, tm
         assert "-0.00" not in text
         assert "(s)" not in text
         if name != "none":
-            assert "goes with" not in text
+            assert "correlates " not in text
 
 
 # ---- names ----
 
 
-def test_metrics_that_end_alike_have_labels_of_their_own_everywhere(open_page, tmp_path):
+def test_metrics_with_the_same_last_part_have_full_labels(open_page, tmp_path):
     names = ("cifar10/zeroshot/top1", "imagenet/zeroshot/top1")
     rows = [(0.1 + k / 20, 0.9 - k / 20) for k in range(9)]
     params = [{"temperature.tau_start": 0.02 + k / 100, "temperature.schedule_fraction": 0.5} for k in range(9)]
@@ -384,7 +384,7 @@ def test_the_filter_takes_what_is_shown_and_says_what_it_does_not_understand(ope
     assert "0 of 7 trials" in page.locator("#count").text_content()
 
 
-def test_filter_and_ranges_narrow_table_and_pictures_together(open_page, mixed):
+def test_filter_and_ranges_narrow_table_and_plots_together(open_page, mixed):
     page = open_page(mixed)
     page.fill("#filter", "method = TS")
     page.wait_for_function("document.getElementById('parallel').data[0].line.color.length === 3")
@@ -416,7 +416,7 @@ def test_a_cut_table_says_so_and_can_be_seen_whole(open_page, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_is_cut_on_a_phone(open_page, mixed, scheme):
+def test_no_title_is_cut_on_a_phone(open_page, mixed, scheme):
     page = open_page(mixed, 390, scheme)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     cut = """[...document.querySelectorAll('.chart .xtitle, .chart .ytitle')].filter((title) => {

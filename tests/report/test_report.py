@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made_sweep import KNOBS, made, scores
+from made_sweep import PARAMS, made, scores
 from made_sweep import trial as made_trial
 from support import Stage
 
@@ -44,16 +44,16 @@ def told_of(folder, **options):
     return content(load(folder), folder, mlflow_url=URL, price=options.get("price"))
 
 
-def test_rows_scores_and_front_are_the_ledgers(folder):
+def test_rows_metrics_and_front_are_the_ledgers(folder):
     record, told = load(folder), told_of(folder)
     assert told["rows"]["trial"] == list(record.trials)
     assert told["front"] == [member.trial.number for member in summarize(record).front]
     for row, trial in enumerate(record.trials.values()):
         for metric, value in trial.last.items():
-            assert told["scores"][metric][row] == pytest.approx(value, rel=1e-4)
+            assert told["means"][metric][row] == pytest.approx(value, rel=1e-4)
 
 
-def test_it_says_in_words_who_is_best_and_where_the_knee_is(folder):
+def test_the_headline_names_the_best_candidates_and_the_knee(folder):
     record = load(folder)
     sentences = headline(record, summarize(record), correlations(record))
     assert "3 of 16 complete candidates are Pareto-optimal (hypervolume 0.355)" in sentences[0]
@@ -64,7 +64,7 @@ def test_it_says_in_words_who_is_best_and_where_the_knee_is(folder):
     )
 
 
-def test_a_knee_and_a_correlation_that_shows_are_told(tmp_path):
+def test_the_headline_has_the_knee_and_a_clear_correlation(tmp_path):
     stage = Stage(tmp_path / "s")
     for recall, gap in ((0.6, 1.0), (0.55, 0.3), (0.2, 0.25), (0.5, 0.29), (0.3, 0.27), (0.25, 0.26)):
         trial = stage.orchestrator.next_trial()
@@ -73,8 +73,10 @@ def test_a_knee_and_a_correlation_that_shows_are_told(tmp_path):
             scores = {"retrieval/mean_r1": recall, "geometry/gap": gap, "temperature/tau": 0.07}
             stage.orchestrator.reported(trial.number, epoch, epoch, scores)
     sentences = headline(stage.record, summarize(stage.record), correlations(stage.record))
-    assert any(sentence.startswith("The knee gives up little") and "trial 1" in sentence for sentence in sentences)
-    assert any(sentence.startswith("More retrieval/mean_r1 goes with more geometry/gap") for sentence in sentences)
+    assert any(sentence.startswith("The knee, the best trade-off") and "trial 1" in sentence for sentence in sentences)
+    assert any(
+        sentence.startswith("retrieval/mean_r1 correlates positively with geometry/gap") for sentence in sentences
+    )
 
 
 def test_images_and_texts_that_lie_apart_lie_apart_on_the_first_component(folder):
@@ -104,7 +106,7 @@ def test_money_is_price_times_core_hours_and_left_out_without_a_price(folder):
     assert told_of(folder)["cost"]["money"] is None
 
 
-def test_a_sweep_without_a_complete_trial_is_told_too(tmp_path):
+def test_a_sweep_without_a_complete_trial_has_a_report(tmp_path):
     events = (example() / FILE_NAME).read_bytes().splitlines(keepends=True)[:4]
     (tmp_path / FILE_NAME).write_bytes(b"".join(events))
     told = told_of(tmp_path)
@@ -113,7 +115,7 @@ def test_a_sweep_without_a_complete_trial_is_told_too(tmp_path):
     write_report(load(tmp_path), tmp_path, tmp_path / "r.html", mlflow_url=URL)
 
 
-def test_scores_of_several_seeds_have_the_errors_of_the_tables(tmp_path):
+def test_metrics_of_several_seeds_have_the_errors_of_the_tables(tmp_path):
     noise = (-0.02, 0.0, 0.03)
     made(
         tmp_path / "s",
@@ -123,7 +125,7 @@ def test_scores_of_several_seeds_have_the_errors_of_the_tables(tmp_path):
     told, found = told_of(tmp_path / "s"), candidates(load(tmp_path / "s"))
     for index, objective in enumerate(told["objectives"]):
         metric = objective["metric"]
-        assert told["scores"][metric] == pytest.approx([one.values[index] for one in found], rel=1e-4)
+        assert told["means"][metric] == pytest.approx([one.values[index] for one in found], rel=1e-4)
         assert told["errors"][metric] == pytest.approx([one.errors[index] for one in found], rel=1e-4, abs=1e-12)
 
 
@@ -132,14 +134,14 @@ def test_a_metric_that_a_seed_lacks_has_no_mean(tmp_path):
     del trials[1]["reports"][0]["geometry/gap"]
     made(tmp_path / "s", trials, seeds=2)
     told = told_of(tmp_path / "s")
-    assert told["scores"]["geometry/gap"] == [None]
-    assert told["scores"]["retrieval/mean_r1"] == pytest.approx([0.3])
+    assert told["means"]["geometry/gap"] == [None]
+    assert told["means"]["retrieval/mean_r1"] == pytest.approx([0.3])
 
 
-def test_a_knob_that_does_not_apply_is_no_null(tmp_path):
+def test_a_parameter_that_does_not_apply_is_not_null(tmp_path):
     params = {
         "training.clip_norm": {"choice": [None, 1.0], "when": {}},
-        "temperature.schedule_fraction": KNOBS["temperature.schedule_fraction"],
+        "temperature.schedule_fraction": PARAMS["temperature.schedule_fraction"],
     }
     values = [{"training.clip_norm": None}, {"training.clip_norm": 1.0, "temperature.schedule_fraction": 0.5}]
     made(tmp_path / "s", [{"reports": [scores(0.2, 1.0)], "params": each} for each in values], params=params)
@@ -149,7 +151,7 @@ def test_a_knob_that_does_not_apply_is_no_null(tmp_path):
     assert told["choices"] == {"training.clip_norm": [None, 1.0]}
 
 
-def test_each_row_says_which_constraints_it_breaks(tmp_path):
+def test_each_row_lists_the_constraints_that_it_breaks(tmp_path):
     bounds = [
         {"metric": "geometry/gap", "min": 0.2, "max": None},
         {"metric": "uniformity/w2", "min": None, "max": -0.6},
@@ -161,7 +163,7 @@ def test_each_row_says_which_constraints_it_breaks(tmp_path):
     assert told_of(tmp_path / "s")["rows"]["broken"] == [[], [first], [first, second], None]
 
 
-def test_all_curves_are_told_as_long_as_there_is_room_and_the_front_always(tmp_path, folder):
+def test_all_curves_are_included_up_to_a_limit_and_the_front_always(tmp_path, folder):
     assert set(told_of(folder)["curves"]) == {str(number) for number in load(folder).trials}
     (tmp_path / FILE_NAME).write_bytes(many(1000))
     told = told_of(tmp_path)
@@ -172,7 +174,7 @@ def test_all_curves_are_told_as_long_as_there_is_room_and_the_front_always(tmp_p
 
 
 @pytest.mark.parametrize("local", ["http://127.0.0.1:5000", "http://localhost:5001"])
-def test_a_link_to_mlflow_says_what_it_needs_where_that_is_a_server_of_the_reader(folder, local):
+def test_a_link_to_a_local_mlflow_names_the_command_that_it_needs(folder, local):
     told = content(load(folder), folder, mlflow_url=local, price=None)["mlflow"]
     assert told["needs"].startswith("gaptune ui")
     assert told["links"]["3"].startswith(local)
@@ -188,7 +190,7 @@ rows = st.tuples(
 
 @given(st.lists(rows, max_size=10), st.sampled_from([None, 0.0, 5.0]), st.sampled_from([1, 2]))
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_sweep_makes_the_page_tell_what_is_not_known(tmp_path, trials, bound, seeds):
+def test_no_content_of_any_sweep_has_an_unknown_value(tmp_path, trials, bound, seeds):
     constraints = [] if bound is None else [{"metric": "geometry/gap", "min": bound, "max": None}]
     all_of = [made_trial(a or 0.0, b or 0.0, tau, state=state, reason="x") for a, b, tau, state in trials]
     for one, (a, b, _, _) in zip(all_of, trials, strict=True):
@@ -226,7 +228,7 @@ def test_with_a_thousand_trials_it_is_under_six_megabytes(tmp_path):
     assert (tmp_path / "r.html").stat().st_size < 6e6
 
 
-def test_it_needs_no_network(folder):
+def test_a_report_needs_no_network(folder):
     write_report(load(folder), folder, folder / "r.html", mlflow_url=URL)
     page = (folder / "r.html").read_text()
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=.http", page)
@@ -252,7 +254,7 @@ CHARTS += ["history-trials", "history-epochs", "pca"]
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_every_section_is_drawn_without_a_word_of_complaint(browser, folder, width, scheme):
+def test_every_section_is_drawn_without_an_error(browser, folder, width, scheme):
     write_report(load(folder), folder, folder / "r.html", mlflow_url=URL)
     page = opened(browser, folder / "r.html", width, scheme)
     for chart in CHARTS:

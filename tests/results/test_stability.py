@@ -26,7 +26,7 @@ def test_what_is_best_on_every_seed_is_always_on_the_front_and_what_is_beaten_ne
     assert front_fractions(record, found).tolist() == [1.0, 0.0]
 
 
-def test_two_seeds_that_disagree_give_the_shares_of_their_draws(tmp_path):
+def test_two_seeds_that_disagree_give_the_fractions_of_their_draws(tmp_path):
     """Seed 0 prefers the first by 0.2, seed 1 the second by 0.1: only (1, 1), a quarter of the draws, prefers it."""
     record, found = confirmed(tmp_path, [[(0.6, 1.0), (0.4, 1.0)], [(0.4, 1.0), (0.5, 1.0)]])
     assert front_fractions(record, found, draws=8000) == pytest.approx([0.75, 0.25], abs=0.02)
@@ -45,7 +45,7 @@ def test_a_constraint_is_kept_by_the_means_of_each_draw(tmp_path):
     assert front_fractions(record, found, draws=8000) == pytest.approx([0.25, 1.0], abs=0.02)
 
 
-def test_one_seed_says_nothing(tmp_path):
+def test_with_one_seed_stability_is_unknown(tmp_path):
     record, found = confirmed(tmp_path, [[(0.5, 1.0)], [(0.4, 1.1)]])
     assert front_fractions(record, found).why is Why.ONE_SEED
     assert front_fractions(record, []).why is Why.NONE_COMPLETE

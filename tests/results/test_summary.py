@@ -42,13 +42,13 @@ def text_of(renderable, width=160):
     return console.export_text()
 
 
-def test_the_front_is_what_no_completed_trial_beats_best_first_objective_first(stage):
+def test_the_front_is_not_dominated_and_sorted_by_the_first_objective(stage):
     summary = summarize(stage.record)
     assert [one.trial.number for one in summary.front] == [1, 3, 0]
     assert summary.counts == {State.WAITING: 1, State.COMPLETE: 4, State.FAIL: 1}
 
 
-def test_the_hypervolume_is_the_share_of_the_box_of_the_yaml(stage):
+def test_the_hypervolume_uses_the_reference_and_ideal_point_of_the_config(stage):
     # recall from 0 to 1 and gap from 2 down to 0: the box has volume 2
     boxes = [(0.6, 2 - 1.0), (0.4, 2 - 0.5), (0.2, 2 - 0.2)]
     expected = 0.6 * 1.0 + 0.4 * 0.5 + 0.2 * 0.3
@@ -64,7 +64,7 @@ def test_a_sweep_without_completed_trials_says_so(tmp_path):
     assert "has no front: no candidate is complete (trials: none yet)" in text_of(front_table(stage.record, summary))
 
 
-def test_the_table_shows_objectives_gap_tau_knobs_and_method(stage):
+def test_the_table_shows_objectives_gap_tau_params_and_method(stage):
     text = text_of(front_table(stage.record, summarize(stage.record)))
     for part in (
         "mean_r1 ↑",
@@ -81,7 +81,7 @@ def test_the_table_shows_objectives_gap_tau_knobs_and_method(stage):
     assert "2.000" not in text
 
 
-def test_numbers_are_short_and_nothing_is_a_dot():
+def test_numbers_are_short_and_a_missing_value_is_a_dot():
     assert [short(value) for value in (None, 0.5, 0.00123, 3, "x", 0.0)] == [
         "·",
         "0.500",
@@ -124,7 +124,7 @@ def test_every_report_is_a_row(stage, tmp_path):
     assert np.array_equal(back["retrieval/mean_r1"].to_numpy(), table["retrieval/mean_r1"].to_numpy(), equal_nan=True)
 
 
-def test_in_a_narrow_terminal_the_knobs_share_a_column_and_no_heading_is_broken():
+def test_in_a_narrow_terminal_params_are_in_one_column_and_no_heading_is_broken():
     record = load(example())
     table = front_table(record, summarize(record))
     narrow, wide = text_of(table, width=80), text_of(table, width=120)

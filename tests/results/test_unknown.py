@@ -59,7 +59,7 @@ UNSAID = re.compile(r"(?<![\w-])-?(nan|NaN|inf|Infinity|None)(?![\w-])")
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(trials=SWEEPS, constraints=LIMITS)
-def test_whatever_a_sweep_is_nothing_is_said_that_is_not_known(tmp_path_factory, gaptune, trials, constraints):
+def test_no_output_of_any_sweep_shows_an_unknown_value(tmp_path_factory, gaptune, trials, constraints):
     results = tmp_path_factory.mktemp("r")
     record = made_sweep(results / "s", trials, constraints=constraints)
     where = "--results", str(results)
@@ -95,7 +95,7 @@ def test_whatever_a_sweep_is_nothing_is_said_that_is_not_known(tmp_path_factory,
     complete = candidates(record)
     values = {metric: [one.mean(metric) for one in complete] for metric in (RETRIEVAL, GAP)}
     if len(complete) < 5 or not all(map(varies, values.values())):
-        assert not any("goes with" in text and GAP in text for text in told)
+        assert not any("correlates " in text and GAP in text for text in told)
     params = {str(one.trial.params) for one in complete}
     missing = found["unknown"].get("importance", {})
     for metric in (RETRIEVAL, GAP):
@@ -107,7 +107,7 @@ def test_whatever_a_sweep_is_nothing_is_said_that_is_not_known(tmp_path_factory,
         assert not any("is complete (" in text and "no candidate" in text for text in texts)
 
 
-def test_all_outside_a_constraint_says_which_rules_out_how_many_and_who_is_nearest(tmp_path, gaptune):
+def test_without_a_feasible_candidate_the_reason_counts_constraints_and_names_the_nearest(tmp_path, gaptune):
     limits = [{"metric": GAP, "max": 0.1}, {"metric": RETRIEVAL, "min": 0.25}]
     trials = [trial(0.2 + k / 100, 1 - k / 100, tau=0.05 + k / 100) for k in range(10)]
     record = made_sweep(tmp_path / "s", trials, constraints=limits)
@@ -123,7 +123,7 @@ def test_all_outside_a_constraint_says_which_rules_out_how_many_and_who_is_neare
     plot_front(record, summarize(record), tmp_path / "f.png")
 
 
-def test_a_constraint_on_what_was_not_measured_says_so(tmp_path):
+def test_a_constraint_on_a_missing_metric_is_reported(tmp_path):
     record = made_sweep(tmp_path / "s", [trial()], constraints=[{"metric": "probe/top1", "min": 0.5}])
     assert "probe/top1 >= 0.5 rules out 1 (1 of them without the metric)" in str(summarize(record).unknown)
     assert "nearest" not in str(summarize(record).unknown)
@@ -152,12 +152,12 @@ def test_a_candidate_that_breaks_a_constraint_is_marked_everywhere(tmp_path, gap
         assert one.tobytes() != other.tobytes()
 
 
-def test_what_has_not_ended_is_neither_feasible_nor_not(tmp_path):
+def test_a_trial_that_has_not_ended_has_no_feasibility(tmp_path):
     record = made_sweep(tmp_path / "s", [trial(state="FAIL"), trial(state="RUNNING")], constraints=[BELOW])
     assert Sweep(record, tmp_path).frame()["feasible"].isna().all()
 
 
-def test_sweeps_without_a_front_are_compared_and_say_what_is_missing(tmp_path, gaptune):
+def test_sweeps_without_a_front_are_compared_with_the_reason(tmp_path, gaptune):
     empty = made_sweep(tmp_path / "empty", [trial(state="FAIL", reason="boom")])
     made_sweep(tmp_path / "full", [trial()])
     (standing,) = compare_sweeps([empty])
@@ -171,7 +171,7 @@ def test_sweeps_without_a_front_are_compared_and_say_what_is_missing(tmp_path, g
     assert gaptune("compare", "empty", "--plot", tmp_path / "y.png", "--results", tmp_path)[0] in (0, None)
 
 
-def test_no_knob_that_varied_is_not_too_few_trials(tmp_path, gaptune):
+def test_without_a_varying_parameter_the_reason_is_not_too_few_trials(tmp_path, gaptune):
     same = made_sweep(tmp_path / "same", [trial(0.1 + k / 100) for k in range(10)])
     assert {reason.why for reason in importances(same).unknown.values()} == {Why.NOTHING_VARIED}
     said = gaptune("importance", "same", "--results", tmp_path)[1]
@@ -187,17 +187,17 @@ def test_no_knob_that_varied_is_not_too_few_trials(tmp_path, gaptune):
     assert set(map(str, importances(few).unknown.values())) == {"only 7 candidates are complete, and it takes 8"}
 
 
-def test_a_correlation_says_no_direction_where_there_is_none(tmp_path):
+def test_an_unclear_correlation_has_no_direction(tmp_path):
     constant = made_sweep(tmp_path / "s", [trial(0.2, k / 20, tau=0.02 + k / 99) for k in range(20)])
     (found,) = correlations(constant, [(RETRIEVAL, GAP)])
     assert (found.rho, found.direction, found.unknown.why) == (None, None, Why.CONSTANT)
     assert found.sentence().endswith("is not known: retrieval/mean_r1 is the same for all 20 candidates.")
     across = Correlation("a", "b", -0.001, -0.4, 0.4, 9)
-    assert across.sentence() == "No clear correlation of a and b (ρ = 0.00, 95 % CI -0.40 to 0.40)."
-    assert Correlation("a", "b", -0.5, -0.9, -0.1, 9).sentence().startswith("More a goes with less b (ρ = -0.50")
+    assert across.sentence() == "No clear correlation of a and b (ρ = 0.00, 95% CI -0.40 to 0.40)."
+    assert Correlation("a", "b", -0.5, -0.9, -0.1, 9).sentence().startswith("a correlates negatively with b (ρ = -0.50")
 
 
-def test_one_that_stands_out_of_equals_tells_no_direction(tmp_path):
+def test_one_outlier_among_equals_gives_no_direction(tmp_path):
     trials = [trial(0.2, 0.5, tau=0.02 + k / 99) for k in range(5)] + [trial(0.5, 0.9, tau=0.2)]
     (found,) = correlations(made_sweep(tmp_path / "s", trials), [(RETRIEVAL, GAP)])
     assert found.rho == pytest.approx(1)
@@ -230,7 +230,7 @@ def reported(metrics):
         ([(1, 0.9, 0), (0.9, 1, 0), (0, 0, 1)], Why.NO_BEND),  # the first two would have the largest sums
     ],
 )
-def test_a_front_without_a_knee_says_why(values, why):
+def test_a_front_without_a_knee_has_the_reason(values, why):
     bend = knee(*members(values, [True] * len(values[0])))
     assert isinstance(bend, Unknown)
     assert bend.why is why
@@ -256,7 +256,7 @@ def test_an_end_of_a_front_is_never_its_knee(points):
         assert not any(np.array(bend.values)[spread] == best[spread])
 
 
-def test_the_course_of_a_front_begins_where_there_is_one(tmp_path):
+def test_history_has_no_hypervolume_before_the_first_feasible_candidate(tmp_path):
     trials = [trial(0.2, 0.9, tau=0.02), trial(0.3, 0.2, tau=0.03)]
     steps = history(made_sweep(tmp_path / "s", trials, constraints=[BELOW]))
     assert steps[0].hypervolume is None

@@ -54,7 +54,7 @@ def test_a_front_for_other_objectives_is_that_of_the_same_trials(record):
     assert numbers(summarize(record).front) == [0, 1, 2, 3]
 
 
-def test_scores_of_further_evaluations_are_objectives_constraints_and_preferences_too(record):
+def test_metrics_of_further_evaluations_can_be_objectives_constraints_and_preferences(record):
     for trial, accuracy in zip(record.trials.values(), (0.1, 0.2, 0.3, 0.4), strict=True):
         trial.last["cifar10/zeroshot/top1"] = accuracy
     other = view(record, ["retrieval/mean_r1", "cifar10/zeroshot/top1"], ["cifar10/zeroshot/top1<=0.3"])
@@ -83,12 +83,12 @@ def test_a_constraint_after_the_fact_leaves_the_others(record):
         ([], ["cifar10/zeroshot/top1>=0.5"], "no trial of 's' has cifar10/zeroshot/top1"),
     ],
 )
-def test_what_cannot_be_is_said(record, objectives, constraints, message):
+def test_an_impossible_view_is_refused_with_the_reason(record, objectives, constraints, message):
     with pytest.raises(UserError, match=message):
         view(record, objectives, constraints)
 
 
-def test_the_knee_is_where_little_is_given_up(record):
+def test_the_knee_is_the_best_trade_off(record):
     assert knee(record, summarize(record).front).trial.number == 2
     assert knee(record, summarize(record).front[:2]).why is Why.TOO_FEW
 
@@ -149,7 +149,7 @@ def test_the_knee_does_not_depend_on_units(values, first, second):
 
 
 @given(METRICS, st.integers(0, 100))
-def test_a_pick_gives_up_no_more_than_was_said_and_nobody_near_is_better_in_the_second(values, percent):
+def test_a_pick_is_within_the_tolerance_and_the_best_in_the_second_metric(values, percent):
     members = members_with(values)
     chosen = pick(OBJECTIVES, members, f"retrieval/mean_r1 within {percent}%, then geometry/gap")
     best = max(recall for recall, _ in values)
@@ -171,7 +171,7 @@ def test_a_preference_picks_the_best_second_among_those_near_the_best_first(reco
         pick(record, members, "the best one")
     with pytest.raises(UserError, match="expected a percentage from 0 to 100, got 101"):
         pick(record, members, "geometry/gap within 101%, then retrieval/mean_r1")
-    with pytest.raises(UserError, match="no better side"):
+    with pytest.raises(UserError, match="no default direction"):
         pick(record, members, "temperature/tau within 1%, then geometry/gap")
 
 
@@ -262,7 +262,7 @@ def test_importance_within_a_family_leaves_out_what_does_not_vary_there(tmp_path
     assert {reason.why for reason in nobody.unknown.values()} == {Why.NOT_MEASURED}
 
 
-def test_a_view_with_other_objectives_is_compared_in_the_box_that_its_trials_span(tmp_path, record):
+def test_a_view_with_other_objectives_is_compared_over_the_range_of_its_trials(tmp_path, record):
     other = Stage(tmp_path / "t")
     finish(other, 0.55, 0.2, w2=-0.8)
     chosen = ["uniformity/w2", "geometry/gap"]
@@ -271,7 +271,7 @@ def test_a_view_with_other_objectives_is_compared_in_the_box_that_its_trials_spa
     assert 0 < ours.hypervolume < 1
 
 
-def test_bands_are_what_shares_of_the_repeats_attain(tmp_path, record):
+def test_bands_are_what_fractions_of_the_repetitions_attain(tmp_path, record):
     other = Stage(tmp_path / "t")
     finish(other, 0.55, 0.2)
     some, most = attainment([record, other.record], fractions=(0.5, 1.0))
@@ -292,7 +292,7 @@ def test_each_seed_of_a_sweep_is_a_repeat_and_one_seed_is_none(record):
         attainment([view(record, ["uniformity/w2", "geometry/gap", "retrieval/mean_r1"])] * 2)
 
 
-def test_what_has_no_outcome_is_grouped_by_reason_failures_first(tmp_path):
+def test_trials_without_outcome_are_grouped_by_reason_failures_first(tmp_path):
     stage = Stage(tmp_path / "s")
     for reason in ("non-finite: loss", "out of memory: GPU", "non-finite: features"):
         stage.orchestrator.failed(stage.orchestrator.next_trial().number, reason)
@@ -304,7 +304,7 @@ def test_what_has_no_outcome_is_grouped_by_reason_failures_first(tmp_path):
     ]
 
 
-def test_sweeps_are_compared_in_one_box_and_drawn_together(tmp_path, record):
+def test_sweeps_are_compared_with_common_corners_and_plotted_together(tmp_path, record):
     other = Stage(tmp_path / "t")
     finish(other, 0.55, 0.2)
     ours, theirs = compare_sweeps([record, other.record])

@@ -7,12 +7,16 @@ from support import sweep_config
 
 from gaptune.ledger import State, replay
 from gaptune.results import summarize
-from gaptune.simulation.play import epochs_spent, simulate
+from gaptune.simulation.play import simulate
 from gaptune.space.parse import parse_space
 
 SPACE = parse_space(
     {"params": {"temperature.schedule": "constant", "temperature.tau_start": {"log_uniform": [0.01, 0.4]}}}
 )
+
+
+def epochs_spent(record):
+    return sum(trial.epoch for trial in record.trials.values())
 
 
 def curve(trial):

@@ -93,7 +93,7 @@ def test_name_is_the_files_stem_unless_given(tmp_path: Path) -> None:
 
 
 def test_a_knob_stands_after_those_that_its_condition_names(tmp_path: Path) -> None:
-    names = [parameter.name for parameter in space_of(tmp_path, SCHEDULES).params]
+    names = [parameter.name for parameter in space_of(tmp_path, SCHEDULES).parameters]
     assert names == [
         "temperature.schedule",
         "temperature.tau_end",
@@ -203,12 +203,12 @@ points_to_evaluate:
 
 
 def test_point_may_say_what_is_so_anyhow(tmp_path: Path) -> None:
-    text = "params: {swap.kind: {choice: [none, hard]}}\npoints: [{swap.kind: hard, optimizer.lr: 1e-3}]"
+    text = "params: {swap.kind: {choice: [none, hard]}}\npoints_to_evaluate: [{swap.kind: hard, optimizer.lr: 1e-3}]"
     assert space_of(tmp_path, text).points_to_evaluate == ({"swap.kind": "hard"},)
 
 
 def test_point_takes_what_the_space_fixes(tmp_path: Path) -> None:
-    text = "params: {swap.kind: {choice: [none, hard]}, optimizer.lr: 2e-3}\npoints: [{swap.kind: hard}]"
+    text = "params: {swap.kind: {choice: [none, hard]}, optimizer.lr: 2e-3}\npoints_to_evaluate: [{swap.kind: hard}]"
     assert space_of(tmp_path, text).points_to_evaluate == ({"swap.kind": "hard", "optimizer.lr": 0.002},)
 
 

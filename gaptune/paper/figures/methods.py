@@ -94,18 +94,18 @@ def downstream_figure(record: SweepRecord) -> Figure:
         UserError: It is another sweep, nothing of it is completed, or it measured neither.
     """
     metrics = columns(record)
-    scores = {"zero-shot accuracy (%)": metrics.zero_shot, "linear probe accuracy (%)": metrics.probe}
-    measured = {label: metric for label, metric in scores.items() if metric is not None}
+    panels = {"zero-shot accuracy (%)": metrics.zero_shot, "linear probe accuracy (%)": metrics.probe}
+    measured = {label: metric for label, metric in panels.items() if metric is not None}
     if not measured:
         raise UserError(f"{record.name!r} measured neither zero-shot nor linear probe (see docs/guides/evaluation.md)")
     return _against_both(record, measured)
 
 
-def _against_both(record: SweepRecord, scores: dict[str, str]) -> Figure:
-    """A row of panels per score: against the gap, and against uniformity."""
+def _against_both(record: SweepRecord, panels: dict[str, str]) -> Figure:
+    """A row of panels per metric: against the gap, and against uniformity."""
     rows, metrics = _rows(record), columns(record)
-    figure = Figure(figsize=(11.0, 4.2 * len(scores)), layout="constrained")
-    for line, (label, metric) in zip(figure.subplots(len(scores), 2, squeeze=False), scores.items(), strict=True):
+    figure = Figure(figsize=(11.0, 4.2 * len(panels)), layout="constrained")
+    for line, (label, metric) in zip(figure.subplots(len(panels), 2, squeeze=False), panels.items(), strict=True):
         for axes, across, name in zip(line, (metrics.gap, metrics.uniformity), (_GAP, _W2), strict=True):
             _scatter(axes, rows, across, metric, scale=100.0)
             axes.set(xlabel=name, ylabel=label)

@@ -11,7 +11,7 @@ from gaptune.paper.theory.features import FreeFlow
 from gaptune.results.pca import principal_components
 
 Values = npt.NDArray[np.float64]
-_RED, _BLUE = "#D55E00", "#0072B2"  # told apart by color-blind readers; circle and cross tell them apart in print
+_RED, _BLUE = "#D55E00", "#0072B2"  # distinct for color-blind readers; circle and cross are distinct in print
 _PAIRS_DRAWN = 150
 _LINES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1)))
 

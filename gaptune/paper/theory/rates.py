@@ -12,7 +12,7 @@ from gaptune.paper.theory.reduced import Setting, Trajectory, flow, log_minus_sl
 from gaptune.paper.theory.scales import Scale
 
 TOLERANCE = 0.01
-"""Relative difference between a fitted and a derived slope up to which they are said to agree."""
+"""Relative difference between a fitted and a derived slope up to which they agree."""
 SCALES = (Scale("exp"), Scale("exp_scaled", 2.0), Scale("exp_scaled", 4.0), Scale("softplus"), Scale("fixed"))
 _PUBLISHED = {"exp": "γ = Ω(1/log² t)", "softplus": "γ = Θ(1/(t log t))"}
 
@@ -46,7 +46,7 @@ class Rate:
 def fit_rates(setting: Setting | None = None, *, decades: float = 300.0, over: float = 100.0) -> list[Rate]:
     """Integrates the flow for each parameterization and fits its rates over the last decades of time.
 
-    So many decades, because β against log t nears its slope only like 1/log t: at t = 10^14 it is still 6 % off.
+    So many decades, because β against log t nears its slope only like 1/log t: at t = 10^14 it is still 6% off.
 
     Args:
         setting: Start and data.

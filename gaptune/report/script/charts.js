@@ -1,5 +1,5 @@
 // Charts in general: each is a function that draws itself anew, for another theme or another choice of trials as well.
-// For what is told apart in turn; the styles of methods come with the data.
+// Colors and symbols for series in turn; the styles of methods come with the data.
 const COLORS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#999999", "#F0E442"];
 const SHAPES = ["circle", "square", "diamond", "triangle-up", "triangle-down", "star", "x", "cross"];
 const DASHES = ["solid", "dash", "dot", "dashdot"];

@@ -1,4 +1,4 @@
-// Scores over training, of the trials that are ticked.
+// Metrics over training, of the selected trials.
 const curved = all.filter((row) => rows.trials[row].some((trial) => trial in data.curves));
 const curveMetrics = metricNames.filter((name) => Object.values(data.curves).some((curve) => curve.metrics[name]));
 

@@ -52,7 +52,7 @@ if (data.constraints.length) {
   const kept = all.map((row) => (rows.broken[row] === null ? OFF : infeasible.has(row) ? "no" : "yes"));
   addColumn("feasible", kept, { order: ["yes", "no"], meaning: `Whether it keeps ${data.constraints.join(" and ")}` });
 }
-for (const [metric, values] of Object.entries(data.scores))
+for (const [metric, values] of Object.entries(data.means))
   addColumn(metric, measured(values), { errors: data.errors[metric], meaning: `${metric}: ${data.metrics[metric].meaning}` });
 for (const [parameter, values] of Object.entries(data.params)) {
   const off = new Set(data.off[parameter]), choices = data.choices[parameter];
@@ -94,7 +94,7 @@ const picksOf = (row) => [
   ...objectives.filter((name) => data.picks.best[name]?.includes(rows.trial[row])).map((name) => `best ${labelOf(name)}`),
   ...(data.picks.knee === rows.trial[row] ? ["knee"] : []),
 ];
-const metricNames = Object.keys(data.scores), paramNames = Object.keys(data.params);
+const metricNames = Object.keys(data.means), paramNames = Object.keys(data.params);
 const tableColumns = [
   "trial", "method", "state", "feasible", ...mainMetrics, ...paramNames, "epochs", "minutes", "reason",
 ].filter((name) => columns.has(name)).map((name) => columns.get(name));

@@ -1,4 +1,4 @@
-// One trial in a window of the page: settings, scores, curves, and the command that trains it again.
+// One trial in a window of the page: settings, metrics, curves, and the command that trains it again.
 function pairsTable(title, names, row) {
   const table = make("table");
   table.append(make("caption", title));
@@ -13,7 +13,7 @@ function standing(row) {
   const trials = rows.trials[row];
   return [
     [rows.state[row], `${plural(rows.epochs[row], "epoch")}, ${show(rows.minutes[row])} minutes`, ...(onFront.has(row) ? ["on the front"] : []), ...picksOf(row)].join(" · "),
-    ...(trials.length > 1 ? [`The same parameters on ${trials.length} seeds: trials ${trials.join(", ")}. Scores are means ± standard errors.`] : []),
+    ...(trials.length > 1 ? [`The same parameters on ${trials.length} seeds: trials ${trials.join(", ")}. Metrics are means ± standard errors.`] : []),
     ...(rows.broken[row] ?? []).map((constraint) => `Infeasible: it breaks ${constraint}.`),
     ...(rows.reason[row] ? [`Reason: ${rows.reason[row]}`] : []),
   ];
@@ -33,9 +33,9 @@ function openTrial(row) {
   const title = rows.trials[row].length > 1 ? `Trials ${rows.trials[row].join(", ")}: ${rows.method[row]}` : `Trial ${rows.trial[row]}: ${rows.method[row]}`;
   byId("details-title").textContent = title;
   byId("details-standing").replaceChildren(...standing(row).map((text) => make("p", text)));
-  const scores = [...new Set([...mainMetrics, ...metricNames])].filter((name) => mainMetrics.includes(name) || !absent(columns.get(name).values[row]));
+  const shown = [...new Set([...mainMetrics, ...metricNames])].filter((name) => mainMetrics.includes(name) || !absent(columns.get(name).values[row]));
   byId("details-settings").replaceChildren(pairsTable("Settings", paramNames, row));
-  byId("details-scores").replaceChildren(pairsTable("Scores", scores, row));
+  byId("details-metrics").replaceChildren(pairsTable("Metrics", shown, row));
   byId("details-again").replaceChildren(...commands(row));
   byId("details-mlflow").replaceChildren(...mlflowNote(row));
   const hasCurve = curved.includes(row), trial = rows.trials[row].find((number) => number in data.pca);

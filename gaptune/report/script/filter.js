@@ -66,14 +66,14 @@ function textual(part) {
   return { why: `“${text}” is a column: write ${column.label} ${column.text ? "=" : "<"} ${example === undefined ? "…" : show(example)}` };
 }
 
-// What a filter keeps; parts that are not understood keep everything, and are told.
+// What a filter keeps; parts that are not understood keep everything, and are listed.
 function parseFilter(text) {
   const found = parts(text).map(condition);
   const tests = found.filter((one) => one.keep).map((one) => one.keep);
   return { keep: (row) => tests.every((keep) => keep(row)), troubles: found.filter((one) => one.why).map((one) => one.why) };
 }
 
-// ---- what is chosen: by the filter and by ranges on the axes of the parameters; table and pictures follow ----
+// ---- what is chosen: by the filter and by ranges on the axes of the parameters; table and plots follow ----
 const choice = { keep: () => true, troubles: [], ranges: null }, followers = [];
 const chosen = (row) => choice.keep(row) && (choice.ranges === null || choice.ranges(row));
 const narrowed = () => byId("filter").value.trim() !== "" || choice.ranges !== null;

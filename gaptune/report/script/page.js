@@ -36,7 +36,7 @@ const cost = data.cost, spent = cost.money === null ? "" : ` (${show(cost.money)
 byId("cost").append(make("p", [
   `${show(cost.spent)} ${cost.unit}${spent} of training and evaluation, over ${show(cost.wall_hours)} hours;`,
   `${cost.epochs} of ${plural(cost.full, "epoch")} that full budgets have.`,
-  `${plural(cost.sessions, "session")}, ${plural(cost.retries, "retry", "retries")} after faults.`,
+  `${plural(cost.sessions, "session")}, ${plural(cost.retries, "retry", "retries")} after failures.`,
 ].join(" ")));
 const nodes = make("table");
 for (const [node, one] of Object.entries(cost.nodes)) {

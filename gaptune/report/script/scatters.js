@@ -1,4 +1,4 @@
-// Candidates as points: the front, retrieval against gap and temperature, and a score against one parameter.
+// Candidates as points: the front, retrieval against gap and temperature, and a metric against one parameter.
 
 // ---- the front ----
 // Looks closer where the worst quarter would squeeze the others into a corner; a double click shows all.
@@ -63,7 +63,7 @@ if (data.correlations.length) {
   byId("correlations").append(table);
 }
 
-// ---- a score against one parameter ----
+// ---- a metric against one parameter ----
 function drawSlice() {
   const [x, y] = ["slice-x", "slice-y"].map((id) => columns.get(byId(id).value));
   byId("slice-note").textContent = notPlaced(x, y);

@@ -1,4 +1,4 @@
-// How the search went, and what the front's members have learned to embed.
+// Optimization history, and the embeddings of the front's members.
 for (const [id, across, title] of [["history-trials", "trials", "complete candidates"], ["history-epochs", "epochs", "epochs spent by all trials"]]) {
   const steps = data.history;
   if (steps.length && steps.some((step) => step.hypervolume !== null))
@@ -7,7 +7,7 @@ for (const [id, across, title] of [["history-trials", "trials", "complete candid
       x: steps.map((step) => step[across]), y: steps.map((step) => step.hypervolume),
     }],
       () => ({ xaxis: wholeAxis(title, steps.map((step) => step[across])), yaxis: axis("hypervolume", { rangemode: "tozero" }), showlegend: false }));
-  else empty(id, data.unknown ? `The hypervolume is not known: ${data.unknown}.` : NOTHING);
+  else empty(id, data.unknown ? `The hypervolume is unknown: ${data.unknown}.` : NOTHING);
 }
 byId("unfinished").append(...data.unfinished.map((one) =>
   make("p", `${one.trials.length} ${one.state === "FAIL" ? "failed" : "stopped early"}: ${one.reason} (for example trial ${one.trials[0]}: ${one.example})`, { class: "note" })));

@@ -52,7 +52,7 @@ def plot_attainment(records: Sequence[SweepRecord], path: Path) -> None:
     """Draws what half of some repeats attain, between what a quarter and what three quarters of them do.
 
     Args:
-        records: What ``gaptune.results.attainment`` takes: sweeps that repeat each other, or one with several seeds.
+        records: What ``gaptune.results.attainment`` takes: sweeps as repetitions, or one sweep with several seeds.
         path: The PNG file to write.
     """
     some, median, most = (band.points for band in attainment(records))

@@ -1,4 +1,4 @@
-"""The front as a picture."""
+"""A plot of the front."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gaptune.text.markup import for_plot
 from gaptune.text.output import one_line
 
 _MANY = 12
-"""Trials from which on a picture looks at the better ones."""
+"""Number of trials from which a plot zooms in on the better ones."""
 _WIDE = 72  # characters of a line of the title
 
 
@@ -54,11 +54,11 @@ def _title(record: SweepRecord, summary: Summary) -> str:
 
 
 def axis_label(record: SweepRecord, index: int) -> str:
-    """An objective with its unit and its better side."""
+    """An objective with its unit and its direction."""
     objective = record.objectives[index]
     better = "higher is better" if objective.maximize else "lower is better"
-    score = find_metric(objective.metric)
-    return for_plot(f"{objective.metric} ({score.unit + '; ' if score else ''}{better})")
+    known = find_metric(objective.metric)
+    return for_plot(f"{objective.metric} ({known.unit + '; ' if known else ''}{better})")
 
 
 def _panel(

@@ -8,7 +8,7 @@ from typing import Literal
 Line = str | tuple[float, tuple[float, ...]]
 Fill = Literal["full", "none", "left"]
 
-# Okabe and Ito's colors, which color-blind readers tell apart; markers and lines tell them apart in black and white.
+# Okabe and Ito's colors, distinct for color-blind readers; markers and lines are distinct in black and white.
 _FAMILIES: dict[str, tuple[str, str, str, Line]] = {
     "Baseline": ("#999999", "*", "star", "-"),
     "FLT": ("#0072B2", "o", "circle", ":"),
