@@ -96,14 +96,14 @@ _ROWS = (
     *_uniformities("wang_isola", _POTENTIAL),
     *_RECALLS,
     Metric(
-        "zeroshot/top1", "fraction", "max", "top-1 by class prompts, over all images", f"{_CLIP}; {_BENCHMARK}", "both"
+        "zeroshot/top1", "fraction", "max", "top-1 by class prompts, mean over images", f"{_CLIP}; {_BENCHMARK}", "both"
     ),
     Metric("zeroshot/top5", "fraction", "max", "the right class among the best 5", f"{_CLIP}; {_BENCHMARK}", "further"),
     Metric(
         "zeroshot/mean_per_class_recall",
         "fraction",
         "max",
-        "top-1 by class prompts, mean over the classes",
+        "top-1 by class prompts, mean over classes",
         _BENCHMARK,
         "further",
     ),
@@ -145,7 +145,9 @@ SYSTEM = {
     for row in (
         Metric("system/cpu_percent", "%", "none", "CPU time over wall time (100: one core)", "psutil"),
         Metric("system/memory_mb", "MB", "none", "resident memory of the trial's process", "psutil"),
-        Metric("system/gpu_percent", "%", "none", "fraction of the time in which the GPU was busy", "NVML"),
+        Metric(
+            "system/gpu_percent", "%", "none", "fraction of the time in which the GPU was busy", "NVML (nvidia-ml-py)"
+        ),
         Metric("system/gpu_memory_mb", "MB", "none", "GPU memory that the trial's process holds", "torch.cuda"),
     )
 }
