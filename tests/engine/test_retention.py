@@ -214,7 +214,7 @@ def test_a_running_sweep_is_refused_and_left_out_of_all(ended):
 
 
 def test_names_that_have_nothing_to_clean_are_refused(ended):
-    for name, message in (("example", "recorded sweep"), ("t", "no sweep 't'")):
+    for name, message in (("example", "example sweep"), ("t", "no sweep 't'")):
         error = clean(ended, name).exception
         assert isinstance(error, UserError)
         assert message in str(error)
