@@ -18,7 +18,7 @@ from gaptune.storage.checkpoint_files import write_sealed
 from gaptune.trial.checkpoint import Checkpoints, read_checkpoint
 
 FULL = ["epoch-0001.optimizer.pt", "epoch-0001.pt", "epoch-0002.pt"]
-KEYS = {"config": "", "data": {}, "scale": {}}
+KEYS = {"config": "{}", "data": {}, "scale": {}}
 
 
 def train(folder, epochs=2, old=False):
