@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from captioned_files import encoded, plain_pairs, samples, write_csv, write_images, write_shard
-from labelled_files import write_cifar10, write_image_folder
+from labeled_files import write_cifar10, write_image_folder
 from warm import run
 
 from gaptune.cli import main
@@ -54,7 +54,7 @@ def test_every_kind_is_built_and_described(kind, tmp_path, monkeypatch, capsys):
     assert not ended.value.code, err
     assert f"made by         {kind.__name__} from " in out
     first = "pairs" if kind is mmvp else "train"
-    assert out.splitlines()[0].split() == ["split", "images", "captions", "labelled", "merged", "left", "out"]
+    assert out.splitlines()[0].split() == ["split", "images", "captions", "labeled", "merged", "left", "out"]
     assert out.splitlines()[1].split()[0] == first
 
 

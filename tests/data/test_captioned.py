@@ -170,7 +170,7 @@ def test_bad_table_is_one_clear_line(reference, message, tmp_path):
     assert not list(tmp_path.glob("store*"))
 
 
-def test_mmvps_own_layout_gives_pairs_in_neighbouring_rows(tmp_path):
+def test_mmvps_own_layout_gives_pairs_in_neighboring_rows(tmp_path):
     images = tmp_path / "MLLM_VLM Images"
     write_images(images / "Texts", [])
     for number in range(1, 5):
@@ -282,7 +282,7 @@ def test_images_that_come_again_are_merged_or_left_out_and_counted(tmp_path):
     assert store.meta.source["merged"] == {"val": 1, "train": 3}
     assert store.meta.source["left_out"] == {"val": {}, "train": {"in val": 1}}
     assert splits_table(store) == [
-        ("split", "images", "captions", "labelled", "merged", "left out"),
+        ("split", "images", "captions", "labeled", "merged", "left out"),
         ("train", "5", "10", "0", "3", "1 in val"),
         ("val", "2", "4", "0", "1", "-"),
     ]

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from labelled_files import write_image_folder
+from labeled_files import write_image_folder
 from table_files import labels, opened, write_csv, write_jsonl, write_parquet
 
 from gaptune.data.sources import ImageFolder

@@ -32,7 +32,7 @@ def test_coco_store_is_described_with_what_was_lost(files):
     assert told["train captions"] == "1.86 per image, tokens: mean 5.1, max 12"
     assert told["val captions"].startswith("2.00 per image")
     assert splits_table(store) == [
-        ("split", "images", "captions", "labelled", "merged", "left out"),
+        ("split", "images", "captions", "labeled", "merged", "left out"),
         ("train", "7", "13", "0", "0", "1 no caption, 1 missing"),
         ("val", "3", "6", "0", "0", "-"),
     ]

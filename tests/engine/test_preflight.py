@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from labelled_files import write_image_folder
+from labeled_files import write_image_folder
 from support import write_yaml
 
 from gaptune.config import DataConfig, ModelConfig, TrialConfig, load_sweep_config
@@ -130,14 +130,14 @@ REFUSED = {
     "a single class among those to learn from": (
         evaluate("ONE", "knn"),
         {},
-        "it has labelled images of a single class to learn from",
+        "it has labeled images of a single class to learn from",
     ),
-    "no class left without the fifth": (evaluate("TWO", "probe"), {}, "only 2 labelled images to learn from"),
-    "nothing to learn from": (evaluate("NOTRAIN", "knn"), {}, "no labelled images in probe_train, train"),
+    "no class left without the fifth": (evaluate("TWO", "probe"), {}, "only 2 labeled images to learn from"),
+    "nothing to learn from": (evaluate("NOTRAIN", "knn"), {}, "no labeled images in probe_train, train"),
     "nothing to learn from, not built yet": (
         evaluate("imagefolder:FOLDER", "zeroshot", "probe"),
         {},
-        "more .* by probe: it has no labelled images in probe_train, train",
+        "more .* by probe: it has no labeled images in probe_train, train",
     ),
     "no pairs": (evaluate("PLAIN", "mmvp"), {}, "5 images with 5 captions, not pairs"),
     "features for a model of images": (evaluate("FEATURES", "retrieval"), {}, "takes images, and it has features of 8"),

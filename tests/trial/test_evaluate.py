@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from built_stores import built, captioned_store, labelled_store, mmvp, plain_pairs
-from labelled_files import write_image_folder
+from built_stores import built, captioned_store, labeled_store, mmvp, plain_pairs
+from labeled_files import write_image_folder
 
 from gaptune.cli import cli
 from gaptune.config import EvaluationConfig
@@ -120,8 +120,8 @@ def test_pairs_and_retrieval_of_a_store_are_those_of_its_features(model, tmp_pat
 def test_store_allows_what_it_has(store, tmp_path):
     assert allowed_tasks(store) == ("zeroshot", "probe", "knn", "retrieval")
     assert allowed_tasks(captioned_store(tmp_path / "captioned")) == ("retrieval",)
-    labelled = open_store(f"imagefolder:{write_image_folder(tmp_path / 'both')}", image_size=32, context_length=16)
-    assert allowed_tasks(labelled) == ("zeroshot", "probe", "knn")  # its captions are its labels
+    labeled = open_store(f"imagefolder:{write_image_folder(tmp_path / 'both')}", image_size=32, context_length=16)
+    assert allowed_tasks(labeled) == ("zeroshot", "probe", "knn")  # its captions are its labels
     folder = write_image_folder(tmp_path / "test", splits=("test",))
     assert allowed_tasks(open_store(f"imagefolder:{folder}", image_size=32, context_length=16)) == ("zeroshot",)
 
@@ -166,7 +166,7 @@ def test_pairs_are_evaluated_as_built_by_the_command_or_by_their_place(trained, 
 def test_labels_to_learn_from_are_of_two_classes_also_without_the_fifth_that_is_held_out(
     model, tmp_path, labels, tasks
 ):
-    store = labelled_store(tmp_path, {"train": labels, "test": ["circle", "square"]})
+    store = labeled_store(tmp_path, {"train": labels, "test": ["circle", "square"]})
     for task in ("zeroshot", "probe", "knn"):
         if task in tasks:
             with pytest.raises(UserError, match=tasks[task]):
@@ -177,14 +177,14 @@ def test_labels_to_learn_from_are_of_two_classes_also_without_the_fifth_that_is_
 
 def test_evaluation_never_moves_to_another_split(model, tmp_path):
     both = ["circle", "square"] * 4
-    store = labelled_store(tmp_path / "test", {"train": both, "val": both, "test": [*both, None]})
+    store = labeled_store(tmp_path / "test", {"train": both, "val": both, "test": [*both, None]})
     with pytest.raises(UserError, match="images without a label in test"):
         TaskEvaluator(store, ("zeroshot",), CPU)
-    store = labelled_store(tmp_path / "train", {"train": [*both, None], "test": both})
+    store = labeled_store(tmp_path / "train", {"train": [*both, None], "test": both})
     TaskEvaluator(store, ("zeroshot",), CPU)(model)
     with pytest.raises(UserError, match="images without a label in train"):
         TaskEvaluator(store, ("knn",), CPU)
-    store = labelled_store(tmp_path / "labels", {"train": both, "test": both})
+    store = labeled_store(tmp_path / "labels", {"train": both, "test": both})
     with pytest.raises(UserError, match="labels in place of captions in test"):
         TaskEvaluator(store, ("retrieval",), CPU)
 

@@ -146,7 +146,7 @@ def test_batch_has_no_row_twice_where_there_is_a_batch_for_each_draw_of_it(split
 
 @settings(deadline=None, max_examples=40)
 @given(fraction=st.sampled_from([0.001, 0.003, 0.2, 0.77]), seed=st.integers(0, 2**20), first=st.integers(0, 500))
-def test_fractions_come_out_over_neighbouring_epochs(split, fraction, seed, first):
+def test_fractions_come_out_over_neighboring_epochs(split, fraction, seed, first):
     mixed = MixedSplit(parts(split, (64, 4)), (1 - fraction, fraction))
     for epochs in (20, 100):
         orders = [epoch_order(mixed, generator(seed, "order", first + epoch)) for epoch in range(epochs)]

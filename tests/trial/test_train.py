@@ -348,7 +348,7 @@ def excerpt(store, out, **splits):
 
 
 def test_store_without_labels_has_no_scores_of_classification(store, short, tmp_path):
-    report = next(train(short(), excerpt(store, tmp_path / "unlabelled", train=32, val=16)))
+    report = next(train(short(), excerpt(store, tmp_path / "unlabeled", train=32, val=16)))
     assert set(METRICS) - set(report.metrics) == {"zeroshot/top1", "probe/top1"}
 
 

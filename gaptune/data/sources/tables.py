@@ -268,7 +268,7 @@ class Parquet(Table):
 
 
 def _present(tables: Sequence[_File], columns: Columns) -> Columns:
-    """The columns that there are: all that are asked for, but of labelled images the captions may be lacking."""
+    """The columns that there are: all that are asked for, but of labeled images the captions may be lacking."""
     if columns.label is not None and columns.captions == Columns.captions:
         lacking = [table for table in tables if columns.captions[0] not in table.names]
         columns = replace(columns, captions=()) if len(lacking) == len(tables) else columns

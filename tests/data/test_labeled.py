@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from labelled_files import CIFAR_CLASSES, write_cifar10, write_cifar10_archive, write_image_folder
+from labeled_files import CIFAR_CLASSES, write_cifar10, write_cifar10_archive, write_image_folder
 
 from gaptune.data.build import build
 from gaptune.data.open import open_store
