@@ -176,9 +176,7 @@ class OptimizerConfig(Schema):
     lr: Positive = 1e-3
     beta1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.98
-    eps: Annotated[float, Field(ge=1e-37)] = (
-        1e-6  # smaller values are 0 in float32 and give NaN for weights without a gradient
-    )
+    eps: Annotated[float, Field(ge=1e-37)] = 1e-6  # below 1e-37, eps is 0 in float32: NaN without a gradient
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
     warmup: UnitInterval = 0.1
     clip_norm: Positive | None = None

@@ -59,9 +59,7 @@ def check_same(there: SweepHeader, asked: SweepHeader, folder: Path, *, more_poi
 
 def _what_matters(header: SweepHeader) -> dict[str, Any]:
     """Returns the settings that decide the results: space, data, objectives, sampler, and training."""
-    sweep = SweepConfig.model_validate(header.config).model_dump(
-        mode="json"
-    )  # adds settings that an older ledger lacks
+    sweep = SweepConfig.model_validate(header.config).model_dump(mode="json")  # with defaults for newer settings
     space = header.space
     flat: dict[str, Any] = {"data.hash": header.data.hash, "space.grid": space["grid"]}
     flat.update({f"{_POINT}[{index}]": point for index, point in enumerate(space["points_to_evaluate"])})

@@ -194,9 +194,7 @@ class Study:
             self._study.enqueue_trial(self._space.varied_params(given))
         trial = self._study.ask()
         sampler = self._study.sampler
-        if isinstance(
-            sampler, optuna.samplers.NSGAIISampler
-        ):  # NSGA-II assigns no generation to enqueued points by itself
+        if isinstance(sampler, optuna.samplers.NSGAIISampler):  # it skips enqueued points by default
             sampler.get_trial_generation(self._study, self._study._storage.get_trial(trial._trial_id))
         return trial, self._space.suggest(trial)
 

@@ -228,11 +228,7 @@ def test_every_pydantic_error_has_a_message_of_gaptune(schema: type[BaseModel], 
             except ValidationError as error:
                 for one in error.errors():
                     types.add(one["type"])
-                    if one["type"] not in (
-                        "missing",
-                        "extra_forbidden",
-                        "value_error",
-                    ):  # gaptune formats these separately
+                    if one["type"] not in ("missing", "extra_forbidden", "value_error"):  # formatted separately
                         assert _EXPECTED[one["type"]].format(**one.get("ctx", {}))
     assert types
 

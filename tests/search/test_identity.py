@@ -29,51 +29,56 @@ PARAMS = {
 POINT = {"temperature.tau_start": 0.04, "training.batch_size": 128}
 
 
-def told(space=None, **changes):
+def stored(space=None, **changes):
     content = {"name": "s", "params": PARAMS, "points_to_evaluate": [POINT], "grid": False} | (space or {})
     return SweepHeader.parse(header(sweep_config(**changes), parse_space(content)) | {"weights": "a"})
 
 
 CHANGED = {
-    "a point more": told({"points_to_evaluate": [POINT, POINT | {"temperature.tau_start": 0.02}]}),
-    "a point less": told({"points_to_evaluate": []}),
-    "another point": told({"points_to_evaluate": [POINT | {"temperature.tau_start": 0.08}]}),
-    "a grid in place of points": told({"points_to_evaluate": [], "grid": True}),
-    "another range": told({"params": PARAMS | {"training.batch_size": {"integer": [64, 192], "step": 64}}}),
-    "a parameter more": told(
+    "a point more": stored({"points_to_evaluate": [POINT, POINT | {"temperature.tau_start": 0.02}]}),
+    "a point less": stored({"points_to_evaluate": []}),
+    "another point": stored({"points_to_evaluate": [POINT | {"temperature.tau_start": 0.08}]}),
+    "a grid in place of points": stored({"points_to_evaluate": [], "grid": True}),
+    "another range": stored({"params": PARAMS | {"training.batch_size": {"integer": [64, 192], "step": 64}}}),
+    "a parameter more": stored(
         {"params": PARAMS | {"optimizer.lr": {"log_uniform": [1e-4, 1e-2]}}, "points_to_evaluate": []}
     ),
-    "a condition": told(
+    "a condition": stored(
         {"params": PARAMS | {"training.batch_size": {"choice": [64, 128], "when": {"temperature.tau_start": 0.02}}}}
         | {"points_to_evaluate": []}
     ),
-    "parameters in another order": told({"params": dict(reversed(PARAMS.items()))}),
-    "another sampler": told(search={"sampler": "tpe"}),
-    "another seed of the sampler": told(search={"seed": 1}),
-    "more seeds": told(search={"seeds": 2}),
-    "longer training": told(training={"epochs": 3}),
-    "other weights under the same path": replace(told(), weights="b"),
-    "another ideal point": told(objectives=[OBJECTIVES[0] | {"ideal": 0.5}, OBJECTIVES[1]]),
+    "parameters in another order": stored({"params": dict(reversed(PARAMS.items()))}),
+    "another sampler": stored(search={"sampler": "tpe"}),
+    "another seed of the sampler": stored(search={"seed": 1}),
+    "more seeds": stored(search={"seeds": 2}),
+    "longer training": stored(training={"epochs": 3}),
+    "other weights under the same path": replace(stored(), weights="b"),
+    "another ideal point": stored(objectives=[OBJECTIVES[0] | {"ideal": 0.5}, OBJECTIVES[1]]),
 }
 
 
 @pytest.mark.parametrize("what", CHANGED)
 def test_different_sweep_with_the_same_name_is_refused_with_the_differences(tmp_path, what):
     with pytest.raises(UserError, match=r"a different sweep named 's' exists .* → .*choose another --name"):
-        check_same(told(), CHANGED[what], tmp_path / "s")
+        check_same(stored(), CHANGED[what], tmp_path / "s")
 
 
 @pytest.mark.parametrize(
     "same",
-    [told(), told(search={"candidates": 60}), told(resources={"cpu": 2, "concurrency": 7}), told(storage="s3://b/x")],
+    [
+        stored(),
+        stored(search={"candidates": 60}),
+        stored(resources={"cpu": 2, "concurrency": 7}),
+        stored(storage="s3://b/x"),
+    ],
 )
 def test_number_of_candidates_and_resources_are_not_compared(tmp_path, same):
-    check_same(told(), same, tmp_path / "s")
+    check_same(stored(), same, tmp_path / "s")
 
 
 def test_weights_are_compared_by_content_and_tags_by_name(tmp_path):
     def of(place, weights):
-        return replace(told(model={"name": "RN50", "pretrained": place}), weights=weights)
+        return replace(stored(model={"name": "RN50", "pretrained": place}), weights=weights)
 
     check_same(of("here/w.pt", "a"), of("there/w.safetensors", "a"), tmp_path / "s")
     for there, asked in (
@@ -92,18 +97,18 @@ def test_weights_are_compared_by_content_and_tags_by_name(tmp_path):
 
 def test_order_of_parameters_in_a_grid_is_not_compared(tmp_path):
     grid = {"points_to_evaluate": [], "grid": True}
-    check_same(told(grid), told(grid | {"params": dict(reversed(PARAMS.items()))}), tmp_path / "s")
+    check_same(stored(grid), stored(grid | {"params": dict(reversed(PARAMS.items()))}), tmp_path / "s")
 
 
 def test_added_points_are_refused_unless_allowed(tmp_path):
-    check_same(told(), CHANGED["a point more"], tmp_path / "s", more_points=True)
+    check_same(stored(), CHANGED["a point more"], tmp_path / "s", more_points=True)
     with pytest.raises(UserError, match=r"space.points_to_evaluate"):
-        check_same(told(), CHANGED["another point"], tmp_path / "s", more_points=True)
+        check_same(stored(), CHANGED["another point"], tmp_path / "s", more_points=True)
 
 
 def test_directory_with_the_ledger_of_another_sweep_is_refused(tmp_path):
     with pytest.raises(UserError, match="contains the ledger of another sweep: rename the directory to 's'"):
-        check_same(told(), told(), tmp_path / "renamed")
+        check_same(stored(), stored(), tmp_path / "renamed")
 
 
 def test_number_of_candidates_is_limited_by_the_space():
