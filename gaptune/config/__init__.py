@@ -1,4 +1,4 @@
-"""Trials and sweeps as typed schemas: what may be asked for, checked where it is read."""
+"""Typed schemas for trials and sweeps, validated when a file is read."""
 
 from gaptune.config.sweep import (
     ConstraintConfig,

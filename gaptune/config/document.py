@@ -1,7 +1,7 @@
-"""YAML files with line numbers: what is wrong is said with the place where it stands.
+"""Reads YAML files with line numbers, so that each error message names its line.
 
-A file may come from anywhere, so what it can cost is bounded: its size, its depth, and how many entries it has once
-its aliases and merge keys (``<<``) are written out, which a few lines can otherwise multiply without end.
+A file may come from an untrusted source, so its size, its depth, and its number of entries are limited. Entries are
+counted with aliases and merge keys (``<<``) expanded, because a few lines can otherwise produce billions of them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Key = str | int
 Model = TypeVar("Model", bound=BaseModel)
 
 LARGEST_FILE = 1_000_000
-"""Bytes of a file."""
+"""Largest size of a file in bytes."""
 
 MOST_ENTRIES = 100_000
-"""Keys, values and items of a file, aliases written out."""
+"""Largest number of keys, values, and items in a file, with aliases expanded."""
 
 DEEPEST = 50
-"""Mappings and lists inside one another."""
+"""Largest depth of nested mappings and lists."""
 
 _TAG = "tag:yaml.org,2002:"
 _KINDS = {"null": "null", "bool": "true or false", "int": "an integer", "float": "a number", "str": "text"}
@@ -54,19 +54,19 @@ _EXPECTED = {
     "too_short": "{min_length} or more entries",
     "too_long": "{max_length} or fewer entries",
 }
-"""What was expected, by pydantic's type of the error: its own words are for programmers."""
-_LONGEST_NUMBER = 400  # characters: more is no number that anybody means, and Python takes long over it
+"""Expected input by pydantic error type; pydantic's own messages are written for programmers."""
+_LONGEST_NUMBER = 400  # characters; Python is slow to parse longer numbers, and nobody needs them
 
 
 class _Refused(yaml.MarkedYAMLError):
-    """YAML that gaptune does not take."""
+    """Valid YAML that gaptune refuses."""
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader for what JSON can hold too.
+    """SafeLoader for data that JSON can represent.
 
-    It reads ``1e-3`` as a number, as YAML 1.2 and everybody's eyes do, and a date as text. A number that 64 bits
-    cannot hold, a tag of Python's or one's own, and half a surrogate pair are refused with their line.
+    It reads ``1e-3`` as a number, as YAML 1.2 does, and a date as text. It refuses numbers of more than 64 bits,
+    Python tags, custom tags, and unpaired surrogates, and names their line.
     """
 
     def __init__(self, text: str) -> None:
@@ -74,7 +74,7 @@ class _Loader(yaml.SafeLoader):
         self._entries = self._depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Composes a node, as long as there are not too many of them."""
+        """Composes a node; refuses too many nodes and too deep nesting."""
         self._entries += 1
         self._depth += 1
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # yaml is untyped
@@ -87,12 +87,12 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """The value of a node."""
+        """Returns the value of a node."""
         if node.tag not in _CORE:
             raise _Refused(None, None, f"the tag {node.tag!r} is not allowed", node.start_mark)
         kind = node.tag.removeprefix(_TAG)
         if kind in ("int", "float") and len(node.value) > _LONGEST_NUMBER:
-            raise _Refused(None, None, f"a number of {len(node.value)} characters", node.start_mark)
+            raise _Refused(None, None, f"too long for a number ({len(node.value):,} characters)", node.start_mark)
         try:
             value = super().construct_object(node, deep)
         except (ValueError, KeyError, OverflowError):  # such as `!!int many`
@@ -102,9 +102,9 @@ class _Loader(yaml.SafeLoader):
             isinstance(value, float) and math.isinf(value) and "inf" not in node.value.lower()
         )
         if too_large:
-            raise _Refused(None, None, f"{brief(node.value)} is too large a number", node.start_mark)
+            raise _Refused(None, None, f"the number {brief(node.value)} is too large", node.start_mark)
         if isinstance(value, str) and not value.isascii() and value != value.encode("utf-8", "ignore").decode():
-            raise _Refused(None, None, f"{value!r} has half a surrogate pair", node.start_mark)
+            raise _Refused(None, None, f"{value!r} contains an unpaired surrogate", node.start_mark)
         return value
 
 
@@ -121,12 +121,12 @@ _Loader.add_implicit_resolver(
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed YAML file and the line on which each of its entries stands.
+    """A parsed YAML file and the line of each entry.
 
     Attributes:
-        path: The file.
-        data: Its content as plain Python values.
-        lines: Line (from 1) of each entry, by the keys (and places in lists) that lead to it, as text.
+        path: Path of the file.
+        data: Content as plain Python values.
+        lines: Line number (from 1) of each entry, by its keys and list indices as text.
     """
 
     path: Path
@@ -134,14 +134,14 @@ class Document:
     lines: dict[tuple[str, ...], int]
 
     def line(self, loc: Iterable[Key]) -> int:
-        """The line of an entry, or of the nearest entry around it."""
+        """Returns the line of an entry, or of the nearest enclosing entry."""
         keys = tuple(map(str, loc))
         while keys and keys not in self.lines:
             keys = keys[:-1]
         return self.lines.get(keys, 1)
 
     def error(self, message: str, loc: Iterable[Key] = ()) -> UserError:
-        """A ``UserError`` that points at an entry of this file."""
+        """Returns a ``UserError`` with this file and the line of an entry."""
         return UserError(message, file=self.path, line=self.line(loc))
 
 
@@ -149,46 +149,47 @@ def read_yaml(path: Path | str) -> Document:
     """Reads a YAML file whose top level is a mapping.
 
     Args:
-        path: The file.
+        path: Path of the file.
 
     Returns:
-        Its content with line numbers.
+        Content of the file with line numbers.
 
     Raises:
-        UserError: The file is missing, unreadable, too large, not YAML, has a key twice, or is no mapping.
+        UserError: The file is missing, unreadable, or too large, is not valid YAML, has a duplicate key, or is not a
+            mapping.
     """
     path = Path(path)
     data, lines = _parsed(_text(path), path)
     if not isinstance(data, dict):
-        what = "is empty" if data is None else f"has a {type(data).__name__} at its top"
+        what = "is empty" if data is None else f"has a {type(data).__name__} at the top level"
         raise UserError(f"{what}; expected a mapping (key: value)", file=path, line=1)
     return Document(path, data, lines)
 
 
 def read_value(text: str) -> Any:
-    """A value in YAML, such as ``0.05``, ``[1, 2]`` or ``null``, as it stands on a command line.
+    """Parses a YAML value from the command line, such as ``0.05``, ``[1, 2]``, or ``null``.
 
     Raises:
-        UserError: It is not YAML, or too large.
+        UserError: The text is not valid YAML, or is too long.
     """
     if len(text) > LARGEST_FILE:
-        raise UserError(f"has {len(text):,} characters; at most {LARGEST_FILE:,} are read")
+        raise UserError(f"too long: {len(text):,} characters (at most {LARGEST_FILE:,})")
     try:
         return _parsed(text, None)[0]
     except UserError as error:
-        raise UserError(error.message) from None  # the line of a single value says nothing
+        raise UserError(error.message) from None  # a single value needs no line number
 
 
 def flow(value: Any) -> str:
-    """A value as YAML writes it, on one line."""
+    """Formats a value as YAML on one line."""
     text = yaml.safe_dump([value], default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False)
     return str(text).strip()[1:-1]
 
 
 def _text(path: Path) -> str:
     try:
-        if not path.is_file() and path.exists():  # a pipe would be waited for, and /dev/zero has no end
-            raise UserError(f"cannot be read: it is a {'folder' if path.is_dir() else 'device or pipe'}", file=path)
+        if not path.is_file() and path.exists():  # reading a pipe could block, and /dev/zero never ends
+            raise UserError(f"cannot be read: it is a {'directory' if path.is_dir() else 'device or pipe'}", file=path)
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
@@ -197,12 +198,12 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror or error}", file=path) from None
     if len(content) > LARGEST_FILE:
-        raise UserError(f"is larger than {LARGEST_FILE:,} bytes, too large for a YAML file of gaptune", file=path)
+        raise UserError(f"is too large for a config file (more than {LARGEST_FILE:,} bytes)", file=path)
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise UserError("cannot be read: it is in UTF-16; save it as UTF-8", file=path) from None
+            raise UserError("cannot be read: the encoding is UTF-16; save the file as UTF-8", file=path) from None
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(
             f"cannot be read: not UTF-8 text (byte 0x{content[error.start]:02x})", file=path, line=line
@@ -210,7 +211,7 @@ def _text(path: Path) -> str:
 
 
 def _parsed(text: str, path: Path | None) -> tuple[Any, dict[tuple[str, ...], int]]:
-    """The content of a text, and the line of each of its entries."""
+    """Parses a text into its content and the line of each entry."""
     if strange := Reader.NON_PRINTABLE.search(text):
         line = text.count("\n", 0, strange.start()) + 1
         raise UserError(f"not valid YAML: unacceptable character {strange[0]!r}", file=path, line=line)
@@ -238,23 +239,23 @@ def _parsed(text: str, path: Path | None) -> tuple[Any, dict[tuple[str, ...], in
 
 
 def _check_size(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many entries a node has with its aliases written out; each node is looked at once.
+    """Counts the entries of a node with its aliases expanded. Each node is visited once.
 
     Args:
-        node: The node.
-        known: Sizes by node, for those that aliases lead to; 0 while a node is being counted.
+        node: Node to count.
+        known: Sizes of the nodes counted so far; 0 while a node is being counted.
     """
     if isinstance(node, yaml.ScalarNode):
         return 1
     if id(node) in known:
         if not known[id(node)]:
-            raise _Refused(None, None, "an alias stands inside its own anchor", node.start_mark)
+            raise _Refused(None, None, "an alias is inside its own anchor", node.start_mark)
         return known[id(node)]
     known[id(node)] = 0
     inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
     size = 1 + sum(_check_size(part, known) for part in inner)
     if size > MOST_ENTRIES:
-        what = f"more than {MOST_ENTRIES:,} entries when its aliases are written out"
+        what = f"more than {MOST_ENTRIES:,} entries with aliases expanded"
         raise _Refused(None, None, what, node.start_mark)
     known[id(node)] = size
     return size
@@ -267,7 +268,7 @@ def _collect_lines(
         for key_node, value in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                raise UserError("a list or a mapping as a key; expected a name", file=path, line=line)
+                raise UserError("a key is a list or a mapping; expected text", file=path, line=line)
             inner = (*keys, str(key_node.value))
             if inner in lines:
                 raise UserError(
@@ -283,37 +284,37 @@ def _collect_lines(
 
 
 def validate(document: Document, model: type[Model], at: tuple[Key, ...] = ()) -> Model:
-    """Checks a document, or a part of it, against a schema.
+    """Validates a document, or a part of it, against a schema.
 
     Args:
-        document: The file.
-        model: The schema.
-        at: Keys that lead to the part to check; the whole file by default.
+        document: Document to validate.
+        model: Schema.
+        at: Keys of the part to validate; the whole document by default.
 
     Raises:
-        UserError: It does not fit; the message names the first entry that is wrong, and its line.
+        UserError: The document is invalid. The message names the first invalid entry and its line.
     """
     part: Any = document.data
     for key in at:
         part = part[key]
     try:
-        return model.model_validate(part, strict=True)  # "16" is no number, 1 no truth value
+        return model.model_validate(part, strict=True)  # strict: "16" is not a number, and 1 is not a boolean
     except ValidationError as error:
         message, loc = explain(error, model, at)
         raise document.error(message, (*at, *loc)) from None
 
 
 def explain(error: ValidationError, model: type[BaseModel], at: tuple[Key, ...] = ()) -> tuple[str, tuple[Key, ...]]:
-    """The first complaint of a validation as one sentence, and the keys that lead to it.
+    """Returns the first error of a validation as one sentence, and the keys of the invalid entry.
 
     Args:
-        error: What pydantic raised.
-        model: The schema that it was checked against, to find the nearest valid name.
-        at: Keys that lead to what was checked; the message begins with them.
+        error: Error from pydantic.
+        model: Schema of the validation, used to suggest the nearest valid name.
+        at: Keys of the part that was validated; the message begins with them.
     """
     errors = error.errors(include_url=False)
     first = next((one for one in errors if one["type"] == "extra_forbidden" and _is_old(model, one["loc"])), errors[0])
-    loc = tuple(key for key in first["loc"] if key != "[key]")  # pydantic's mark for a key of the wrong type
+    loc = tuple(key for key in first["loc"] if key != "[key]")  # pydantic adds "[key]" if a key has the wrong type
     name = ".".join(str(key) for key in (*at, *loc))
     if first["type"] == "extra_forbidden":
         known = _fields_at(model, loc[:-1])
@@ -321,7 +322,7 @@ def explain(error: ValidationError, model: type[BaseModel], at: tuple[Key, ...] 
     if first["type"] == "missing":
         return f"{name!r} is missing", loc
     where = f"{name}: " if name else ""
-    if first["type"] not in _EXPECTED:  # a check of gaptune's own, which says all that there is to say
+    if first["type"] not in _EXPECTED:  # from a validator of gaptune, with a complete message
         reason = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
         return f"{where}{reason[:1].lower()}{reason[1:]}", loc
     context, given = first.get("ctx", {}), first["input"]
@@ -334,12 +335,12 @@ def explain(error: ValidationError, model: type[BaseModel], at: tuple[Key, ...] 
 
 
 def _is_old(model: type[BaseModel], loc: tuple[Key, ...]) -> bool:
-    """Whether an entry has the name that one of its schema's fields had in an earlier version."""
+    """Whether an entry has the old name of a field that was renamed."""
     return current_name(str(loc[-1])) in _fields_at(model, loc[:-1])
 
 
 def _shown(value: Any) -> str:
-    """A value in the words of YAML; of a list or a mapping only what it is, since it may be long."""
+    """Formats a value as YAML; a list or a mapping, which may be long, only by its type."""
     if isinstance(value, dict | BaseModel):
         return "a mapping"
     if isinstance(value, list | tuple):
@@ -348,7 +349,7 @@ def _shown(value: Any) -> str:
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[Key, ...]) -> list[str]:
-    """Names of the fields of the (nested) schema that stands at some keys."""
+    """Returns the names of the fields of the (nested) schema at some keys."""
     current: Any = model
     for key in loc:
         if isinstance(key, int):

@@ -1,4 +1,4 @@
-"""The models that can be trained: open_clip's by name, and small presets. Known by name without loading torch."""
+"""Names of the trainable models: those of open_clip, and small presets. Does not import torch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gaptune.config import ModelConfig
 from gaptune.errors import UserError, did_you_mean
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "scenes-tiny": {  # 0.8 million parameters: about 1 ms a pair on one core
+    "scenes-tiny": {  # 0.8 million parameters: about 1 ms per pair on one core
         "embed_dim": 64,
         "vision_cfg": {"image_size": 32, "layers": (1, 1, 1, 1), "width": 12, "head_width": 32},
         "text_cfg": {"width": 64, "heads": 2, "layers": 1},
     },
-    "photos-small": {  # for thousands of photographs on a few cores: about 3.3 ms a pair on one
+    "photos-small": {  # for thousands of photos on a few cores: about 3.3 ms per pair on one core
         "embed_dim": 128,
         "vision_cfg": {"image_size": 64, "layers": (1, 1, 1, 1), "width": 16, "head_width": 32},
         "text_cfg": {"width": 96, "heads": 3, "layers": 1},
@@ -24,19 +24,22 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 CLIP_VOCABULARY = 49_408
-"""Rows of the token table that CLIP's tokenizer needs."""
+"""Number of rows of the token table for CLIP's tokenizer."""
 
-_REST = {"scenes-tiny": 808_719, "photos-small": 1_486_521}  # weights of a preset but for its tokens and positions
+_REST = {
+    "scenes-tiny": 808_719,
+    "photos-small": 1_486_521,
+}  # number of weights of a preset without its token and position embeddings
 
 HEADS = "linear-heads"
-"""The model that trains on a store of features: one linear projection for each modality."""
+"""The model for a data store of features: one linear projection per modality."""
 
 
 def check_model(model: ModelConfig) -> None:
-    """Refuses a model that nobody knows.
+    """Refuses an unknown model.
 
     Raises:
-        UserError: With the nearest name.
+        UserError: The model is unknown. The message suggests the nearest name.
     """
     known = known_models()
     if model.name not in known:
@@ -46,19 +49,19 @@ def check_model(model: ModelConfig) -> None:
 
 
 def preset_weights(model: ModelConfig, vocabulary: int, context_length: int) -> int:
-    """How many weights a preset has at its own image size, known without building it.
+    """Computes the number of weights of a preset at its default image size, without building the model.
 
     Args:
-        model: The preset.
-        vocabulary: Tokens that the data use.
-        context_length: Tokens per caption.
+        model: Preset.
+        vocabulary: Number of tokens in the data.
+        context_length: Number of tokens per caption.
     """
     rows = CLIP_VOCABULARY if model.vocabulary == "full" else vocabulary + 1
     return _REST[model.name] + (rows + context_length) * int(PRESETS[model.name]["text_cfg"]["width"])
 
 
 def known_models() -> list[str]:
-    """The presets, and the models that open_clip has a configuration for."""
+    """Returns the names of the presets and of the models with an open_clip configuration."""
     package = importlib.util.find_spec("open_clip")
     folders = [Path(place) for place in (package.submodule_search_locations or [])] if package else []
     return [

@@ -1,4 +1,4 @@
-"""What a sweep is made of beside its trials: objectives, constraints, search, early stopping, resources."""
+"""Schema of a sweep config: objectives, constraints, search, early stopping, and resources."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from gaptune.pareto.objectives import Objective, Objectives
 
 def _known_metric(name: str) -> str:
     if find_metric(name) is None:
-        group, _, measure = name.partition("/")
-        of_evaluations = [f"{group}/{each}" for each in TASK_METRICS] if measure else []
-        raise ValueError(f"no metric is called {name!r}{did_you_mean(name, [*METRICS, *of_evaluations])}")
+        group, _, metric = name.partition("/")
+        of_evaluations = [f"{group}/{each}" for each in TASK_METRICS] if metric else []
+        raise ValueError(f"unknown metric {name!r}{did_you_mean(name, [*METRICS, *of_evaluations])}")
     return name
 
 
 def _metric(name: str) -> Metric:
-    score = find_metric(name)
-    assert score is not None  # names are checked when they are read
-    return score
+    metric = find_metric(name)
+    assert metric is not None  # names are validated when the config is read
+    return metric
 
 
 MetricName = Annotated[str, AfterValidator(_known_metric)]
 Coordinate = Annotated[float, Field(ge=-1e9, le=1e9)]
-"""Of the hypervolume's box, whose sides are multiplied with one another."""
+"""Coordinate of the reference point or the ideal point; bounded, so that a hypervolume cannot overflow."""
 
 MOST_CANDIDATES = 1_000_000
-"""Of a sweep: each is a line of its ledger and a run of MLflow."""
+"""Largest number of candidates in a sweep; each trial is a line in the ledger and an MLflow run."""
 
 
 class ObjectiveConfig(Schema):
@@ -90,7 +90,7 @@ class ConstraintConfig(Schema):
         return self
 
     def violation(self, value: float) -> float:
-        """By how much a value breaks it; 0 or less when it is kept."""
+        """Amount by which a value violates the constraint; 0 or less if the constraint is satisfied."""
         return excess(value, self.min, self.max)
 
 
@@ -169,18 +169,18 @@ class ResourcesConfig(Schema):
     @classmethod
     def _placeable(cls, gpu: float) -> float:
         if gpu > 1 and gpu % 1:
-            raise ValueError(f"{gpu:g} GPUs: more than one must be a whole number; only a part of one can be shared")
+            raise ValueError(f"{gpu:g} GPUs: use a whole number, or a fraction below 1 to share a GPU")
         if 0 < gpu < 1e-4:
-            raise ValueError(f"{gpu:g} GPUs: the smallest part of one is 0.0001")
+            raise ValueError(f"{gpu:g} GPUs: the smallest fraction of a GPU is 0.0001")
         return gpu
 
 
 class SweepConfig(TrialConfig):
-    """How trials are run, and what they are optimized for; the fields of a trial are the starting values of each trial.
+    """How trials run, and what the sweep optimizes. The fields of ``TrialConfig`` are the base values of each trial.
 
-    ``storage`` is a URL to which the ledger and checkpoints are copied, so that other machines can resume the sweep.
-    ``checkpoints`` says which trials keep their weights when they have ended: complete trials, trials on the front (the
-    others are removed when the sweep is done), or all trials, which then also keep their optimizer state.
+    ``storage`` is a URL to which gaptune copies the ledger and the checkpoints, so that other machines can resume the
+    sweep. ``checkpoints`` selects the trials that keep their weights: ``complete`` trials, trials on the ``front`` (the
+    other weights are deleted at the end of the sweep), or ``all`` trials, which also keep their optimizer state.
     """
 
     objectives: Annotated[tuple[ObjectiveConfig, ...], Field(min_length=2, max_length=4)]
@@ -206,15 +206,15 @@ class SweepConfig(TrialConfig):
 
     @model_validator(mode="after")
     def _measured(self) -> SweepConfig:
-        """Metrics of evaluations are asked for only where they are there, and in time."""
+        """Checks that evaluations measure the metrics of objectives and constraints early enough."""
         when = {metric: evaluation.when for evaluation in self.evaluate for metric in evaluation.metrics}
         for metric in self.asked:
             if metric in METRICS:
                 continue
             if metric not in when:
-                raise ValueError(f"{metric} is not measured: no entry of evaluate gives it{did_you_mean(metric, when)}")
+                raise ValueError(f"{metric} is not measured: add it to evaluate{did_you_mean(metric, when)}")
             if when[metric] == "front":
-                raise ValueError(f"{metric} is measured only for trials of the front: set when to end or epoch")
+                raise ValueError(f"{metric} is measured only for candidates on the front: set when to end or epoch")
             if when[metric] == "end" and self.early_stopping.method != "none":
                 raise ValueError(
                     f"{metric} is measured only at the end, too late for early stopping: set when to epoch"
@@ -223,32 +223,32 @@ class SweepConfig(TrialConfig):
 
     @property
     def wanted(self) -> Objectives:
-        """The objectives as the Pareto code takes them."""
+        """The objectives in the form that ``gaptune.pareto`` uses."""
         return Objectives(Objective(one.metric, one.maximize, one.reference, one.ideal) for one in self.objectives)
 
     @property
     def asked(self) -> list[str]:
-        """The metrics of objectives and constraints."""
+        """The metrics of the objectives and constraints."""
         return [each.metric for each in self.objectives] + [each.metric for each in self.constraints]
 
     def trial(self, params: Mapping[str, Any]) -> TrialConfig:
-        """The full configuration of a trial with some parameters set.
+        """Returns the full configuration of a trial with some params.
 
         Args:
-            params: Values by dotted path, ``method`` not among them.
+            params: Values by dotted path, without ``method``.
 
         Raises:
-            UserError: A parameter is unknown or its value impossible.
+            UserError: A parameter is unknown or its value is invalid.
         """
         base = {name: getattr(self, name) for name in TrialConfig.model_fields}
         return with_params(TrialConfig.model_construct(**base), params)
 
 
 def load_sweep_config(path: Path | str) -> SweepConfig:
-    """Reads a sweep's YAML file.
+    """Reads a sweep config.
 
     Raises:
-        UserError: The file is missing or something in it is wrong; with file and line.
+        UserError: The file is missing or invalid. The message names the file and the line.
     """
     document: Document = read_yaml(path)
     return validate(document, SweepConfig)

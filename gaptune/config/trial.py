@@ -1,8 +1,8 @@
-"""What a trial is made of, as typed schemas with their defaults and bounds.
+"""Schema of a trial: typed config groups with defaults and bounds.
 
 A *parameter* is a leaf of ``TrialConfig`` outside ``NOT_PARAMETERS`` (``model``, ``data`` …), addressed by its dotted
-path (``temperature.tau_end``). Which source wins, from weakest to strongest: the defaults here, the sweep's YAML, the
-method (``gaptune.space.methods``), the parameters that were suggested or given by ``--set``.
+path (``temperature.tau_end``). Later sources override earlier ones: the defaults in this module, the sweep config, the
+method (``gaptune.space.methods``), the params of the candidate or of ``--set``.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from gaptune.metrics.table import METRICS, SYSTEM, Task, metrics_of
 UnitInterval = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Moderate = Annotated[float, Field(ge=1e-6, le=1e6)]
-"""A temperature, or what divides its logarithm. float32 holds a cosine to 6e-8, so with τ below a millionth the logits
-are rounding, and with τ above a million they are all equal; β and ν can be told from their bounds in between."""
+"""A temperature, a scale, or a weight, between 1e-6 and 1e6. The rounding error of a cosine in float32 is 6e-8: with
+τ < 1e-6 this error dominates the logits, and with τ > 1e6 all logits are equal."""
 
 
 def _checked_place(text: str) -> str:
     if not text.strip():
-        raise ValueError("is empty; leave it out, or name a place")
+        raise ValueError("is empty: leave it out, or give a path, a URL, or a data set")
     if len(text.encode()) > 4000 or any(len(part.encode()) > 255 for part in text.split("/")):
-        raise ValueError(f"a text of {len(text)} characters is too long for a place")
+        raise ValueError(f"too long for a path or URL ({len(text):,} characters)")
     return text
 
 
 Place = Annotated[str, AfterValidator(_checked_place)]
-"""A path, a URL, or a data set by kind and place: short enough for a file system to be asked about it."""
+"""A path, a URL, or a data set such as ``cifar10:PATH``; not longer than file systems allow."""
 
 
 class Schema(BaseModel):
-    """A part of a configuration: nothing that it does not know, no change afterwards, finite numbers only."""
+    """Base class of all config groups: immutable, without unknown fields, finite numbers only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -100,8 +100,8 @@ class TemperatureConfig(Schema):
             to ``tau_end``.
         parameterization: β as a function of the learned scalar ν: ``exp`` β = e^ν, ``exp_scaled``
             β = e^(ν/scale), ``softplus`` β = log(1 + e^ν).
-        scale: The s of ``exp_scaled``. With AdamW, which ignores the scale of a gradient, this equals ``exp`` with the
-            learning rate of ν divided by s.
+        scale: Scale s of ``exp_scaled``. With AdamW, which ignores the scale of a gradient, this equals ``exp`` with
+            the learning rate of ν divided by s.
         tau_init: τ at the first step when learned.
         lr: Highest learning rate of ν; None for ``optimizer.lr``. A short training needs a larger rate to change τ.
         lr_multiplier: Factor of the learning rate of ν (0.1 is the paper's SLRT).
@@ -137,7 +137,7 @@ class TemperatureConfig(Schema):
 
 
 class SwapConfig(Schema):
-    """Exchange of feature entries between the modalities during training.
+    """Modality swapping: exchange of feature entries between the modalities during training.
 
     Attributes:
         kind: ``none``, ``hard`` (entries exchanged with probability 0.5) or ``soft`` (entries mixed).
@@ -156,7 +156,7 @@ class SwapConfig(Schema):
     @model_validator(mode="after")
     def _window(self) -> SwapConfig:
         if self.start >= self.end:
-            raise ValueError(f"the window's start {self.start:g} is not before its end {self.end:g}")
+            raise ValueError(f"start ({self.start:g}) must be less than end ({self.end:g})")
         return self
 
 
@@ -176,7 +176,7 @@ class OptimizerConfig(Schema):
     lr: Positive = 1e-3
     beta1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.98
-    eps: Annotated[float, Field(ge=1e-37)] = 1e-6  # less is 0 in float32, and weights without a gradient become NaN
+    eps: Annotated[float, Field(ge=1e-37)] = 1e-6  # below 1e-37, eps is 0 in float32: NaN without a gradient
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
     warmup: UnitInterval = 0.1
     clip_norm: Positive | None = None
@@ -233,18 +233,18 @@ class EvaluationConfig(Schema):
     @field_validator("name")
     @classmethod
     def _own_group(cls, name: str) -> str:
-        if name in {score.partition("/")[0] for score in (*METRICS, *SYSTEM)}:
-            raise ValueError(f"{name!r} stands before gaptune's own metrics; give another name")
+        if name in {metric.partition("/")[0] for metric in (*METRICS, *SYSTEM)}:
+            raise ValueError(f"{name!r} is the first part of built-in metric names: choose another name")
         return name
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The names of its metrics."""
-        return tuple(f"{self.name}/{measure}" for measure in metrics_of(self.tasks))
+        """The names of the metrics of this evaluation."""
+        return tuple(f"{self.name}/{metric}" for metric in metrics_of(self.tasks))
 
 
 def as_tuple(entries: Any) -> Any:
-    """A list as a tuple, and all else as it is: YAML has no tuples."""
+    """Converts a list to a tuple, because YAML has no tuples. Other values are returned unchanged."""
     return tuple(entries) if isinstance(entries, list) else entries
 
 
@@ -259,19 +259,19 @@ Evaluations = Annotated[tuple[EvaluationConfig, ...], BeforeValidator(as_tuple),
 
 
 class TrialConfig(Schema):
-    """One training, completely described.
+    """The complete configuration of one training.
 
     Attributes:
-        model: Which CLIP.
-        data: Which pairs.
+        model: CLIP model.
+        data: Image-caption pairs.
         temperature: Parameters of the temperature.
         swap: Parameters of the modality swap.
         optimizer: Parameters of AdamW.
-        training: Length, batch, precision.
+        training: Length, batch size, and precision.
         augment: Augmentation.
         seed: Random seed of initial weights, order of batches, captions, augmentation, and swaps.
-        device: ``auto`` for CUDA when there is one, else the CPU.
-        evaluate: Further data on which it is evaluated.
+        device: ``cpu``, ``cuda``, or ``auto``: CUDA if available, otherwise the CPU.
+        evaluate: Other data on which the trial is evaluated.
     """
 
     model: ModelConfig = ModelConfig()
@@ -290,7 +290,7 @@ NOT_PARAMETERS = ("model", "data", "device", "evaluate")
 
 
 def parameter_fields() -> dict[str, Any]:
-    """All parameters by dotted path, each with its pydantic field (type, bounds, default)."""
+    """Returns the pydantic field (type, bounds, default) of each parameter by dotted path."""
     fields: dict[str, Any] = {}
     for name, field in TrialConfig.model_fields.items():
         if name in NOT_PARAMETERS:
@@ -303,14 +303,14 @@ def parameter_fields() -> dict[str, Any]:
 
 
 def with_params(config: TrialConfig, params: Mapping[str, Any]) -> TrialConfig:
-    """A copy of a configuration with some values replaced, validated as a whole.
+    """Returns a copy of a configuration with some values replaced, and validates it as a whole.
 
     Args:
-        config: Where the other values come from.
+        config: Configuration with the other values.
         params: New values by dotted path (``model.…`` and ``data.…`` are accepted too).
 
     Raises:
-        UserError: A path is unknown or a value impossible.
+        UserError: A path is unknown or a value is invalid.
     """
     tree = copy.deepcopy(config.model_dump())
     known = {
@@ -330,9 +330,9 @@ def with_params(config: TrialConfig, params: Mapping[str, Any]) -> TrialConfig:
 
 
 def flatten(config: BaseModel) -> dict[str, Any]:
-    """All leaves of a configuration by dotted path, in the order of the schema."""
+    """Returns all leaves of a configuration by dotted path, in the order of the schema."""
     flat: dict[str, Any] = {}
-    for name, value in config.model_dump(mode="json").items():  # as the ledger has it: lists, not tuples
+    for name, value in config.model_dump(mode="json").items():  # as in the ledger: lists instead of tuples
         if isinstance(value, dict):
             flat.update({f"{name}.{leaf}": inner for leaf, inner in value.items()})
         else:

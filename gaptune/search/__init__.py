@@ -1,1 +1,1 @@
-"""The search without Ray: what to try next, what a report means, when a trial has ended."""
+"""The search without Ray: drawing candidates, early stopping, and ending trials."""

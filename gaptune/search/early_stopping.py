@@ -5,11 +5,11 @@ among all candidates that have reached the rung so far, and continues if it is a
 one, so the first to arrive continues). Asynchronous: no candidate waits for a rung to fill.
 
 A rung is a *fraction* of a trial's own schedule, not a number of epochs: trials of different length are compared at the
-same fraction of their learning-rate and temperature schedules. That is not enough for a trial whose τ still has a long
-way to move: its metrics do not predict where it will end. Such trials form a cohort of their own at each rung, and the
-⌊n/η⌋ counts within the cohort.
+same fraction of their learning-rate and temperature schedules. That is not enough for a trial whose τ will still change
+a lot: its metrics do not predict its final metrics. Such trials form a separate cohort at each rung, and ⌊n/η⌋ counts
+the candidates of the cohort.
 
-To add a method, write a class with ``decide``, enter it in ``STOPPING_METHODS``, and add its name to
+To add a method, write a class with ``decide``, add it to ``STOPPING_METHODS``, and add its name to
 ``gaptune.config.EarlyStoppingConfig``.
 """
 
@@ -32,12 +32,12 @@ from gaptune.text.numbers import exact
 class StoppingMethod(Protocol):
     """Decides at each rung whether a candidate continues.
 
-    A method may keep only what follows from the reports in their order, and no other state: the same reports in the
-    same order give the same decisions. This is how a resumed sweep rebuilds it from the ledger.
+    The state of a method depends only on the reports and their order: the same reports in the same order give the same
+    decisions. A resumed sweep rebuilds the method from the ledger this way.
     """
 
     def decide(self, report: RungReport, /) -> str | None:
-        """Takes a candidate at a rung, all of whose objectives are numbers.
+        """Decides on a candidate at a rung. Its objectives are never NaN.
 
         Returns:
             The reason to stop it; None to continue.
@@ -49,7 +49,7 @@ class SuccessiveHalving:
     """The best ⌊n/reduction_factor⌋ of the n candidates that have reached a rung continue.
 
     Args:
-        config: ``reduction_factor`` and ``priority``, the order within a non-dominated layer.
+        config: Early stopping config; uses ``reduction_factor`` and ``priority``.
     """
 
     def __init__(self, config: EarlyStoppingConfig) -> None:
@@ -57,7 +57,7 @@ class SuccessiveHalving:
         self._points: defaultdict[tuple[int, float, str], list[Point]] = defaultdict(list)
 
     def decide(self, report: RungReport) -> str | None:
-        """Ranks a candidate among those before it."""
+        """Ranks a candidate among the candidates that reached the rung before."""
         points = self._points[report.rung]
         points.append(report.point)
         rank = last_rank(np.array(points), self._config.priority)
@@ -68,7 +68,7 @@ class RandomStopping:
     """Stops as many candidates as ``SuccessiveHalving`` at the same rungs, with random ranks: a baseline.
 
     Args:
-        config: ``reduction_factor`` and ``seed``.
+        config: Early stopping config; uses ``reduction_factor`` and ``seed``.
     """
 
     def __init__(self, config: EarlyStoppingConfig) -> None:
@@ -76,7 +76,7 @@ class RandomStopping:
         self._count: Counter[tuple[int, float, str]] = Counter()
 
     def decide(self, report: RungReport) -> str | None:
-        """Draws the rank of a candidate."""
+        """Draws a random rank for a candidate."""
         self._count[report.rung] += 1
         count = self._count[report.rung]
         seed = (self._config.seed, report.candidate, round(report.fraction * 1e6))
@@ -88,14 +88,14 @@ STOPPING_METHODS: dict[str, Callable[[EarlyStoppingConfig], StoppingMethod]] = {
     "asha": SuccessiveHalving,
     "random": RandomStopping,
 }
-"""The methods by their names in a sweep config; there, ``none`` stands for no early stopping."""
+"""Methods by their names in a sweep config. The name ``none`` stands for no early stopping."""
 
 
 class EarlyStopping:
-    """Early stopping of a sweep: its rungs, and the method that decides at them.
+    """Early stopping of a sweep: rungs, and the method that decides at each rung.
 
     Args:
-        config: The method, and its parameters.
+        config: Early stopping config.
         seeds: Number of trials per candidate.
     """
 
@@ -104,26 +104,26 @@ class EarlyStopping:
         self._method = None if config.method == "none" else STOPPING_METHODS[config.method](config)
 
     def decide(self, trial: TrialRecord, epoch: int, point: Point) -> str | None:
-        """Takes a report of a trial; a trial at its full budget is never stopped.
+        """Decides on a report of a trial. A trial at its full budget is never stopped.
 
         Args:
-            trial: The trial that reports.
+            trial: Trial of the report.
             epoch: Number of epochs trained.
             point: Objectives after that epoch, larger is better in each; NaN where one is missing.
 
         Returns:
-            The reason to stop the trial's candidate; None to continue.
+            The reason to stop the candidate of the trial; None to continue.
         """
         if self._method is None:
             return None
         report = self._rungs.reach(trial, epoch, point)
         if report is None:
             return None
-        if math.isnan(sum(report.point)):  # no candidate is compared with this one, so it does not count among the n
+        if math.isnan(sum(report.point)):  # not comparable, so it does not count among the n
             return f"{report.name}: an objective is missing or not a number"
         return self._method.decide(report)
 
 
 def _stopped_unless_best(report: RungReport, rank: int, count: int, config: EarlyStoppingConfig) -> str | None:
     keep = max(1, math.floor(count / exact(config.reduction_factor)))
-    return None if rank < keep else f"{report.name}: rank {rank + 1} of {count}, the best {keep} go on"
+    return None if rank < keep else f"{report.name}: rank {rank + 1} of {count}, only the best {keep} may continue"

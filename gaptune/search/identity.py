@@ -1,4 +1,4 @@
-"""What a sweep tries: how much of its space, and what makes two sweeps the same."""
+"""The identity of a sweep: its number of candidates, and the settings that two runs of it must share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN = 5
 
 
 def num_candidates(space: Space, sweep: SweepConfig) -> int:
-    """How many candidates a sweep draws: no more than the space holds."""
+    """Returns the number of candidates of a sweep; at most the number of combinations in the space."""
     if space.grid:
         return len(space.combinations())
     size = space.size()
@@ -27,23 +27,23 @@ def num_candidates(space: Space, sweep: SweepConfig) -> int:
 
 
 def check_same(there: SweepHeader, asked: SweepHeader, folder: Path, *, more_points: bool = False) -> None:
-    """Refuses to go on with a sweep that is another one.
+    """Refuses to resume a sweep with different settings.
 
     Args:
-        there: The header in the ledger.
-        asked: The header of what is asked for now.
-        folder: The sweep's folder.
-        more_points: Whether further points may have been added behind those that are there.
+        there: Header in the ledger.
+        asked: Header of the requested sweep.
+        folder: Directory of the sweep.
+        more_points: Whether the requested sweep may have further points to evaluate after the existing ones.
 
     Raises:
-        UserError: They differ; with the differences.
+        UserError: The headers differ. The message lists the differences.
     """
     if there.name != folder.name:
-        raise UserError(f"{folder} holds the ledger of another sweep, {there.name!r}; rename the folder to that")
+        raise UserError(f"{folder} contains the ledger of another sweep: rename the directory to {there.name!r}")
     old, new = _what_matters(there), _what_matters(asked)
-    if "weights" not in there.event:  # an older gaptune did not say
+    if "weights" not in there.event:  # written by an older version
         new.pop(_WEIGHTS, None)
-    if _WEIGHTS in old and _WEIGHTS in new:  # where they lie does not matter then
+    if _WEIGHTS in old and _WEIGHTS in new:  # with equal content, the path does not matter
         old.pop(_PLACE), new.pop(_PLACE)
     names = [name for name in sorted({*old, *new}) if name in old or not (more_points and name.startswith(_POINT))]
     changed = [
@@ -58,8 +58,8 @@ def check_same(there: SweepHeader, asked: SweepHeader, folder: Path, *, more_poi
 
 
 def _what_matters(header: SweepHeader) -> dict[str, Any]:
-    """Space, data, objectives, sampler, and how a trial is trained; not how many run where."""
-    sweep = SweepConfig.model_validate(header.config).model_dump(mode="json")  # an older one lacks newer settings
+    """Returns the settings that decide the results: space, data, objectives, sampler, and training."""
+    sweep = SweepConfig.model_validate(header.config).model_dump(mode="json")  # with defaults for newer settings
     space = header.space
     flat: dict[str, Any] = {"data.hash": header.data.hash, "space.grid": space["grid"]}
     flat.update({f"{_POINT}[{index}]": point for index, point in enumerate(space["points_to_evaluate"])})
@@ -67,7 +67,7 @@ def _what_matters(header: SweepHeader) -> dict[str, Any]:
         flat[_WEIGHTS] = header.weights
     flat.update({f"search.{name}": sweep["search"][name] for name in _OF_SEARCH})
     flat.update({f"space.{name}": parameter for name, parameter in space["params"].items()})
-    if not space["grid"]:  # a sampler draws one parameter after the other; a grid is the same in any order
+    if not space["grid"]:  # the order changes what a sampler draws, but not a grid
         flat["space (order)"] = list(space["params"])
     for group, value in sweep.items():
         if group in _NOT_COMPARED:

@@ -1,4 +1,4 @@
-"""Who follows a sweep: everything that hears of its events."""
+"""Listeners: objects that receive the events of a sweep."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from gaptune.ledger import Event, SweepRecord
 
 
 class Listener(Protocol):
-    """Follows a sweep by its events. Each event is in the ledger before a listener hears of it."""
+    """Receives the events of a sweep. Each event is in the ledger before a listener receives it."""
 
     def __call__(self, event: Event) -> None:
-        """Takes an event, and does not wait. An exception is logged, and does not end the sweep."""
+        """Receives an event without blocking. An exception is logged and does not stop the sweep."""
         ...
 
     def close(self) -> bool:
-        """Ends what follows the sweep: no event comes after this. A second call does nothing.
+        """Closes the listener; no event follows. A second call does nothing.
 
         Returns:
-            Whether everything that the events ask for has been done.
+            Whether all events have been processed.
         """
         ...
 
 
 class Observer(Listener, Protocol):
-    """A listener that shows the sweep to a person."""
+    """A listener that displays the sweep."""
 
     def start(self, record: SweepRecord, total: int, /) -> None:
-        """Begins to show a sweep of so many trials; the record is kept up to date."""
+        """Starts to display a sweep with ``total`` trials; ``record`` is updated with each event."""
         ...
 
     def say(self, line: str, /) -> None:
-        """Shows a line, also after ``close``."""
+        """Displays a line, also after ``close``."""
         ...

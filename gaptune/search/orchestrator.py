@@ -1,7 +1,7 @@
-"""The logic of a sweep, without Ray: what to try, what a report means, when a trial has ended.
+"""The logic of a sweep, without Ray: it draws candidates, processes reports, and ends trials.
 
-The orchestrator alone writes the ledger. Ray's adapters (``engine.raytune``) call it, and so does the simulator. It
-keeps the order *ledger first, then study*: what the study knows can always be made again from the ledger.
+Only the orchestrator writes the ledger. It is called by the adapters for Ray (``engine.raytune``) and by the simulator.
+It writes each event *to the ledger first, then to the study*, so that the study can always be rebuilt from the ledger.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class Log(Protocol):
-    """Where events are written first: a ``Ledger``."""
+    """Destination of events, such as a ``Ledger``."""
 
     def append(self, event: Event, *, durable: bool = True) -> None:
         """Writes one event."""
@@ -40,7 +40,7 @@ class Log(Protocol):
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A candidate as it was drawn."""
+    """A candidate from the study."""
 
     candidate: int
     params: dict[str, Any]
@@ -48,23 +48,23 @@ class _Drawn:
 
 
 class Orchestrator:
-    """Draws trials, takes their reports, ends them, and puts all of it on record.
+    """Draws trials, processes their reports, ends them, and records every event.
 
-    The constructor is for a new sweep, ``resume`` for one that an earlier driver may have begun.
+    The constructor is for a new sweep, ``resume`` for a sweep that an earlier driver may have started.
 
     Args:
-        record: The sweep's state; kept up to date.
-        ledger: Where every event is written first.
-        study: Where candidates come from.
-        sweep: How trials are run.
-        num_candidates: Number of candidates to draw in all; each is trained on ``sweep.search.seeds`` seeds.
-        listeners: Called with each event after it has been written.
-        clock: Seconds since 1970.
+        record: State of the sweep, updated with each event.
+        ledger: Destination of events.
+        study: Source of candidates.
+        sweep: Sweep config.
+        num_candidates: Total number of candidates; each is trained on ``sweep.search.seeds`` seeds.
+        listeners: Receivers of each event after it is in the ledger.
+        clock: Function that returns the time in seconds since 1970.
 
     Attributes:
-        record: The sweep's state.
-        num_candidates: Number of candidates to draw in all.
-        halted: Why the sweep cannot go on now; None while it can.
+        record: State of the sweep.
+        num_candidates: Total number of candidates.
+        halted: Reason why the sweep cannot continue; None if it can.
     """
 
     def __init__(
@@ -105,19 +105,19 @@ class Orchestrator:
         listeners: Sequence[Listener] = (),
         clock: Callable[[], float] = time.time,
     ) -> Orchestrator:
-        """An orchestrator that continues where an earlier driver stopped, and decides as that one would have.
+        """Returns an orchestrator that continues where an earlier driver stopped, with the same decisions.
 
-        It adds the earlier candidates to the study, rebuilds early stopping's rungs, and writes to the ledger what the
-        earlier driver was killed before it could write: further seeds of a candidate, and ends of trials.
+        It adds the earlier candidates to the study, rebuilds the rungs of early stopping, and writes the events that a
+        killed driver could not write: further seeds of a candidate, and ends of trials.
 
         Args:
-            opened: The sweep so far: its state, its events, and the highest numbers that were ever given.
-            ledger: Where every event is written first.
-            study: A study without candidates.
-            sweep: How trials are run.
-            num_candidates: Number of candidates to draw in all.
-            listeners: Called with each event after it has been written.
-            clock: Seconds since 1970.
+            opened: Sweep so far: its state, its events, and the highest trial and candidate numbers ever used.
+            ledger: Destination of events.
+            study: Empty study.
+            sweep: Sweep config.
+            num_candidates: Total number of candidates.
+            listeners: Receivers of each event after it is in the ledger.
+            clock: Function that returns the time in seconds since 1970.
         """
         record = opened.record
         resumed = cls(record, ledger, study, sweep, num_candidates=num_candidates, listeners=listeners, clock=clock)
@@ -130,24 +130,24 @@ class Orchestrator:
         return resumed
 
     def halt(self, reason: str) -> None:
-        """Notes that the sweep cannot go on now, through no fault of a trial; the trials under way stay unfinished."""
+        """Stops the sweep for a reason outside its trials. Running trials stay unfinished."""
         self.halted = self.halted or reason
 
     @property
     def exhausted(self) -> bool:
-        """Whether every candidate has been drawn, or the space holds no further one."""
+        """Whether no candidate is left: all have been drawn, or the space has no further combination."""
         return self._nothing_left or len(self._groups) >= self.num_candidates
 
     @property
     def live(self) -> int:
-        """Trials that have been drawn and have not ended."""
+        """Number of trials that have been drawn and have not ended."""
         return len(self._live)
 
     def next_trial(self) -> TrialRecord | None:
-        """The next trial to run: first those that an earlier driver left unfinished, then new ones.
+        """Returns the next trial to run: first the unfinished trials of an earlier driver, then new trials.
 
         Returns:
-            A trial, or None when all have been handed out.
+            The next trial; None if no trial is left.
         """
         while True:
             while self._queue:
@@ -159,21 +159,21 @@ class Orchestrator:
             self._draw()
 
     def started(self, number: int, node: str) -> None:
-        """A worker has taken a trial up.
+        """Records that a worker has started a trial.
 
         Args:
-            number: The trial.
-            node: The name of the machine.
+            number: Number of the trial.
+            node: Name of the machine.
         """
         self._say("start", trial=number, node=node)
 
     def reported(self, number: int, epoch: int, step: int, metrics: Mapping[str, float]) -> bool:
-        """Takes in the scores of an epoch.
+        """Processes the metrics of an epoch.
 
-        A trial is COMPLETE only with its full budget behind it and finite values of all objectives.
+        A trial is COMPLETE only after its full budget, with finite values of all objectives.
 
         Returns:
-            Whether the trial should go on.
+            Whether the trial should continue.
         """
         trial = self.record.trials[number]
         if trial.state.ended:
@@ -188,37 +188,37 @@ class Orchestrator:
         return not trial.state.ended
 
     def retried(self, number: int, reason: str) -> None:
-        """A trial broke and is being tried again."""
+        """Records that a trial failed and is retried."""
         self._say("retry", trial=number, reason=_storable(reason))
 
     def failed(self, number: int, reason: str) -> None:
-        """A trial broke for good."""
+        """Ends a trial that failed and is not retried."""
         trial = self.record.trials[number]
         if not trial.state.ended:
             self._end(trial, State.FAIL, _storable(reason))
 
     def scored(self, number: int, metrics: Mapping[str, float]) -> None:
-        """Takes in further scores of a trial that has ended."""
+        """Records further metrics of a trial that has ended."""
         self._say("metrics", trial=number, metrics=dict(metrics))
 
     def close(self, interrupted: str | None) -> None:
-        """Says why the driver stops.
+        """Records that the driver stops.
 
         Args:
-            interrupted: Why it stops with trials unfinished or undrawn; None when the sweep is done.
+            interrupted: Reason for stopping before the end of the sweep; None if the sweep is done.
         """
         if interrupted is None:
-            with suppress(OSError):  # the next driver finds all trials ended, and says it
+            with suppress(OSError):  # the next driver finds that all trials have ended, and records it
                 self._say("done")
             return
-        self.record.paused = interrupted  # also when the disk that should keep it is full
+        self.record.paused = interrupted  # kept in memory even if the disk is full
         with suppress(OSError):
             self._say("pause", reason=interrupted)
         with suppress(OSError):
             self._study.close()
 
     def _draw(self) -> None:
-        """Asks for a set of parameters and puts its trials, one for each seed, in the queue."""
+        """Draws a candidate and adds its trials, one per seed, to the queue."""
         found = self._study.ask()
         if found is None:
             self._nothing_left = True
@@ -227,7 +227,7 @@ class Orchestrator:
         self._groups[drawn.candidate] = []
         try:
             config = self._sweep.trial(expand_method(drawn.params))
-        except UserError as error:  # parameters that are each allowed can be impossible together
+        except UserError as error:  # values that are valid alone can be invalid together
             trials = [self._enter(drawn, None) for _ in range(self._sweep.search.seeds)]
             self._end(trials[0], State.FAIL, str(error))
             return
@@ -237,7 +237,7 @@ class Orchestrator:
         return [config.model_copy(update={"seed": config.seed + i}) for i in range(self._sweep.search.seeds)]
 
     def _complete_seeds(self, candidate: int, group: list[TrialRecord]) -> None:
-        """Gives a candidate the seeds that it lacks, because a driver was killed while it drew them."""
+        """Adds the missing seeds of a candidate, if a driver was killed while it drew them."""
         first, states = group[0], {trial.state for trial in group}
         if len(group) >= self._sweep.search.seeds or states & {State.FAIL, State.PRUNED}:
             return
@@ -247,7 +247,7 @@ class Orchestrator:
                 self._enter(_Drawn(candidate, first.params, first.notes), seeded)
 
     def _enter(self, drawn: _Drawn, config: TrialConfig | None) -> TrialRecord:
-        """Puts a trial on record; one without a configuration can only fail."""
+        """Records a new trial. A trial without a configuration can only fail."""
         number = self._next_trial
         content: dict[str, Any] = {
             "trial": number,
@@ -266,24 +266,24 @@ class Orchestrator:
         return trial
 
     def _stop(self, trial: TrialRecord, epoch: int, metrics: Mapping[str, float]) -> str | None:
-        """Early stopping's decision on a report: a reason to stop the whole candidate, or None."""
+        """Returns the decision of early stopping: a reason to stop the candidate, or None."""
         objectives = self.record.objectives
         point = objectives.maximized([metrics.get(metric, math.nan) for metric in objectives.metrics])[0]
         return self._early_stopping.decide(trial, epoch, tuple(point))
 
     def _judge(self, trial: TrialRecord, stop: str | None) -> None:
-        """What follows from a trial's newest report."""
+        """Ends a trial if its newest report requires it."""
         if stop is not None:
             self._end(trial, State.PRUNED, stop)
         elif trial.epoch >= trial.epochs:
             missing = [o.metric for o in self._sweep.objectives if o.metric not in trial.last]
             if missing:
-                self._end(trial, State.FAIL, f"no {', '.join(missing)} in the trial's scores")
+                self._end(trial, State.FAIL, f"objective not measured: {', '.join(missing)}")
             else:
                 self._end(trial, State.COMPLETE, None)
 
     def _end(self, trial: TrialRecord, state: State, reason: str | None) -> None:
-        """Ends a trial, and the other seeds of its candidate with it unless it is complete; then tells the study."""
+        """Ends a trial, and unless it is complete, the other seeds of its candidate. Then updates the study."""
         group = self._groups[trial.candidate]
         ending = [trial] if state is State.COMPLETE else [one for one in group if not one.state.ended]
         for one in ending:
@@ -296,7 +296,7 @@ class Orchestrator:
             self._study.tell(trial.candidate, together, candidate.values, candidate.stds, candidate.violations)
 
     def _restore_study(self) -> None:
-        """Tells the study of all candidates on record, in order."""
+        """Adds all recorded candidates to the study, in order."""
         for candidate, group in self._groups.items():
             self._complete_seeds(candidate, group)
             together = State.together(trial.state for trial in group)
@@ -307,7 +307,7 @@ class Orchestrator:
             )
 
     def _catch_up(self, earlier: Iterable[Event]) -> None:
-        """Rebuilds early stopping's rungs, and draws the conclusions that a killed driver did not come to."""
+        """Rebuilds the rungs of early stopping, and ends trials that a killed driver could not end."""
         for event in known_trials(earlier):
             if event["event"] == "report":
                 trial = self.record.trials[event["trial"]]
@@ -322,10 +322,10 @@ class Orchestrator:
             for listener in self._listeners:
                 try:
                     listener(event)
-                except Exception:  # whoever shows or copies what happens is not to end it
-                    _log.exception("%s failed at %s; the sweep goes on", type(listener).__name__, kind)
+                except Exception:  # an error of a listener must not stop the sweep
+                    _log.exception("%s failed at %s; the sweep continues", type(listener).__name__, kind)
 
 
 def _storable(reason: str) -> str:
-    """A reason as UTF-8 can hold it: the path in it may be of a file whose name is not UTF-8."""
+    """Makes a reason valid UTF-8, because it may contain the path of a file whose name is not."""
     return reason.encode("utf-8", "backslashreplace").decode()

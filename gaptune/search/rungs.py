@@ -1,4 +1,4 @@
-"""Where early stopping compares candidates: rungs at fractions of their training, and cohorts of like schedules."""
+"""Rungs and cohorts: when early stopping compares candidates, and which candidates it compares."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import numpy as np
 from gaptune.ledger import TrialRecord
 from gaptune.text.numbers import exact
 
-if TYPE_CHECKING:  # reading commands use this module, and pydantic takes half a second to load
+if TYPE_CHECKING:  # commands that only read results use this module, and importing pydantic takes 0.5 s
     from gaptune.config import EarlyStoppingConfig
 
 Point = tuple[float, ...]
-"""The objectives of a candidate; larger is better in each."""
+"""Objectives of a candidate; larger is better in each."""
 
 
 @dataclass(frozen=True)
 class RungReport:
-    """A candidate that reaches a rung, with the last of its seeds.
+    """A candidate that has reached a rung with all of its seeds.
 
     Attributes:
         candidate: Number of the candidate.
         bracket: Bracket of the candidate.
-        fraction: Fraction of the training at which the rung is.
-        cohort: Cohort of the candidate; candidates are compared with those of the same cohort only.
+        fraction: Position of the rung as a fraction of training.
+        cohort: Cohort of the candidate; only candidates of the same cohort are compared.
         point: Mean of the objectives over the seeds.
     """
 
@@ -39,12 +39,12 @@ class RungReport:
 
     @property
     def rung(self) -> tuple[int, float, str]:
-        """What the candidates that are compared with this one have in common."""
+        """Key that is equal for candidates that are compared with each other."""
         return self.bracket, self.fraction, self.cohort
 
     @property
     def name(self) -> str:
-        """The rung for people, such as ``rung 33% (moving)``."""
+        """Display name of the rung, such as ``rung 33% (moving)``."""
         return f"rung {self.fraction:.0%}{f' ({self.cohort})' if self.cohort else ''}"
 
 
@@ -52,27 +52,27 @@ class Rungs:
     """Finds the reports with which a candidate reaches a rung.
 
     Args:
-        config: Rungs, brackets and cohorts.
-        seeds: Number of trials per candidate. A candidate reaches a rung when the last of them does.
+        config: Early stopping config with rungs, brackets, and cohorts.
+        seeds: Number of trials per candidate. A candidate reaches a rung when its last trial does.
     """
 
     def __init__(self, config: EarlyStoppingConfig, seeds: int = 1) -> None:
         self._config = config
         self._seeds = seeds
         self._fractions = rung_fractions(config)
-        self._next: dict[int, int] = {}  # by trial, the lowest rung that it has not reached
+        self._next: dict[int, int] = {}  # by trial number: the lowest rung not yet reached
         self._arrived: dict[tuple[int, int], list[Point]] = {}  # by candidate and rung
 
     def reach(self, trial: TrialRecord, epoch: int, point: Point) -> RungReport | None:
-        """Takes a report of a trial, of which only the first at or past a rung counts.
+        """Processes a report of a trial. Only the first report at or past a rung counts.
 
         Args:
-            trial: The trial that reports.
+            trial: Trial of the report.
             epoch: Number of epochs trained.
             point: Objectives after that epoch.
 
         Returns:
-            The candidate at its rung, if this report completes it.
+            The candidate at its rung if all of its seeds have reached it, else None.
         """
         bracket = self.bracket(trial.candidate)
         lowest = self._next.get(trial.number, bracket)
@@ -97,12 +97,12 @@ class Rungs:
         )
 
     def bracket(self, candidate: int) -> int:
-        """The bracket of a candidate: bracket b has no rung below the b-th; candidates take turns."""
+        """Returns the bracket of a candidate; candidates take turns. Bracket b omits the first b rungs."""
         return candidate % min(self._config.brackets, max(1, len(self._fractions)))
 
 
 def rung_fractions(config: EarlyStoppingConfig) -> list[float]:
-    """The fractions of training at which trials are compared: min_fraction times powers of reduction_factor."""
+    """Returns the fractions of training at the rungs: min_fraction times powers of reduction_factor."""
     fractions = []
     fraction = exact(config.min_fraction)
     while float(fraction) < 1.0:
@@ -112,17 +112,17 @@ def rung_fractions(config: EarlyStoppingConfig) -> list[float]:
 
 
 def rung_epoch(fraction: float, epochs: int) -> int:
-    """The first epoch at or past a fraction of training (at least 1)."""
+    """Returns the first epoch (at least 1) at or past a fraction of training."""
     return max(1, math.ceil(exact(fraction) * epochs))
 
 
 def cohort(config: EarlyStoppingConfig, trial: Mapping[str, Any], fraction: float) -> str:
-    """The cohort in which a trial is compared: ``moving`` while its temperature still has far to go, else empty.
+    """Returns the cohort of a trial: ``moving`` while its temperature still changes by a large factor, else empty.
 
     Args:
-        config: ``schedule_aware`` switches cohorts on; ``settling_ratio`` is the factor by which τ must still change.
+        config: Early stopping config; uses ``schedule_aware`` and ``settling_ratio``.
         trial: Flattened configuration of the trial.
-        fraction: Fraction of its training that is done.
+        fraction: Completed fraction of the training.
     """
     if not config.schedule_aware or trial["temperature.schedule"] in ("learned", "constant"):
         return ""

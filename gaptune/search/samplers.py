@@ -1,6 +1,6 @@
-"""Optuna's samplers by their names in a sweep config.
+"""Samplers of Optuna by their names in a sweep config.
 
-To add one, write a function, enter it in ``SAMPLERS``, and add its name to ``gaptune.config.SearchConfig``.
+To add a sampler, write a function, add it to ``SAMPLERS``, and add its name to ``gaptune.config.SearchConfig``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from gaptune.config import SearchConfig
 
 
 def make_sampler(search: SearchConfig, candidate: int) -> BaseSampler:
-    """The Optuna sampler that draws a candidate.
+    """Creates the Optuna sampler for one candidate.
 
     Args:
-        search: Name, seed and start-up trials of the sampler.
-        candidate: Number of the candidate, which goes into the sampler's seed.
+        search: Search config with the name, seed, and start-up trials of the sampler.
+        candidate: Number of the candidate; the seed of the sampler depends on it.
     """
     seed = int(np.random.SeedSequence([search.seed, candidate]).generate_state(1)[0])
     with warnings.catch_warnings():
@@ -29,7 +29,7 @@ def make_sampler(search: SearchConfig, candidate: int) -> BaseSampler:
 
 
 def population(search: SearchConfig) -> int:
-    """Number of candidates in a generation of ``nsga2``."""
+    """Returns the number of candidates in a generation of ``nsga2``."""
     return max(2, search.startup_trials)
 
 
@@ -60,6 +60,6 @@ SAMPLERS: dict[str, Callable[[SearchConfig, int], BaseSampler]] = {
     "nsga2": _nsga2,
     "gp": _gp,
     "random": _random,
-    "grid": _random,  # never asked: the study takes a grid's combinations in order
+    "grid": _random,  # not used: the study takes the combinations of a grid in order
 }
-"""The samplers: functions of the search's settings and of the seed for one candidate."""
+"""Functions that create a sampler from the search config and a seed."""

@@ -1,9 +1,9 @@
-"""Optuna by ask and tell: which parameters to try next.
+"""The study: draws candidates with Optuna's ask-and-tell interface.
 
-The study on disk (``study.journal``) mirrors the ledger, so that Optuna's own tools can look at it. It is not needed to
-go on with a sweep: it is made from the ledger each time a driver starts. So that a sweep that was interrupted draws
-what it would have drawn without, nothing that decides a draw is kept in memory alone: each candidate gets a sampler
-of its own, seeded by the candidate's number, and what a sampler notes in the study goes into the ledger.
+The study on disk (``study.journal``) is a copy of the ledger for Optuna's own tools. Each driver rebuilds it from the
+ledger, so it is not needed to resume a sweep. An interrupted sweep draws the same candidates as an uninterrupted sweep,
+because no state that affects a draw is only in memory: each candidate has a new sampler, seeded by the number of the
+candidate, and the notes of a sampler are written to the ledger.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gaptune.space.model import RandomDraw, Space
 FILE_NAME = "study.journal"
 
 _TRIES = 100
-"""Random draws until one is new, where a space is too large to list."""
+"""Largest number of random draws to find new params in a space that is too large to list."""
 
 _STATES = {
     State.WAITING: TrialState.RUNNING,
@@ -43,15 +43,15 @@ Known = tuple[Mapping[str, Any], Sequence[float]] | tuple[Mapping[str, Any], Seq
 
 
 class Study:
-    """Draws sets of parameters and learns what became of them. No set is drawn twice.
+    """Draws candidates and learns from their results. No params are drawn twice.
 
     Args:
-        space: What may be tried.
-        sweep: Objectives and sampler.
-        name: The study's name.
-        folder: Where the study is kept; None keeps it in memory.
-        known: Finished trials of other sweeps to learn from: flattened configuration, values of the objectives, and
-            by how much each constraint is broken if there are any; what lies outside the space is passed over.
+        space: Search space.
+        sweep: Sweep config with objectives and sampler.
+        name: Name of the study.
+        folder: Directory of the study; None to keep the study in memory.
+        known: Finished trials of other sweeps to learn from: flattened configuration, values of the objectives, and the
+            violation of each constraint, if any. Trials outside the space are ignored.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Study:
         self._given = deque(space.combinations() if space.grid else space.points_to_evaluate)
         self._tried: set[str] = set()
         self._asked: dict[int, optuna.Trial] = {}
-        self._ids: dict[int, int] = {}  # Optuna's id of each candidate's trial
+        self._ids: dict[int, int] = {}  # Optuna trial id by candidate number
         self._noted: dict[int, dict[str, Any]] = {}
         self._next = 0
         self._completed = 0
@@ -88,15 +88,14 @@ class Study:
         return self._study
 
     def pass_over(self, highest: int) -> None:
-        """Gives no number up to this one any more: a candidate had it whose record was lost."""
+        """Skips all numbers up to this one, because a candidate whose record was lost had it."""
         self._next = max(self._next, highest + 1)
 
     def ask(self) -> tuple[int, dict[str, Any]] | None:
-        """Draws the next set of parameters: what the space gives and nobody has tried first, then the sampler's.
+        """Draws the next candidate: first the untried points of the space, then those of the sampler.
 
         Returns:
-            The candidate's number and its parameters by dotted path; None when everything that the space holds has been
-            tried.
+            Number and params (by dotted path) of the candidate; None if no untried combination is left.
         """
         candidate = self._next
         while self._given and _key(self._given[0]) in self._tried:
@@ -106,7 +105,7 @@ class Study:
         self._study.sampler = make_sampler(self._search, candidate)
         before = set(self._of_study())
         trial, params = self._draw(self._given.popleft() if self._given else None)
-        if _key(params) in self._tried:  # it can learn nothing new: a training of the same seed ends the same
+        if _key(params) in self._tried:  # the same params and seed would give the same result
             self._study.tell(trial, state=TrialState.FAIL)
             other = self._untried(candidate)
             if other is None:
@@ -119,7 +118,7 @@ class Study:
         return candidate, params
 
     def notes(self, candidate: int) -> dict[str, Any]:
-        """What the sampler notes of a candidate that ``ask`` gave, for ``resume``."""
+        """Returns the sampler's notes on a candidate from ``ask``, which ``resume`` needs."""
         return self._noted[candidate]
 
     def resume(
@@ -127,22 +126,22 @@ class Study:
         params: Mapping[str, Any],
         state: State,
         values: Sequence[float],
-        spread: Sequence[float],
+        stds: Sequence[float],
         violations: Mapping[str, float],
         *,
         candidate: int | None = None,
         notes: Mapping[str, Any] | None = None,
     ) -> None:
-        """Puts a candidate of an earlier driver into the study; call it in order, before ``ask``.
+        """Adds a candidate of an earlier driver to the study. Call it in order, before ``ask``.
 
         Args:
-            params: What was suggested.
-            state: Where the candidate stands.
+            params: Params of the candidate.
+            state: State of the candidate.
             values: Means of the objectives, if COMPLETE.
-            spread: Their standard deviations over seeds.
-            violations: By how much each constraint is broken.
-            candidate: Its number; the next by default.
-            notes: What the sampler noted of it; None where that is not known.
+            stds: Standard deviations of the objectives over the seeds.
+            violations: Violation of each constraint.
+            candidate: Number of the candidate; by default the next number.
+            notes: Notes of the sampler on the candidate; None if unknown.
         """
         candidate = self._next if candidate is None else candidate
         self.pass_over(candidate)
@@ -151,7 +150,7 @@ class Study:
             params,
             state,
             values=list(values) if complete else None,
-            user_attrs={"stds": list(spread)} if complete else {},
+            user_attrs={"stds": list(stds)} if complete else {},
             constraints=dict(violations) if complete and violations else None,
             system_attrs=self._attributes(notes or {}),
         )
@@ -166,27 +165,27 @@ class Study:
         candidate: int,
         state: State,
         values: Sequence[float],
-        spread: Sequence[float],
+        stds: Sequence[float],
         violations: Mapping[str, float],
     ) -> None:
-        """Says how a candidate ended.
+        """Adds the result of a candidate to the study.
 
         Args:
-            candidate: Its number.
-            state: COMPLETE, PRUNED or FAIL; only COMPLETE has an outcome, and what is not finite never counts as one.
+            candidate: Number of the candidate.
+            state: COMPLETE, PRUNED, or FAIL. Values count only if the candidate is COMPLETE.
             values: Means of the objectives.
-            spread: Their standard deviations over seeds.
-            violations: By how much each constraint is broken; 0 or less is kept.
+            stds: Standard deviations of the objectives over the seeds.
+            violations: Violation of each constraint; 0 or less if the constraint is satisfied.
         """
         trial = self._asked.pop(candidate)
         if state is State.COMPLETE:
-            trial.set_user_attr("stds", list(spread))
+            trial.set_user_attr("stds", list(stds))
             for name, violation in violations.items():
                 trial.set_constraint(name, violation)
         self._study.tell(trial, list(values) if state is State.COMPLETE else None, state=_STATES[state])
 
     def close(self) -> None:
-        """Leaves no candidate RUNNING in the study on disk; the next driver makes it anew."""
+        """Marks RUNNING candidates in the study on disk as failed. The next driver rebuilds the study."""
         for candidate in list(self._asked):
             self.tell(candidate, State.FAIL, (), (), {})
 
@@ -195,12 +194,12 @@ class Study:
             self._study.enqueue_trial(self._space.varied_params(given))
         trial = self._study.ask()
         sampler = self._study.sampler
-        if isinstance(sampler, optuna.samplers.NSGAIISampler):  # of its own accord it leaves given points out
+        if isinstance(sampler, optuna.samplers.NSGAIISampler):  # it skips enqueued points by default
             sampler.get_trial_generation(self._study, self._study._storage.get_trial(trial._trial_id))
         return trial, self._space.suggest(trial)
 
     def _untried(self, candidate: int) -> dict[str, Any] | None:
-        """A set of parameters that nobody has tried, at random; None if none is found."""
+        """Draws untried params at random; None if none are found."""
         rng = np.random.default_rng([self._search.seed, candidate])
         if self._all is not None:
             left = [params for params in self._all if _key(params) not in self._tried]
@@ -209,9 +208,9 @@ class Study:
         return next((params for params in drawn if _key(params) not in self._tried), None)
 
     def _learn(self, known: Sequence[Known]) -> int:
-        """Adds what other sweeps found out, where their parameters lie in this space; returns how many trials did."""
+        """Adds the trials of other sweeps that lie in this space, and returns their number."""
         usable = [one for one in known if one[0] in self._space]
-        first = {_generation_key(): 0} if self._evolves else {}  # the parents of the first candidates
+        first = {_generation_key(): 0} if self._evolves else {}  # they are the parents of the first candidates
         for number, (params, values, *broken) in enumerate(usable):
             self._ids[-1 - number] = self._add(
                 params,
@@ -226,7 +225,7 @@ class Study:
     def _add(self, params: Mapping[str, Any], state: State, **content: Any) -> int:
         varied = self._space.varied_params(params)
         fixed = optuna.trial.FixedTrial(varied)
-        self._space.suggest(fixed)  # so that the conditions decide which distributions belong to it
+        self._space.suggest(fixed)  # adds the distributions of the active parameters to the trial
         trial = optuna.trial.create_trial(
             state=_STATES[state],
             params={name: varied[name] for name in fixed.distributions},
@@ -244,7 +243,7 @@ class Study:
         return dict(self._study._storage.get_study_system_attrs(self._study._study_id)) if self._evolves else {}
 
     def _notes(self, trial: optuna.Trial, before: set[str]) -> dict[str, Any]:
-        """What NSGA-II keeps in the study: the trial's generation, and the parents of a generation that begins."""
+        """Returns what NSGA-II stores in the study: the trial's generation and the parents of a new generation."""
         if not self._evolves:
             return {}
         generation = self._study._storage.get_trial(trial._trial_id).system_attrs.get(_generation_key())
@@ -256,7 +255,7 @@ class Study:
         return notes
 
     def _attributes(self, notes: Mapping[str, Any]) -> dict[str, Any]:
-        """The inverse of ``_notes``; where nothing is noted, generations are counted off."""
+        """The inverse of ``_notes``. Without notes, the generation follows from the number of complete candidates."""
         if not self._evolves:
             return {}
         for generation, numbers in notes.get("parents", {}).items():

@@ -1,1 +1,1 @@
-"""Sweeps in virtual time: the real search over recorded learning curves."""
+"""Simulated sweeps: the real search on recorded learning curves, in virtual time."""

@@ -1,4 +1,4 @@
-"""Recorded learning curves: what the simulator replays in place of training."""
+"""Recorded learning curves, which the simulator uses instead of training."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ _KEY = b"gaptune"
 
 
 class Curves:
-    """Answers any set of parameters with the learning curve of the nearest recorded trial.
+    """Returns the learning curve of the nearest recorded trial for any params.
 
-    Nearest in the space scaled to [0, 1]: the distance is the mean difference over the parameters that either trial
-    has, 1 for another choice and for a parameter that only one of them has. What is nearest twice goes to the first.
+    Numbers are scaled to [0, 1]. The distance of two trials is the mean difference over the parameters that at least
+    one of them has; the difference is 1 for different choices and for a parameter that only one trial has. The first
+    recorded trial wins ties.
 
     Args:
-        space: Gives parameters their scale.
-        params: Of each recorded trial.
-        curves: The scores of each after every epoch.
+        space: Search space, which defines the scale of each parameter.
+        params: Params of each recorded trial.
+        curves: Metrics of each recorded trial after each epoch.
     """
 
     def __init__(
@@ -42,42 +43,42 @@ class Curves:
         return len(self.curves)
 
     def __call__(self, trial: TrialRecord) -> Sequence[Mapping[str, float]]:
-        """The curve that stands for a trial's."""
+        """Returns the curve for a trial."""
         return self.curves[self.nearest(trial.params)]
 
     def nearest(self, params: Mapping[str, Any]) -> int:
-        """The index of the recorded trial that is nearest to some parameters."""
+        """Returns the index of the recorded trial that is nearest to the params."""
         here = _place(self._space, params)
         return min(range(len(self._places)), key=lambda index: _distance(here, self._places[index]))
 
     @classmethod
     def read(cls, path: Path, space: Space) -> Curves:
-        """Reads what ``write_curves`` wrote, for a space that has the recorded parameters.
+        """Reads a file from ``write_curves``.
 
         Raises:
-            UserError: A recorded trial does not lie in the space.
+            UserError: A recorded trial is not in the space.
         """
         table = pq.read_table(path)
         frame = table.to_pandas()
         found = json.loads(table.schema.metadata[_KEY])
         for params in found["params"]:
             if params not in space:
-                raise UserError(f"{path} was recorded in another space: {params} does not lie in {space.name}")
+                raise UserError(f"{path} was recorded in a different search space: {params} is not in {space.name}")
         metrics = [name for name in frame.columns if "/" in name]
         curves = [part.sort_values("epoch")[metrics].to_dict("records") for _, part in frame.groupby("trial")]
         return cls(space, found["params"], curves)
 
 
 def write_curves(record: SweepRecord, path: Path, about: Mapping[str, str]) -> int:
-    """Writes the curves of a sweep's completed trials as one small Parquet file (32-bit floats).
+    """Writes the curves of the complete trials of a sweep to a Parquet file (32-bit floats).
 
     Args:
-        record: The sweep.
-        path: The file.
-        about: What a reader should know: the command, the machine, the date.
+        record: State of the sweep.
+        path: Path of the file.
+        about: Metadata for readers, such as the command, the machine, and the date.
 
     Returns:
-        How many trials were written.
+        Number of trials in the file.
     """
     complete = [trial for trial in record.trials.values() if trial.state is State.COMPLETE]
     frame = pd.DataFrame(
@@ -95,7 +96,7 @@ def write_curves(record: SweepRecord, path: Path, about: Mapping[str, str]) -> i
 
 
 def _place(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Each varied parameter's position: 0 to 1 for numbers, the value as text for choices."""
+    """Returns the position of each varied parameter: a number in [0, 1], or the text of a choice."""
     place: dict[str, Any] = {}
     for parameter in space.parameters:
         if parameter.fixed or parameter.name not in params:

@@ -1,6 +1,6 @@
-"""A sweep in virtual time: the real sampler, the real early stopping, no Ray and no training.
+"""Simulates a sweep in virtual time with the real sampler and early stopping, but without Ray and training.
 
-Learning curves come from wherever the caller has them (recorded, or a formula); a thousand trials take seconds.
+The caller provides the learning curves (recorded, or from a formula). A thousand trials take seconds.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from gaptune.search.study import Study
 from gaptune.space.model import Space
 
 Curve = Callable[[TrialRecord], Sequence[Mapping[str, float]]]
-"""The scores of a trial after each epoch of its full budget."""
+"""Function that returns the metrics of a trial after each epoch of its full budget."""
 
 
 class MemoryLog:
-    """Keeps events in memory, in place of a ledger."""
+    """Keeps events in memory instead of a ledger."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -41,18 +41,18 @@ def simulate(
     epoch_seconds: Callable[[TrialRecord], float] = lambda trial: 1.0,
     listeners: Sequence[Listener] = (),
 ) -> tuple[SweepRecord, list[Event]]:
-    """Runs a sweep on learning curves that are already known.
+    """Simulates a sweep on known learning curves.
 
     Args:
-        space: The search space.
-        sweep: Objectives, sampler, early stopping, number of trials and seeds.
-        curve: The scores of any trial.
-        workers: Trials side by side.
-        epoch_seconds: Virtual seconds that an epoch of a trial takes.
-        listeners: Called with each event after the first, which says what the sweep is.
+        space: Search space.
+        sweep: Sweep config.
+        curve: Function that returns the metrics of a trial after each epoch.
+        workers: Number of parallel trials.
+        epoch_seconds: Function that returns the duration of an epoch of a trial in virtual seconds.
+        listeners: Receivers of each event after the first event, the header of the sweep.
 
     Returns:
-        The sweep's state at the end, with virtual times, and its events in order.
+        Final state of the sweep with virtual times, and its events in order.
     """
     log, record = MemoryLog(), SweepRecord()
     opening: Event = {
@@ -87,7 +87,7 @@ class Clock:
         self.now = 0.0
 
     def __call__(self) -> float:
-        """What time it is."""
+        """Returns the current virtual time."""
         return self.now
 
 
@@ -99,16 +99,16 @@ def play(
     workers: int,
     epoch_seconds: Callable[[TrialRecord], float] = lambda trial: 1.0,
 ) -> None:
-    """Trains a orchestrator's trials in virtual time, until none is left.
+    """Simulates the trials of an orchestrator until none is left.
 
     Args:
-        orchestrator: Of a new sweep, or of one that goes on: its trials then go on after their last epoch on record.
-        curve: The scores of any trial.
-        clock: The orchestrator's.
-        workers: Trials side by side.
-        epoch_seconds: Virtual seconds that an epoch of a trial takes.
+        orchestrator: Orchestrator of a new or resumed sweep. Trials resume after their last recorded epoch.
+        curve: Function that returns the metrics of a trial after each epoch.
+        clock: Clock of the orchestrator.
+        workers: Number of parallel trials.
+        epoch_seconds: Function that returns the duration of an epoch of a trial in virtual seconds.
     """
-    running: list[tuple[float, int, int]] = []  # when the next report is due, of which trial, after which epoch
+    running: list[tuple[float, int, int]] = []  # time of the next report, trial number, epoch
 
     def start() -> None:
         trial = orchestrator.next_trial()

@@ -32,25 +32,25 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_sweep_has_defaults_for_all_but_its_objectives(tmp_path: Path) -> None:
+def test_sweep_config_needs_only_objectives(tmp_path: Path) -> None:
     sweep = load_sweep_config(write(tmp_path, OBJECTIVES))
     assert sweep.trial({}) == TrialConfig()
     assert [objective.maximize for objective in sweep.objectives] == [False, True]
 
 
-def test_knobs_win_over_the_sweep_and_the_sweep_over_the_defaults(tmp_path: Path) -> None:
+def test_params_override_the_sweep_config_and_it_overrides_the_defaults(tmp_path: Path) -> None:
     text = OBJECTIVES + "optimizer: {lr: 2e-3, warmup: 0.2}\nmodel: {name: RN50}\nseed: 7\n"
     trial = load_sweep_config(write(tmp_path, text)).trial({"optimizer.lr": 5e-3, "swap.kind": "soft"})
     assert (trial.optimizer.lr, trial.optimizer.warmup, trial.optimizer.beta1) == (5e-3, 0.2, 0.9)
     assert (trial.model.name, trial.seed, trial.swap.kind) == ("RN50", 7, "soft")
 
 
-def test_direction_is_the_metrics_own_unless_said(tmp_path: Path) -> None:
+def test_direction_defaults_to_that_of_the_metric(tmp_path: Path) -> None:
     own = "{metric: geometry/alignment, reference: 4, ideal: 0}"
     text = f"objectives: [{{metric: geometry/gap, direction: max, reference: 0, ideal: 1}}, {own}]"
-    said, unsaid = load_sweep_config(write(tmp_path, text)).objectives
-    assert said.maximize
-    assert not unsaid.maximize
+    explicit, default = load_sweep_config(write(tmp_path, text)).objectives
+    assert explicit.maximize
+    assert not default.maximize
 
 
 BROKEN: dict[str, tuple[str, int, str]] = {
@@ -77,12 +77,12 @@ BROKEN: dict[str, tuple[str, int, str]] = {
         2,
         r"'objectives\.0\.reference' is missing",
     ),
-    "objective that no metric gives": (
+    "objective with an unknown metric": (
         "objectives:\n  - metric: geometry/gapp\n    reference: 1\n    ideal: 0\n",
         2,
-        r"no metric is called 'geometry/gapp' \(did you mean 'geometry/gap'\?\)",
+        r"unknown metric 'geometry/gapp' \(did you mean 'geometry/gap'\?\)",
     ),
-    "objective without a better side": (
+    "objective without a default direction": (
         "objectives:\n  - {metric: temperature/tau, reference: 1, ideal: 0}\n",
         2,
         "has no default direction: set direction to max or min",
@@ -169,7 +169,7 @@ BROKEN: dict[str, tuple[str, int, str]] = {
     "empty window": (
         OBJECTIVES + "swap: {start: 0.5, end: 0.5}\n",
         4,
-        "swap: the window's start 0.5 is not before",
+        r"swap: start \(0\.5\) must be less than end \(0\.5\)",
     ),
     "negative fraction of a GPU": (
         OBJECTIVES + "resources: {gpu: -0.5}\n",
@@ -196,12 +196,12 @@ BROKEN: dict[str, tuple[str, int, str]] = {
         4,
         "optimizer.eps: expected at least 1e-37",
     ),
-    "a box without a volume": (
+    "a hypervolume of zero": (
         "objectives:\n  - {metric: geometry/gap, reference: 1.0e-300, ideal: 0}\n",
         2,
         "ideal 0 must be below reference 1e-300",
     ),
-    "a box past all bounds": (
+    "a hypervolume without bounds": (
         "objectives:\n  - {metric: geometry/gap, reference: 1.0e+308, ideal: -1.0e+308}\n",
         2,
         "expected at most 1,000,000,000",
@@ -212,7 +212,9 @@ BROKEN: dict[str, tuple[str, int, str]] = {
 
 
 @pytest.mark.parametrize(("text", "line", "gist"), BROKEN.values(), ids=BROKEN)
-def test_bad_sweep_is_one_line_that_says_where_and_what(tmp_path: Path, text: str, line: int, gist: str) -> None:
+def test_invalid_sweep_config_error_is_one_line_with_file_and_line(
+    tmp_path: Path, text: str, line: int, gist: str
+) -> None:
     path = write(tmp_path, text)
     with pytest.raises(UserError) as caught:
         load_sweep_config(path)
@@ -225,7 +227,7 @@ def test_bad_sweep_is_one_line_that_says_where_and_what(tmp_path: Path, text: st
 # parameters
 
 
-def test_knobs_are_all_leaves_but_those_of_the_sweep() -> None:
+def test_parameters_are_all_leaves_except_model_data_and_device() -> None:
     leaves = flatten(TrialConfig())
     outside = {name for name in leaves if name.split(".")[0] in NOT_PARAMETERS}
     assert set(parameter_fields()) == set(leaves) - outside
@@ -253,18 +255,18 @@ SOME_KNOBS = st.fixed_dictionaries({}, optional=KNOB_VALUES)
 
 
 @given(params=SOME_KNOBS)
-def test_with_knobs_sets_those_and_nothing_else(params: dict[str, Any]) -> None:
+def test_with_params_changes_only_the_given_params(params: dict[str, Any]) -> None:
     assert flatten(with_params(TrialConfig(), params)) == flatten(TrialConfig()) | params
 
 
 @given(params=SOME_KNOBS)
-def test_flat_form_leads_back_to_the_configuration(params: dict[str, Any]) -> None:
+def test_flattened_config_restores_the_configuration(params: dict[str, Any]) -> None:
     config = with_params(TrialConfig(), params)
     assert with_params(TrialConfig(), flatten(config)) == config
 
 
 @given(first=SOME_KNOBS, second=SOME_KNOBS)
-def test_later_knobs_win(first: dict[str, Any], second: dict[str, Any]) -> None:
+def test_later_params_override_earlier_params(first: dict[str, Any], second: dict[str, Any]) -> None:
     one_by_one = with_params(with_params(TrialConfig(), first), second)
     assert one_by_one == with_params(TrialConfig(), first | second)
 
@@ -285,26 +287,26 @@ def test_later_knobs_win(first: dict[str, Any], second: dict[str, Any]) -> None:
             {"temperature.tau_min": 0.1},
             r"temperature: tau_init 0\.07 is outside \[tau_min, tau_max\] = \[0\.1, inf\]",
         ),
-        ({"swap.start": 0.9, "swap.end": 0.1}, "the window's start 0.9 is not before its end 0.1"),
+        ({"swap.start": 0.9, "swap.end": 0.1}, r"swap: start \(0\.9\) must be less than end \(0\.1\)"),
     ],
 )
-def test_impossible_knobs_are_refused_in_one_line(params: dict[str, Any], gist: str) -> None:
+def test_invalid_params_error_is_one_line(params: dict[str, Any], gist: str) -> None:
     with pytest.raises(UserError, match=gist) as caught:
         with_params(TrialConfig(), params)
     assert "\n" not in str(caught.value)
 
 
-def test_tau_init_may_be_anything_while_tau_is_not_learnt() -> None:
+def test_tau_init_is_not_checked_unless_tau_is_learned() -> None:
     config = with_params(TrialConfig(), {"temperature.schedule": "constant", "temperature.tau_min": 0.1})
     assert config.temperature.tau_min == 0.1
 
 
-def test_configurations_do_not_change() -> None:
+def test_configurations_are_immutable() -> None:
     with pytest.raises(ValueError, match="frozen"):
         TrialConfig().temperature.tau_init = 0.1  # type: ignore[misc]
 
 
-def test_sweep_survives_json(tmp_path: Path) -> None:
+def test_sweep_config_survives_a_json_round_trip(tmp_path: Path) -> None:
     sweep = load_sweep_config(write(tmp_path, OBJECTIVES))
     assert SweepConfig.model_validate_json(sweep.model_dump_json()) == sweep
 
@@ -319,7 +321,7 @@ objectives:
 """
 
 
-def test_a_sweep_may_search_for_what_it_evaluates(tmp_path: Path) -> None:
+def test_evaluation_metrics_can_be_objectives_and_constraints(tmp_path: Path) -> None:
     constraint = "constraints: [{metric: cifar10/knn/top1, min: 0.2}]\nearly_stopping: {method: asha}\n"
     sweep = load_sweep_config(write(tmp_path, TOP1 + EVALUATE + constraint))
     assert sweep.objectives[1].maximize
@@ -335,8 +337,8 @@ def test_a_sweep_may_search_for_what_it_evaluates(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "gist"),
     [
-        (TOP1, "cifar10/zeroshot/top1 is not measured: no entry of evaluate gives it"),
-        (TOP1.replace("top1", "top2"), "no metric is called 'cifar10/zeroshot/top2'.*did you mean"),
+        (TOP1, "cifar10/zeroshot/top1 is not measured: add it to evaluate"),
+        (TOP1.replace("top1", "top2"), "unknown metric 'cifar10/zeroshot/top2'.*did you mean"),
         (TOP1 + EVALUATE.replace("zeroshot, ", ""), "cifar10/zeroshot/top1 is not measured"),
         (TOP1.replace("cifar10", "cifar") + EVALUATE, "did you mean 'cifar10/zeroshot/top1'"),
         (
@@ -345,12 +347,12 @@ def test_a_sweep_may_search_for_what_it_evaluates(tmp_path: Path) -> None:
         ),
         (OBJECTIVES + EVALUATE + "constraints: [{metric: cifar10/probe/top1, min: 0}]", "is not measured"),
         (OBJECTIVES + EVALUATE + EVALUATE.splitlines()[1], "duplicate name"),
-        (OBJECTIVES + EVALUATE.replace("name: cifar10", "name: geometry"), "gaptune's own metrics"),
+        (OBJECTIVES + EVALUATE.replace("name: cifar10", "name: geometry"), "built-in metric names"),
         (OBJECTIVES + EVALUATE.replace("name: cifar10", "name: a/b"), "evaluate.0.name"),
         (OBJECTIVES + EVALUATE.replace("knn", "knm"), "evaluate.0.tasks.1.*did you mean 'knn'"),
         (OBJECTIVES + EVALUATE.replace("zeroshot, knn", ""), "evaluate.0.tasks: expected 1 or more entries"),
     ],
 )
-def test_evaluations_that_cannot_work_are_refused(tmp_path: Path, text: str, gist: str) -> None:
+def test_invalid_evaluations_are_refused(tmp_path: Path, text: str, gist: str) -> None:
     with pytest.raises(UserError, match=gist):
         load_sweep_config(write(tmp_path, text))

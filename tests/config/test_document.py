@@ -25,46 +25,46 @@ MERGES = "a0: &a0 {k: 1, l: 2}\n" + "".join(
 BROKEN: dict[str, tuple[bytes, int | None, str]] = {
     "empty": (b"", 1, "is empty; expected a mapping"),
     "only comments": (b"# nothing\n\n", 1, "is empty"),
-    "list at the top": (b"- a\n- b\n", 1, "has a list at its top"),
-    "text at the top": (b"just words\n", 1, "has a str at its top"),
+    "list at the top": (b"- a\n- b\n", 1, "has a list at the top level"),
+    "text at the top": (b"just words\n", 1, "has a str at the top level"),
     "tab": (b"a:\n\tb: 1\n", 2, "cannot start any token"),
     "unclosed bracket": (b"a: [1, 2\nb: 3\n", 2, "not valid YAML"),
     "unclosed quote": (b'a: "x\nb: 3\n', 3, "not valid YAML"),
     "key twice": (b"a: 1\nb: 2\na: 3\n", 3, "duplicate key 'a' (first on line 1)"),
     "key twice, deep": (b"a:\n  - b: 1\n    b: 2\n", 3, "duplicate key 'b' (first on line 2)"),
     "two documents": (b"a: 1\n---\nb: 2\n", 2, "not valid YAML"),
-    "list as a key": (b"a: 1\n? [1, 2]\n: 3\n", 2, "a list or a mapping as a key"),
+    "list as a key": (b"a: 1\n? [1, 2]\n: 3\n", 2, "a key is a list or a mapping"),
     "unknown alias": (b"a: 1\nb: *c\n", 2, "undefined alias"),
-    "a tag of Python's": (b"a: 1\nb: !!python/object:os.system {}\n", 2, "os.system' is not allowed"),
-    "a tag of one's own": (b"a: 1\nb: !mine 3\n", 2, "the tag '!mine' is not allowed"),
+    "Python tag": (b"a: 1\nb: !!python/object:os.system {}\n", 2, "os.system' is not allowed"),
+    "custom tag": (b"a: 1\nb: !mine 3\n", 2, "the tag '!mine' is not allowed"),
     "base64": (b"a: !!binary aGVsbG8=\n", 1, "binary' is not allowed"),
     "a set": (b"a: !!set {x}\n", 1, "set' is not allowed"),
     "text for a number": (b"a: 1\nb: !!int many\n", 2, "'many' is not an integer"),
     "text for a truth value": (b"a: 1\nb: !!bool perhaps\n", 2, "'perhaps' is not true or false"),
     "text for a real number": (b"a: !!float x\n", 1, "'x' is not a number"),
-    "whole number of 400 digits": (b"a: 1\nb: 1" + b"0" * 399, 2, "is too large a number"),
-    "whole number of 65 bits": (b"a: 18446744073709551616\n", 1, "is too large a number"),
-    "whole number of a million digits": (b"a: " + b"9" * 900_000, 1, "a number of 900000 characters"),
-    "minutes without end": (b"a: 1" + b":59" * 300_000, 1, "a number of 900001 characters"),
+    "integer of 400 digits": (b"a: 1\nb: 1" + b"0" * 399, 2, "is too large"),
+    "integer of 65 bits": (b"a: 18446744073709551616\n", 1, "the number '18446744073709551616' is too large"),
+    "integer of a million digits": (b"a: " + b"9" * 900_000, 1, "too long for a number (900,000 characters)"),
+    "minutes without end": (b"a: 1" + b":59" * 300_000, 1, "too long for a number (900,001 characters)"),
     "minutes past any number": (b"a: 1" + b":9" * 190 + b".5", 1, "is not a number"),
-    "infinity by digits": (b"a: 1\nb: -1e400\n", 2, "'-1e400' is too large a number"),
-    "half a surrogate pair": (b'a: "\\ud800"\n', 1, "half a surrogate pair"),
+    "infinity by digits": (b"a: 1\nb: -1e400\n", 2, "the number '-1e400' is too large"),
+    "unpaired surrogate": (b'a: "\\ud800"\n', 1, "contains an unpaired surrogate"),
     "binary": (b"\x89PNG\r\n\x1a\n\x00\x00", 1, "cannot be read: not UTF-8 text (byte 0x89)"),
     "Latin-1": (b"a: 1\nb: caf\xe9\n", 2, "cannot be read: not UTF-8 text (byte 0xe9)"),
     "zero bytes": (b"a: 1\nb: \x00\x00\n", 2, "not valid YAML: unacceptable character '\\x00'"),
-    "UTF-16": ("a: 1".encode("utf-16"), None, "cannot be read: it is in UTF-16"),
+    "UTF-16": ("a: 1".encode("utf-16"), None, "cannot be read: the encoding is UTF-16"),
     "alias inside its anchor": (b"a: &x\n  b: *x\n", 1, "inside its own anchor"),
     "bottomless": (b"a: " + b"[" * 5000, 1, "nested too deeply"),
     "bottomless, indented": (b"- " * 400_000, 1, "nested too deeply"),
-    "aliases of aliases": (LAUGHS.encode(), 11, "more than 100,000 entries when its aliases are written out"),
-    "merges of merges": (MERGES.encode(), 17, "more than 100,000 entries when its aliases are written out"),
+    "aliases of aliases": (LAUGHS.encode(), 11, "more than 100,000 entries with aliases expanded"),
+    "merges of merges": (MERGES.encode(), 17, "more than 100,000 entries with aliases expanded"),
     "a million items": (b"a: [" + b"1," * 490_000 + b"1]", 1, "more than 100,000 entries"),
-    "ten megabytes": (b"# " + b"x" * 10_000_000, None, "is larger than 1,000,000 bytes"),
+    "ten megabytes": (b"# " + b"x" * 10_000_000, None, "is too large for a config file (more than 1,000,000 bytes)"),
 }
 
 
 @pytest.mark.parametrize(("content", "line", "gist"), BROKEN.values(), ids=BROKEN)
-def test_bad_file_is_one_line_that_says_where_and_what(
+def test_invalid_file_error_is_one_line_with_file_and_line(
     tmp_path: Path, content: bytes, line: int | None, gist: str
 ) -> None:
     path = tmp_path / "a.yaml"
@@ -80,21 +80,21 @@ def test_bad_file_is_one_line_that_says_where_and_what(
     assert "\n" not in message
 
 
-def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
+def test_missing_file_error_suggests_the_nearest_name(tmp_path: Path) -> None:
     (tmp_path / "temp.yaml").write_text("a: 1", encoding="utf-8")
     with pytest.raises(UserError, match=r"no such file: .*tmep\.yaml \(did you mean '.*temp\.yaml'\?\)"):
         read_yaml(tmp_path / "tmep.yaml")
 
 
-def test_missing_folder_is_said_without_a_hint(tmp_path: Path) -> None:
+def test_missing_directory_error_has_no_hint(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no such file: .*a\.yaml$"):
         read_yaml(tmp_path / "nowhere" / "a.yaml")
 
 
-def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+def test_directories_pipes_and_devices_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for place, what in (
-        (tmp_path, "a folder"),
+        (tmp_path, "a directory"),
         (tmp_path / "pipe", "a device or pipe"),
         ("/dev/zero", "a device or pipe"),
     ):
@@ -123,7 +123,7 @@ def test_aliases_merges_and_dates_are_read(tmp_path: Path) -> None:
         ("1e", "1e"),
     ],
 )
-def test_numbers_are_what_they_look_like(tmp_path: Path, text: str, value: object) -> None:
+def test_numbers_are_read_in_every_notation(tmp_path: Path, text: str, value: object) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(f"a: {text}", encoding="utf-8")
     read = read_yaml(path).data["a"]
@@ -131,7 +131,7 @@ def test_numbers_are_what_they_look_like(tmp_path: Path, text: str, value: objec
     assert type(read) is type(value)
 
 
-def test_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> None:
+def test_byte_order_mark_and_windows_line_ends_are_accepted(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_bytes(b"\xef\xbb\xbfa: 1\r\nb: 2\r\n")
     document = read_yaml(path)
@@ -139,7 +139,7 @@ def test_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> Non
     assert document.line(["b"]) == 2
 
 
-def test_lines_lead_to_every_entry_and_fall_back_to_what_is_around_it(tmp_path: Path) -> None:
+def test_line_of_an_unknown_entry_is_that_of_the_enclosing_entry(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("# head\na:\n  - b: 1\n    c: 2\n  - d: 3\n7: x\n", encoding="utf-8")
     document = read_yaml(path)
@@ -150,7 +150,7 @@ def test_lines_lead_to_every_entry_and_fall_back_to_what_is_around_it(tmp_path: 
     assert document.line(["unknown"]) == 1
 
 
-def test_error_tells_file_and_line_and_keeps_the_message(tmp_path: Path) -> None:
+def test_error_contains_file_line_and_message(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("a: 1\nb: 2\n", encoding="utf-8")
     error = read_yaml(path).error("is odd", ["b"])
@@ -177,11 +177,11 @@ def test_error_tells_file_and_line_and_keeps_the_message(tmp_path: Path) -> None
         (3, ["a"], " (known: a)"),
     ],
 )
-def test_hint_names_the_nearest_or_all_when_there_are_few(name: object, known: list[str], hint: str) -> None:
+def test_hint_contains_the_nearest_name_or_a_few_known_names(name: object, known: list[str], hint: str) -> None:
     assert did_you_mean(name, known) == hint
 
 
-def test_a_hint_is_not_looked_for_where_that_would_take_long() -> None:
+def test_hint_for_long_names_is_skipped_quickly() -> None:
     names = [f"{number:0200d}" for number in range(50_000)]
     started = time.process_time()
     assert did_you_mean("1" * 200, names) == did_you_mean("x" * 1_000_000, names[:20]) == ""
@@ -210,7 +210,7 @@ WRONG = [
 
 
 def _with_inner(schema: type[BaseModel]) -> list[type[BaseModel]]:
-    """A schema and all that stand inside it."""
+    """A schema and all nested schemas."""
     inner = [each for field in schema.model_fields.values() if (each := _schema_in(field.annotation))]
     return [schema, *(one for each in inner for one in _with_inner(each))]
 
@@ -219,7 +219,7 @@ def _with_inner(schema: type[BaseModel]) -> list[type[BaseModel]]:
 @pytest.mark.parametrize(
     "schema", [*_with_inner(SweepConfig), SpaceFile, ParameterEntry], ids=lambda one: getattr(one, "__name__", None)
 )
-def test_every_complaint_of_pydantics_is_translated(schema: type[BaseModel], strict: bool) -> None:
+def test_every_pydantic_error_has_a_message_of_gaptune(schema: type[BaseModel], strict: bool) -> None:
     types = set()
     for name in schema.model_fields:
         for value in WRONG:
@@ -228,12 +228,12 @@ def test_every_complaint_of_pydantics_is_translated(schema: type[BaseModel], str
             except ValidationError as error:
                 for one in error.errors():
                     types.add(one["type"])
-                    if one["type"] not in ("missing", "extra_forbidden", "value_error"):  # gaptune has words for them
+                    if one["type"] not in ("missing", "extra_forbidden", "value_error"):  # formatted separately
                         assert _EXPECTED[one["type"]].format(**one.get("ctx", {}))
     assert types
 
 
-# --- whatever there is in a file ---
+# --- random content ---
 
 WORDS = [
     *(
@@ -295,7 +295,7 @@ SPACES = st.fixed_dictionaries(
 
 
 def _flow(tree: Any) -> str:
-    """A tree as YAML's flow style, with words as they are: what they mean is YAML's business."""
+    """Formats a tree in YAML's flow style, without quoting any text."""
     if isinstance(tree, dict):
         return "{" + ", ".join(f"{_flow(key)}: {_flow(value)}" for key, value in tree.items()) + "}"
     if isinstance(tree, list):
@@ -317,7 +317,7 @@ CONTENTS = (
 @pytest.mark.parametrize("load", [load_space, load_sweep_config])
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=CONTENTS)
-def test_whatever_a_file_holds_is_read_or_refused_in_one_line(
+def test_random_content_is_read_or_refused_in_one_line(
     tmp_path: Path, load: Callable[[Path], Any], content: bytes
 ) -> None:
     path = tmp_path / "a.yaml"

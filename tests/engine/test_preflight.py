@@ -152,7 +152,7 @@ REFUSED = {
         "zeroshot/top1 cannot be measured",
     ),
     "more trainings than a sweep has": ("search: {candidates: 20000, seeds: 100}\n", {}, "2,000,000 trainings"),
-    "a place that is too long": (f"data: {{store: 'csv:{'x' * 300}'}}\n", {}, "too long for a place"),
+    "a place that is too long": (f"data: {{store: 'csv:{'x' * 300}'}}\n", {}, "too long for a path or URL"),
     "a file in place of a folder": (evaluate("imagefolder:NOTES", "zeroshot"), {}, "cannot be read: Not a directory"),
     "a user nobody knows": (evaluate("imagefolder:~nobody-knows", "zeroshot"), {}, "there is no folder"),
     "a URL without a place": ("data: {store: 's3://'}\n", {}, "cannot read s3://"),

@@ -295,7 +295,7 @@ class StoppingConformance:
 
     def test_reason_names_rung_rank_and_number_of_candidates(self):
         reasons = [reason for reason in self.reasons([(0, 0)] * 30) if reason]
-        assert all(reason.startswith("rung 11%: rank ") and " go on" in reason for reason in reasons)
+        assert all(reason.startswith("rung 11%: rank ") and " may continue" in reason for reason in reasons)
         assert reasons
 
     def test_seeds_of_a_candidate_are_decided_on_together(self):

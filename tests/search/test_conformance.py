@@ -1,4 +1,4 @@
-"""Each sampler and each stopping method, through the suite that it has to pass."""
+"""Conformance tests of each sampler and each stopping method."""
 
 from typing import get_args
 
@@ -46,13 +46,13 @@ def test_config_and_registry_name_the_same_stopping_methods():
     assert set(get_args(EarlyStoppingConfig.model_fields["method"].annotation)) == {"none", *STOPPING_METHODS}
 
 
-@pytest.mark.parametrize("sampler", sorted(set(SAMPLERS) - {"grid"}))  # a grid has tests of its own
-def test_every_sampler_has_a_suite(sampler):
+@pytest.mark.parametrize("sampler", sorted(set(SAMPLERS) - {"grid"}))  # a grid has separate tests
+def test_every_sampler_has_conformance_tests(sampler):
     assert sampler in {suite.sampler for suite in _suites(SamplerConformance)}
 
 
 @pytest.mark.parametrize("method", sorted(STOPPING_METHODS))
-def test_every_stopping_method_has_a_suite(method):
+def test_every_stopping_method_has_conformance_tests(method):
     assert method in {suite.method for suite in _suites(StoppingConformance)}
 
 

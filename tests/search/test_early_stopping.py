@@ -1,4 +1,4 @@
-"""Early stopping for several objectives: rungs, cohorts, and who continues. See ``test_conformance.py``, too."""
+"""Early stopping for several objectives: rungs, cohorts, decisions. See also ``test_conformance.py``."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ HALVING = EarlyStoppingConfig(method="asha", reduction_factor=3.0, min_fraction=
 
 
 def continues(config, points):
-    """Which candidates continue that come to the first rung one after the other."""
+    """Whether each candidate continues, if they reach the first rung one after the other."""
     stopping = EarlyStopping(config)
     return [stopping.decide(trial_of(i), 1, tuple(map(float, one))) is None for i, one in enumerate(points)]
 
@@ -59,27 +59,27 @@ def test_best_third_of_the_candidates_so_far_continues(points):
         assert went_on == (rank < max(1, n // 3))
 
 
-def test_second_candidate_that_is_worse_is_stopped():
+def test_worse_second_candidate_is_stopped():
     assert continues(HALVING, [(0, 0), (-1, -1), (1, 1), (-2, -2)]) == [True, False, True, False]
 
 
-def test_each_rung_is_decided_once_and_nothing_between_rungs():
+def test_trial_is_judged_once_at_each_rung_and_never_between_rungs():
     stopping, first, second = EarlyStopping(HALVING), trial_of(0), trial_of(1)
     stopping.decide(first, 1, (1.0, 1.0))
     stopping.decide(first, 3, (1.0, 1.0))
     assert stopping.decide(second, 1, (2.0, 2.0)) is None
     assert stopping.decide(second, 2, (-1.0, -1.0)) is None
-    assert stopping.decide(second, 3, (0.0, 0.0)) == "rung 33%: rank 2 of 2, the best 1 go on"
+    assert stopping.decide(second, 3, (0.0, 0.0)) == "rung 33%: rank 2 of 2, only the best 1 may continue"
     assert stopping.decide(second, 4, (-9.0, -9.0)) is None
 
 
-def test_trials_of_different_length_meet_at_the_same_fraction():
+def test_trials_of_different_length_are_compared_at_the_same_fraction():
     stopping = EarlyStopping(HALVING)
     assert stopping.decide(trial_of(0, epochs=100), 34, (1.0, 1.0)) is None
     assert stopping.decide(trial_of(1, epochs=9), 3, (0.0, 0.0)) is not None
 
 
-def test_bracket_leaves_out_its_first_rungs():
+def test_bracket_omits_its_first_rungs():
     config = HALVING.model_copy(update={"brackets": 2})
     assert [Rungs(config).bracket(number) for number in range(4)] == [0, 1, 0, 1]
     stopping, trials = EarlyStopping(config), [trial_of(number) for number in range(4)]
@@ -90,12 +90,12 @@ def test_bracket_leaves_out_its_first_rungs():
     assert stopping.decide(trials[3], 3, (0.0, 0.0)) is not None
 
 
-def test_seeds_reach_a_rung_together_with_their_mean():
+def test_candidate_with_seeds_is_ranked_by_their_mean():
     stopping = EarlyStopping(HALVING, seeds=2)
     one, other = ([trial_of(2 * c + seed, candidate=c) for seed in (0, 1)] for c in (0, 1))
     assert stopping.decide(one[0], 1, (1.0, 1.0)) is None
     assert stopping.decide(one[1], 1, (3.0, 3.0)) is None  # mean 2
-    assert stopping.decide(other[0], 1, (9.0, 9.0)) is None  # alone it decides nothing
+    assert stopping.decide(other[0], 1, (9.0, 9.0)) is None  # waits for the other seed
     assert "rank 2 of 2" in stopping.decide(other[1], 1, (-6.0, -6.0))  # mean 1.5
 
 
@@ -119,7 +119,7 @@ def test_cohorts_are_compared_among_themselves():
         ({"schedule": "cosine", "tau_start": 0.01, "tau_end": 0.05, "schedule_fraction": 0.5}, 0.4, "moving"),
     ],
 )
-def test_trial_whose_tau_has_far_to_go_is_in_its_own_cohort(params, fraction, expected):
+def test_trial_whose_tau_still_changes_is_in_a_separate_cohort(params, fraction, expected):
     full = {"tau_start": 0.04, "tau_end": 0.04, "schedule_fraction": 1.0} | params
     flat = {f"temperature.{name}": value for name, value in full.items()}
     assert cohort(HALVING, flat, fraction) == expected

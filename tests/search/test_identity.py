@@ -1,4 +1,4 @@
-"""What makes two sweeps the same: everything that decides what is tried, by content."""
+"""Identity of sweeps: which settings must be equal to resume a sweep."""
 
 import io
 import time
@@ -21,7 +21,7 @@ from gaptune.search.identity import check_same, num_candidates
 from gaptune.space.parse import parse_space
 from gaptune.storage.folder import Folder
 
-KNOBS = {
+PARAMS = {
     "temperature.schedule": "constant",
     "temperature.tau_start": {"choice": [0.02, 0.04, 0.08]},
     "training.batch_size": {"integer": [64, 128], "step": 64},
@@ -29,51 +29,56 @@ KNOBS = {
 POINT = {"temperature.tau_start": 0.04, "training.batch_size": 128}
 
 
-def told(space=None, **changes):
-    content = {"name": "s", "params": KNOBS, "points_to_evaluate": [POINT], "grid": False} | (space or {})
+def stored(space=None, **changes):
+    content = {"name": "s", "params": PARAMS, "points_to_evaluate": [POINT], "grid": False} | (space or {})
     return SweepHeader.parse(header(sweep_config(**changes), parse_space(content)) | {"weights": "a"})
 
 
 CHANGED = {
-    "a point more": told({"points_to_evaluate": [POINT, POINT | {"temperature.tau_start": 0.02}]}),
-    "a point less": told({"points_to_evaluate": []}),
-    "another point": told({"points_to_evaluate": [POINT | {"temperature.tau_start": 0.08}]}),
-    "a grid in place of points": told({"points_to_evaluate": [], "grid": True}),
-    "another range": told({"params": KNOBS | {"training.batch_size": {"integer": [64, 192], "step": 64}}}),
-    "a parameter more": told(
-        {"params": KNOBS | {"optimizer.lr": {"log_uniform": [1e-4, 1e-2]}}, "points_to_evaluate": []}
+    "a point more": stored({"points_to_evaluate": [POINT, POINT | {"temperature.tau_start": 0.02}]}),
+    "a point less": stored({"points_to_evaluate": []}),
+    "another point": stored({"points_to_evaluate": [POINT | {"temperature.tau_start": 0.08}]}),
+    "a grid in place of points": stored({"points_to_evaluate": [], "grid": True}),
+    "another range": stored({"params": PARAMS | {"training.batch_size": {"integer": [64, 192], "step": 64}}}),
+    "a parameter more": stored(
+        {"params": PARAMS | {"optimizer.lr": {"log_uniform": [1e-4, 1e-2]}}, "points_to_evaluate": []}
     ),
-    "a condition": told(
-        {"params": KNOBS | {"training.batch_size": {"choice": [64, 128], "when": {"temperature.tau_start": 0.02}}}}
+    "a condition": stored(
+        {"params": PARAMS | {"training.batch_size": {"choice": [64, 128], "when": {"temperature.tau_start": 0.02}}}}
         | {"points_to_evaluate": []}
     ),
-    "parameters in another order": told({"params": dict(reversed(KNOBS.items()))}),
-    "another sampler": told(search={"sampler": "tpe"}),
-    "another seed of the sampler": told(search={"seed": 1}),
-    "more seeds": told(search={"seeds": 2}),
-    "longer training": told(training={"epochs": 3}),
-    "other weights under the same path": replace(told(), weights="b"),
-    "another ideal point": told(objectives=[OBJECTIVES[0] | {"ideal": 0.5}, OBJECTIVES[1]]),
+    "parameters in another order": stored({"params": dict(reversed(PARAMS.items()))}),
+    "another sampler": stored(search={"sampler": "tpe"}),
+    "another seed of the sampler": stored(search={"seed": 1}),
+    "more seeds": stored(search={"seeds": 2}),
+    "longer training": stored(training={"epochs": 3}),
+    "other weights under the same path": replace(stored(), weights="b"),
+    "another ideal point": stored(objectives=[OBJECTIVES[0] | {"ideal": 0.5}, OBJECTIVES[1]]),
 }
 
 
 @pytest.mark.parametrize("what", CHANGED)
-def test_another_sweep_of_the_name_is_refused_with_the_difference(tmp_path, what):
+def test_different_sweep_with_the_same_name_is_refused_with_the_differences(tmp_path, what):
     with pytest.raises(UserError, match=r"a different sweep named 's' exists .* → .*choose another --name"):
-        check_same(told(), CHANGED[what], tmp_path / "s")
+        check_same(stored(), CHANGED[what], tmp_path / "s")
 
 
 @pytest.mark.parametrize(
     "same",
-    [told(), told(search={"candidates": 60}), told(resources={"cpu": 2, "concurrency": 7}), told(storage="s3://b/x")],
+    [
+        stored(),
+        stored(search={"candidates": 60}),
+        stored(resources={"cpu": 2, "concurrency": 7}),
+        stored(storage="s3://b/x"),
+    ],
 )
-def test_how_many_and_where_do_not_count(tmp_path, same):
-    check_same(told(), same, tmp_path / "s")
+def test_number_of_candidates_and_resources_are_not_compared(tmp_path, same):
+    check_same(stored(), same, tmp_path / "s")
 
 
-def test_the_same_weights_may_lie_elsewhere_and_a_tag_is_known_by_its_name(tmp_path):
+def test_weights_are_compared_by_content_and_tags_by_name(tmp_path):
     def of(place, weights):
-        return replace(told(model={"name": "RN50", "pretrained": place}), weights=weights)
+        return replace(stored(model={"name": "RN50", "pretrained": place}), weights=weights)
 
     check_same(of("here/w.pt", "a"), of("there/w.safetensors", "a"), tmp_path / "s")
     for there, asked in (
@@ -90,28 +95,28 @@ def test_the_same_weights_may_lie_elsewhere_and_a_tag_is_known_by_its_name(tmp_p
         check_same(older, of("there/w.pt", "a"), tmp_path / "s")
 
 
-def test_the_order_of_a_grid_does_not_count(tmp_path):
+def test_order_of_parameters_in_a_grid_is_not_compared(tmp_path):
     grid = {"points_to_evaluate": [], "grid": True}
-    check_same(told(grid), told(grid | {"params": dict(reversed(KNOBS.items()))}), tmp_path / "s")
+    check_same(stored(grid), stored(grid | {"params": dict(reversed(PARAMS.items()))}), tmp_path / "s")
 
 
-def test_points_may_be_added_only_where_that_is_meant(tmp_path):
-    check_same(told(), CHANGED["a point more"], tmp_path / "s", more_points=True)
+def test_added_points_are_refused_unless_allowed(tmp_path):
+    check_same(stored(), CHANGED["a point more"], tmp_path / "s", more_points=True)
     with pytest.raises(UserError, match=r"space.points_to_evaluate"):
-        check_same(told(), CHANGED["another point"], tmp_path / "s", more_points=True)
+        check_same(stored(), CHANGED["another point"], tmp_path / "s", more_points=True)
 
 
-def test_a_folder_with_the_ledger_of_another_name_is_refused(tmp_path):
-    with pytest.raises(UserError, match="holds the ledger of another sweep, 's'"):
-        check_same(told(), told(), tmp_path / "renamed")
+def test_directory_with_the_ledger_of_another_sweep_is_refused(tmp_path):
+    with pytest.raises(UserError, match="contains the ledger of another sweep: rename the directory to 's'"):
+        check_same(stored(), stored(), tmp_path / "renamed")
 
 
-def test_a_space_gives_no_more_than_it_holds():
-    assert num_candidates(parse_space({"params": KNOBS}), sweep_config(search={"candidates": 16})) == 6
-    assert num_candidates(parse_space({"params": KNOBS}), sweep_config(search={"candidates": 4})) == 4
+def test_number_of_candidates_is_limited_by_the_space():
+    assert num_candidates(parse_space({"params": PARAMS}), sweep_config(search={"candidates": 16})) == 6
+    assert num_candidates(parse_space({"params": PARAMS}), sweep_config(search={"candidates": 4})) == 4
 
 
-def test_the_same_knobs_on_the_same_seed_count_once_on_the_front(tmp_path):
+def test_equal_params_and_seed_count_once_on_the_front(tmp_path):
     stage = Stage(tmp_path / "s")
     stage.finish(stage.orchestrator.next_trial().number)
     events, _ = read_events(tmp_path / "s")
@@ -120,7 +125,7 @@ def test_the_same_knobs_on_the_same_seed_count_once_on_the_front(tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"name": "t"}, {"id": "another"}])
-def test_a_stored_ledger_of_another_sweep_is_not_brought(tmp_path, change):
+def test_remote_ledger_of_a_different_sweep_is_not_restored(tmp_path, change):
     stage = Stage(tmp_path / "s")
     stage.finish(stage.orchestrator.next_trial().number)
     events, _ = read_events(tmp_path / "s")
@@ -132,7 +137,7 @@ def test_a_stored_ledger_of_another_sweep_is_not_brought(tmp_path, change):
         newer_ledger(Folder(f"file://{tmp_path}/far/s"), tmp_path / "s")
 
 
-def test_a_point_added_to_a_finished_sweep_is_refused(tmp_path, small_store, local_ray):
+def test_point_added_to_a_finished_sweep_is_refused(tmp_path, small_store, local_ray):
     space, config = write_yaml(tmp_path, small_store, trials=1, epochs=1)
     results = tmp_path / "results"
 

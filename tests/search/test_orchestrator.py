@@ -1,4 +1,4 @@
-"""The orchestrator and the study, driven without Ray: what is drawn, when a trial has ended, what is on record."""
+"""The orchestrator and the study without Ray: drawing candidates, ending trials, recording events."""
 
 import optuna
 import pytest
@@ -15,7 +15,7 @@ def stage(tmp_path):
     return Stage(tmp_path)
 
 
-def test_points_come_first_in_order_then_the_sampler(stage):
+def test_points_are_drawn_first_in_order(stage):
     drawn = [stage.orchestrator.next_trial() for _ in range(6)]
     assert [trial.number for trial in drawn] == list(range(6))
     assert [trial.params for trial in drawn[:2]] == list(SPACE.points_to_evaluate)
@@ -24,7 +24,7 @@ def test_points_come_first_in_order_then_the_sampler(stage):
     assert stage.orchestrator.next_trial() is None
 
 
-def test_a_trial_is_complete_only_with_its_full_budget(stage):
+def test_trial_is_complete_only_after_its_full_budget(stage):
     stage.orchestrator.next_trial()
     stage.orchestrator.started(0, "here")
     scores = {"retrieval/mean_r1": 0.5, "geometry/gap": 1.0}
@@ -37,7 +37,7 @@ def test_a_trial_is_complete_only_with_its_full_budget(stage):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_a_non_finite_score_fails_the_trial_with_its_name(stage, value):
+def test_non_finite_metric_fails_the_trial_and_is_named(stage, value):
     stage.orchestrator.next_trial()
     assert not stage.orchestrator.reported(0, 1, 10, {"retrieval/mean_r1": value, "geometry/gap": 1.0})
     assert stage.record.trials[0].state is State.FAIL
@@ -45,15 +45,15 @@ def test_a_non_finite_score_fails_the_trial_with_its_name(stage, value):
     assert stage.states() == [TrialState.FAIL]
 
 
-def test_a_missing_objective_fails_the_trial(stage):
+def test_missing_objective_fails_the_trial(stage):
     stage.orchestrator.next_trial()
     stage.orchestrator.reported(0, 1, 10, {"geometry/gap": 1.0})
     assert not stage.orchestrator.reported(0, 2, 20, {"geometry/gap": 1.0})
-    assert stage.record.trials[0].reason == "no retrieval/mean_r1 in the trial's scores"
+    assert stage.record.trials[0].reason == "objective not measured: retrieval/mean_r1"
     assert stage.states() == [TrialState.FAIL]
 
 
-def test_a_broken_trial_fails_with_its_reason_and_stays_off_the_front(stage):
+def test_failed_trial_has_a_reason_and_is_not_on_the_front(stage):
     for _ in range(3):
         stage.orchestrator.next_trial()
     stage.finish(0, recall=0.2)
@@ -70,14 +70,14 @@ def test_a_broken_trial_fails_with_its_reason_and_stays_off_the_front(stage):
     assert [one.trial.number for one in summarize(stage.record).front] == [1]
 
 
-def test_reports_after_the_end_change_nothing(stage):
+def test_report_after_the_end_is_ignored(stage):
     stage.orchestrator.next_trial()
     stage.finish(0)
     assert not stage.orchestrator.reported(0, 3, 30, {"retrieval/mean_r1": 0.9, "geometry/gap": 0.1})
     assert stage.record.values(stage.record.trials[0]) == [0.5, 1.0]
 
 
-def test_a_report_repeated_after_a_restart_is_heard_once(stage):
+def test_duplicate_report_after_a_restart_is_ignored(stage):
     stage.orchestrator.next_trial()
     scores = {"retrieval/mean_r1": 0.5, "geometry/gap": 1.0}
     assert stage.orchestrator.reported(0, 1, 10, scores)
@@ -85,20 +85,20 @@ def test_a_report_repeated_after_a_restart_is_heard_once(stage):
     assert sum(event["event"] == "report" for event in stage.heard) == 1
 
 
-def test_knobs_that_are_impossible_together_fail_without_a_worker(tmp_path):
+def test_incompatible_params_fail_without_a_worker(tmp_path):
     space = parse_space({"params": {"swap.start": {"choice": [0.25, 0.75]}, "swap.end": {"choice": [0.5, 1.0]}}})
     stage = Stage(tmp_path, space=space, num_candidates=12)
     drawn = []
     while (trial := stage.orchestrator.next_trial()) is not None:
         drawn.append(trial)
     failed = [trial for trial in stage.record.trials.values() if trial.state is State.FAIL]
-    assert len(drawn) == 3  # of the four combinations that the space holds, each once
+    assert len(drawn) == 3  # three of the four combinations of the space, each once
     assert len(failed) == 1
     assert stage.orchestrator.exhausted
-    assert all("the window's start" in trial.reason for trial in failed)
+    assert all("must be less than end" in trial.reason for trial in failed)
 
 
-def test_the_ledger_alone_gives_the_same_state(tmp_path):
+def test_ledger_alone_restores_the_state(tmp_path):
     stage = Stage(tmp_path)
     for _ in range(4):
         stage.orchestrator.next_trial()
@@ -110,7 +110,7 @@ def test_the_ledger_alone_gives_the_same_state(tmp_path):
     assert replay(read_events(tmp_path)[0]) == stage.record
 
 
-def test_the_next_driver_goes_on_with_what_is_unfinished_and_loses_nothing(tmp_path):
+def test_next_driver_resumes_unfinished_trials_and_loses_nothing(tmp_path):
     first = Stage(tmp_path)
     for _ in range(4):
         first.orchestrator.next_trial()
@@ -132,7 +132,7 @@ def test_the_next_driver_goes_on_with_what_is_unfinished_and_loses_nothing(tmp_p
     assert second.states() == [TrialState.FAIL if n == 2 else TrialState.COMPLETE for n in range(6)]
 
 
-def test_a_restart_before_the_points_are_drawn_still_draws_them(tmp_path):
+def test_restart_before_points_are_drawn_draws_them(tmp_path):
     first = Stage(tmp_path)
     first.orchestrator.next_trial()
     first.ledger.close()
@@ -141,7 +141,7 @@ def test_a_restart_before_the_points_are_drawn_still_draws_them(tmp_path):
     assert drawn == list(SPACE.points_to_evaluate)
 
 
-def test_a_restarted_sampler_does_not_draw_the_same_again(tmp_path):
+def test_restarted_sampler_draws_no_duplicates(tmp_path):
     first = Stage(tmp_path)
     params = [first.orchestrator.next_trial().params for _ in range(4)]
     first.ledger.close()
@@ -150,7 +150,7 @@ def test_a_restarted_sampler_does_not_draw_the_same_again(tmp_path):
     assert all(trial.params not in params for trial in new)
 
 
-def test_a_grid_is_every_combination_once(tmp_path):
+def test_grid_draws_every_combination_once(tmp_path):
     space = parse_space({"params": {"method": {"choice": ["FLT", "HS"]}, "seed": {"choice": [0, 1, 2]}}, "grid": True})
     stage = Stage(tmp_path, space=space, sweep=sweep_config(search={"sampler": "grid"}))
     drawn = [stage.orchestrator.next_trial() for _ in range(6)]
@@ -159,7 +159,7 @@ def test_a_grid_is_every_combination_once(tmp_path):
     assert [trial.config["seed"] for trial in drawn] == [0, 1, 2, 0, 1, 2]
 
 
-def test_the_study_on_disk_opens_with_optuna_alone(tmp_path):
+def test_study_on_disk_can_be_loaded_by_optuna(tmp_path):
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
@@ -180,20 +180,20 @@ def halving(**changes):
     return sweep_config(training={"epochs": 3}, early_stopping={"method": "asha", "min_fraction": 0.3, **changes})
 
 
-def test_a_stopped_trial_is_pruned_everywhere_with_the_reason_and_never_on_the_front(tmp_path):
+def test_stopped_trial_is_pruned_with_a_reason_and_is_not_on_the_front(tmp_path):
     stage = Stage(tmp_path, sweep=halving(schedule_aware=False))
     for _ in range(2):
         stage.orchestrator.next_trial()
     assert report(stage, 0, 1, 0.5)
-    assert not report(stage, 1, 1, 0.9, gap=1.5)  # not dominated, but second in its layer's order
+    assert not report(stage, 1, 1, 0.9, gap=1.5)  # not dominated, but second in its layer
     pruned = stage.record.trials[1]
-    assert (pruned.state, pruned.reason) == (State.PRUNED, "rung 30%: rank 2 of 2, the best 1 go on")
+    assert (pruned.state, pruned.reason) == (State.PRUNED, "rung 30%: rank 2 of 2, only the best 1 may continue")
     assert stage.states()[1] is TrialState.PRUNED
     assert summarize(stage.record).front == []
 
 
-def test_the_next_driver_decides_as_the_first_would_have(tmp_path):
-    """The rungs of a restarted sweep are those of one that was never interrupted."""
+def test_next_driver_makes_the_same_decisions(tmp_path):
+    """A restarted sweep has the same rungs as an uninterrupted sweep."""
     values = [0.5, 0.4, 0.6, 0.3, 0.55, 0.7, 0.2, 0.65]
     whole = Stage(tmp_path / "whole", sweep=halving(schedule_aware=False), num_candidates=8)
     for number, value in enumerate(values):
@@ -212,7 +212,7 @@ def test_the_next_driver_decides_as_the_first_would_have(tmp_path):
 
 
 @pytest.mark.parametrize("last", ["report", "end"])
-def test_a_driver_killed_between_a_report_and_its_conclusion_comes_to_it_when_it_starts_again(tmp_path, last):
+def test_driver_killed_after_a_report_ends_the_trial_when_restarted(tmp_path, last):
     first = Stage(tmp_path)
     first.orchestrator.next_trial()
     first.finish(0)
@@ -228,7 +228,7 @@ def test_a_driver_killed_between_a_report_and_its_conclusion_comes_to_it_when_it
     assert second.study.study.trials[0].values == [0.5, 1.0]
 
 
-def test_a_suggestion_with_seeds_is_told_once_with_mean_and_spread(tmp_path):
+def test_candidate_with_seeds_enters_the_study_once_with_mean_and_stds(tmp_path):
     stage = Stage(tmp_path, sweep=sweep_config(search={"seeds": 2}), num_candidates=2)
     drawn = [stage.orchestrator.next_trial() for _ in range(4)]
     assert [(trial.number, trial.candidate, trial.config["seed"]) for trial in drawn] == [
@@ -242,15 +242,15 @@ def test_a_suggestion_with_seeds_is_told_once_with_mean_and_spread(tmp_path):
     stage.finish(0, recall=0.4)
     assert stage.states()[0] is TrialState.RUNNING
     stage.finish(1, recall=0.6)
-    told = stage.study.study.trials[0]
-    assert told.values == pytest.approx([0.5, 1.0])
-    assert told.user_attrs["stds"] == pytest.approx([0.02**0.5, 0.0])
+    added = stage.study.study.trials[0]
+    assert added.values == pytest.approx([0.5, 1.0])
+    assert added.user_attrs["stds"] == pytest.approx([0.02**0.5, 0.0])
     (member,) = summarize(stage.record).front
     assert member.values == pytest.approx([0.5, 1.0])
     assert member.errors == pytest.approx([0.1, 0.0])
 
 
-def test_one_failed_seed_fails_the_suggestion_and_stops_the_others(tmp_path):
+def test_one_failed_seed_fails_the_candidate_and_stops_the_others(tmp_path):
     stage = Stage(tmp_path, sweep=sweep_config(search={"seeds": 3}), num_candidates=1)
     for _ in range(3):
         stage.orchestrator.next_trial()
@@ -272,15 +272,15 @@ def test_constraints_reach_the_sampler_and_the_front(tmp_path):
     summary = summarize(stage.record)
     assert [one.trial.number for one in summary.front] == [1]
     assert summary.infeasible == 2
-    told = [trial.constraints["geometry/gap"] for trial in stage.study.study.trials]
-    assert told == pytest.approx([0.2, -0.1, 0.1])
+    added = [trial.constraints["geometry/gap"] for trial in stage.study.study.trials]
+    assert added == pytest.approx([0.2, -0.1, 0.1])
     again = Stage.__new__(Stage)
     stage.ledger.close()
     again.__init__(tmp_path, sweep=sweep)
-    assert [t.constraints["geometry/gap"] for t in again.study.study.trials] == pytest.approx(told)
+    assert [t.constraints["geometry/gap"] for t in again.study.study.trials] == pytest.approx(added)
 
 
-def test_an_interrupted_sweep_leaves_no_trial_running_in_the_study(tmp_path):
+def test_interrupted_sweep_has_no_running_trial_in_the_study(tmp_path):
     stage = Stage(tmp_path)
     for _ in range(3):
         stage.orchestrator.next_trial()
@@ -289,7 +289,7 @@ def test_an_interrupted_sweep_leaves_no_trial_running_in_the_study(tmp_path):
     assert stage.states() == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]
 
 
-def test_a_study_learns_from_another_sweep_where_the_spaces_overlap():
+def test_study_learns_only_from_known_trials_in_its_space():
     from gaptune.config import TrialConfig, flatten
     from gaptune.search.study import Study
 
@@ -306,7 +306,7 @@ def test_a_study_learns_from_another_sweep_where_the_spaces_overlap():
     assert study.ask() == (0, SPACE.points_to_evaluate[0])
 
 
-def test_a_reason_that_utf8_cannot_hold_is_put_on_record(tmp_path):
+def test_reason_that_is_not_valid_utf8_is_recorded(tmp_path):
     stage = Stage(tmp_path / "s")
     trial = stage.orchestrator.next_trial()
     stage.orchestrator.failed(trial.number, "no such file: caf\udce9.jpg")

@@ -1,4 +1,4 @@
-"""What is special of single samplers; what all of them have to keep is in ``test_conformance.py``."""
+"""Tests of single samplers. For tests of all samplers, see ``test_conformance.py``."""
 
 import optuna
 import pytest
@@ -20,11 +20,11 @@ from gaptune.search.study import Study
         ("random", optuna.samplers.RandomSampler),
     ],
 )
-def test_name_gives_optunas_sampler(name, kind):
+def test_sampler_name_selects_the_optuna_class(name, kind):
     assert type(make_sampler(sweep_config(search={"sampler": name}).search, 0)) is kind
 
 
-def test_resumed_population_has_the_parents_that_it_had():
+def test_resumed_generation_has_the_same_parents():
     sweep = sweep_config(search={"sampler": "nsga2", "startup_trials": 4, "seed": 3})
     whole = draw(Study(CONDITIONAL, sweep, "x"), range(30))
     assert sum("parents" in notes for _, _, notes in whole) >= 3
@@ -33,7 +33,7 @@ def test_resumed_population_has_the_parents_that_it_had():
     assert draw(again, range(17, 30)) == whole[17:]
 
 
-def test_generations_are_counted_where_a_ledger_has_no_notes():
+def test_generations_are_counted_if_a_ledger_has_no_notes():
     sweep = sweep_config(search={"sampler": "nsga2", "startup_trials": 4, "seed": 3})
     whole = draw(Study(CONDITIONAL, sweep, "x"), range(16))
     again = resumed(sweep, CONDITIONAL, [(number, params, {}) for number, params, _ in whole])
@@ -43,12 +43,12 @@ def test_generations_are_counted_where_a_ledger_has_no_notes():
 
 @given(cut=st.integers(1, 70), seeds=st.integers(1, 2))
 @settings(max_examples=20)
-def test_grid_cut_at_any_event_is_completed_once(cut, seeds):
+def test_grid_interrupted_at_any_event_draws_each_combination_once(cut, seeds):
     assert_cut_changes_nothing(GRID, sweep_config(search={"sampler": "grid", "seeds": seeds}), cut)
 
 
 @given(st.sets(st.integers(0, 8), min_size=1))
-def test_grid_draws_the_combinations_that_its_ledger_lacks(lost):
+def test_grid_draws_combinations_missing_from_its_ledger(lost):
     sweep = sweep_config(search={"sampler": "grid"})
     events, _ = run(GRID, sweep)
     left = [event for event in events if event.get("trial") not in lost]

@@ -1,4 +1,4 @@
-"""Recorded curves: written, read again, and the nearest one found."""
+"""Recorded curves: writing, reading, and the nearest trial."""
 
 import pytest
 from support import SPACE, Stage
@@ -20,7 +20,7 @@ def example(tmp_path):
     return stage.record, path
 
 
-def test_what_was_recorded_is_read_again(example):
+def test_written_curves_are_read_unchanged(example):
     record, path = example
     curves = Curves.read(path, SPACE)
     assert len(curves) == 3
@@ -30,19 +30,19 @@ def test_what_was_recorded_is_read_again(example):
         assert second["geometry/gap"] == pytest.approx(1.0)
 
 
-def test_another_space_is_refused(example):
+def test_curves_of_a_different_space_are_refused(example):
     other = parse_space({"params": {"temperature.tau_start": {"log_uniform": [0.5, 0.9]}}})
-    with pytest.raises(UserError, match="another space"):
+    with pytest.raises(UserError, match="a different search space"):
         Curves.read(example[1], other)
 
 
-def test_nearest_is_on_the_logarithm_of_a_logarithmic_knob_and_another_choice_is_far():
+def test_nearest_trial_uses_the_logarithmic_scale_and_the_same_choice():
     def place(schedule, start, end=None):
         params = {"temperature.schedule": schedule, "temperature.tau_start": start}
         return params if end is None else {**params, "temperature.tau_end": end}
 
     known = [place("constant", 0.01), place("constant", 0.2), place("linear", 0.05, 0.05)]
     curves = Curves(SPACE, known, [[], [], []])
-    assert curves.nearest(place("constant", 0.04)) == 0  # 0.045 is half-way between 0.01 and 0.2
+    assert curves.nearest(place("constant", 0.04)) == 0  # 0.045 is halfway between 0.01 and 0.2
     assert curves.nearest(place("constant", 0.05)) == 1
     assert curves.nearest(place("linear", 0.2, 0.2)) == 2

@@ -1,4 +1,4 @@
-"""Sweeps in virtual time: the engine's behaviour over many trials, in seconds."""
+"""Simulated sweeps: the behavior of the search over many trials, in seconds."""
 
 import math
 
@@ -20,7 +20,7 @@ def epochs_spent(record):
 
 
 def curve(trial):
-    """An inverted U of recall in τ and a gap that falls with it; both are reached exponentially over the epochs."""
+    """Recall has an inverted U shape in τ, and the gap falls with τ. Both converge exponentially over the epochs."""
     tau = trial.config["temperature.tau_start"]
     recall = math.exp(-(math.log(tau / 0.07) ** 2))
     gap = 0.05 + 1.0 / (1.0 + (tau / 0.04) ** 2)
@@ -28,11 +28,11 @@ def curve(trial):
     return [{"retrieval/mean_r1": recall * fraction, "geometry/gap": 2 - (2 - gap) * fraction} for fraction in grown]
 
 
-def run(rule="none", *, trials=60, sampler="random", seed=0, seeds=1, workers=4, epochs=9):
+def run(method="none", *, trials=60, sampler="random", seed=0, seeds=1, workers=4, epochs=9):
     sweep = sweep_config(
         training={"epochs": epochs},
         search={"sampler": sampler, "candidates": trials, "seed": seed, "seeds": seeds},
-        early_stopping={"method": rule},
+        early_stopping={"method": method},
     )
     return simulate(SPACE, sweep, curve, workers=workers)
 
@@ -43,21 +43,21 @@ def test_without_early_stopping_every_trial_has_its_full_budget():
     assert epochs_spent(record) == 60 * 9
 
 
-def test_virtual_time_is_what_the_workers_need():
+def test_virtual_time_is_the_total_divided_by_the_workers():
     record, _ = run(workers=4)
     assert record.updated_at == 60 * 9 / 4
 
 
-@pytest.mark.parametrize("rule", ["none", "asha", "random"])
-def test_the_same_seed_gives_the_same_sweep_and_the_events_add_up_to_it(rule):
-    record, events = run(rule)
-    again, _ = run(rule)
+@pytest.mark.parametrize("method", ["none", "asha", "random"])
+def test_sweep_is_reproducible_and_its_events_restore_it(method):
+    record, events = run(method)
+    again, _ = run(method)
     assert again == record
     assert replay(events) == record
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
-def test_halving_saves_half_of_the_epochs_and_keeps_the_hypervolume(sampler):
+def test_asha_saves_half_of_the_epochs_and_keeps_the_hypervolume(sampler):
     for seed in range(3):
         full, _ = run(sampler=sampler, seed=seed)
         halved, _ = run("asha", sampler=sampler, seed=seed)
@@ -65,14 +65,14 @@ def test_halving_saves_half_of_the_epochs_and_keeps_the_hypervolume(sampler):
         assert summarize(halved).hypervolume >= 0.93 * summarize(full).hypervolume
 
 
-def test_halving_beats_stopping_at_random_at_the_same_shares():
-    def mean(rule):
-        return sum(summarize(run(rule, seed=seed)[0]).hypervolume for seed in range(10)) / 10
+def test_asha_beats_random_stopping_at_the_same_fractions():
+    def mean(method):
+        return sum(summarize(run(method, seed=seed)[0]).hypervolume for seed in range(10)) / 10
 
     assert mean("asha") > mean("random") + 0.01
 
 
-def test_no_trial_is_left_open_and_only_full_budgets_are_complete():
+def test_every_trial_ends_and_only_full_budgets_are_complete():
     record, _ = run("asha", seeds=2, trials=30)
     assert len(record.trials) == 60
     for trial in record.trials.values():
