@@ -288,7 +288,7 @@ def test_images_that_come_again_are_merged_or_left_out_and_counted(tmp_path):
     ]
 
 
-def test_captions_longer_than_the_context_are_told_with_their_fraction(tmp_path):
+def test_description_reports_the_fraction_of_captions_longer_than_the_context(tmp_path):
     rows = samples(range(4))
     rows[0]["txt"] = "a caption that is by far too long for a context of twelve tokens"
     write_shard(tmp_path / "a.tar", rows)

@@ -44,7 +44,7 @@ def test_processes_that_want_it_at_once_copy_it_once(far, tmp_path):
     assert [path.suffix for path in (tmp_path / "cache" / "stores").iterdir() if path.is_dir()] == [""]
 
 
-def test_store_that_has_changed_is_another_one(far, tmp_path):
+def test_changed_store_is_downloaded_to_a_new_path(far, tmp_path):
     first = open_store(f"file://{far}").path
     other = make_scenes(tmp_path / "other", {"train": 41, "val": 8, "probe_train": 10, "probe_test": 5}).path
     assert open_store(f"file://{other}").path != first

@@ -230,7 +230,7 @@ def test_any_form_and_layout_of_the_same_pairs_makes_the_same_store(tmp_path, fo
 
 @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs=data_sets(), choices=st.data())
-def test_content_hash_does_not_tell_forms_apart_where_the_ids_are_the_same(tmp_path, pairs, choices):
+def test_content_hash_is_the_same_for_all_forms_with_equal_ids(tmp_path, pairs, choices):
     hashes = set()
     for form in ("csv", "tsv", "jsonl", "parquet", "parquet-large", "parquet-dictionary"):
         folder = tmp_path / str(next(_fresh))

@@ -64,7 +64,7 @@ def test_images_of_the_home_stores_val_are_not_trained_on_whatever_their_store(t
     store.verify()
 
 
-def test_person_is_told_what_is_left_out(tmp_path):
+def test_notes_report_the_images_that_are_left_out(tmp_path):
     write(tmp_path / "a", range(20), val=[100, 101])
     write(tmp_path / "b", [50, 101, 51, 100])
     told = list(of_training([4], mixed(tmp_path)))
@@ -76,7 +76,7 @@ def test_person_is_told_what_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(("weight", "told"), [(0.1, False), (0.3, False), (0.31, True), (1, True)])
-def test_batch_that_takes_more_of_a_store_than_it_has_is_told_of_and_no_other(tmp_path, weight, told):
+def test_note_reports_only_batches_that_need_more_images_than_a_store_has(tmp_path, weight, told):
     """0.3 of 10 are the 3 that it has, to the last digit."""
     write(tmp_path / "a", range(27), val=[100])
     write(tmp_path / "b", [50, 51, 52])
@@ -140,7 +140,7 @@ def test_hashes_are_read_from_the_cache_and_made_again_where_they_are_damaged(tm
         assert np.array_equal(np.load(file), keys)
 
 
-def test_cache_that_cannot_be_written_is_no_fault(tmp_path, cache, monkeypatch):
+def test_image_keys_are_computed_when_the_cache_is_not_writable(tmp_path, cache, monkeypatch):
     store = write(tmp_path / "a", range(4), val=[100])
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GAPTUNE_CACHE", str(tmp_path / "file"))

@@ -70,7 +70,7 @@ def test_name_with_brackets_or_a_question_mark_is_no_pattern(tmp_path):
 # Splits
 
 
-def test_hubs_files_side_by_side_keep_their_splits(tmp_path):
+def test_hub_files_in_one_folder_keep_their_splits(tmp_path):
     for split, count in (("train", 4), ("test", 3), ("validation", 2)):
         file = tmp_path / f"data/{split}-00000-of-00001.parquet"
         write_parquet(file, filepath=[png(n) for n in range(count)], title=[f"{split} {n}" for n in range(count)])
@@ -333,7 +333,7 @@ def test_few_rows_are_held_at_a_time_where_they_are_large(encode, tmp_path):
     assert peak < 40e6, "16 rows, and an image decoded; all are 50 or 67 MB"
 
 
-def test_table_separated_by_semicolons_is_told_from_one_without_the_column(tmp_path):
+def test_table_separated_by_semicolons_is_refused_with_that_reason(tmp_path):
     (tmp_path / "c.csv").write_text("filepath;title\n0.png;a cat\n")
     with pytest.raises(UserError, match="semicolons: expected commas or tabs"):
         find_source(f"csv:{tmp_path / 'c.csv'}")

@@ -275,7 +275,7 @@ def test_damaged_checkpoint_is_passed_over_by_who_only_reads(kept, damage, caplo
 
 
 @each_damage
-def test_who_only_reads_damaged_ones_is_told_that_there_is_no_other(kept, damage, caplog):
+def test_reading_fails_with_a_warning_when_all_checkpoints_are_damaged(kept, damage, caplog):
     damage(kept.folder / "epoch-0002.pt")
     flip_a_byte(kept.folder / "epoch-0001.pt")
     with pytest.raises(UserError, match="holds no whole checkpoint"):

@@ -50,7 +50,7 @@ def test_nu_is_the_inverse_of_beta(name, beta):
 
 @each_parameterization
 @pytest.mark.parametrize("tau", [0.07, 0.5, 3.0])
-def test_learnt_temperature_starts_at_tau_init_and_has_a_gradient(name, tau):
+def test_learned_temperature_starts_at_tau_init_and_has_a_gradient(name, tau):
     params = PARAMETERIZATIONS[name][0].model_copy(update={"tau_init": tau})
     scale = LogitScale(params)
     for progress in (Fraction(0), Fraction(1, 2), Fraction(1)):

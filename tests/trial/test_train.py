@@ -347,7 +347,7 @@ def excerpt(store, out, **splits):
         return writer.finish(name=out.name, source={})
 
 
-def test_store_without_labels_has_no_scores_of_classification(store, short, tmp_path):
+def test_store_without_labels_has_no_classification_metrics(store, short, tmp_path):
     report = next(train(short(), excerpt(store, tmp_path / "unlabeled", train=32, val=16)))
     assert set(METRICS) - set(report.metrics) == {"zeroshot/top1", "probe/top1"}
 
@@ -408,6 +408,6 @@ def test_fixed_temperature_is_reported_as_it_was_given(given, store, short):
     assert report.metrics["temperature/beta"] == 1.0 / given
 
 
-def test_learnt_temperature_at_its_bound_is_reported_as_the_bound(store, short):
+def test_learned_temperature_at_its_bound_is_reported_as_the_bound(store, short):
     config = short({"temperature.tau_max": 0.07, "temperature.lr": 1.0})
     assert 0.07 in [report.metrics["temperature/tau"] for report in train(config, store)]

@@ -338,7 +338,7 @@ def test_random_tower_that_is_frozen_is_reported_before_it_is_trained(which, sto
     assert check_trial(TrialConfig(data=DataConfig(store=str(store.path))))[1].remarks == ()
 
 
-def test_images_that_were_squashed_are_said(tmp_path, store):
+def test_remark_reports_weights_trained_on_squashed_images(tmp_path, store):
     folder = open_clip_folder(tmp_path / "hub", config_of(), HALF | {"resize_mode": "squash"})
     (said,) = remarks(ModelConfig(pretrained=str(folder)), store.meta)
     assert "resize_mode: squash" in said
