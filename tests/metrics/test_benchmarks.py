@@ -148,7 +148,7 @@ def test_probe_is_scikit_learns_from_nothing_at_every_c(seed, monkeypatch):
     assert len({model.score(x[chosen_by], y[chosen_by]) for model in expected.values()}) > 3
 
 
-def test_probe_that_does_not_converge_says_so(monkeypatch, caplog):
+def test_probe_that_does_not_converge_logs_a_warning(monkeypatch, caplog):
     x, y = in_a_cone(200, 0)
     linear_probe(x, y, x, y)
     assert caplog.text == ""

@@ -37,7 +37,7 @@ def test_plain_fraction_has_the_interval_of_jeffreys():
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0])
-def test_all_right_or_all_wrong_is_not_certain(fraction):
+def test_interval_is_not_a_point_when_all_are_right_or_wrong(fraction):
     low, high = bootstrap_interval(torch.full((20,), fraction))
     assert fraction in (low, high)
     assert high - low == pytest.approx(0.117, abs=0.01)  # Jeffreys' of 20
