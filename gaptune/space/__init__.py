@@ -1,1 +1,1 @@
-"""Search spaces: which parameters vary, over what, under which condition."""
+"""Search spaces: parameters, their ranges, and their conditions."""

@@ -1,4 +1,4 @@
-"""Parameters that a space varies for nothing, because what they belong to is never switched on."""
+"""Parameters of a space that have no effect, because the feature that they configure is never active."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ MATTERS: dict[str, _Needs] = {
     "swap.end": _SWAPPED,
     "swap.renormalize": _SWAPPED,
 }
-"""The parameters that do something only where others have certain values; all others always do."""
+"""Parameters that have an effect only if other parameters have certain values. All others always have an effect."""
 
 _MOST = 10_000
 
 
 def idle_parameters(space: Space, base: Mapping[str, Any] | None = None) -> list[str]:
-    """A sentence for each parameter that varies and can do nothing.
+    """Returns a sentence for each parameter that varies and has no effect.
 
     Args:
         space: The search space.
-        base: A sweep's values of all parameters, for those that the space leaves alone; None for the defaults, which a
-            sweep may change.
+        base: Values of a sweep for all parameters, used for those that are not in the space. None for the defaults,
+            which a sweep config may change.
     """
     own = {parameter.name for parameter in space.parameters}
     found = []
@@ -57,16 +57,16 @@ def idle_parameters(space: Space, base: Mapping[str, Any] | None = None) -> list
         where = " and ".join(
             f"{name} is {'one of ' if len(values) > 1 else ''}{', '.join(values)}" for name, values in needed.items()
         )
-        unless = "" if base is not None or own >= needed.keys() else ", unless the sweep's YAML sets it"
+        unless = "" if base is not None or own >= needed.keys() else " unless the sweep config sets it"
         found.append(
-            f"{parameter.name} varies and does nothing: it matters only where {where}, "
-            f"which is so in no trial of this space{unless}"
+            f"{parameter.name} varies but has no effect: it is used only if {where}, "
+            f"which is never the case in this space{unless}"
         )
     return found
 
 
 def _settings(space: Space, parameter: Parameter, base: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """The values of the parameters that decide about an active parameter; None for too many."""
+    """All combinations of the parameters that decide whether a parameter has an effect; None if there are too many."""
     deciding = {parameter.name, "method", *MATTERS[parameter.name]}
     for each in reversed(space.parameters):  # conditions name earlier parameters
         if each.name in deciding:
@@ -74,7 +74,7 @@ def _settings(space: Space, parameter: Parameter, base: Mapping[str, Any]) -> li
     settings: list[dict[str, Any]] = [{}]
     for each in space.parameters:
         if each.name in deciding:
-            # A continuous parameter decides nothing by its value.
+            # The value of a continuous parameter decides nothing.
             values = (0.0,) if isinstance(each.distribution, Real) else each.distribution.values[: _MOST + 1]
             settings = [
                 {**setting, **({each.name: value} if active else {})}

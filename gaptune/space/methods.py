@@ -1,4 +1,4 @@
-"""The methods that the paper names, as presets of parameters, and the name of any set of parameters."""
+"""The methods of the paper as presets of parameters, and the method name of a configuration."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ METHODS: dict[str, dict[str, Any]] = {
     "HS": {**_LEARNED, "swap.kind": "hard", "swap.probability": 1e-3},
     "SS": {**_LEARNED, "swap.kind": "soft", "swap.probability": 5e-2},
 }
-"""Parameters of each method of Yaras et al. 2024 at the setting of its main table."""
+"""Parameters of each method of Yaras et al. 2024, as in the main table of the paper."""
 
 
 def expand_method(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Replaces a ``method`` entry by the parameters that it stands for; parameters given beside it win.
+    """Replaces a ``method`` entry with the parameters of the method. Parameters that are given explicitly win.
 
     Raises:
-        UserError: No method has that name.
+        UserError: The method is unknown.
     """
     rest = dict(params)
     if "method" not in rest:
@@ -47,7 +47,7 @@ def expand_method(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def name_method(config: TrialConfig) -> str:
-    """What a configuration does, in the paper's short names, such as ``TS`` or ``TR softplus + SS``."""
+    """The method of a configuration in the short names of the paper, such as ``TS`` or ``TR softplus + SS``."""
     temperature, swap = config.temperature, config.swap
     if temperature.schedule == "constant":
         parts = ["FLT"]

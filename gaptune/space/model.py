@@ -1,4 +1,4 @@
-"""Search spaces: which parameters vary, over what, under which condition, and which points are tried first.
+"""Search spaces: parameters, their ranges and conditions, and the points to evaluate first.
 
 A space is a YAML file::
 
@@ -10,12 +10,13 @@ A space is a YAML file::
       optimizer.lr: 1e-3                                      # fixed
     points_to_evaluate: [{method: FLT}, {temperature.schedule: constant, temperature.tau_start: 0.07}]
 
-A parameter whose condition fails is left out of a trial, which then has the sweep's value. ``uniform`` and
-``log_uniform`` are for parameters of real numbers, ``integer`` is for whole numbers, the rest for all parameters.
-``method`` is a parameter too, for the parameters of a named method. ``grid: true`` asks for every combination.
+A parameter is *active* if its condition holds. A trial uses the value of the sweep config for an inactive parameter.
+``uniform`` and ``log_uniform`` are for real numbers, ``integer`` is for integers, and ``choice`` and fixed values are
+for all parameters. ``method`` is also a parameter: it sets all parameters of a named method. With ``grid: true``, the
+sweep tries every combination.
 
-A point gives a value to every parameter that is active in it: its own, else its method's, else the space's fixed
-one, else the default in ``TrialConfig``; it must lie in the space. Values for
+A point has a value for every active parameter. The value comes from the first of these that has one: the point itself,
+its method, the fixed values of the space, the defaults of ``TrialConfig``. A point must lie in the space. Values for
 inactive parameters must equal the defaults.
 """
 
@@ -36,7 +37,7 @@ _LARGEST_GRID = 10_000
 
 
 class Suggester(Protocol):
-    """Who picks the values: an ``optuna.Trial``, or anything else with these three methods."""
+    """Object that chooses the values: an ``optuna.Trial``, or any object with these three methods."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         """A real number in [low, high]."""
@@ -49,10 +50,10 @@ class Suggester(Protocol):
 
 
 class RandomDraw:
-    """A suggester that answers at random.
+    """A suggester that draws random values.
 
     Args:
-        rng: Where the numbers come from.
+        rng: Random number generator.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -75,7 +76,7 @@ class RandomDraw:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some values; a single one is a fixed value, about which nobody is asked."""
+    """A choice among some values. A single value is fixed, and the suggester is not asked for it."""
 
     values: tuple[Any, ...]
 
@@ -93,7 +94,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Real:
-    """A real number in [low, high], uniform in itself or in its logarithm."""
+    """A real number in [low, high], uniform on a linear or logarithmic scale."""
 
     low: float
     high: float
@@ -113,7 +114,7 @@ class Real:
 
 @dataclass(frozen=True)
 class Integer:
-    """One of low, low + step, …, high, uniform in itself or (with step 1) in its logarithm."""
+    """One of low, low + step, …, high, uniform on a linear scale or (with step 1) on a logarithmic scale."""
 
     low: int
     high: int
@@ -122,7 +123,7 @@ class Integer:
 
     @property
     def values(self) -> Sequence[int]:
-        """All of them."""
+        """All possible values."""
         return range(self.low, self.high + 1, self.step)
 
     def __contains__(self, value: object) -> bool:
@@ -146,9 +147,9 @@ class Parameter:
     """A parameter of a space.
 
     Attributes:
-        name: Its dotted path in ``TrialConfig``, or ``method``.
-        distribution: The values that it can have.
-        when: The values that other parameters must have for this one to be active; all of them.
+        name: Dotted path in ``TrialConfig``, or ``method``.
+        distribution: Possible values.
+        when: Allowed values of other parameters. The parameter is active if all these conditions hold.
     """
 
     name: str
@@ -157,11 +158,11 @@ class Parameter:
 
     @property
     def fixed(self) -> bool:
-        """Whether it has the same value in every trial in which it is active."""
+        """Whether the parameter has only one possible value."""
         return isinstance(self.distribution, Choice) and len(self.distribution.values) == 1
 
     def active(self, params: Mapping[str, Any]) -> bool:
-        """Whether its condition holds; never when it depends on a parameter that is itself inactive."""
+        """Whether the conditions hold. A parameter that depends on an inactive parameter is inactive too."""
         return all(name in params and params[name] in values for name, values in self.when.items())
 
     def to_dict(self) -> dict[str, Any]:
@@ -174,11 +175,11 @@ class Space:
     """A search space.
 
     Attributes:
-        name: For people; the file's stem by default.
-        parameters: In the order of the file, but each after those that its condition names.
-        points_to_evaluate: Tried first, in order. Each is what ``suggest`` returns for it.
-        grid: Whether every combination is to be tried.
-        path: The file that it was read from, if any.
+        name: Display name; by default the name of the file without its extension.
+        parameters: Parameters in the order of the file, but each after the parameters that its condition names.
+        points_to_evaluate: Params of the first candidates, in order, in the form that ``suggest`` returns.
+        grid: Whether the sweep tries every combination.
+        path: File of the space, if any.
     """
 
     name: str
@@ -188,7 +189,7 @@ class Space:
     path: Path | None = field(default=None, compare=False)
 
     def suggest(self, trial: Suggester) -> dict[str, Any]:
-        """A value for every active parameter, the fixed ones too, about which the suggester is not asked."""
+        """Returns a value for every active parameter. The suggester is not asked for fixed values."""
         params: dict[str, Any] = {}
         for parameter in self.parameters:
             if parameter.active(params):
@@ -196,7 +197,7 @@ class Space:
         return params
 
     def __contains__(self, params: object) -> bool:
-        """Whether a set of parameters gives every parameter that is active in it a value of its distribution."""
+        """Whether every active parameter has a value that its distribution allows."""
         return isinstance(params, Mapping) and all(
             parameter.name in params and params[parameter.name] in parameter.distribution
             for parameter in self.parameters
@@ -204,7 +205,7 @@ class Space:
         )
 
     def combinations(self) -> list[dict[str, Any]]:
-        """Every set of parameters that can be suggested, once; the first parameter changes slowest.
+        """Lists all possible params without duplicates. The first parameter changes slowest.
 
         Raises:
             UserError: A parameter is continuous, or there are more than 10,000 combinations.
@@ -212,7 +213,9 @@ class Space:
         combinations: list[dict[str, Any]] = [{}]
         for parameter in self.parameters:
             if isinstance(parameter.distribution, Real):
-                raise UserError(f"{parameter.name} is continuous; a grid needs choices or integers", file=self.path)
+                raise UserError(
+                    f"{parameter.name} is continuous: a grid needs choice or integer parameters", file=self.path
+                )
             values = parameter.distribution.values[: _LARGEST_GRID + 1]
             longer: list[dict[str, Any]] = []
             for params in combinations:
@@ -220,28 +223,28 @@ class Space:
                     [{**params, parameter.name: value} for value in values] if parameter.active(params) else [params]
                 )
                 if len(longer) > _LARGEST_GRID:
-                    raise UserError(f"a grid of more than {_LARGEST_GRID:,} combinations", file=self.path)
+                    raise UserError(f"the grid has more than {_LARGEST_GRID:,} combinations", file=self.path)
             combinations = longer
         return combinations
 
     def size(self) -> int | None:
-        """The number of combinations; None if a parameter is continuous or there are more than 10,000."""
+        """Number of combinations; None if a parameter is continuous or there are more than 10,000."""
         everything = self.everything()
         return None if everything is None else len(everything)
 
     def everything(self) -> list[dict[str, Any]] | None:
-        """The same as ``combinations``; None where they cannot be listed."""
+        """Returns ``combinations``, or None if they cannot be listed."""
         try:
             return self.combinations()
         except UserError:
             return None
 
     def varied(self) -> tuple[str, ...]:
-        """Names of the parameters that have more than one value."""
+        """Names of the parameters with more than one possible value."""
         return tuple(parameter.name for parameter in self.parameters if not parameter.fixed)
 
     def varied_params(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """The part of a set of parameters that a sampler knows of: without fixed values."""
+        """The params that a sampler chooses: those of a point without the fixed values."""
         return {name: point[name] for name in self.varied() if name in point}
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A search space read from its YAML file."""
+"""Reads search spaces from YAML files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def parse_space(data: Mapping[str, Any]) -> Space:
     """The inverse of ``Space.to_dict``.
 
     Raises:
-        UserError: It is not the form of a space, or names parameters that this version does not have.
+        UserError: The data do not describe a space, or contain an unknown parameter.
     """
     return _parse(Document(Path("search space"), dict(data), {}))
 
@@ -34,7 +34,7 @@ def load_space(path: Path | str) -> Space:
     """Reads a search space.
 
     Raises:
-        UserError: The file is missing or something in it is wrong; with file and line.
+        UserError: The file is missing or invalid. The message names the file and the line.
     """
     return replace(_parse(read_yaml(path)), path=Path(path))
 
@@ -44,8 +44,8 @@ class SpaceFile(BaseModel, extra="forbid"):
 
     Attributes:
         name: Name of the space; by default the name of the file.
-        params: An entry for each parameter by its dotted path; a plain value fixes it.
-        points_to_evaluate: Params that are tried first, in order.
+        params: Entry of each parameter by its dotted path; a plain value fixes the parameter.
+        points_to_evaluate: Params of the first candidates, in order.
         grid: Whether to try every combination of choices, integers, and fixed values.
     """
 
@@ -63,12 +63,12 @@ class ParameterEntry(BaseModel, extra="forbid"):
 
     Attributes:
         choice: List of values.
-        uniform: Bounds of a real number.
-        log_uniform: Bounds of a real number that is uniform in its logarithm.
-        integer: Smallest and largest value of a whole number.
+        uniform: Bounds of a real number on a linear scale.
+        log_uniform: Bounds of a real number on a logarithmic scale.
+        integer: Smallest and largest value of an integer.
         step: Step of ``integer``.
-        log: Whether ``integer`` is uniform in its logarithm.
-        when: Values of other parameters that are necessary for this parameter to exist, such as
+        log: Whether ``integer`` is uniform on a logarithmic scale.
+        when: Condition under which the parameter is active: allowed values of other parameters, such as
             ``{swap.kind: [hard, soft]}``.
     """
 
@@ -88,18 +88,18 @@ def _parse(document: Document) -> Space:
     with _placed(document, "params"):
         space = Space(file.name or document.path.stem, _in_order(params), grid=file.grid)
         if not space.varied():
-            raise UserError("no parameter of this space varies")
+            raise UserError("every parameter has a fixed value: give at least one parameter a range or a choice")
     if space.grid:
         if file.points_to_evaluate:
             raise document.error(
-                "a grid tries every combination; it takes no points_to_evaluate", ("points_to_evaluate",)
+                "a grid already tries every combination: remove points_to_evaluate", ("points_to_evaluate",)
             )
         with _placed(document, "grid"):
             for combination in space.combinations():
                 with_params(TrialConfig(), expand_method(combination))
     if len(file.points_to_evaluate) > _MOST_POINTS:
         raise document.error(
-            f"{len(file.points_to_evaluate):,} points; at most {_MOST_POINTS:,} are taken", ("points_to_evaluate",)
+            f"too many points: {len(file.points_to_evaluate):,} (at most {_MOST_POINTS:,})", ("points_to_evaluate",)
         )
     defaults = {"method": None} | flatten(TrialConfig())
     defaults |= {
@@ -115,7 +115,7 @@ def _parse(document: Document) -> Space:
 
 @contextmanager
 def _placed(document: Document, *loc: Key) -> Iterator[None]:
-    """Gives a complaint that has no place yet the file and line of what it is about."""
+    """Adds the file and the line of an entry to errors that have none."""
     try:
         yield
     except UserError as error:
@@ -124,7 +124,7 @@ def _placed(document: Document, *loc: Key) -> Iterator[None]:
 
 @cache
 def _schema(name: str) -> TypeAdapter[Any]:
-    """What a parameter's values must be like; ``UserError`` when there is no such parameter."""
+    """The validator for values of a parameter. Raises ``UserError`` if the parameter is unknown."""
     if name.split(".")[0] in NOT_PARAMETERS:
         raise UserError(f"{name} is not a searchable parameter: set it in the sweep config (sweeps/*.yaml)")
     known: dict[str, Any] = {parameter: Annotated[at.annotation, at] for parameter, at in parameter_fields().items()}
@@ -135,7 +135,7 @@ def _schema(name: str) -> TypeAdapter[Any]:
 
 
 def _value(name: str, value: Any) -> Any:
-    """A value in its parameter's type; ``UserError`` if the parameter cannot have it."""
+    """Converts a value to the type of its parameter. Raises ``UserError`` if the value is not allowed."""
     try:
         return _schema(name).validate_python(value)
     except ValidationError as error:
@@ -152,28 +152,30 @@ def _distribution(document: Document, name: str) -> Distribution:
         kinds = [kind for kind in ("choice", "uniform", "log_uniform", "integer") if kind in given]
         if len(kinds) != 1:
             found = " and ".join(kinds) or "none"
-            raise UserError(f"{name} needs one of choice, uniform, log_uniform and integer, not {found}")
+            raise UserError(f"{name} needs exactly one of choice, uniform, log_uniform, and integer; found {found}")
     (kind,) = kinds
     with _placed(document, "params", name, kind):
         values = [_value(name, value) for value in given[kind]]
         if kind != "integer" and entry.model_fields_set & {"step", "log"}:
-            raise UserError(f"{name}: step and log go with integer, not with {kind}")
+            raise UserError(f"{name}: step and log are allowed only with integer, not with {kind}")
         if kind == "choice":
             if len(values) > _MOST_CHOICES:
-                raise UserError(f"{name}: a choice of {len(values):,} values; at most {_MOST_CHOICES:,} are taken")
+                raise UserError(f"{name}: too many choices: {len(values):,} (at most {_MOST_CHOICES:,})")
             if len(set(values)) < len(values):
                 raise UserError(f"{name}: duplicate value in choice {brief(given[kind])}")
             return Choice(tuple(values))
         low, high = values
-        needed = int if kind == "integer" else float  # the parameter's schema has made a YAML 1 what it needs
+        needed = int if kind == "integer" else float  # the schema has converted a YAML 1 to the type of the parameter
         if type(low) is not needed or type(high) is not needed:
             fitting = {int: "integer", float: "uniform or log_uniform"}.get(type(low), "choice")
-            raise UserError(f"{name}: {kind} {brief(given[kind])} does not suit this parameter (use {fitting})")
+            raise UserError(f"{name}: {kind} {brief(given[kind])} does not fit this parameter: use {fitting}")
         log = entry.log or kind == "log_uniform"
         if low >= high:
-            raise UserError(f"{name}: low {low:g} is not below high {high:g}")
+            raise UserError(f"{name}: low ({low:g}) must be less than high ({high:g})")
         if log and (low <= 0 or entry.step > 1):
-            raise UserError(f"{name}: a logarithm needs low above 0 and step 1, got {low:g} and {entry.step}")
+            raise UserError(
+                f"{name}: a logarithmic scale needs low above 0 and step 1, got low {low:g} and step {entry.step}"
+            )
         if isinstance(low, float):
             return Real(low, high, log)
         if (high - low) % entry.step:
@@ -189,20 +191,26 @@ def _condition(document: Document, name: str, space: Mapping[str, Distribution])
             if other == name:
                 raise UserError(f"{name} depends on itself")
             if other not in space:
-                raise UserError(f"{name} depends on {other!r}, no parameter of this space{did_you_mean(other, space)}")
+                raise UserError(
+                    f"{name} depends on {other!r}, which is not a parameter of this space{did_you_mean(other, space)}"
+                )
             if isinstance(space[other], Real):
-                raise UserError(f"{name} depends on {other}, which is continuous")
+                raise UserError(
+                    f"{name} depends on {other}, which is continuous: a condition needs a choice or integer parameter"
+                )
             values = {_value(other, value) for value in (given if isinstance(given, list) else [given])}
             if never := [value for value in values if value not in space[other]]:
-                raise UserError(f"{name} depends on {other} = {never[0]!r}, not in {brief(space[other].to_dict())}")
+                raise UserError(
+                    f"{name} depends on {other} = {never[0]!r}, which is not in {brief(space[other].to_dict())}"
+                )
             if not values:
-                raise UserError(f"{name} depends on no value of {other}")
+                raise UserError(f"{name}: the condition on {other} has no values")
             condition[other] = tuple(sorted(values, key=str))
     return condition
 
 
 def _in_order(params: Sequence[Parameter]) -> tuple[Parameter, ...]:
-    """The parameters with every one after those that its condition names, else in the order given."""
+    """Sorts parameters: each comes after those that its condition names; otherwise the order is kept."""
     ordered: dict[str, Parameter] = {}
     waiting = list(params)
     while waiting:
@@ -215,7 +223,7 @@ def _in_order(params: Sequence[Parameter]) -> tuple[Parameter, ...]:
 
 
 def _circle(waiting: Sequence[Parameter]) -> list[str]:
-    """Some of the parameters whose conditions lead back to the first of them."""
+    """Finds parameters whose conditions form a circle. The first and the last are the same."""
     needs = {parameter.name: parameter.when for parameter in waiting}
     path = [waiting[0].name]
     while path.count(path[-1]) < 2:
@@ -224,25 +232,25 @@ def _circle(waiting: Sequence[Parameter]) -> list[str]:
 
 
 def _fit(space: Space, document: Document, index: int, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """A point with a value for every parameter that is active in it, as the module's docstring tells."""
+    """Completes a point with a value for every active parameter, as ``gaptune.space.model`` describes."""
     given: dict[str, Any] = {}
     for name, value in document.data["points_to_evaluate"][index].items():
         with _placed(document, "points_to_evaluate", index, name):
             given[name] = _value(name, value)
-    said = expand_method(given)
-    start = {**defaults, **said, **given}
+    chosen = expand_method(given)
+    start = {**defaults, **chosen, **given}
     point: dict[str, Any] = {}
     for parameter in space.parameters:
         if parameter.active(point):
             point[parameter.name] = value = start[parameter.name]
             if value not in parameter.distribution:
-                what = f"{'' if parameter.name in said | given else 'its default '}{value!r}"
+                what = f"{'' if parameter.name in chosen | given else 'its default '}{value!r}"
                 message = f"{parameter.name}: {what} is not in {brief(parameter.distribution.to_dict())}"
                 raise document.error(message, ("points_to_evaluate", index, parameter.name))
     with _placed(document, "points_to_evaluate", index):
         trial = flatten(with_params(TrialConfig(), expand_method(point)))
-    for name, value in said.items():
+    for name, value in chosen.items():
         if trial[name] != value:
-            message = f"{name} = {value!r}, but the space leaves it at {trial[name]!r} here"
+            message = f"{name} = {value!r} has no effect: with this point, the space sets it to {trial[name]!r}"
             raise document.error(message, ("points_to_evaluate", index, name))
     return point

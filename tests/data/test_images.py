@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 from coco_files import picture
-from image_files import encoded
+from image_files import damaged_avif, encoded
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from gaptune.data.images import ENDINGS, FORMATS, UnreadableError, decode, inside, read_file
@@ -139,12 +139,6 @@ def text_bomb():
     info = PngImagePlugin.PngInfo()
     info.add_text("a", "x" * 10**8, zip=True)
     return encoded(picture(1), "PNG", pnginfo=info)
-
-
-def damaged_avif():
-    content = encoded(picture(1, 64, 64), "AVIF")
-    start = content.find(b"mdat") + 4
-    return content[:start] + bytes(len(content) - start)
 
 
 NOISE = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)), "JPEG")

@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 from coco_files import picture
-from image_files import encoded
+from image_files import damaged_avif, encoded
 from shard_files import tar
 
 from gaptune.data.build import build
@@ -174,8 +174,6 @@ def test_caption_in_json_that_is_no_text_is_refused(content, said, built):
 
 
 def test_damaged_image_is_skipped_and_others_are_read(built):
-    from test_images import damaged_avif
-
     store = built(tar([*pairs(200), ("z.jpg", damaged_avif()), ("z.txt", b"damaged"), ("y.png", b""), ("y.txt", b"x")]))
     assert len(captions(store)) == 200
     assert store.meta.source["left_out"]["train"] == {"damaged": 1, "empty": 1}

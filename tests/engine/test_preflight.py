@@ -218,7 +218,7 @@ WARNED = {
         {},
         "swap.probability varies and does",
     ),
-    "fewer combinations than trials": ("", GRID, {}, "the space has 8 combinations, fewer than the 16 trials"),
+    "fewer combinations than trials": ("", GRID, {}, "the space has 8 combinations, fewer than the 16 candidates"),
     "a grid and another number of trials": (
         "search: {candidates: 3}\n",
         GRID,
@@ -229,7 +229,7 @@ WARNED = {
         "search: {candidates: 1}\n",
         {},
         {"points_to_evaluate": [{"temperature.tau_start": 0.03}, {"temperature.tau_start": 0.04}]},
-        "the space has 2 points, of which the first 1 are tried",
+        "the space has 2 points_to_evaluate; only the first 1",
     ),
     "nothing to stop": (
         "training: {epochs: 1, batch_size: 16}\nearly_stopping: {method: asha}\n",
@@ -332,7 +332,7 @@ def test_weights_are_checked_and_known_by_their_content(tmp_path, small_store):
 
 def test_a_dry_run_says_how_much_there_is_to_do_and_warns(gaptune, tmp_path, small_store):
     space, sweep = write_yaml(tmp_path, small_store, epochs=3, trials=4, more="resources: {concurrency: 1}\n")
-    sweep.write_text(sweep.read_text().replace("trials: 4", "trials: 4, seeds: 2"))
+    sweep.write_text(sweep.read_text().replace("candidates: 4", "candidates: 4, seeds: 2"))
     code, out, err = gaptune("sweep", space, "--config", sweep, "--dry-run", "--results", tmp_path / "r")
     assert (code, err) == (0, "")
     assert "4 candidates x 2 seeds = 8 trials" in out

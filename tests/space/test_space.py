@@ -24,7 +24,7 @@ METHODS_YAML = next(path for path in SHIPPED if path.stem == "methods")
 
 
 class RandomSuggester:
-    """Draws at random, the ends of an interval more often than they deserve, and keeps what it was asked."""
+    """Draws random values, often the ends of an interval, and records the names that it was asked for."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -75,7 +75,7 @@ grid: true
 """
 
 
-def test_reads_every_kind_of_knob(tmp_path: Path) -> None:
+def test_every_kind_of_parameter_is_read(tmp_path: Path) -> None:
     space = space_of(tmp_path, SCHEDULES)
     assert space.name == "small"
     assert space.path == tmp_path / "space.yaml"
@@ -88,11 +88,11 @@ def test_reads_every_kind_of_knob(tmp_path: Path) -> None:
     assert by_name["optimizer.lr"].distribution == Choice((0.001,))
 
 
-def test_name_is_the_files_stem_unless_given(tmp_path: Path) -> None:
+def test_name_defaults_to_the_file_stem(tmp_path: Path) -> None:
     assert space_of(tmp_path, "params: {seed: {choice: [0, 1]}}").name == "space"
 
 
-def test_a_knob_stands_after_those_that_its_condition_names(tmp_path: Path) -> None:
+def test_parameter_comes_after_those_in_its_condition(tmp_path: Path) -> None:
     names = [parameter.name for parameter in space_of(tmp_path, SCHEDULES).parameters]
     assert names == [
         "temperature.schedule",
@@ -104,7 +104,7 @@ def test_a_knob_stands_after_those_that_its_condition_names(tmp_path: Path) -> N
     ]
 
 
-def test_fixed_values_are_given_but_not_asked_for(tmp_path: Path) -> None:
+def test_fixed_values_are_returned_without_asking_the_suggester(tmp_path: Path) -> None:
     space, suggester = space_of(tmp_path, SCHEDULES), RandomSuggester(0)
     params = space.suggest(suggester)
     assert params["optimizer.lr"] == 0.001
@@ -115,7 +115,7 @@ def test_fixed_values_are_given_but_not_asked_for(tmp_path: Path) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 2**32), path=st.sampled_from(SHIPPED))
-def test_every_suggestion_of_a_shipped_space_is_a_possible_trial(seed: int, path: Path) -> None:
+def test_every_candidate_of_a_bundled_space_is_a_valid_trial(seed: int, path: Path) -> None:
     space = load_space(path)
     params = space.suggest(RandomSuggester(seed))
     config = with_params(TrialConfig(), expand_method(params))
@@ -127,27 +127,27 @@ def test_every_suggestion_of_a_shipped_space_is_a_possible_trial(seed: int, path
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_shipped_space_says_what_it_is_for_and_how_to_run_it(path: Path) -> None:
+def test_bundled_space_describes_its_purpose_and_command(path: Path) -> None:
     head = path.read_text(encoding="utf-8").split("params:")[0]
     assert "?" in head
     assert f"gaptune sweep search_spaces/{path.name}" in head
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_shipped_points_are_what_the_space_itself_suggests_for_them(path: Path) -> None:
+def test_bundled_points_equal_what_the_space_suggests_for_them(path: Path) -> None:
     space = load_space(path)
     assert space.points_to_evaluate or space.grid
     for point in space.points_to_evaluate:
         assert space.suggest(optuna.trial.FixedTrial(space.varied_params(point))) == point
 
 
-def test_methods_space_starts_from_every_method_of_the_paper() -> None:
+def test_methods_space_evaluates_every_method_of_the_paper_first() -> None:
     points = load_space(METHODS_YAML).points_to_evaluate
     wanted = [with_params(TrialConfig(), params) for params in METHODS.values()]
     assert [with_params(TrialConfig(), point) for point in points] == wanted
 
 
-def test_paper_space_is_every_method_with_the_papers_temperatures_and_swaps() -> None:
+def test_paper_space_has_every_method_with_the_settings_of_the_paper() -> None:
     (path,) = (path for path in SHIPPED if path.stem == "paper")
     combinations = load_space(path).combinations()
     assert {point["method"] for point in combinations} == set(METHODS)
@@ -161,7 +161,7 @@ def test_paper_space_is_every_method_with_the_papers_temperatures_and_swaps() ->
 # points
 
 
-def test_point_takes_missing_values_from_its_method_then_from_the_defaults(tmp_path: Path) -> None:
+def test_point_gets_missing_values_from_its_method_then_the_defaults(tmp_path: Path) -> None:
     text = (
         SCHEDULES
         + "points_to_evaluate:\n  - method: TS S3\n  - {temperature.schedule: constant, training.batch_size: 64}\n"
@@ -182,7 +182,7 @@ def test_point_takes_missing_values_from_its_method_then_from_the_defaults(tmp_p
     }
 
 
-def test_point_of_a_space_with_methods_keeps_the_methods_name(tmp_path: Path) -> None:
+def test_point_in_a_space_with_methods_keeps_the_method_name(tmp_path: Path) -> None:
     space = space_of(
         tmp_path,
         """\
@@ -202,12 +202,12 @@ points_to_evaluate:
     )
 
 
-def test_point_may_say_what_is_so_anyhow(tmp_path: Path) -> None:
+def test_point_may_repeat_the_default_of_an_inactive_parameter(tmp_path: Path) -> None:
     text = "params: {swap.kind: {choice: [none, hard]}}\npoints_to_evaluate: [{swap.kind: hard, optimizer.lr: 1e-3}]"
     assert space_of(tmp_path, text).points_to_evaluate == ({"swap.kind": "hard"},)
 
 
-def test_point_takes_what_the_space_fixes(tmp_path: Path) -> None:
+def test_point_gets_fixed_values_from_the_space(tmp_path: Path) -> None:
     text = "params: {swap.kind: {choice: [none, hard]}, optimizer.lr: 2e-3}\npoints_to_evaluate: [{swap.kind: hard}]"
     assert space_of(tmp_path, text).points_to_evaluate == ({"swap.kind": "hard", "optimizer.lr": 0.002},)
 
@@ -215,7 +215,7 @@ def test_point_takes_what_the_space_fixes(tmp_path: Path) -> None:
 # grids
 
 
-def test_combinations_are_the_product_under_the_conditions(tmp_path: Path) -> None:
+def test_combinations_respect_the_conditions(tmp_path: Path) -> None:
     combinations = space_of(tmp_path, GRID).combinations()
     expected = []
     for kind, renormalize, steps in itertools.product(["none", "hard", "soft"], [False, True], [2, 4, 6]):
@@ -229,7 +229,7 @@ def test_combinations_are_the_product_under_the_conditions(tmp_path: Path) -> No
     assert len(combinations) == 15
 
 
-def test_grid_sampler_refuses_a_continuous_space(tmp_path: Path) -> None:
+def test_grid_sampler_with_a_continuous_space_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"space\.yaml: temperature\.tau_end is continuous"):
         space_of(tmp_path, SCHEDULES).combinations()
 
@@ -248,7 +248,7 @@ def spaces(draw: st.DrawFn) -> dict[str, Any]:
     names = draw(st.lists(st.sampled_from(sorted(candidates)), min_size=1, unique=True))
     params: dict[str, Any] = {}
     for index, name in enumerate(names):
-        fewest = 2 if index == 0 else 1  # something must vary
+        fewest = 2 if index == 0 else 1  # at least one parameter must vary
         values = draw(st.lists(st.sampled_from(candidates[name]), min_size=fewest, unique=True))
         params[name] = {"choice": values}
         if name == "training.batch_size" and draw(st.booleans()):
@@ -263,7 +263,7 @@ def spaces(draw: st.DrawFn) -> dict[str, Any]:
 
 @settings(max_examples=60, deadline=None)
 @given(data=spaces())
-def test_combinations_are_all_that_can_be_suggested_and_each_once(data: dict[str, Any]) -> None:
+def test_combinations_contain_every_candidate_once(data: dict[str, Any]) -> None:
     space = parse_space(data)
     combinations = space.combinations()
     keys = [json.dumps(params, sort_keys=True) for params in combinations]
@@ -276,7 +276,7 @@ def test_combinations_are_all_that_can_be_suggested_and_each_once(data: dict[str
 
 @settings(max_examples=60, deadline=None)
 @given(data=spaces())
-def test_plain_form_survives_json(data: dict[str, Any]) -> None:
+def test_space_survives_a_json_round_trip(data: dict[str, Any]) -> None:
     space = parse_space(data)
     again = parse_space(json.loads(json.dumps(space.to_dict())))
     assert again == space
@@ -284,18 +284,18 @@ def test_plain_form_survives_json(data: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_shipped_space_survives_its_plain_form(path: Path) -> None:
+def test_bundled_space_survives_a_round_trip(path: Path) -> None:
     space = load_space(path)
     again = parse_space(json.loads(json.dumps(space.to_dict())))
     assert again == space
     assert again.to_dict() == space.to_dict()
 
 
-# what two files mean
+# equal and different spaces
 
 
 def meaning(space: Space) -> str:
-    """All that a space says but its name, as the ledger compares it."""
+    """The content of a space without its name, as the ledger compares it."""
     return json.dumps({**space.to_dict(), "name": ""}, sort_keys=True)
 
 
@@ -314,7 +314,7 @@ POINTS = "points_to_evaluate:\n  - method: FLT\n  - method: TS S3\n"
         ("method: FLT", "{temperature.schedule: constant, temperature.tau_start: 4e-2}"),
     ],
 )
-def test_files_that_mean_the_same_give_the_same_space(tmp_path: Path, old: str, new: str) -> None:
+def test_files_with_the_same_meaning_give_equal_spaces(tmp_path: Path, old: str, new: str) -> None:
     text = SCHEDULES + POINTS
     other = text.replace(old, new)
     if not new:
@@ -332,7 +332,7 @@ def test_files_that_mean_the_same_give_the_same_space(tmp_path: Path, old: str, 
         (
             "[constant, linear, step]",
             "[linear, constant, step]",
-        ),  # a sampler tells choices apart by their order
+        ),  # a sampler identifies choices by their order
         ("tau_start: {log_uniform", "tau_start: {uniform"),
         ("tau_start: {log_uniform: [0.01,", "tau_start: {log_uniform: [0.005,"),
         ("[linear, step]}}", "linear}}"),
@@ -345,13 +345,13 @@ def test_files_that_mean_the_same_give_the_same_space(tmp_path: Path, old: str, 
         ("  - method: FLT\n", ""),
     ],
 )
-def test_files_that_mean_something_else_give_another_space(tmp_path: Path, old: str, new: str) -> None:
+def test_files_with_different_meaning_give_different_spaces(tmp_path: Path, old: str, new: str) -> None:
     text = SCHEDULES + POINTS
     other = text.replace(old, new)
     assert other != text
     assert meaning(space_of(tmp_path, other)) != meaning(space_of(tmp_path, text))
 
 
-def test_grid_differs_from_search_over_the_same_values(tmp_path: Path) -> None:
+def test_grid_is_not_equal_to_a_search_over_the_same_values(tmp_path: Path) -> None:
     free = space_of(tmp_path, GRID.replace("true\n", "false\n"))
     assert meaning(free) != meaning(space_of(tmp_path, GRID))
