@@ -97,7 +97,7 @@ def lacking_of_source(source: Source, task: Task) -> str:
 
 
 def one_class(labels: npt.NDArray[np.int64], *, choosing: bool = False) -> str:
-    """What labels lack for telling classes apart; empty if nothing.
+    """Why labels are not enough to fit a classifier; empty if they are.
 
     Args:
         labels: Labels of the images that a classifier is fitted on.

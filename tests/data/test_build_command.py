@@ -59,7 +59,7 @@ def test_every_kind_is_built_and_described(kind, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.whole
-def test_wrong_column_is_one_line_and_exit_code_2(tmp_path):
+def test_wrong_column_prints_one_line_and_exits_with_code_2(tmp_path):
     words = ["data", "build", "csv", *map(str, csv(tmp_path)[:2]), "--image", "fiel", "--out", str(tmp_path / "store")]
     ran = run(*words, code=2)
     assert "a.csv: there is no column 'fiel' (did you mean 'file'?)" in ran.stderr

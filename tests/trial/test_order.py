@@ -59,7 +59,7 @@ def drawn(split, seed=0, epoch=0):
     return epoch_order(split, generator(seed, "order", epoch))
 
 
-def test_split_that_is_not_large_is_permuted_as_it_always_was(split):
+def test_small_split_is_permuted_as_in_earlier_versions(split):
     import torch
 
     assert not split.large
@@ -194,7 +194,7 @@ def test_image_of_two_stores_is_no_more_than_once_in_a_batch(split, sizes, both,
         assert counts[0] == counts[1]
 
 
-def test_equal_images_that_outnumber_the_batches_are_spread_as_far_as_they_go(split):
+def test_equal_images_that_outnumber_the_batches_are_distributed_evenly(split):
     mixed = MixedSplit(parts(split, (20, 20)), (1, 1), np.tile(np.arange(20), 2))
     order = epoch_order(mixed, generator(0, "order", 0), 30)
     assert repeats(mixed, order, 30) == 10, "20 images in a batch of 30"

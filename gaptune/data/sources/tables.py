@@ -70,8 +70,8 @@ class _Part:
         table: The file.
         rows: Number of rows by split.
         labels: Those that occur.
-        splits: Of a Parquet file whose column says the splits: of each row the index of its split in ``rows``, so that
-            images of other splits need not be read.
+        splits: For a Parquet file with a column of splits, the index in ``rows`` of each row's split, so that images of
+            other splits need not be read.
     """
 
     table: _File
