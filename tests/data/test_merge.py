@@ -164,7 +164,7 @@ def test_all_forms_of_the_same_pairs_give_the_same_store(form, tmp_path):
     store = made(source, tmp_path)
     assert captions(store) == [list(dict.fromkeys(each)) for each in texts]
     same = made(Given(train=list(zip(range(6), map(tuple, texts), strict=True))), tmp_path / "same")
-    for name in ("captions", "tokens", "offsets"):
+    for name in ("captions", "texts", "offsets"):
         one, other = (getattr(each.split("train"), name) for each in (store, same))
         assert name == "captions" or np.array_equal(one, other)
     assert np.array_equal(store.split("train").gather(np.arange(6)), same.split("train").gather(np.arange(6)))
