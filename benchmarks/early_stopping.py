@@ -35,8 +35,8 @@ ARMS: dict[str, tuple[str, str]] = {  # sampler, early stopping
     "random search": ("random", "none"),
     "TPE": ("tpe", "none"),
     "TPE + random stopping": ("tpe", "random"),
-    "TPE + halving": ("tpe", "asha"),
-    "random search + halving": ("random", "asha"),
+    "TPE + ASHA": ("tpe", "asha"),
+    "random search + ASHA": ("random", "asha"),
 }
 MOASHA = "MOASHA (Syne Tune)"
 
@@ -64,13 +64,13 @@ def ours(name: str, arm: str, trials: int, workers: int, seed: int) -> list[tupl
         }
     )
     _, events = simulate(space, sweep, curves, workers=workers)
-    spent, scores, done = 0, {}, []
+    spent, latest, done = 0, {}, []
     for event in events:
         if event["event"] == "report":
             spent += 1
-            scores[event["trial"]] = event["metrics"]
+            latest[event["trial"]] = event["metrics"]
         elif event["event"] == "end" and event["state"] == "COMPLETE":
-            done.append((spent, scores[event["trial"]]))
+            done.append((spent, latest[event["trial"]]))
     return progress(sweep, done)
 
 

@@ -82,13 +82,13 @@ def test_command_of_show_describes_the_same_trial(results):
 
 def test_examples_are_read_by_name_and_never_written(tmp_path):
     shipped = {path for path in example().parent.rglob("*") if "__pycache__" not in path.parts}
-    assert "knee" in run(tmp_path, "front", "example")
+    assert "hypervolume" in run(tmp_path, "front", "example")
     assert "is done" in run(tmp_path, "status", "example")
     assert "gaptune train" in run(tmp_path, "show", "example", "3")
     assert run(tmp_path, "report", "example").strip() == str(tmp_path / "example/report.html")
     assert (tmp_path / "example/report.html").stat().st_size > 1e6
     assert shipped == {path for path in example().parent.rglob("*") if "__pycache__" not in path.parts}
-    assert "knee" in run(tmp_path, "front", "example")
+    assert "hypervolume" in run(tmp_path, "front", "example")
     assert "no sweep 'example'" in run(tmp_path, "confirm", "example", code=2)  # it is only to be read
 
 
