@@ -216,7 +216,7 @@ WARNED = {
         "",
         {"swap.probability": {"uniform": [0.0, 0.5]}},
         {},
-        "swap.probability varies and does",
+        "swap.probability varies but has no effect",
     ),
     "fewer combinations than trials": ("", GRID, {}, "the space has 8 combinations, fewer than the 16 trials"),
     "a grid and another number of trials": (
