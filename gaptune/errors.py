@@ -1,4 +1,4 @@
-"""The one exception for bad input, and the hint that goes with a misspelt name."""
+"""The exception for invalid input, and the hint for a misspelled name."""
 
 from __future__ import annotations
 
@@ -9,25 +9,24 @@ from pathlib import Path
 
 from gaptune.text.renamed import current_name
 
-_LONGEST = 2000  # characters of a message
-_MOST_NAMES, _LONGEST_NAME = 1000, 300  # for which the nearest is looked for: it takes long, and helps nobody
+_LONGEST = 2000  # characters in a message
+_MOST_NAMES, _LONGEST_NAME = 1000, 300  # above these, the search for the nearest name is slow and rarely helps
 _NEAR, _NEAR_ALONE = 0.55, 0.75
-"""How alike two parts of names are that are likely the same, slipped; the second where one name has no group."""
+"""Minimum similarity of two parts of names to suggest one for the other; the second if only one name has a group."""
 
 
 class UserError(Exception):
-    """Input that a person can mend: shown as one line, without a traceback, exit code 2.
+    """An error in the user's input: printed as one line without a traceback, with exit code 2.
 
     Args:
-        message: What is wrong and what was expected.
-        file: The file in which it stands.
-        line: Its line there, counted from 1.
+        message: Description of the error and of what was expected.
+        file: File with the error.
+        line: Line number of the error in the file, from 1.
     """
 
     def __init__(self, message: str, *, file: Path | str | None = None, line: int | None = None) -> None:
-        message = re.sub(
-            r"\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*", " ", message
-        )  # one line, whatever is quoted in it
+        # One line, even if the message quotes text with line breaks.
+        message = re.sub(r"\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*", " ", message)
         self.message = message if len(message) <= _LONGEST else f"{message[:_LONGEST]}…"
         self.file = file
         self.line = line
@@ -36,30 +35,30 @@ class UserError(Exception):
 
 
 def brief(value: object, most: int = 80) -> str:
-    """A value as Python writes it, cut short where it is long."""
+    """The ``repr`` of a value, truncated if it is long."""
     text = repr(value)
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """A hint such as ``" (did you mean 'temperature.tau_end'?)"``, or all the names when there are few.
+    """A hint such as ``" (did you mean 'temperature.tau_end'?)"``, or a list of all names if there are few.
 
-    Names are compared part by part (``temperature.tau_end``, ``geometry/gap``): one is near when each of its parts is.
-    The last part is enough where the name has no others, or has it letter for letter in another group.
+    Names are compared part by part (``temperature.tau_end``, ``geometry/gap``): a name is near if all its parts are.
+    The last part is enough if the name has no other, or if the last parts are equal in different groups.
 
     Args:
-        name: What was written.
-        known: What would have been accepted.
+        name: The unknown name.
+        known: Accepted names.
 
     Returns:
-        A text to append to an error message; empty when nothing is near and there are many names.
+        A text to append to an error message; empty if no name is near and there are many names.
     """
     names = sorted(set(known))
     if len(names) > _MOST_NAMES or len(str(name)) > _LONGEST_NAME:
         return ""
     new = current_name(str(name))
     if new in names:
-        return f" (it is called {new!r} now)"
+        return f" (renamed to {new!r})"
     near = _nearest(str(name), names)
     if near is not None:
         return f" (did you mean {near!r}?)"
@@ -67,7 +66,7 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
 
 
 def _nearest(name: str, known: list[str]) -> str | None:
-    """The known name that is most like a name; None where none is like it."""
+    """The known name most similar to a name; None if none is similar enough."""
     parts = _parts(name)
     likeness: dict[str, float] = {}
     for one in known:
@@ -81,11 +80,11 @@ def _nearest(name: str, known: list[str]) -> str | None:
 
 
 def _parts(name: str) -> list[str]:
-    """``temperature.tau_end`` and ``geometry/gap`` in two; a YAML file's ending says nothing of what it is."""
+    """``temperature.tau_end`` and ``geometry/gap`` in two parts each; without the ending of a YAML file."""
     return re.split(r"[./]", re.sub(r"\.ya?ml$", "", name.casefold()))
 
 
 def _alike(one: str, other: str) -> float:
     if len(one) >= 3 and other.startswith(one):
-        return 1.0 if one == other else 0.9  # cut short: "acc"
+        return 1.0 if one == other else 0.9  # an abbreviation such as "acc"
     return difflib.SequenceMatcher(None, one, other, autojunk=False).ratio()

@@ -77,5 +77,5 @@ def test_paper_notebook_without_a_fitting_sweep_opens_on_the_example(results):
 
 
 def test_an_unknown_notebook_is_named_with_the_nearest():
-    with pytest.raises(UserError, match=r"no notebook is called 'frnt' .did you mean 'front'"):
+    with pytest.raises(UserError, match=r"unknown notebook 'frnt' .did you mean 'front'"):
         CliRunner().invoke(cli, ["notebook", "frnt"], catch_exceptions=False)

@@ -49,7 +49,7 @@ def splits_table(store: Store) -> list[tuple[str, ...]]:
     """
     source = store.meta.source
     merged, left_out = source.get("merged", {}), source.get("left_out", {})
-    rows: list[tuple[str, ...]] = [("split", "images", "captions", "labelled", "merged", "left out")]
+    rows: list[tuple[str, ...]] = [("split", "images", "captions", "labeled", "merged", "left out")]
     for name in dict.fromkeys([*store.meta.splits, *left_out]):
         sizes = (0, 0, 0)
         if name in store:

@@ -160,7 +160,7 @@ def _lines(pair: Pair) -> list[str]:
 
 
 def _wrapped(texts: Sequence[str], font: ImageFont.FreeTypeFont, width: int = _WIDTH) -> list[str]:
-    """Texts in lines that are no wider than a cell, as many as there is room for; the last is always there."""
+    """Texts wrapped to the width of a cell, as many as fit; the last text is always included."""
     lines: list[str] = []
     for text in texts:
         line = ""

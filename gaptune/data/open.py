@@ -46,7 +46,7 @@ def open_store(reference: str | Path, *, image_size: int | None = None, context_
 
 
 def look_up(reference: str, *, image_size: int, context_length: int) -> Store | Source:
-    """A data store that is there already, or else the data set that one would be built from.
+    """An existing data store, or else the data set that one would be built from.
 
     Args:
         reference: As for ``open_store``.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 INTERPOLATION: Literal["bicubic"] = "bicubic"
 RESIZE_MODE = "shortest"
-"""As in the ``preprocess_cfg`` of open_clip. Antialiasing goes with it: Pillow always has it."""
+"""Value for open_clip's ``preprocess_cfg``. Pillow always resizes with antialiasing."""
 
 _MOST = 2**24  # pixels of a whole resized image that are made to keep its middle
 

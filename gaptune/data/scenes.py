@@ -2,7 +2,7 @@
 
 A scene has one to three objects on a background. Captions are built from templates with synonyms and leave
 out attributes at random, as people do, so that many captions fit several images. The splits ``probe_train``
-and ``probe_test`` have one object each, labelled by its shape.
+and ``probe_test`` have one object each, labeled by its shape.
 """
 
 from __future__ import annotations
@@ -216,15 +216,15 @@ def make_scenes(out: Path, splits: Mapping[str, int] = SPLITS) -> Store:
     with StoreWriter(out, SIDE, CONTEXT_LENGTH) as writer:
         for index, (split, n) in enumerate(splits.items()):
             rng = np.random.default_rng((VERSION, index))
-            labelled = split.startswith("probe")
-            scenes = draw_attributes(rng, n, most_objects=1 if labelled else 3)
+            labeled = split.startswith("probe")
+            scenes = draw_attributes(rng, n, most_objects=1 if labeled else 3)
             images = paint(scenes, rng)
-            texts = [caption(scenes, row, rng) for row in range(n) for _ in range(1 if labelled else 5)]
+            texts = [caption(scenes, row, rng) for row in range(n) for _ in range(1 if labeled else 5)]
             tokens = tokenize(texts, CONTEXT_LENGTH)
             each = len(texts) // n
             for row in range(n):
                 mine = slice(row * each, (row + 1) * each)
-                label = int(scenes.shape[row, 0]) if labelled else None
+                label = int(scenes.shape[row, 0]) if labeled else None
                 name = f"{split}-{row:05d}"
                 writer.add(split, images[row], texts[mine], tokens[mine], id=name, label=label)
         return writer.finish(

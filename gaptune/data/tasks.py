@@ -72,11 +72,11 @@ def lacking(store: Store, task: Task) -> str:
         return ""
     if few := _few_classes(store.meta.classes):
         return few
-    if labelled(store, TESTED) is None:
+    if labeled(store, TESTED) is None:
         return _no_labels(store, TESTED)
     if task == "zeroshot":
         return ""
-    fitted = labelled(store, FITTED)
+    fitted = labeled(store, FITTED)
     if fitted is None:
         return _no_labels(store, FITTED)
     assert fitted.labels is not None
@@ -92,21 +92,21 @@ def lacking_of_source(source: Source, task: Task) -> str:
     if source.as_published:  # no split of it is made from another
         for names in (TESTED,) if task == "zeroshot" else (TESTED, FITTED):
             if not set(names) & set(source.splits):
-                return f"no labelled images in {', '.join(names)}"
+                return f"no labeled images in {', '.join(names)}"
     return ""
 
 
 def one_class(labels: npt.NDArray[np.int64], *, choosing: bool = False) -> str:
-    """What labels lack for telling classes apart; empty if nothing.
+    """Why labels are not enough to fit a classifier; empty if they are.
 
     Args:
         labels: Labels of the images that a classifier is fitted on.
         choosing: Whether a part of them is held out to choose the regularization.
     """
     if len(np.unique(labels)) < 2:
-        return "labelled images of a single class to learn from"
+        return "labeled images of a single class to learn from"
     if choosing and len(np.unique(labels[held_out(len(labels))[1]])) < 2:
-        return f"only {len(labels)} labelled images to learn from, of one class without the fifth that is held out"
+        return f"only {len(labels)} labeled images to learn from, of one class without the fifth that is held out"
     return ""
 
 
@@ -129,7 +129,7 @@ def fitted_on(store: Store, task: Task) -> str | None:
     return _present(store, FITTED) if task in ("probe", "knn") else None
 
 
-def labelled(store: Store, names: tuple[str, ...]) -> Split | None:
+def labeled(store: Store, names: tuple[str, ...]) -> Split | None:
     """The first of some splits that a store has; None where it has none of them, or an image of it has no label."""
     name = _first(store, names)
     split = store.split(name) if name else None
@@ -168,7 +168,7 @@ def _no_captions(store: Store, names: tuple[str, ...]) -> str:
 
 def _no_labels(store: Store, names: tuple[str, ...]) -> str:
     name = _first(store, names)
-    return f"no labelled images in {', '.join(names)}" if name is None else f"images without a label in {name}"
+    return f"no labeled images in {', '.join(names)}" if name is None else f"images without a label in {name}"
 
 
 def _few_classes(classes: tuple[str, ...]) -> str:

@@ -113,7 +113,7 @@ class SweepHeader:
 
     @staticmethod
     def parse(event: Event) -> SweepHeader:
-        """The header of a ``sweep`` event; what a simulated sweep does not have stays empty.
+        """The header of a ``sweep`` event; what the event lacks stays empty.
 
         Raises:
             UserError: The ledger has another schema.
@@ -122,15 +122,15 @@ class SweepHeader:
         if schema != SCHEMA:
             name = event.get("name")
             raise UserError(f"the ledger of sweep {name!r} has schema {schema}; this gaptune reads schema {SCHEMA}")
-        config = event["config"]
+        config = event.get("config", {})
         constraints = tuple(Constraint(**one) for one in config.get("constraints", ()))
         kept = {constraint.metric: 0.0 for constraint in constraints}  # 0.1.0 did not say by how much at first
         given = ("id", "name", "at", "space", "base", "weights", "command", "versions")
         return SweepHeader(
             event=event,
-            varied=tuple(event["varied"]),
+            varied=tuple(event.get("varied", ())),
             config=config,
-            objectives=Objectives(Objective(**one) for one in event["objectives"]),
+            objectives=Objectives(Objective(**one) for one in event.get("objectives", ())),
             constraints=constraints,
             data=DataInfo(**event.get("data", {})),
             known=tuple(KnownTrial(one[0], one[1], one[2] if len(one) > 2 else kept) for one in event.get("known", ())),

@@ -21,10 +21,10 @@ from gaptune.metrics.ties import rounding
 _log = logging.getLogger(__name__)
 
 _PROBE_C = 100.0
-"""Inverse regularization of the probe: features of length 1 need weights far from 0 to tell classes apart."""
+"""Inverse regularization of the probe: features of length 1 need weights far from 0 to separate classes."""
 _CS = tuple(10.0**power for power in range(-1, 5))
 _STEPS = 10_000
-"""Of L-BFGS, far more than it takes: of CLIP features a fit takes tens to a thousand."""
+"""Maximum number of L-BFGS steps. CLIP features need far fewer: tens to a thousand."""
 _KNN_BLOCK = 256
 
 

@@ -58,8 +58,8 @@ def margin_and_mismatched(x: Tensor, y: Tensor) -> tuple[float, float]:
 
     Returns:
         The cross-modal margin (cosine of the match minus the best other cosine, mean over pairs and both directions,
-        in [-2, 2]), and the fraction of points, over both directions, whose best match is another one. A tie, to within
-        rounding, has margin 0 and counts as mismatched.
+        in [-2, 2]), and the fraction of points, over both directions, whose best match is a different point. A tie, to
+        within rounding, has margin 0 and counts as mismatched.
 
     Raises:
         ValueError: The shapes do not match, or there is a single pair, which has no other.

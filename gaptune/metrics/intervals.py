@@ -48,7 +48,7 @@ def bootstrap_interval(outcomes: Outcomes | Tensor, *, level: float = 0.95, seed
     and are drawn class by class where the metric is a mean over classes. To the images come two of half the weight, one
     all wrong and one all right (Jeffreys' prior; shared out to the classes). They make the interval of a plain fraction
     that of Jeffreys, Beta(right + 1/2, wrong + 1/2), which the percentile bootstrap nears with many images; with few
-    it is still wide enough, also where all are right. ``benchmarks/coverage.py`` measures how often it holds the truth.
+    it is still wide enough, also where all are right. ``benchmarks/coverage.py`` measures its coverage.
 
     The interval says nothing of other training seeds.
 
@@ -88,7 +88,7 @@ def _resampled(
     """Weighted means of a class's examples, shape (draws,), by random weights of their images."""
     _, image = np.unique(images, return_inverse=True)
     sums = np.stack([np.bincount(image, weights=right), np.bincount(image)], axis=1)
-    # Images that count the same share one weight, of a gamma distribution with their number: few draws for many images.
+    # Images with equal counts get one weight in common, from a gamma distribution with their number: fewer draws.
     kinds, counts = np.unique(sums, axis=0, return_counts=True)
     n = len(sums)
     # A small sample varies less than its source. The prior of a single fraction makes up for it.

@@ -1,4 +1,4 @@
-"""Pairs of images that look alike to CLIP and whose captions tell them apart."""
+"""Accuracy on pairs of images that look alike to CLIP but differ in their captions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gaptune.metrics.ties import rounding
 
 
 def pair_accuracy(images: Tensor, texts: Tensor) -> Tensor:
-    """Which pairs are told apart, as MMVP-VLM counts them (Tong et al. 2024, arXiv 2401.06209).
+    """Which pairs are distinguished, as MMVP-VLM counts them (Tong et al. 2024, arXiv 2401.06209).
 
     Rows 2k and 2k + 1 are the images and the captions of pair k. A pair is right when each of its two captions is
     nearer to its own image than to the other one. This is what the benchmark's published code counts: captions choose

@@ -32,8 +32,8 @@ def recalls(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, Outcomes]
 
     Image to text: an image is right when any of its captions is among the best k. Text to image: a caption is right
     when its image is among the best k; the mean is over captions (Karpathy & Fei-Fei 2015, as in CLIP_benchmark).
-    What ties with the right one, to within rounding, counts as better, so that features that have collapsed score
-    nothing instead of everything.
+    Ties with the right one, to within rounding, count as better, so that collapsed features get a recall of 0 instead
+    of 1.
 
     Args:
         images: Shape (n, d), L2-normalized.

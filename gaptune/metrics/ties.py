@@ -13,8 +13,8 @@ def rounding(features: Tensor) -> float:
 
     A matrix product may sum up equal rows in different orders (which, depends on the processor), so equal features get
     cosines that are equal only to within rounding: less than sqrt(d) last places apart, each sum being at most 1. All
-    scores that compare cosines use it, and count what is as near as this against the model: features that have
-    collapsed score nothing, instead of whatever the order of the sums makes of them.
+    metrics that compare cosines use this tolerance and count ties as errors. Otherwise the results of collapsed
+    features would depend on the order of the sums.
 
     Args:
         features: Shape (n, d), L2-normalized.

@@ -55,7 +55,8 @@ def _listed(given: Sequence[str] | str) -> list[str]:
 
 def _objective(record: SweepRecord, text: str) -> Objective:
     metric, _, direction = text.partition(":")
-    direction = direction or metric_of(record, metric).direction
+    known = metric_of(record, metric)
+    direction = direction or known.direction
     if direction not in ("max", "min"):
         raise UserError(f"{text!r}: expected METRIC:max or METRIC:min, such as geometry/gap:min")
     maximize = direction == "max"

@@ -1,1 +1,1 @@
-"""Files and folders: local paths, URLs, atomic writes, locks, caches, and what comes with gaptune."""
+"""Files and folders: local paths, URLs, atomic writes, locks, caches, and the files included with gaptune."""

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: under another name, to disk, and then renamed."""
+"""Atomic writes: a file is written under a temporary name, synced to disk, and then renamed."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from gaptune.errors import UserError
 from gaptune.storage.paths import error_text, is_full
 
 PARTIAL = ".partial"
-"""Ending of a file that is being written."""
+"""Ending of temporary file names."""
 
-_STALE_S = 3600.0  # no file takes an hour to write: its writer is dead
+_STALE_S = 3600.0  # writing a file never takes an hour: its writer is dead
 
 
 @contextmanager
 def replacing(path: Path, *, ending: str = PARTIAL) -> Iterator[Path]:
-    """Another name to write a file under, which takes the file's place once the disk has all of it.
+    """A temporary file that replaces another file once it is completely on disk.
 
-    Whatever goes wrong, the file stays as it was and nothing of the other one is left; only a killed process leaves
-    it, and the next ``remove_stale`` removes it.
+    If anything fails, the file is unchanged and the temporary file is removed. Only a killed process leaves its
+    temporary file behind; the next ``remove_stale`` removes it.
 
     Args:
-        path: The file; its folder exists.
-        ending: Ending of the other name, for writers that choose a format by it.
+        path: The file to replace or to create, in an existing folder.
+        ending: Ending of the temporary name, for writers that choose a format by it.
 
     Yields:
-        The other name, which no other process has, on another machine either.
+        The temporary path, unique across processes and machines.
 
     Raises:
-        OSError: The disk is full, say.
+        OSError: For example, the disk is full.
     """
     other = path.with_name(f".{path.name[-100:]}.{os.getpid()}-{uuid.uuid4().hex[:8]}{ending}")
     try:
         yield other
         _sync(other)
-        if path.exists() and not path.is_file():  # /dev/stdout, a pipe: it stays where it is
+        if path.exists() and not path.is_file():  # /dev/stdout or a pipe, which must not be replaced
             with other.open("rb") as source, path.open("wb") as target:
                 shutil.copyfileobj(source, target)
         else:
@@ -52,17 +52,17 @@ def replacing(path: Path, *, ending: str = PARTIAL) -> Iterator[Path]:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """``replacing`` for a file that a person asked for.
+    """Like ``replacing``, for a file that the user asked for.
 
     Args:
-        path: The file; what a link points to is replaced, not the link.
+        path: The file; the target of a symbolic link is replaced, not the link.
 
     Yields:
-        Another name to write it under, with the same ending.
+        The temporary path, with the same ending.
 
     Raises:
-        UserError: It cannot be written.
-        OSError: The disk is full, which is no bad input.
+        UserError: The file cannot be written.
+        OSError: The disk is full, which is not the user's error.
     """
     path = path.resolve()
     try:
@@ -75,15 +75,15 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def remove_stale(folder: Path) -> None:
-    """Removes what killed writers have left in a folder; a file that was touched lately may be another's."""
+    """Removes temporary files of killed writers from a folder. Recent ones stay: their writers may be running."""
     for path in folder.glob(f"*{PARTIAL}"):
-        with suppress(FileNotFoundError):  # the other one has finished, or cleans up too
+        with suppress(FileNotFoundError):  # its writer has finished, or another process removed it
             if time.time() - path.stat().st_mtime > _STALE_S:
                 path.unlink()
 
 
 def _sync(path: Path) -> None:
-    """Waits until the disk has a file."""
+    """Waits until a file is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

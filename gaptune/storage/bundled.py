@@ -1,4 +1,4 @@
-"""What comes with gaptune, in a checkout or in an installed wheel: YAML files, notebooks, and recorded sweeps."""
+"""Files included with gaptune, in a checkout or an installed wheel: YAML files, notebooks and example sweeps."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ _HERE = Path(__file__).resolve().parents[1]
 _ROOTS = (_HERE / "_shipped", _HERE.parent)
 
 EXAMPLES = {"example": "temp", "example-paper": "paper"}
-"""Real sweeps on the embedded data, for those who have none of their own yet: name, and folder."""
+"""Example sweeps on the embedded data: their names and folders."""
 
 
 def find(path: Path, folder: str) -> Path:
-    """A file as given; or, where there is none, the one that comes with gaptune, with or without its ``.yaml``.
+    """The given file if it exists, else the file of this name that is included with gaptune.
 
     Args:
-        path: What a person asked for.
-        folder: ``search_spaces`` or ``sweeps``.
+        path: Path from the user; the name of an included file may lack its ``.yaml``.
+        folder: Kind of the file: ``search_spaces`` or ``sweeps``.
 
     Raises:
-        UserError: There is neither; with the nearest name.
+        UserError: Neither exists; the message suggests the nearest name.
     """
     if path.exists() or path.parent.name not in ("", folder):
         return path
@@ -34,19 +34,19 @@ def find(path: Path, folder: str) -> Path:
 
 
 def bundled_yaml(folder: str) -> dict[str, Path]:
-    """The included YAML files of a directory by their file names.
+    """The YAML files in a folder included with gaptune, by file name.
 
     Args:
-        folder: ``search_spaces`` or ``sweeps``.
+        folder: Name of the folder: ``search_spaces`` or ``sweeps``.
     """
     return {file.name: file for root in _ROOTS for file in (root / folder).glob("*.yaml")}
 
 
 def example(name: str = "example") -> Path:
-    """The folder of a recorded sweep."""
+    """The folder of an example sweep."""
     return next(root / "examples" for root in _ROOTS if (root / "examples").is_dir()) / EXAMPLES[name]
 
 
 def notebooks() -> dict[str, Path]:
-    """The notebooks by name."""
+    """The notebooks included with gaptune, by name."""
     return {file.stem: file for root in _ROOTS for file in (root / "analysis").glob("*.py")}

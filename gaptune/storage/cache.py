@@ -1,4 +1,4 @@
-"""What gaptune can make again is kept in one folder, and made by one process at a time."""
+"""The cache folder, and locks so that one process at a time creates an entry."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from gaptune.storage.lock import waiting_for
 
 
 def cache_folder() -> Path:
-    """Where gaptune keeps what it can make again: ``GAPTUNE_CACHE``, else ``~/.cache/gaptune``."""
+    """The folder for files that gaptune can recreate: ``GAPTUNE_CACHE``, else ``~/.cache/gaptune``."""
     cache = os.environ.get("GAPTUNE_CACHE")
     return Path(cache) if cache else Path.home() / ".cache" / "gaptune"
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds the lock of a path in the cache, so that of several processes one makes it and the others wait.
+    """Holds the lock of a path in the cache: one process creates the entry while the others wait.
 
     Args:
-        path: What is about to be made; its folder is made.
+        path: Cache entry to create; its parent folder is created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with waiting_for(path.with_name(f"{path.name}.lease")):

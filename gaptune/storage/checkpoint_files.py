@@ -1,8 +1,8 @@
-"""The files of a trial's checkpoints: their names, their seal, and which may go once the trial has ended.
+"""The files of a trial's checkpoints: names, checksums, and which can be deleted once the trial has ended.
 
-``epoch-0003.pt`` holds the weights after epoch 3 and what is known of them, ``epoch-0003.optimizer.pt`` what else it
-takes to go on from there. Each ends with a SHA-256 of its content. So an ended trial is slimmed by deleting files,
-without torch. (gaptune 0.1.0 wrote one file with everything, under the name of the first.)
+``epoch-0003.pt`` holds the weights after epoch 3 with their config and metrics; ``epoch-0003.optimizer.pt`` holds the
+rest of the state that resuming needs. Each file ends with a SHA-256 of its content, its seal. Ended trials are slimmed
+by deleting files, without torch. (gaptune 0.1.0 wrote everything to one file, ``epoch-0003.pt``.)
 """
 
 from __future__ import annotations
@@ -22,50 +22,50 @@ SAMPLE = "sample.npz"
 DAMAGED = ".damaged"
 
 Keep = Literal["weights", "sample", "nothing"]
-"""What stays of an ended trial: weights and sample of features, the sample alone, or neither."""
+"""What to keep of an ended trial: the weights and the feature sample, only the sample, or nothing."""
 
-_DIGEST = 32  # bytes of SHA-256 that end each file
+_DIGEST = 32  # bytes of the SHA-256 at the end of each file
 _NAME = re.compile(r"epoch-(\d+)(\.optimizer)?\.pt")
 
 
 def weights_name(epoch: int) -> str:
-    """The file of the weights after an epoch."""
+    """Name of the weights file of an epoch."""
     return f"epoch-{epoch:04d}.pt"
 
 
 def optimizer_name(epoch: int) -> str:
-    """The file of what else it takes to go on after an epoch."""
+    """Name of the file with the rest of the state that resuming after an epoch needs."""
     return f"epoch-{epoch:04d}.optimizer.pt"
 
 
 def epoch_of(name: str) -> int | None:
-    """The epoch of a file of either kind; None for other files."""
+    """The epoch of a weights or optimizer file; None for other files."""
     match = _NAME.fullmatch(name)
     return int(match[1]) if match else None
 
 
 def weights_epoch(name: str) -> int | None:
-    """The epoch of a file of weights; None for other files."""
+    """The epoch of a weights file; None for other files."""
     epoch = epoch_of(name)
     return epoch if epoch is not None and name == weights_name(epoch) else None
 
 
 def newest_weights(names: Iterable[str]) -> str | None:
-    """The newest file of weights among some names; None if there is none."""
+    """The newest weights file among file names; None if there is none."""
     epochs = [epoch for name in names if (epoch := weights_epoch(name)) is not None]
     return weights_name(max(epochs)) if epochs else None
 
 
 def write_sealed(path: Path, content: bytes | memoryview) -> bytes:
-    """Writes content and its seal to disk; see ``atomic.replacing`` for the name to write under.
+    """Writes content and its seal to a temporary file (see ``atomic.replacing``) and syncs it to disk.
 
-    It waits for the disk, so that of the two files of a checkpoint none takes its place before the disk has both.
+    The sync ensures that both files of a checkpoint are on disk before either is renamed.
 
     Returns:
         The seal.
 
     Raises:
-        OSError: The disk is full, say.
+        OSError: For example, the disk is full.
     """
     seal = hashlib.sha256(content).digest()
     with path.open("wb") as file:
@@ -77,7 +77,7 @@ def write_sealed(path: Path, content: bytes | memoryview) -> bytes:
 
 
 def read_sealed(path: Path) -> tuple[memoryview, bytes] | None:
-    """The content of a sealed file and its seal; None if they do not fit.
+    """The content of a sealed file and its seal; None if they do not match.
 
     Raises:
         OSError: The file cannot be read.
@@ -88,11 +88,11 @@ def read_sealed(path: Path) -> tuple[memoryview, bytes] | None:
 
 
 def surplus(names: Iterable[str], keep: Keep) -> list[str]:
-    """Which files of an ended trial are not needed any more, in the order in which they may be removed.
+    """The files of an ended trial that are no longer needed, in the order in which to delete them.
 
     Args:
-        names: Its files. Those that are no part of a checkpoint stay.
-        keep: What is needed. Where no weights are there, nothing else goes for their sake.
+        names: File names in the trial's folder; files that are not part of a checkpoint are kept.
+        keep: What to keep. If it is the weights and there are none, no file is deleted.
     """
     names = sorted(names)
     newest = newest_weights(names) if keep == "weights" else None
@@ -107,10 +107,10 @@ def trial_files(trials: Path | Folder) -> dict[int, dict[str, int]]:
     """The sizes of all files of all trials, by number and name.
 
     Args:
-        trials: The folder that holds a folder for each trial.
+        trials: Folder with one folder per trial.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The folder cannot be read.
     """
     sizes = trials.tree() if isinstance(trials, Folder) else _tree(trials)
     found: dict[int, dict[str, int]] = {}
@@ -122,21 +122,21 @@ def trial_files(trials: Path | Folder) -> dict[int, dict[str, int]]:
 
 
 def slim(trials: Path | Folder, number: int, keep: Keep) -> int:
-    """Removes what is not needed of an ended trial; its folder stays, so that its number is never given again.
+    """Deletes the files of an ended trial that are not needed; its folder stays, so that its number is not reused.
 
-    It only deletes, and never the newest weights that are whole if these are to be kept: whenever it is cut off, what
-    is to be kept is there, and another call does the rest.
+    The newest intact weights are never deleted if weights are to be kept. An interrupted call therefore loses
+    nothing, and another call completes it.
 
     Args:
-        trials: The folder that holds a folder for each trial.
-        number: The trial.
-        keep: What is needed.
+        trials: Folder with one folder per trial.
+        number: Number of the trial.
+        keep: What to keep.
 
     Returns:
-        Bytes freed.
+        Number of bytes freed.
 
     Raises:
-        OSError: The place cannot be reached, or refuses.
+        OSError: The storage is unreachable or denies access.
     """
     name_of_folder = f"{number:04d}"
     if isinstance(trials, Folder):
@@ -146,7 +146,7 @@ def slim(trials: Path | Folder, number: int, keep: Keep) -> int:
         remove_stale(folder)
         sizes = _tree(folder)
         while keep == "weights" and surplus(sizes, keep) and not _is_whole(folder, newest_weights(sizes)):
-            del sizes[str(newest_weights(sizes))]  # it stays, and so does the newest that is whole
+            del sizes[str(newest_weights(sizes))]  # keep the damaged file, and the newest intact one too
     freed = 0
     for name in surplus(sizes, keep):
         with suppress(FileNotFoundError):
@@ -165,7 +165,7 @@ def _is_whole(folder: Path, name: str | None) -> bool:
 def _tree(folder: Path) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # its trial is under way
+        with suppress(FileNotFoundError):  # its trial is running
             if path.is_file() and path.suffix != PARTIAL:
                 sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
     return sizes

@@ -1,4 +1,4 @@
-"""Folders anywhere: local paths, and URLs that pyarrow or fsspec knows (``s3://``, ``gs://``, ``file://``, …)."""
+"""Local and remote folders by URL (``s3://``, ``gs://``, ``file://``, …), through pyarrow or fsspec."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _HERE = fs.LocalFileSystem()
 
 
 def is_url(reference: str) -> bool:
-    """Whether a reference names a place by URL rather than by path."""
+    """Whether a reference is a URL and not a path."""
     return "://" in reference
 
 
 class Folder:
-    """A folder by URL. What is put there is whole or not there at all; reading copies to this machine.
+    """A local or remote folder with atomic writes.
 
     Args:
-        url: Such as ``s3://bucket/sweeps`` or ``file:///mnt/share/sweeps``; or a path, in which ``~`` is expanded.
+        url: A URL such as ``s3://bucket/sweeps`` or ``file:///mnt/share/sweeps``, or a full path; ``~`` is expanded.
 
     Raises:
-        UserError: No installed file system knows the URL's scheme, or it has another form.
+        UserError: No installed file system supports the URL's scheme, or the URL is malformed.
     """
 
     def __init__(self, url: str) -> None:
@@ -41,38 +41,38 @@ class Folder:
             self._files, self._root = _resolve(self.url)
         except (ImportError, ValueError, pa.ArrowInvalid, OSError) as error:
             raise UserError(f"cannot open {url}: {str(error).splitlines()[0]}") from None
-        except TypeError:  # fsspec's, of a scheme such as ftp, which takes more than a path
-            raise UserError(f"cannot open {url}: a URL alone is not enough for this kind of storage") from None
+        except TypeError:  # from fsspec, for a scheme such as ftp that needs more than a path
+            raise UserError(f"cannot open {url}: this kind of storage needs more than a URL") from None
 
     def put(self, file: Path, name: str) -> None:
-        """Copies a local file there.
+        """Copies a local file to the folder.
 
         Args:
-            file: The file.
-            name: Its path in the folder.
+            file: Path of the local file.
+            name: Path in the folder.
 
         Raises:
-            OSError: The place cannot be reached, is full, or refuses.
+            OSError: The storage is unreachable, is full, or denies access.
         """
         with self._replacing(name) as partial:
             fs.copy_files(str(file), partial, source_filesystem=_HERE, destination_filesystem=self._files)
 
     def write(self, name: str, content: bytes) -> None:
-        """Writes a file there.
+        """Writes a file in the folder.
 
         Args:
-            name: Its path in the folder.
-            content: All of it.
+            name: Path in the folder.
+            content: The whole content.
 
         Raises:
-            OSError: The place cannot be reached, is full, or refuses.
+            OSError: The storage is unreachable, is full, or denies access.
         """
         with self._replacing(name) as partial, self._files.open_output_stream(partial) as stream:
             stream.write(content)
 
     @contextmanager
     def _replacing(self, name: str) -> Iterator[str]:
-        """Another name to write to, which takes the file's place once all is written."""
+        """A temporary path that replaces the file once it is complete."""
         target = f"{self._root}/{name}"
         self._files.create_dir(target.rpartition("/")[0], recursive=True)
         partial = f"{target}.{uuid.uuid4().hex[:8]}{PARTIAL}"
@@ -85,14 +85,14 @@ class Folder:
             raise
 
     def get(self, name: str, file: Path) -> bool:
-        """Copies a file to this machine, in one step.
+        """Copies a file of the folder to this machine.
 
         Args:
-            name: Its path in the folder.
-            file: Where it goes.
+            name: Path in the folder.
+            file: Local path to write.
 
         Returns:
-            Whether it was there.
+            Whether the file exists in the folder.
         """
         path = f"{self._root}/{name}"
         if self._files.get_file_info(path).type is not fs.FileType.File:
@@ -103,7 +103,7 @@ class Folder:
         return True
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file; None where there is none."""
+        """The content of a file; None if it does not exist."""
         path = f"{self._root}/{name}"
         if self._files.get_file_info(path).type is not fs.FileType.File:
             return None
@@ -112,18 +112,18 @@ class Folder:
         return content
 
     def names(self, under: str = "") -> list[str]:
-        """The files directly in a folder of it, whole ones only, in order."""
+        """Sorted names of the complete files directly in a subfolder."""
         where = fs.FileSelector(f"{self._root}/{under}".rstrip("/"), allow_not_found=True)
         found = [info.base_name for info in self._files.get_file_info(where) if info.type is fs.FileType.File]
         return sorted(name for name in found if not name.endswith(PARTIAL))
 
     def folders(self, under: str = "") -> list[str]:
-        """The names of the folders directly in a folder of it, in order."""
+        """Sorted names of the folders directly in a subfolder."""
         where = fs.FileSelector(f"{self._root}/{under}".rstrip("/"), allow_not_found=True)
         return sorted(info.base_name for info in self._files.get_file_info(where) if info.type is fs.FileType.Directory)
 
     def tree(self, under: str = "") -> dict[str, int]:
-        """The sizes of all files in a folder of it at any depth, by their paths from there; whole ones only."""
+        """Sizes of all complete files in a subfolder at any depth, by their paths relative to it."""
         top = f"{self._root}/{under}".rstrip("/")
         found = self._files.get_file_info(fs.FileSelector(top, allow_not_found=True, recursive=True))
         files = {info.path.lstrip("/"): info.size for info in found if info.type is fs.FileType.File}
@@ -131,32 +131,32 @@ class Folder:
         return {path.removeprefix(before): n for path, n in files.items() if not path.endswith(PARTIAL)}
 
     def delete(self, name: str) -> None:
-        """Removes a file that is there."""
+        """Deletes an existing file."""
         self._files.delete_file(f"{self._root}/{name}")
 
 
 def as_url(place: str) -> str:
-    """A place as a URL, with what no URL may hold, such as a space, quoted.
+    """A URL or a path as a quoted URL.
 
     Args:
-        place: A URL, or a full path, in which ``~`` is expanded.
+        place: A URL, or a full path; ``~`` is expanded.
 
     Raises:
-        UserError: It is neither.
+        UserError: It is neither a valid URL nor a full path.
     """
     found = _FORM.match(place)
     if found is None:
         try:
             path = Path(place).expanduser()
         except RuntimeError:
-            raise UserError(f"cannot open {place}: there is no such user") from None
+            raise UserError(f"cannot open {place}: no such user") from None
         if not path.is_absolute():
-            raise UserError(f"cannot open {place}: expected a URL, or a full path")
+            raise UserError(f"cannot open {place}: expected a URL or a full path")
         return path.as_uri()
     scheme, slashes, rest = found.groups()
     if scheme == "file":
         if slashes not in ("/", "///"):
-            raise UserError(f"cannot open {place}: expected file:///FULL/PATH; ~ and host names are not known in a URL")
+            raise UserError(f"cannot open {place}: expected file:///FULL/PATH, without ~ or a host name")
         slashes = "///"
     if len(slashes) < 2:
         raise UserError(f"cannot open {place}: expected {scheme}://{rest or 'BUCKET/FOLDER'}")
@@ -166,7 +166,7 @@ def as_url(place: str) -> str:
 def _resolve(url: str) -> tuple[fs.FileSystem, str]:
     try:
         files, root = fs.FileSystem.from_uri(url)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # not one of pyarrow's own
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # not supported by pyarrow itself
         import fsspec
 
         scheme, _, rest = url.partition("://")

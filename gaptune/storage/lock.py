@@ -1,8 +1,8 @@
-"""Locks that hold on one machine and on a file system that several machines share.
+"""Locks that also work on file systems shared by several machines.
 
-A lock is a small file that names its holder and that the holder refreshes (``filelock.SoftFileLease``). A holder that
-was killed on this machine is found out at once; one on another machine when it has not refreshed its file for
-``LEASE_S`` seconds. ``fcntl`` locks are not to be trusted on shared file systems.
+A lock is a small file that names its holder and that the holder refreshes (``filelock.SoftFileLease``). The lock of a
+process that was killed on this machine is released at once; that of a process on another machine once the file has not
+been refreshed for ``LEASE_S`` seconds. ``fcntl`` locks are unreliable on shared file systems.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ _BEAT_S = 5.0
 
 
 class HeldError(Exception):
-    """Somebody else holds the lock. The text names the process and its machine."""
+    """Another process holds the lock; the message names the process and its machine."""
 
 
 def acquire(path: Path, *, on_lost: Callable[[], None] = lambda: None) -> SoftFileLease:
-    """Takes a lock, or says at once who has it.
+    """Acquires a lock without waiting for a running holder.
 
-    Only for a holder on another machine, which may be dead, it takes up to ``LEASE_S`` seconds to know.
+    If the holder is on another machine, it takes up to ``LEASE_S`` seconds to find out whether it is still running.
 
     Args:
-        path: The lock's file; its folder exists.
-        on_lost: Called from another thread when somebody has taken the lock away, because this process had stopped
-            for longer than ``LEASE_S``.
+        path: Lock file, in an existing folder.
+        on_lost: Function called from another thread when another process takes the lock, because this process was
+            suspended for longer than ``LEASE_S`` seconds.
 
     Returns:
-        The lock; ``release`` it.
+        The lock, which the caller must ``release``.
 
     Raises:
-        HeldError: Another process has it.
-        OSError: The file system refuses.
+        HeldError: Another process holds the lock.
+        OSError: The lock file cannot be written.
     """
     lease = _lease(path, on_lost)
     if _try(lease, 1.0):
@@ -61,17 +61,17 @@ def acquire(path: Path, *, on_lost: Callable[[], None] = lambda: None) -> SoftFi
 
 @contextmanager
 def waiting_for(path: Path) -> Iterator[None]:
-    """Holds a lock, after waiting for it as long as it takes.
+    """Waits for a lock and holds it.
 
     Args:
-        path: The lock's file; its folder exists.
+        path: Lock file, in an existing folder.
     """
     with _lease(path, lambda: None):
         yield
 
 
 def held(path: Path) -> bool:
-    """Whether a process has the lock now. Takes and releases it for a moment if nobody does."""
+    """Whether a process holds the lock. If none does, acquires and releases it briefly."""
     if not path.exists():
         return False
     lease = _lease(path, lambda: None)
@@ -109,7 +109,7 @@ def _try(lease: SoftFileLease, seconds: float) -> bool:
 
 
 def _own_host_name(path: Path) -> str:
-    """This machine's name as a lock's file gives it (a container has a name of its own)."""
+    """This machine's name as written to lock files (containers have names of their own)."""
     probe = _lease(path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}"), lambda: None)
     try:
         with probe:

@@ -1,4 +1,4 @@
-"""Paths to write to, checked before work starts."""
+"""Checks, before work starts, that paths can be written."""
 
 from __future__ import annotations
 
@@ -12,41 +12,44 @@ from pathlib import Path
 from gaptune.errors import UserError
 
 _LONGEST_NAME, _LONGEST_PATH = 255, 4096  # bytes
-_LONGEST_INSIDE = 256  # bytes of a path inside a folder of gaptune's
+_LONGEST_INSIDE = 256  # bytes reserved for paths inside a folder that gaptune writes
 
 
 def local_path(text: str | Path) -> Path:
-    """A path on this machine, with ``~`` as a shell would expand it.
+    """A local path with ``~`` expanded.
 
     Raises:
-        UserError: It is a URL, or there is no such user.
+        UserError: It is a URL, or the user after ``~`` does not exist.
     """
     if "://" in str(text):
         raise UserError(f"{text}: expected a path on this machine, not a URL")
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise UserError(f"{text}: there is no such user") from None
+        raise UserError(f"{text}: no such user") from None
 
 
 def check_folder(folder: Path, what: str) -> int:
-    """Checks that files can be written into a folder, which need not exist; nothing is left behind.
+    """Checks that files can be written to a folder, which need not exist. Leaves no files behind.
 
     Args:
         folder: The folder.
-        what: What names it, such as an option, for the message.
+        what: Source of the path for the error message, such as an option.
 
     Returns:
-        Free bytes there.
+        Free space in bytes.
 
     Raises:
-        UserError: It cannot be made or written to, its name or path is too long, or it has an unexpanded ``~``.
+        UserError: The folder cannot be created or written to, its name or path is too long, or it has an unexpanded
+            ``~``.
     """
     if "~" in folder.parts:
-        raise UserError(f"{what}: {folder} has a ~ that no shell has expanded; write out the home directory")
+        raise UserError(f"{what}: {folder} contains an unexpanded ~; write the full path of the home directory")
     name = next((part for part in reversed(folder.parts) if len(os.fsencode(part)) > _LONGEST_NAME), None)
     if name is not None:
-        raise UserError(f"{what}: a folder's name may have {_LONGEST_NAME} bytes, not {len(os.fsencode(name))}: {name}")
+        raise UserError(
+            f"{what}: folder name too long ({len(os.fsencode(name))} bytes, at most {_LONGEST_NAME}): {name}"
+        )
     length = len(os.fsencode(folder.absolute()))
     if length > _LONGEST_PATH - _LONGEST_INSIDE:
         raise UserError(f"{what}: the path of {folder.name} is too long: {length:,} bytes")
@@ -55,39 +58,39 @@ def check_folder(folder: Path, what: str) -> int:
         with tempfile.TemporaryDirectory(prefix=".gaptune-", dir=there) as trial:
             (Path(trial) / folder.relative_to(there)).mkdir(parents=True, exist_ok=True)
         return shutil.disk_usage(there).free
-    except (OSError, ValueError) as error:  # ValueError: a NUL in it
+    except (OSError, ValueError) as error:  # ValueError: the path has a NUL character
         raise UserError(f"{what}: cannot write to {folder}: {error_text(error)}") from None
 
 
 def check_file(path: Path, what: str, endings: Collection[str] = ()) -> None:
-    """Checks that a file can be written where a person wants it.
+    """Checks that a file can be written.
 
     Args:
         path: The file.
-        what: The option that names it.
-        endings: Those that its name may have; none for any.
+        what: Option that names the file, for the error message.
+        endings: Allowed endings of the file name; empty if all are allowed.
 
     Raises:
-        UserError: It has another ending, its folder does not exist, or nothing can be written there.
+        UserError: The ending is not allowed, the folder does not exist, or the folder cannot be written to.
     """
     if endings and path.suffix.lower() not in endings:
         raise UserError(f"{what} {path}: expected a name that ends with {' or '.join(endings)}")
     try:
         there, taken = path.parent.is_dir(), path.is_dir()
-    except (OSError, ValueError) as error:  # its name is too long, or has a NUL
+    except (OSError, ValueError) as error:  # the name is too long, or has a NUL character
         raise UserError(f"{what} {path}: {error_text(error)}") from None
     if not there:
         raise UserError(f"{what} {path}: there is no folder {path.parent}")
     if taken:
-        raise UserError(f"{what} {path}: it is a folder")
+        raise UserError(f"{what} {path}: is a folder, expected a file")
     check_folder(path.parent, what)
 
 
 def is_full(error: OSError) -> bool:
-    """Whether a write failed because there is no room, which is nobody's bad input."""
+    """Whether a write failed because the disk is full, which is not the user's error."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def error_text(error: Exception) -> str:
-    """Why something could not be written, in the system's own words."""
+    """The operating system's message for a failed write, in lower case."""
     return (getattr(error, "strerror", None) or str(error)).lower()

@@ -1,4 +1,4 @@
-"""A trial's checkpoints in a sweep's remote storage, beside those on this machine."""
+"""Copies of a trial's checkpoints between a sweep's remote storage and this machine."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ log = logging.getLogger(__name__)
 
 
 class Copies:
-    """The checkpoints of a trial in a storage, and their copies on this node.
+    """The checkpoints of a trial in the remote storage, with local copies on this node.
 
     Args:
-        url: The trial's folder in the storage.
+        url: URL of the trial's folder in the remote storage.
     """
 
     def __init__(self, url: str) -> None:
@@ -36,33 +36,34 @@ class Copies:
         cache = cache_folder() / "trials"
         self._host = platform.node() or "host"
         _remove_abandoned(cache, self._host)
-        # A home may be shared: process ids say nothing on other machines, and in containers little.
+        # The home directory may be shared. Process ids are not unique across machines and containers.
         self.folder = cache / f"{self._host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._there: dict[str, str] = {}  # the content, as a digest, that the storage has of each file
-        self._known: dict[Path, tuple[tuple[int, int, int], str]] = {}  # digests of files that have not been touched
+        self._there: dict[str, str] = {}  # digests of the files in the remote storage
+        self._known: dict[Path, tuple[tuple[int, int, int], str]] = {}  # digests of unmodified local files
 
     def pull(self) -> Path:
-        """Copies the trial's checkpoints here; returns the folder.
+        """Copies the trial's checkpoints to this node; returns the local folder.
 
         Raises:
-            OSError: The storage does not answer.
+            OSError: The remote storage is unreachable.
         """
         self.remove()
         for name in self._place.names():
-            with suppress(FileNotFoundError):  # the driver has just removed what is not needed any more
+            with suppress(FileNotFoundError):  # the driver has just deleted it as no longer needed
                 if self._place.get(name, self.folder / name):
                     self._there[name] = self._digest(self.folder / name)
         return self.folder
 
     def push(self) -> None:
-        """Makes the storage hold the checkpoints that are here; when it cannot, after the next epoch.
+        """Copies the local checkpoints to the remote storage, and deletes those there that no longer exist here.
 
-        A copy is there already if its content is that of the file here, and the storage has it in full.
+        Files whose complete copies are in the remote storage are skipped. A failure is logged; the next call, after
+        the next epoch, retries.
         """
         here = {path.name: self._digest(path) for path in self.folder.glob("*.*") if path.suffix != PARTIAL}
         try:
             sizes = self._place.tree()
-            for name in sorted(here):  # an optimizer comes before its weights, which say that a checkpoint is there
+            for name in sorted(here):  # the optimizer file first: the weights file marks a complete checkpoint
                 if here[name] != self._there.get(name) or (self.folder / name).stat().st_size != sizes.get(name):
                     self._place.put(self.folder / name, name)
                     self._there[name] = here[name]
@@ -71,10 +72,10 @@ class Copies:
                     self._place.delete(name)
                 del self._there[name]
         except OSError as error:
-            log.warning("checkpoints could not be copied to %s: %s", self._place.url, error)
+            log.warning("cannot copy checkpoints to %s: %s", self._place.url, error)
 
     def remove(self) -> None:
-        """Removes the copies here."""
+        """Removes the local copies."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self._there, self._known = {}, {}
 
@@ -89,7 +90,7 @@ class Copies:
 
 
 def _remove_abandoned(cache: Path, host: str) -> None:
-    """Removes the copies that dead processes have left: of this machine at once, of others after a week."""
+    """Removes copies of dead processes: those of this machine at once, those of other machines after a week."""
     for folder in cache.glob("*"):
         owner, _, pid = folder.name.rpartition("-")[0].rpartition("-")
         with suppress(OSError):

@@ -1,1 +1,1 @@
-"""Text made safe for what shows it, and numbers read as people write them."""
+"""Escaped text for terminals, Markdown and HTML, old names, plurals, and exact fractions."""

@@ -1,7 +1,7 @@
-"""Foreign text made safe for what shows it: names, reasons, paths and class names are data, never markup.
+"""Escaping of untrusted text such as names, error messages, paths and class names, so that none acts as markup.
 
-One function for each renderer. Text on a terminal goes through ``Console`` or ``text.output.echo``, and
-text in the report's page through ``textContent``, which take it literally.
+There is one function per renderer. Text for the terminal goes through ``Console`` or ``text.output.echo``, and text in
+the HTML report through ``textContent``; these show it literally.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from gaptune.text.output import one_line
 _MARKS = re.compile(
     r"""
     [\\`*\[\]|~]                # code, emphasis, links, tables, deletions
-    | (?<!\w)_ | _(?!\w)        # emphasis; within a word it means nothing
+    | (?<!\w)_ | _(?!\w)        # emphasis, except within a word
     | <(?=[A-Za-z/!?])          # HTML, and addresses in angle brackets
     | &(?=[#\w]+;)              # entities
-    | ^(?:[#>+=-]|\d+(?=[.)]))  # headings, quotes, lists, rules; of a numbered list, its number
+    | ^(?:[#>+=-]|\d+(?=[.)]))  # headings, quotes, rules, and lists, with their numbers
     """,
     re.VERBOSE,
 )
@@ -26,17 +26,17 @@ _BAR = re.compile(r"(?<!\\)\|")
 
 
 def for_plot(text: str) -> str:
-    """A text as one line that matplotlib draws as it is: a ``$`` is no mathematics."""
+    """One line of text that matplotlib draws literally: ``$`` does not start mathematics."""
     return one_line(text).replace("$", r"\$")
 
 
 def for_markdown(text: str) -> str:
-    """A text as one line that Markdown shows as it is, in a paragraph or in a cell of a table."""
+    """One line of text that Markdown shows literally, in a paragraph or a table cell."""
     return _MARKS.sub(_escaped, one_line(text).strip())
 
 
 def markdown_code(text: str) -> str:
-    """A text as one line in Markdown's code: the fence is longer than any run of backticks in it."""
+    """One line of text as a Markdown code span, whose fence is longer than any run of backticks in the text."""
     shown = one_line(text).strip() or " "
     fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
     pad = " " if "`" in (shown[0], shown[-1]) else ""
@@ -44,12 +44,12 @@ def markdown_code(text: str) -> str:
 
 
 def markdown_row(*cells: str) -> str:
-    """Cells, each of them Markdown already, as a row of a table: the bars in code end a cell, too."""
+    """A table row of cells that are Markdown already. Bars are escaped, as they end a cell even in code."""
     return "| " + " | ".join(_BAR.sub(r"\|", cell) for cell in cells) + " |"
 
 
 def for_html(text: str) -> str:
-    """A text as HTML shows it as it is, in an element or a quoted attribute."""
+    """One line of text that HTML shows literally, in an element or a quoted attribute."""
     return html.escape(one_line(text))
 
 

@@ -1,4 +1,4 @@
-"""Numbers as people mean them: 0.29 of 100 steps are 29, where floats make 28.999999999999996 of it."""
+"""Exact fractions of decimal numbers: 0.29 of 100 steps is 29, but 28.999999999999996 in floats."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from functools import lru_cache
 
 @lru_cache(1024)
 def exact(number: float) -> Fraction:
-    """A simple fraction that a float stands for: 3/10 for 0.3, 1/9 for 0.1111111111111111.
+    """The simple fraction that a float represents: 3/10 for 0.3, 1/9 for 0.1111111111111111.
 
     Args:
         number: A finite number.
 
     Returns:
-        A fraction whose float is the number, its denominator below the smallest power of ten for which there is one.
+        A fraction that equals the number as a float. Its denominator is at most the smallest power of ten that allows
+        one.
     """
     whole, bound = Fraction(number), 1
     while float(found := whole.limit_denominator(bound)) != number:

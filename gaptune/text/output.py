@@ -1,7 +1,7 @@
-"""Standard output and standard error that take any text and never raise: what is printed must not end what is done.
+"""Standard output and standard error that accept any text and never raise, so that printing cannot end a sweep.
 
-Names, reasons and paths are data. Control characters in them are shown escaped, so that none reaches the terminal, and
-what a stream cannot encode is replaced. A closed pipe, a full disk or a missing stream is noted and passed over.
+Control characters in names, error messages and paths are printed escaped, and characters that a stream cannot encode
+are replaced. A closed pipe, a full disk or a missing stream is recorded and otherwise ignored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, TextIO
 
-# Control characters but for newline and tab; marks that reorder text, or break lines; halves of surrogate pairs.
+# Control characters except newline and tab, characters that reorder text or break lines, and lone surrogates.
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _PLAIN = str.maketrans(
     {"·": "-", "…": "...", "±": "+-", "−": "-", "–": "-", "→": "->", "↑": "^", "↓": "v", "×": "x", "²": "2"}
@@ -26,27 +26,27 @@ _PLAIN = str.maketrans(
 
 
 def printable(text: str) -> str:
-    """A text with its control characters escaped; newlines and tabs are kept."""
+    """Text with control characters escaped, except newlines and tabs."""
     return _HIDDEN.sub(_escaped, text)
 
 
 def one_line(text: str) -> str:
-    """A text with its control characters escaped, newlines and tabs too."""
+    """Text with all control characters escaped, including newlines and tabs."""
     return re.sub(r"[\n\t]", _escaped, printable(text))
 
 
 def encodable(text: str, encoding: str) -> str:
-    """A text with what an encoding lacks replaced by plain characters, or by ``?``."""
+    """Text in which characters that an encoding lacks are replaced by ASCII characters or ``?``."""
     if text.isascii():
         return text
     return text.encode(encoding, _REPLACING).decode(encoding)
 
 
 class Stream(io.TextIOBase):
-    """A text stream over another that takes whatever is written, also when the other no longer does.
+    """A text stream that wraps another and ignores its write errors.
 
     Args:
-        file: Where to write; None for nowhere.
+        file: Stream to write to; None to discard the text.
     """
 
     def __init__(self, file: TextIO | None) -> None:
@@ -56,26 +56,26 @@ class Stream(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """The encoding of the stream below."""
+        """Encoding of the wrapped stream."""
         return getattr(self._file, "encoding", None) or "utf-8"
 
     @property
     def buffer(self) -> BinaryIO:
-        """The bytes below, in which click hands to a shell what completes a word."""
+        """The binary stream, to which click writes shell completions."""
         buffer: BinaryIO = getattr(self._file, "buffer", None) or io.BytesIO()
         return buffer
 
     def write(self, text: str) -> int:
-        """Writes what the stream below can take."""
+        """Writes text, with characters replaced that the wrapped stream cannot encode."""
         if self._file is not None and self._loss is None:
             try:
                 self._file.write(encodable(text, self.encoding))
-            except (OSError, ValueError) as error:  # ValueError: it is closed
+            except (OSError, ValueError) as error:  # ValueError: the stream is closed
                 self._loss = error
         return len(text)
 
     def flush(self) -> None:
-        """Hands on what was written."""
+        """Flushes the wrapped stream."""
         if self._file is not None and self._loss is None:
             try:
                 self._file.flush()
@@ -83,28 +83,28 @@ class Stream(io.TextIOBase):
                 self._loss = error
 
     def isatty(self) -> bool:
-        """Whether the stream below is a terminal."""
+        """Whether the wrapped stream is a terminal."""
         with suppress(OSError, ValueError):
             return self._file is not None and self._file.isatty()
         return False
 
     def writable(self) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
     def fileno(self) -> int:
-        """The descriptor of the stream below, if it has one."""
+        """File descriptor of the wrapped stream, if it has one."""
         if self._file is None:
             raise io.UnsupportedOperation("no descriptor")
         return self._file.fileno()
 
     @property
     def lost(self) -> bool:
-        """Whether the stream below no longer takes anything."""
+        """Whether a write to the wrapped stream has failed."""
         return self._loss is not None
 
     def settle(self) -> None:
-        """Hands on what was written; where that fails, for good, so that the interpreter's own last try does not."""
+        """Flushes the wrapped stream. If that fails, discards its text, so that the flush at exit succeeds."""
         self.flush()
         if self._loss is not None and self._file is not None:
             with suppress(OSError, ValueError):
@@ -113,7 +113,7 @@ class Stream(io.TextIOBase):
                 os.close(nowhere)
 
     def loss(self) -> Exception | None:
-        """Why the stream no longer takes anything: said once, to the first who asks; else None."""
+        """The write error of the wrapped stream, if any. Returned only once; later calls return None."""
         if self._told or self._loss is None:
             return None
         self._told = True
@@ -121,11 +121,11 @@ class Stream(io.TextIOBase):
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Prints a text as it is, but for control characters, which are escaped.
+    """Prints text literally, with control characters escaped.
 
     Args:
-        text: Lines to print; a newline follows.
-        err: Print to standard error.
+        text: Lines to print; a newline is added.
+        err: Whether to print to standard error.
     """
     stream = guarded(sys.stderr if err else sys.stdout)
     stream.write(f"{printable(text)}\n")
@@ -133,16 +133,16 @@ def echo(text: str, *, err: bool = False) -> None:
 
 
 def guarded(file: TextIO | None) -> Stream:
-    """A stream that does not raise, over one that may."""
+    """The stream wrapped by ``Stream``, unless it is one already."""
     return file if isinstance(file, Stream) else Stream(file)
 
 
 @contextmanager
 def guarded_process() -> Iterator[tuple[Stream, Stream]]:
-    """Makes all that this process prints go through a ``Stream``, whoever prints it; for a command line.
+    """Redirects all output of this process through ``Stream``, for a command line.
 
-    A standard stream that was closed is opened on ``os.devnull``: a file opened later would else take its number, and
-    with it whatever libraries write there.
+    A closed standard stream is opened on ``os.devnull``. Otherwise a file opened later would get its descriptor, and
+    receive whatever libraries write to it.
 
     Yields:
         Standard output and standard error.
@@ -151,7 +151,7 @@ def guarded_process() -> Iterator[tuple[Stream, Stream]]:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor
     before = sys.stdout, sys.stderr
     output = guarded(sys.stdout or open(1, "w", closefd=False))  # noqa: SIM115
     errors = guarded(sys.stderr or open(2, "w", closefd=False))  # noqa: SIM115
@@ -165,7 +165,7 @@ def guarded_process() -> Iterator[tuple[Stream, Stream]]:
 
 
 def is_closed_pipe(error: Exception) -> bool:
-    """Whether a stream was lost because its reader has gone, as ``| head`` does."""
+    """Whether a write failed because the reader has closed the pipe, as ``| head`` does."""
     return isinstance(error, OSError) and error.errno == errno.EPIPE
 
 

@@ -1,9 +1,9 @@
-"""Names of 0.1.0 that are called something else now: refused with the new name, and translated in old records."""
+"""Old names from 0.1.0: refused in input with a hint to the new name, and translated in old records."""
 
 from __future__ import annotations
 
 PARAMETERS = {"temperature.share": "temperature.schedule_fraction"}
-"""Parameters by their dotted paths."""
+"""Dotted paths of parameters."""
 
 VALUES = {"learnt": "learned", "halving": "asha"}
 """Values of ``temperature.schedule`` and ``early_stopping.method``."""
@@ -21,17 +21,17 @@ CONFIG_KEYS = {
         "moving": "settling_ratio",
     },
 }
-"""Keys of a sweep config, by their group."""
+"""Keys of a sweep config, by group."""
 
 TASKS = {"pairs": "mmvp"}
-"""Tasks of an evaluation, and kinds of data sets."""
+"""Evaluation tasks and kinds of data sets."""
 
 METRICS = {
     "zeroshot/accuracy": "zeroshot/top1",
     "probe/accuracy": "probe/top1",
     "train/swapped": "train/swapped_fraction",
 }
-"""Metrics of a trial's own data."""
+"""Metrics on a trial's own data."""
 
 TASK_METRICS = {
     "zeroshot_top1": "zeroshot/top1",
@@ -42,7 +42,7 @@ TASK_METRICS = {
     "pairs_accuracy": "mmvp/accuracy",
     **{f"retrieval_{way}_r{k}": f"retrieval/{way}_r{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)},
 }
-"""Metrics of an evaluation, after its name."""
+"""Metrics of an evaluation, without the prefix of its name."""
 
 OPTIONS = {
     "--on": "--config",
@@ -51,10 +51,10 @@ OPTIONS = {
     "--val-share": "--val-fraction",
     "--draws": "--samples",
 }
-"""Options of the command line."""
+"""Command-line options."""
 
 COMMANDS = {"promote": "transfer"}
-"""Commands."""
+"""Command names."""
 
 MOVED_OPTIONS = {
     "front": {
@@ -65,14 +65,14 @@ MOVED_OPTIONS = {
         "--unfinished": "gaptune failures NAME",
     }
 }
-"""Options that are commands of their own now, by the command that had them."""
+"""Options that have become commands, by the command that had them."""
 
 EXAMPLES = {"recorded": "example", "recorded-paper": "example-paper"}
-"""Sweeps that come with gaptune."""
+"""Names of the example sweeps."""
 
 
 def metric_name(name: str) -> str:
-    """The name of a metric today."""
+    """The current name of a metric."""
     if name in METRICS:
         return METRICS[name]
     evaluation, _, rest = name.partition("/")
@@ -80,7 +80,7 @@ def metric_name(name: str) -> str:
 
 
 def current_name(name: str) -> str | None:
-    """What a name of 0.1.0 is called now; None for a name that has not changed."""
+    """The current name for an old one; None if the name has not changed."""
     new = metric_name(name)
     if new != name:
         return new

@@ -1,14 +1,14 @@
-"""Nouns with their numbers."""
+"""Singular and plural nouns."""
 
 from __future__ import annotations
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:
-    """A number with its noun, such as ``1 trial`` and ``2 trials``.
+    """A number with its noun, such as ``1 trial`` or ``2 trials``.
 
     Args:
-        count: The number.
-        one: The singular.
-        many: The plural; None for the singular with an s.
+        count: Number of things.
+        one: Singular of the noun.
+        many: Plural of the noun; None to add an s to the singular.
     """
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"

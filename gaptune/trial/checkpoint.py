@@ -30,8 +30,8 @@ from gaptune.storage.checkpoint_files import (
 from gaptune.text.renamed import metric_name
 
 FORMAT = 3
-"""Of the checkpoints that are written. Those before 3 have names of ledger schema 1 in ``config`` and ``report``; those
-before 2 hold neither this number nor what belongs to the weights."""
+"""Format of new checkpoints. Those before 3 have names of ledger schema 1 in ``config`` and ``report``; those before 2
+have neither this number nor what belongs to the weights."""
 
 _KEEP = 2
 _KEYS = {"config", "data", "report", "model", "scale"}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gaptune.config import EvaluationConfig
 from gaptune.data import Split, Store
-from gaptune.data.tasks import FITTED, TESTED, captioned, labelled, lacking, own_probes, paired
+from gaptune.data.tasks import FITTED, TESTED, captioned, labeled, lacking, own_probes, paired
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 from gaptune.metrics.classification import knn_accuracy, linear_probe, probe_with_selection, zero_shot
@@ -149,13 +149,13 @@ class TaskEvaluator:
         return values
 
     def _classification(self, features: Features) -> dict[str, Outcomes]:
-        test, labels = self._labelled(TESTED)
+        test, labels = self._labeled(TESTED)
         images = features.images(test)
         values: dict[str, Outcomes] = {}
         if "zeroshot" in self._tasks:
             values |= zero_shot(images, features.classes(self._store.meta), labels)
         if {"probe", "knn"} & set(self._tasks):
-            train, train_labels = self._labelled(FITTED)
+            train, train_labels = self._labeled(FITTED)
             known = features.images(train), train_labels
             if "probe" in self._tasks:
                 values["probe/top1"] = Outcomes(probe_with_selection(*known, images, labels))
@@ -179,8 +179,8 @@ class TaskEvaluator:
             )
         self._warned = True
 
-    def _labelled(self, names: tuple[str, ...]) -> tuple[Split, Tensor]:
-        return _labels(_there(labelled(self._store, names)), self._where.device)
+    def _labeled(self, names: tuple[str, ...]) -> tuple[Split, Tensor]:
+        return _labels(_there(labeled(self._store, names)), self._where.device)
 
 
 def named_means(evaluation: str, values: Mapping[str, Outcomes]) -> dict[str, float]:

@@ -97,7 +97,7 @@ class Weights:
 
 
 def check_pretrained(model: ModelConfig) -> None:
-    """Makes sure that a model's weights are at hand; those of a tag are fetched, once per machine.
+    """Ensures that a model's weights are available; those of a tag are downloaded, once per machine.
 
     Raises:
         UserError: There is no such file or tag, it cannot be fetched, or the model is no CLIP.

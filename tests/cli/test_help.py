@@ -105,7 +105,7 @@ def test_an_option_of_0_1_0_is_refused_with_its_new_name(gaptune, old, new):
     words = next(words for words, command in EVERYTHING if any(new in option.opts for option in command.params))
     code, out, err = gaptune(*words[1:], old, "x")
     assert (code, out) == (2, "")
-    assert err == f"gaptune: no option '{old}' (it is called '{new}' now); see {' '.join(words)} --help\n"
+    assert err == f"gaptune: no option '{old}' (renamed to '{new}'); see {' '.join(words)} --help\n"
 
 
 @pytest.mark.parametrize(("option", "command"), MOVED_OPTIONS["front"].items())
@@ -126,7 +126,7 @@ def test_a_command_of_0_1_0_is_refused_with_its_new_name(gaptune, words, new):
     code, out, err = gaptune(*words)
     assert (code, out) == (2, "")
     group = " ".join(("gaptune", *words[:-1]))
-    assert err == f"gaptune: no command '{words[-1]}' (it is called '{new}' now); see {group} --help\n"
+    assert err == f"gaptune: no command '{words[-1]}' (renamed to '{new}'); see {group} --help\n"
 
 
 @pytest.mark.parametrize(

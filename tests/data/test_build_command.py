@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from captioned_files import encoded, plain_pairs, samples, write_csv, write_images, write_shard
-from labelled_files import write_cifar10, write_image_folder
+from labeled_files import write_cifar10, write_image_folder
 from warm import run
 
 from gaptune.cli import main
@@ -54,12 +54,12 @@ def test_every_kind_is_built_and_described(kind, tmp_path, monkeypatch, capsys):
     assert not ended.value.code, err
     assert f"made by         {kind.__name__} from " in out
     first = "pairs" if kind is mmvp else "train"
-    assert out.splitlines()[0].split() == ["split", "images", "captions", "labelled", "merged", "left", "out"]
+    assert out.splitlines()[0].split() == ["split", "images", "captions", "labeled", "merged", "left", "out"]
     assert out.splitlines()[1].split()[0] == first
 
 
 @pytest.mark.whole
-def test_wrong_column_is_one_line_and_exit_code_2(tmp_path):
+def test_wrong_column_prints_one_line_and_exits_with_code_2(tmp_path):
     words = ["data", "build", "csv", *map(str, csv(tmp_path)[:2]), "--image", "fiel", "--out", str(tmp_path / "store")]
     ran = run(*words, code=2)
     assert "a.csv: there is no column 'fiel' (did you mean 'file'?)" in ran.stderr

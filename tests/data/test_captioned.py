@@ -27,7 +27,7 @@ def ids(store, split="train"):
 # Where they come from
 
 
-def test_shards_are_read_in_order_with_a_caption_a_line(tmp_path):
+def test_shards_are_read_in_order_with_one_caption_per_line(tmp_path):
     for shard in range(3):
         write_shard(tmp_path / f"{shard:05d}.tar", samples(range(shard * 4, shard * 4 + 4)))
     store = made(WebDataset.at(f"{tmp_path}/{{00000..00002}}.tar"), tmp_path, val_fraction=0)
@@ -37,7 +37,7 @@ def test_shards_are_read_in_order_with_a_caption_a_line(tmp_path):
     assert ids(made(WebDataset.at(f"{tmp_path}/*.tar"), tmp_path, out=tmp_path / "b", val_fraction=0)) == ids(store)
 
 
-def test_captions_can_stand_in_json_and_images_have_several_forms(tmp_path):
+def test_captions_may_be_in_json_and_images_in_several_formats(tmp_path):
     write_shard(
         tmp_path / "a.tar",
         [
@@ -83,7 +83,7 @@ def test_clip_benchmarks_layout_gives_splits_labels_and_prompts(tmp_path, monkey
         (lambda file: write_shard(file, [{"__key__": "x", "png": b"", "json": "{"}]), "x.json is not JSON"),
     ],
 )
-def test_bad_shard_is_one_clear_line_and_leaves_nothing(spoil, message, tmp_path):
+def test_invalid_shard_is_refused_in_one_line_and_leaves_no_files(spoil, message, tmp_path):
     file = write_shard(tmp_path / "a.tar", samples(range(3)))
     spoil(file)
     with pytest.raises(UserError, match=message) as caught:
@@ -128,7 +128,7 @@ def test_columns_can_be_named_in_a_reference(tmp_path):
     assert store.split("train").labels.tolist() == [0, 1, 0]
 
 
-def test_parquet_file_holds_paths_or_bytes_or_both_as_hugging_face_has_them(tmp_path):
+def test_parquet_file_may_have_paths_bytes_or_both_like_hugging_faces(tmp_path):
     write_images(tmp_path, range(3))
     columns = {
         "path": [f"{n}.png" for n in range(3)],
@@ -160,7 +160,7 @@ def test_parquet_file_holds_paths_or_bytes_or_both_as_hugging_face_has_them(tmp_
         ("parquet:{}/t.csv", "t.csv: cannot be read as parquet"),
     ],
 )
-def test_bad_table_is_one_clear_line(reference, message, tmp_path):
+def test_invalid_table_is_refused_in_one_line(reference, message, tmp_path):
     write_csv(tmp_path / "t.csv", [["filepath", "title"], ["0.png", "x"]])
     write_csv(tmp_path / "ragged.csv", [["filepath", "title"], ["0.png", "x"], ["1.png", "x", "y"]])
     (tmp_path / "empty").mkdir()
@@ -170,7 +170,7 @@ def test_bad_table_is_one_clear_line(reference, message, tmp_path):
     assert not list(tmp_path.glob("store*"))
 
 
-def test_mmvps_own_layout_gives_pairs_in_neighbouring_rows(tmp_path):
+def test_mmvps_own_layout_gives_pairs_in_neighboring_rows(tmp_path):
     images = tmp_path / "MLLM_VLM Images"
     write_images(images / "Texts", [])
     for number in range(1, 5):
@@ -187,13 +187,13 @@ def test_mmvps_own_layout_gives_pairs_in_neighbouring_rows(tmp_path):
     assert pairs.labels.tolist() == [1, 1, 0, 0]
 
 
-def test_plain_pairs_may_fraction_images_and_need_no_category(tmp_path):
+def test_plain_pairs_may_have_images_in_common_and_need_no_category(tmp_path):
     store = made(find_source(f"mmvp:{plain_pairs(tmp_path)}"), tmp_path)
     assert ids(store, "pairs") == ["0.png", "1.png", "2.png", "0.png"]
     assert store.split("pairs").labels is None
 
 
-def test_broken_image_spoils_pairs_whatever_is_allowed(tmp_path):
+def test_broken_image_in_a_pair_is_refused_whatever_fraction_is_allowed(tmp_path):
     (plain_pairs(tmp_path) / "1.png").unlink()
     with pytest.raises(UserError, match="1 of 4 pairs images are missing or broken"):
         made(find_source(f"mmvp:{tmp_path}"), tmp_path, max_broken=0.9)
@@ -222,7 +222,7 @@ MMVP = ["Question ID", "Type", "Statement"]
         ("other.csv", [], "has no pairs .expected Questions.csv"),
     ],
 )
-def test_bad_pairs_are_one_clear_line(name, rows, message, tmp_path):
+def test_invalid_pairs_are_refused_in_one_line(name, rows, message, tmp_path):
     write_csv(tmp_path / name, rows)
     with pytest.raises(UserError, match=message):
         find_source(f"mmvp:{tmp_path}")
@@ -244,7 +244,7 @@ def test_coco_folder_is_found_by_its_layout(tmp_path):
 # What becomes of them
 
 
-def test_fraction_of_train_becomes_val_by_hash_and_stays_there_when_images_are_added(tmp_path):
+def test_validation_images_are_chosen_by_hash_and_stay_when_images_are_added(tmp_path):
     write_shard(tmp_path / "a.tar", samples(range(200)))
     write_shard(tmp_path / "b.tar", samples(range(200, 300)))
     some = made(WebDataset.at(str(tmp_path / "a.tar")), tmp_path, val_fraction=0.2)
@@ -256,7 +256,7 @@ def test_fraction_of_train_becomes_val_by_hash_and_stays_there_when_images_are_a
     assert set(ids(some, "val")) < set(ids(wider, "val"))
 
 
-def test_twentieth_becomes_val_unless_there_is_one(tmp_path):
+def test_five_percent_of_train_become_val_unless_val_exists(tmp_path):
     write_shard(tmp_path / "a.tar", samples(range(200)))
     store = made(WebDataset.at(str(tmp_path / "a.tar")), tmp_path)
     assert 2 <= len(ids(store, "val")) <= 25
@@ -269,7 +269,7 @@ def test_twentieth_becomes_val_unless_there_is_one(tmp_path):
         made(WebDataset.at(*places), tmp_path, out=tmp_path / "both", val_fraction=0.1)
 
 
-def test_images_that_come_again_are_merged_or_left_out_and_counted(tmp_path):
+def test_repeated_images_are_merged_or_left_out_and_counted(tmp_path):
     train = samples([0, 1, 2, 3, 4])
     train += [row | {"__key__": f"again{n}"} for n, row in enumerate(samples([1, 1, 2]))]  # within train
     train += [row | {"__key__": "of val"} for row in samples([10])]
@@ -282,13 +282,13 @@ def test_images_that_come_again_are_merged_or_left_out_and_counted(tmp_path):
     assert store.meta.source["merged"] == {"val": 1, "train": 3}
     assert store.meta.source["left_out"] == {"val": {}, "train": {"in val": 1}}
     assert splits_table(store) == [
-        ("split", "images", "captions", "labelled", "merged", "left out"),
+        ("split", "images", "captions", "labeled", "merged", "left out"),
         ("train", "5", "10", "0", "3", "1 in val"),
         ("val", "2", "4", "0", "1", "-"),
     ]
 
 
-def test_captions_longer_than_the_context_are_told_with_their_fraction(tmp_path):
+def test_description_reports_the_fraction_of_captions_longer_than_the_context(tmp_path):
     rows = samples(range(4))
     rows[0]["txt"] = "a caption that is by far too long for a context of twelve tokens"
     write_shard(tmp_path / "a.tar", rows)
@@ -296,7 +296,7 @@ def test_captions_longer_than_the_context_are_told_with_their_fraction(tmp_path)
     assert dict(describe(store))["truncated"] == "1 captions (14.29%) longer than 12 tokens"
 
 
-def test_samples_without_an_image_count_as_broken_and_those_without_a_caption_apart(tmp_path):
+def test_samples_without_an_image_or_a_caption_are_counted_separately(tmp_path):
     rows = [*samples(range(4)), {"__key__": "blind", "txt": "x"}, {"__key__": "mute", "png": encoded(9), "txt": " "}]
     write_shard(tmp_path / "a.tar", rows)
     source = made(WebDataset.at(str(tmp_path / "a.tar")), tmp_path, val_fraction=0).meta.source

@@ -30,7 +30,7 @@ from gaptune.errors import UserError
         ("null", ("null",)),
     ],
 )
-def test_texts_and_lists_of_texts_are_captions_without_what_is_blank(value, texts):
+def test_texts_and_lists_of_texts_are_captions_without_blank_ones(value, texts):
     assert caption_texts(value) == texts
 
 
@@ -78,7 +78,7 @@ def test_all_columns_of_texts_are_read_alike(column, tmp_path):
 
 
 @pytest.mark.parametrize("column", [pa.array([float("nan"), None]), pa.nulls(2), pa.array([[None], []])])
-def test_missing_captions_are_none_whatever_type_the_column_has(column, tmp_path):
+def test_missing_caption_is_none_for_any_column_type(column, tmp_path):
     file = write_parquet(tmp_path / "c.parquet", filepath=["a.png", "b.png"], cap=column)
     assert captions(opened("parquet", file, captions=("cap",))) == [(), ()]
 
@@ -150,7 +150,7 @@ def test_lone_quotation_mark_between_commas_is_refused_with_its_line(rows, messa
         opened("csv", tmp_path / "c.csv")
 
 
-def test_values_of_several_lines_between_commas_are_captions(tmp_path):
+def test_csv_values_of_several_lines_are_captions(tmp_path):
     titles = ["a, b\nc, d", 'one\n"two", three\n', "x\r\ny", "1,2\n3,4"]
     for names in ([f"{n}.png" for n in range(4)], [f"COCO_{n}" for n in range(4)]):
         write_csv(tmp_path / "c.csv", ["filepath", "title"], zip(names, titles, strict=True))
@@ -170,7 +170,7 @@ _SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[Heal
 @_SETTINGS
 @example(['"', 'a"b"', '""', "\ufeff", "\r", "\n,\n", "x\ty"])
 @given(st.lists(TEXTS, min_size=1, max_size=6))
-def test_any_text_comes_back_from_every_form(tmp_path, texts):
+def test_any_text_is_read_back_from_every_form(tmp_path, texts):
     expected = [(text.strip(),) if text.strip() else () for text in texts]
     names = [f"{n}.png" for n in range(len(texts))]
     rows = list(zip(names, texts, strict=True))
@@ -187,7 +187,7 @@ def test_any_text_comes_back_from_every_form(tmp_path, texts):
 
 @_SETTINGS
 @given(st.lists(TEXTS, min_size=1, max_size=6))
-def test_text_between_tabs_comes_back_where_lines_are_rows_and_is_else_whole_or_refused(tmp_path, texts):
+def test_text_between_tabs_is_read_back_or_refused_but_never_truncated(tmp_path, texts):
     """Written by the csv module, a quoted value may look like two rows only if it has a tab and a line end itself."""
     rows = [[f"{n}.png", text] for n, text in enumerate(texts)]
     expected = [(text.strip(),) if text.strip() else () for text in texts]

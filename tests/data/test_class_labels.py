@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from labelled_files import write_image_folder
+from labeled_files import write_image_folder
 from table_files import labels, opened, write_csv, write_jsonl, write_parquet
 
 from gaptune.data.sources import ImageFolder
@@ -78,7 +78,7 @@ def test_names_are_found_by_index_or_by_name():
     assert digits.index(3) == 3, "an index, where all names are numbers"
 
 
-def test_two_classes_of_one_name_are_warned_of(caplog):
+def test_two_classes_with_one_name_log_a_warning(caplog):
     classes = Classes(["crane", "dog", "crane"], "classnames.txt")
     assert "classnames.txt: several classes have one name: 'crane'" in caplog.text
     assert classes.index(2) == 2
@@ -160,7 +160,7 @@ def test_labels_of_another_type_are_refused_by_column_and_type(column, kind, tmp
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
-def test_label_that_is_none_is_refused_with_its_place(form, tmp_path):
+def test_invalid_label_is_refused_with_its_location(form, tmp_path):
     where = {"csv": "line 3", "jsonl": "line 2", "parquet": "row 2"}[form]
     if form == "csv":
         write_csv(tmp_path / "classnames.txt", ["a"], [["b"]])
@@ -198,7 +198,7 @@ def test_class_names_in_the_schema_are_used(tmp_path):
     assert opened("parquet", tmp_path, label="label").classes == ("hound", "tabby")
 
 
-def test_class_names_lie_beside_each_table_or_above_its_splits(tmp_path):
+def test_class_names_are_found_beside_each_table_or_above_its_splits(tmp_path):
     for split in ("train", "test"):
         write_csv(tmp_path / split / "c.csv", ["filepath", "label"], [["a.png", "1"], ["b.png", "0"]])
     (tmp_path / "classnames.txt").write_text("cat\ndog\n")
@@ -235,7 +235,7 @@ def test_class_names_are_lines(content, names, tmp_path):
         ("cat\n".encode("utf-16"), "classnames.txt: is not in UTF-8 .*UTF-16"),
     ],
 )
-def test_bad_class_names_are_one_clear_line(content, message, tmp_path):
+def test_invalid_class_names_are_refused_in_one_line(content, message, tmp_path):
     (tmp_path / "classnames.txt").write_bytes(content)
     with pytest.raises(UserError, match=message):
         read_class_names(tmp_path)
@@ -260,7 +260,7 @@ def test_bad_class_names_are_one_clear_line(content, message, tmp_path):
         "none",
     ],
 )
-def test_template_with_another_place_is_refused_with_its_line_before_an_image_is_read(template, tmp_path):
+def test_template_with_an_unknown_placeholder_is_refused_before_an_image_is_read(template, tmp_path):
     folder = write_image_folder(tmp_path / "data")
     file = folder / "zeroshot_classification_templates.txt"
     file.write_text(f"a {{c}}.\n\n{template}\n")

@@ -122,7 +122,7 @@ def test_only_the_first_broken_images_of_a_reason_are_named(files):
     assert len(source["unread"]["train"]["missing"]) == 20
 
 
-def test_too_many_broken_images_are_an_error_that_leaves_nothing(files):
+def test_too_many_broken_images_fail_the_build_and_leave_no_files(files):
     for index in range(4):
         files.add("val", f"gone{index}.jpg", None, ["x"])
     with pytest.raises(UserError) as caught:
@@ -157,7 +157,7 @@ def test_all_images_of_a_split_may_be_broken_where_that_is_allowed_but_not_all_o
     assert left_in(files) == []
 
 
-def test_what_has_no_counterpart_is_left_out_and_counted(files):
+def test_images_and_captions_without_a_counterpart_are_left_out_and_counted(files):
     files.add("train", "silent.jpg", picture(1), [])
     files.add("train", "blank.jpg", picture(1), [" \n"])
     files.content["val"]["annotations"].append({"image_id": 99, "caption": "of nothing"})
@@ -176,12 +176,12 @@ def test_captions_longer_than_the_context_are_counted(files):
     assert store.split("train").captions(6)[2] == fits + " eleven twelve"
 
 
-def test_half_a_surrogate_pair_in_a_caption_is_replaced(files):
+def test_lone_surrogate_in_a_caption_is_replaced(files):
     files.add("train", "x.jpg", picture(11), ["smile \ud83d"])
     assert build_coco(**files.arguments()).split("train").captions(6) == ["smile ?"]
 
 
-def test_half_a_surrogate_pair_in_a_file_name_is_a_missing_image(files):
+def test_lone_surrogate_in_a_file_name_is_a_missing_image(files):
     files.add("train", "x.jpg", None, ["x"])
     files.content["train"]["images"][-1]["file_name"] = "bad\ud83d.jpg"
     assert build_coco(**files.arguments()).meta.source["left_out"]["train"] == {"cannot be opened": 1}
@@ -194,7 +194,7 @@ def test_progress_counts_the_images_of_all_splits(files):
     assert heard == [(done, 10) for done in range(1, 11)]
 
 
-def test_interrupted_build_leaves_nothing(files):
+def test_interrupted_build_leaves_no_files(files):
     def stop(done, total):
         if done == 7:
             raise KeyboardInterrupt
@@ -214,7 +214,7 @@ def test_same_input_gives_the_same_hash_elsewhere_and_in_any_order_of_splits(tmp
 
 
 @pytest.mark.parametrize("change", [{"image_size": 17}, {"context_length": 11}], ids=lambda change: next(iter(change)))
-def test_other_arguments_give_another_hash(change, files):
+def test_different_arguments_give_a_different_hash(change, files):
     first = build_coco(**files.arguments())
     second = build_coco(**files.arguments(out=files.folder / "other", **change))
     assert first.meta.content_hash != second.meta.content_hash
@@ -281,7 +281,7 @@ def content(images=(IMAGE,), annotations=(CAPTION,)):
         (writing(content(annotations=[])), "none of its images has a caption"),
     ],
 )
-def test_bad_input_is_one_line_before_any_work(change, message, files):
+def test_invalid_input_is_refused_in_one_line_before_any_work(change, message, files):
     arguments = files.arguments(progress=lambda *counts: pytest.fail("it started to work"))
     change(arguments)
     with pytest.raises(UserError, match=message) as caught:
@@ -290,7 +290,7 @@ def test_bad_input_is_one_line_before_any_work(change, message, files):
     assert left_in(files) == []
 
 
-def test_what_exists_is_not_overwritten(files):
+def test_existing_file_is_not_overwritten(files):
     first = build_coco(**files.arguments())
     with pytest.raises(UserError, match="store exists; remove it or give another --out"):
         build_coco(**files.arguments(image_size=17))

@@ -18,7 +18,7 @@ def far(tmp_path, monkeypatch):
     return make_scenes(tmp_path / "far", {"train": 40, "val": 8, "probe_train": 10, "probe_test": 5}).path
 
 
-def test_store_by_url_is_the_store(far):
+def test_store_opened_by_url_equals_the_local_store(far):
     here, there = open_store(f"file://{far}"), open_store(far)
     assert here.meta == there.meta
     assert here.path != far
@@ -26,7 +26,7 @@ def test_store_by_url_is_the_store(far):
     assert (here.split("val").gather(rows) == there.split("val").gather(rows)).all()
 
 
-def test_it_is_fetched_once(far):
+def test_store_is_downloaded_once(far):
     first = open_store(f"file://{far}")
     before = (first.path / "train.arrow").stat()
     (far / "train.arrow").unlink()  # a second fetch would fail
@@ -36,7 +36,7 @@ def test_it_is_fetched_once(far):
 
 
 @pytest.mark.whole
-def test_processes_that_want_it_at_once_copy_it_once(far, tmp_path):
+def test_concurrent_processes_download_a_store_once(far, tmp_path):
     code = f"from gaptune.data.open import open_store; print(open_store('file://{far}').path.stat().st_ino)"
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert len({process.communicate()[0] for process in running}) == 1
@@ -44,7 +44,7 @@ def test_processes_that_want_it_at_once_copy_it_once(far, tmp_path):
     assert [path.suffix for path in (tmp_path / "cache" / "stores").iterdir() if path.is_dir()] == [""]
 
 
-def test_store_that_has_changed_is_another_one(far, tmp_path):
+def test_changed_store_is_downloaded_to_a_new_path(far, tmp_path):
     first = open_store(f"file://{far}").path
     other = make_scenes(tmp_path / "other", {"train": 41, "val": 8, "probe_train": 10, "probe_test": 5}).path
     assert open_store(f"file://{other}").path != first
@@ -67,7 +67,7 @@ def damage(far, what):
 
 
 @pytest.mark.parametrize("what", ["a byte", "a split", "the hash", "the description", "all"])
-def test_damaged_store_is_refused_and_nothing_is_kept(far, tmp_path, what):
+def test_damaged_store_is_refused_and_not_cached(far, tmp_path, what):
     damage(far, what)
     with pytest.raises(UserError):
         open_store(f"file://{far}")

@@ -66,7 +66,7 @@ def test_class_may_be_named_like_a_split(tmp_path):
 
 
 @pytest.mark.parametrize("left", [".ipynb_checkpoints", "__MACOSX", ".git", "@eaDir", "__pycache__"])
-def test_what_notebooks_and_archives_leave_behind_is_no_class(left, tmp_path):
+def test_leftover_folders_of_notebooks_and_archives_are_not_classes(left, tmp_path):
     layout(tmp_path, "train", "test")
     add(tmp_path / "train" / left)
     add(tmp_path / "train" / "cat" / left)
@@ -77,7 +77,7 @@ def test_what_notebooks_and_archives_leave_behind_is_no_class(left, tmp_path):
     assert source.count("train") == 6
 
 
-def test_files_that_are_no_images_are_counted_and_all_endings_are_read(tmp_path):
+def test_files_that_are_not_images_are_counted_and_all_endings_are_read(tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / "d" / name).mkdir(parents=True)
         picture(1).save(tmp_path / "d" / name / "0.JPG", "JPEG")
@@ -122,7 +122,7 @@ def test_class_folders_in_latin_1_are_classes(tmp_path):
     assert store.split("test").ids[0] == "caf\u00e9/0.png"
 
 
-def test_folder_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
+def test_unreadable_folder_is_refused_in_one_line(tmp_path, monkeypatch):
     def refused(path):
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -151,12 +151,12 @@ def listed(image_id=lambda number: number, caption_id=lambda number: number):
     [(int, str), (str, int), (float, int), (float, str), ("x{}".format, "x{}".format), ("{:03d}".format,) * 2],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_ids_are_matched_whatever_their_type(image_id, caption_id, encoding, tmp_path):
+def test_ids_of_different_types_are_matched(image_id, caption_id, encoding, tmp_path):
     store = made(coco(tmp_path, *listed(image_id, caption_id), encoding), tmp_path, val_fraction=0)
     assert [store.split("train").captions(row) for row in range(4)] == [[f"words {row}"] for row in range(4)]
 
 
-def test_image_that_is_listed_twice_is_taken_once_and_counted(tmp_path):
+def test_image_listed_twice_is_used_once_and_counted(tmp_path):
     images, annotations = listed()
     images += [images[0], {"id": 9, "file_name": "1.png"}]
     annotations += [{"image_id": 9, "caption": "more words"}, {"image_id": 8, "caption": "of nothing"}]
@@ -193,7 +193,7 @@ def test_tables_and_pairs_stay_inside_their_folder(tmp_path):
         made(Mmvp.at(str(tmp_path / "t")), tmp_path)
 
 
-def test_captions_file_says_which_split_it_is_by_any_of_its_names(tmp_path):
+def test_split_is_recognized_in_any_name_of_a_captions_file(tmp_path):
     for name, start in (("train2017", 0), ("validation", 10)):
         add(tmp_path / name, 2, start)
         images = [{"id": number, "file_name": f"{number}.png"} for number in range(start, start + 2)]

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 from coco_files import picture
-from image_files import encoded
+from image_files import damaged_avif, encoded
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from gaptune.data.images import ENDINGS, FORMATS, UnreadableError, decode, inside, read_file
@@ -141,12 +141,6 @@ def text_bomb():
     return encoded(picture(1), "PNG", pnginfo=info)
 
 
-def damaged_avif():
-    content = encoded(picture(1, 64, 64), "AVIF")
-    start = content.find(b"mdat") + 4
-    return content[:start] + bytes(len(content) - start)
-
-
 NOISE = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)), "JPEG")
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\nshowpage\n"
 
@@ -174,11 +168,11 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\nshowpage\n"
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_few_words_say_why_an_image_cannot_be_read(content, said):
+def test_unreadable_image_has_a_short_reason(content, said):
     assert reason(content).startswith(said)
 
 
-def test_any_exception_of_a_decoder_costs_the_image_alone(monkeypatch):
+def test_exception_in_a_decoder_skips_only_that_image(monkeypatch):
     content = encoded(picture(1), "PNG")
     for error, said in ((struct.error("x"), "damaged (x)"), (MemoryError(), "too large (does not fit in memory)")):
 
@@ -231,7 +225,7 @@ def test_only_regular_files_are_read(tmp_path):
         ("caf%C3%A9 2.png", unicodedata.normalize("NFD", "caf\u00e9 2.png")),
     ],
 )
-def test_name_that_means_the_same_is_found(named, there, tmp_path):
+def test_equivalent_file_name_is_found(named, there, tmp_path):
     (tmp_path / there).write_bytes(b"there")
     assert read_file(tmp_path / named) == b"there"
     (tmp_path / named).write_bytes(b"literal")
@@ -248,12 +242,12 @@ def test_no_image_outside_the_folder_is_read_unless_asked(path, tmp_path):
 
 
 @pytest.mark.parametrize("path", ["x.png", "a/x.png", "./a/../x.png", "..x.png"])
-def test_what_lies_in_the_folder_is_read(path, tmp_path):
+def test_image_in_the_folder_is_read(path, tmp_path):
     assert inside(tmp_path, path) == tmp_path / path
     assert inside(tmp_path, str(tmp_path / path)) == tmp_path / path
 
 
-def test_store_is_built_again_where_an_image_changes_that_was_found_by_another_name(tmp_path, monkeypatch):
+def test_store_is_rebuilt_when_an_image_found_by_another_name_changes(tmp_path, monkeypatch):
     monkeypatch.setenv("GAPTUNE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "a b.png").write_bytes(encoded(picture(1), "PNG"))
     (tmp_path / "c.csv").write_text("filepath,title\na%20b.png,words\n")
@@ -266,6 +260,6 @@ def test_store_is_built_again_where_an_image_changes_that_was_found_by_another_n
 
 
 @pytest.mark.parametrize("path", ["https://example.org/a.jpg", "s3://bucket/a.jpg", "HTTP://example.org/b"])
-def test_address_is_not_looked_for_in_a_folder(tmp_path, path):
+def test_url_is_not_searched_for_in_a_folder(tmp_path, path):
     found = inside(tmp_path, path, outside=True)
     assert str(found) == "an address (images are not downloaded: give files)"

@@ -18,7 +18,7 @@ def files(tmp_path):
     return CocoFiles(tmp_path)
 
 
-def test_coco_store_is_described_with_what_was_lost(files):
+def test_description_of_a_coco_store_includes_left_out_images(files):
     files.add("train", "gone.jpg", None, ["x"])
     files.add("train", "long.jpg", picture(11), ["a very long caption of many words that cannot be kept in full"])
     files.add("train", "silent.jpg", picture(1), [])
@@ -32,7 +32,7 @@ def test_coco_store_is_described_with_what_was_lost(files):
     assert told["train captions"] == "1.86 per image, tokens: mean 5.1, max 12"
     assert told["val captions"].startswith("2.00 per image")
     assert splits_table(store) == [
-        ("split", "images", "captions", "labelled", "merged", "left out"),
+        ("split", "images", "captions", "labeled", "merged", "left out"),
         ("train", "7", "13", "0", "0", "1 no caption, 1 missing"),
         ("val", "3", "6", "0", "0", "-"),
     ]
@@ -45,7 +45,7 @@ def test_coco_store_is_described_with_what_was_lost(files):
     assert told["made by"].startswith(f"coco from train={files.folder / 'train.json'}, val=")
 
 
-def test_scripts_read_what_is_in_a_store_as_json(files):
+def test_store_is_described_as_json(files):
     files.add("train", "silent.jpg", picture(1), [])
     store = build_coco(**files.arguments())
     said = json.loads(CliRunner().invoke(cli, ["data", "info", str(store.path), "--json"]).output)
@@ -85,7 +85,7 @@ def test_store_of_any_builder_is_described(tmp_path):
     assert dict(describe(store))["made by"] == "unknown"
 
 
-def test_damaged_store_is_one_clear_line(files):
+def test_damaged_store_is_refused_in_one_line(files):
     store = build_coco(**files.arguments())
     path = store.path / "val.arrow"
     path.write_bytes(b"\0" * path.stat().st_size)

@@ -209,7 +209,7 @@ def content(store):
 @pytest.mark.parametrize(("form", "layout"), layouts())
 @settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs=data_sets(), choices=st.data())
-def test_any_form_and_layout_of_the_same_pairs_makes_the_same_store(tmp_path, form, layout, pairs, choices):
+def test_same_pairs_in_any_form_and_layout_give_the_same_store(tmp_path, form, layout, pairs, choices):
     folder = tmp_path / str(next(_fresh))
     folder.mkdir()
     if form == "webdataset":
@@ -230,7 +230,7 @@ def test_any_form_and_layout_of_the_same_pairs_makes_the_same_store(tmp_path, fo
 
 @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs=data_sets(), choices=st.data())
-def test_content_hash_does_not_tell_forms_apart_where_the_ids_are_the_same(tmp_path, pairs, choices):
+def test_content_hash_is_the_same_for_all_forms_with_equal_ids(tmp_path, pairs, choices):
     hashes = set()
     for form in ("csv", "tsv", "jsonl", "parquet", "parquet-large", "parquet-dictionary"):
         folder = tmp_path / str(next(_fresh))
@@ -241,7 +241,7 @@ def test_content_hash_does_not_tell_forms_apart_where_the_ids_are_the_same(tmp_p
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
-def test_file_that_belongs_to_no_split_beside_others_that_do_is_named(tmp_path, form):
+def test_file_without_a_split_among_files_with_one_is_refused_by_name(tmp_path, form):
     kind, ending, write = TABLES[form]
     for name in ("train", "validation", "extra"):
         write(tmp_path / f"{name}{ending}", [(f"{name}.png", len(name), ["a text"])], {})

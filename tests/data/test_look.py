@@ -46,7 +46,7 @@ def test_pairs_are_drawn_by_the_seed_each_once_with_their_own_captions(store):
     assert len(random_pairs(store, "train", count=100, seed=0)) == 40
 
 
-def test_page_of_html_is_whole_and_escaped(store, tmp_path):
+def test_html_page_is_complete_and_escaped(store, tmp_path):
     out = tmp_path / "page.html"
     assert look(store.path, "--count", 7, "--out", out) == f"{out}\n"
     page = out.read_text(encoding="utf-8")
@@ -83,7 +83,7 @@ def test_store_of_features_has_texts_and_no_images(tmp_path):
     assert "a store of features has no images" in (tmp_path / "page.html").read_text()
 
 
-def test_bad_options_are_one_line(store, tmp_path):
+def test_invalid_options_are_refused_in_one_line(store, tmp_path):
     assert "has no split 'trian' (did you mean 'train'?)" in str(look(store.path, "--split", "trian"))
     assert "expected a name that ends with .html or .png" in str(look(store.path, "--out", tmp_path / "x.pdf"))
     assert "no folder" in str(look(store.path, "--out", tmp_path / "no" / "x.png"))

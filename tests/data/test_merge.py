@@ -29,6 +29,10 @@ class Given(Source):
         self.splits = tuple(splits)
         self.classes = classes
 
+    @classmethod
+    def at(cls, place):
+        return cls()
+
     def samples(self, split):
         for index, (image, captions, *label) in enumerate(self.rows[split]):
             yield Sample(f"{split}-{index}", IMAGES[image] if isinstance(image, int) else image, captions, *label)
@@ -66,7 +70,7 @@ def test_captions_are_distinct_and_keep_their_order(tmp_path):
     assert captions(store) == [["b", "a", "d", "e"], ["c"]]
 
 
-def test_image_of_val_is_left_out_of_train_and_splits_do_not_fraction_captions(tmp_path):
+def test_image_of_val_is_left_out_of_train_and_captions_stay_in_their_split(tmp_path):
     source = Given(train=[(0, ("a",)), (1, ("b",)), (1, ("c",))], val=[(0, ("d",)), (0, ("e",))], test=[(1, ("f",))])
     store = made(source, tmp_path)
     assert [captions(store, name) for name in ("train", "val", "test")] == [[["b", "c"]], [["d", "e"]], [["f"]]]
@@ -80,14 +84,14 @@ def test_first_label_is_kept_and_others_are_counted(tmp_path):
     assert store.meta.source["other_label"] == {"train": 1}
 
 
-def test_broken_image_that_comes_again_counts_each_time(tmp_path):
+def test_repeated_broken_image_is_counted_each_time(tmp_path):
     rows = [(0, ("a",)), (b"broken", ("b",)), (b"broken", ("c",)), (b"broken", ("d",))]
     store = made(Given(train=rows), tmp_path, max_broken=0.8)
     assert store.meta.source["left_out"] == {"train": {"not an image": 3}}
     assert captions(store) == [["a"]]
 
 
-def test_long_captions_that_come_again_count_once(tmp_path):
+def test_repeated_long_caption_is_counted_once(tmp_path):
     long = "word " * 30
     store = made(Given(train=[(0, (long,)), (0, (long, "x" + long)), (1, (long,))]), tmp_path)
     assert store.meta.source["truncated"] == 3
@@ -160,7 +164,7 @@ def test_all_forms_of_the_same_pairs_give_the_same_store(form, tmp_path):
     store = made(source, tmp_path)
     assert captions(store) == [list(dict.fromkeys(each)) for each in texts]
     same = made(Given(train=list(zip(range(6), map(tuple, texts), strict=True))), tmp_path / "same")
-    for name in ("captions", "tokens", "offsets"):
+    for name in ("captions", "texts", "offsets"):
         one, other = (getattr(each.split("train"), name) for each in (store, same))
         assert name == "captions" or np.array_equal(one, other)
     assert np.array_equal(store.split("train").gather(np.arange(6)), same.split("train").gather(np.arange(6)))

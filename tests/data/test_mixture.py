@@ -42,7 +42,7 @@ def mixed(tmp_path, **more):
     return open_training(DataConfig(mix={str(tmp_path / name): 1 for name in "ab"}, **more))
 
 
-def test_images_of_the_home_stores_val_are_not_trained_on_whatever_their_store(tmp_path):
+def test_validation_images_are_not_trained_on_in_any_store(tmp_path):
     write(tmp_path / "a", range(20), val=[100, 101, 5])  # 5 is in its own train, as in data sets kept as published
     write(tmp_path / "b", [50, 101, 51, 100, 52, 7], val=[0, 1, 2, 3])  # b's own val does not count
     store = mixed(tmp_path)
@@ -64,7 +64,7 @@ def test_images_of_the_home_stores_val_are_not_trained_on_whatever_their_store(t
     store.verify()
 
 
-def test_person_is_told_what_is_left_out(tmp_path):
+def test_notes_report_the_images_that_are_left_out(tmp_path):
     write(tmp_path / "a", range(20), val=[100, 101])
     write(tmp_path / "b", [50, 101, 51, 100])
     told = list(of_training([4], mixed(tmp_path)))
@@ -76,7 +76,7 @@ def test_person_is_told_what_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(("weight", "told"), [(0.1, False), (0.3, False), (0.31, True), (1, True)])
-def test_batch_that_takes_more_of_a_store_than_it_has_is_told_of_and_no_other(tmp_path, weight, told):
+def test_note_reports_only_batches_that_need_more_images_than_a_store_has(tmp_path, weight, told):
     """0.3 of 10 are the 3 that it has, to the last digit."""
     write(tmp_path / "a", range(27), val=[100])
     write(tmp_path / "b", [50, 51, 52])
@@ -95,14 +95,14 @@ def test_val_is_that_of_the_store_which_is_named(tmp_path):
     assert {"a-3", "b-22", "b-23"}.isdisjoint(store.split("train").ids)
 
 
-def test_store_that_is_all_in_val_cannot_be_mixed_in(tmp_path):
+def test_store_with_only_validation_images_cannot_be_mixed(tmp_path):
     write(tmp_path / "a", range(8), val=[100, 101])
     write(tmp_path / "b", [101, 100])
     with pytest.raises(UserError, match=r"b cannot be mixed in: all its train images are in val of .*a$"):
         mixed(tmp_path)
 
 
-def test_equal_images_of_several_stores_are_known_as_one(tmp_path):
+def test_equal_images_in_several_stores_have_the_same_key(tmp_path):
     write(tmp_path / "a", range(6), val=[100])
     write(tmp_path / "b", [9, 4, 8, 0])
     assert mixed(tmp_path).split("train").same.tolist() == [0, 1, 2, 3, 4, 5, 6, 4, 8, 0]
@@ -126,7 +126,7 @@ def test_mixture_without_common_images_keeps_its_hash_and_another_does_not(tmp_p
     assert mine != before
 
 
-def test_hashes_are_read_from_the_cache_and_made_again_where_they_are_damaged(tmp_path, cache):
+def test_hashes_are_read_from_the_cache_and_recomputed_if_damaged(tmp_path, cache):
     store = write(tmp_path / "a", range(300), val=[100])
     split, sha256 = store.split("train"), store.meta.splits["train"].sha256
     keys = image_keys(split, sha256)
@@ -140,7 +140,7 @@ def test_hashes_are_read_from_the_cache_and_made_again_where_they_are_damaged(tm
         assert np.array_equal(np.load(file), keys)
 
 
-def test_cache_that_cannot_be_written_is_no_fault(tmp_path, cache, monkeypatch):
+def test_image_keys_are_computed_when_the_cache_is_not_writable(tmp_path, cache, monkeypatch):
     store = write(tmp_path / "a", range(4), val=[100])
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GAPTUNE_CACHE", str(tmp_path / "file"))

@@ -42,7 +42,7 @@ def test_square_is_to_the_bit_what_open_clip_makes(width, height, side):
 
 
 @pytest.mark.parametrize("size", [(2, 4001), (3001, 3), (1501, 11), (400, 300)])
-def test_of_an_image_that_is_very_long_only_the_middle_is_resized(size, monkeypatch):
+def test_only_the_middle_of_a_very_long_image_is_resized(size, monkeypatch):
     image = noise(*size)
     whole = square(image, 32).astype(int)
     monkeypatch.setattr(pixels, "_MOST", 1000)
@@ -52,7 +52,7 @@ def test_of_an_image_that_is_very_long_only_the_middle_is_resized(size, monkeypa
     assert (middle != whole).mean() < 0.01
 
 
-def test_hostile_length_takes_no_memory():
+def test_extremely_long_image_uses_little_memory():
     """Resized as a whole it would take 13 GB."""
     assert square(Image.new("RGB", (1, 65_500), "red"), 224).tolist() == [[[255, 0, 0]] * 224] * 224
 

@@ -77,7 +77,7 @@ def is_true(text, attributes, row):
     )
 
 
-def test_splits_have_the_sizes_they_should(store):
+def test_splits_have_the_requested_sizes(store):
     assert {name: split.images for name, split in store.meta.splits.items()} == SPLITS
     assert store.meta.splits["train"].captions == 5 * SPLITS["train"]
     assert store.meta.splits["probe_test"].captions == SPLITS["probe_test"]
@@ -140,7 +140,7 @@ def test_vocabulary_covers_captions_and_prompts(store):
         assert set(encode(template.format("star"))) <= known
 
 
-def test_same_scenes_are_made_each_time_and_no_two_splits_alike(tmp_path):
+def test_scenes_are_reproducible_and_differ_between_splits(tmp_path):
     one, other = make_scenes(tmp_path / "one", TINY), make_scenes(tmp_path / "other", TINY)
     assert one.meta.content_hash == other.meta.content_hash
     assert one.meta.vocabulary == other.meta.vocabulary

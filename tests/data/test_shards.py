@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 from coco_files import picture
-from image_files import encoded
+from image_files import damaged_avif, encoded
 from shard_files import tar
 
 from gaptune.data.build import build
@@ -52,19 +52,19 @@ def test_shard_is_read_to_its_end_however_it_is_packed(packed, built):
 
 @pytest.mark.parametrize("packed", [bytes, gzip.compress], ids=["no", "gz"])
 @pytest.mark.parametrize("beyond", [0, 100, 512, 700])
-def test_shard_that_was_cut_short_is_refused(packed, beyond, built):
+def test_truncated_shard_is_refused(packed, beyond, built):
     whole = tar(pairs(10))
     cut = whole[: offsets(whole)[8] + beyond]
     with pytest.raises(UserError, match=r"s.tar: (has no end: the file was cut short|cannot be read as a tar file)"):
         built(packed(cut))
 
 
-def test_compressed_file_that_was_cut_short_is_refused(built):
+def test_truncated_compressed_file_is_refused(built):
     with pytest.raises(UserError, match=r"s.tar: cannot be read as a tar file"):
         built(gzip.compress(tar(pairs(10)))[:-100])
 
 
-def test_damaged_header_is_no_end(built):
+def test_damaged_header_is_not_the_end_of_a_shard(built):
     content = bytearray(tar(pairs(10)))
     content[offsets(bytes(content))[6] + 5] ^= 1
     with pytest.raises(UserError, match=r"s.tar: is damaged at byte"):
@@ -72,7 +72,7 @@ def test_damaged_header_is_no_end(built):
 
 
 @pytest.mark.parametrize("packed", [bytes, gzip.compress], ids=["no", "gz"])
-def test_archives_that_were_put_together_are_read_whole(packed, built):
+def test_concatenated_archives_are_read_completely(packed, built):
     content = packed(tar(pairs(10))) + packed(tar(pairs(10, 10))) + packed(tar(pairs(3, 20)))
     assert [texts[0] for texts in captions(built(content))] == [f"caption {number}" for number in range(23)]
 
@@ -84,7 +84,7 @@ def test_archives_with_the_same_names_do_not_mix_their_samples(built, caplog):
     assert "several samples have one name, such as 00000" in caplog.text
 
 
-def test_names_that_come_again_later_are_read_and_said(built, caplog):
+def test_repeated_names_are_read_and_logged(built, caplog):
     again = [(name.replace("00009", "00000"), content) for name, content in pairs(1, 9)]
     assert len(captions(built(tar([*pairs(3), *again])))) == 4
     assert "several samples have one name, such as 00000" in caplog.text
@@ -136,7 +136,7 @@ def test_images_of_all_formats_and_cases_are_read(built):
     assert len(captions(built(tar(members)))) == len(forms)
 
 
-def test_what_systems_leave_behind_is_no_sample(built):
+def test_leftover_files_of_operating_systems_are_not_samples(built):
     left = [("._00000.png", b"x"), ("__MACOSX/._00000.png", b"x"), ("__MACOSX/00000.txt", b"x"), ("folder/", b"")]
     assert len(captions(built(tar([*left, *pairs(2)])))) == 2
 
@@ -173,9 +173,7 @@ def test_caption_in_json_that_is_no_text_is_refused(content, said, built):
         built(tar(members))
 
 
-def test_one_damaged_image_costs_that_image(built):
-    from test_images import damaged_avif
-
+def test_damaged_image_is_skipped_and_others_are_read(built):
     store = built(tar([*pairs(200), ("z.jpg", damaged_avif()), ("z.txt", b"damaged"), ("y.png", b""), ("y.txt", b"x")]))
     assert len(captions(store)) == 200
     assert store.meta.source["left_out"]["train"] == {"damaged": 1, "empty": 1}

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from captioned_files import write_csv, write_shard
-from labelled_files import write_cifar10
+from labeled_files import write_cifar10
 from source_conformance import SourceConformance
 
 from gaptune.data.sources import SOURCES, find_source

@@ -177,7 +177,7 @@ def test_files_of_no_split_or_two_are_named(names, message, root):
         found(touched(root, *names), ".")
 
 
-def test_what_the_user_says_comes_first(root):
+def test_splits_given_by_the_user_take_precedence(root):
     touched(root, "train/a.tar", "train/test.tar", "b.tar")
     assert found(root, "test=train/a.tar", "Valid=train/test.tar", "Other=b.tar") == {
         "test": ["train/a.tar"],
@@ -245,7 +245,7 @@ def test_folder_above_a_link_is_the_one_above_what_it_leads_to(root):
         ("pipe.tar", "pipe.tar is not a file"),
     ],
 )
-def test_what_is_not_there_is_one_clear_line(place, message, root):
+def test_missing_file_or_folder_is_refused_in_one_line(place, message, root):
     (root / "dangling.tar").symlink_to("nowhere")
     os.mkfifo(root / "pipe.tar")
     with pytest.raises(UserError, match=message):
@@ -258,5 +258,5 @@ def test_leftovers_are_known_by_their_names():
     assert not any(map(is_leftover, ["a.jpg", "_x", "thumbs", "MACOSX"]))
 
 
-def test_no_files_are_no_splits():
+def test_no_files_give_no_splits():
     assert by_split([]) == {}

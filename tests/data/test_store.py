@@ -46,7 +46,7 @@ def large(tmp_path_factory):
     return write(tmp_path_factory.mktemp("large") / "store", N)
 
 
-def test_what_was_written_is_read_back_over_several_batches(large):
+def test_written_rows_are_read_back_over_several_batches(large):
     images, captions, tokens, labels = contents(N)
     split = open_store(large.path).split("train")
     assert len(split) == N
@@ -138,12 +138,12 @@ def test_same_content_has_the_same_hash(tmp_path):
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_other_content_has_another_hash(change, tmp_path):
+def test_different_content_has_a_different_hash(change, tmp_path):
     assert write(tmp_path / "one").meta.content_hash != write(tmp_path / "other", **change).meta.content_hash
 
 
 @pytest.mark.parametrize("stop", [RuntimeError, KeyboardInterrupt])
-def test_interrupted_build_leaves_nothing(stop, tmp_path):
+def test_interrupted_build_leaves_no_files(stop, tmp_path):
     image, texts, ids, _ = (part[0] for part in contents(1))
 
     def build():
@@ -158,7 +158,7 @@ def test_interrupted_build_leaves_nothing(stop, tmp_path):
     assert left_in(tmp_path) == []
 
 
-def test_build_that_is_not_finished_leaves_nothing(tmp_path):
+def test_unfinished_build_leaves_no_files(tmp_path):
     with StoreWriter(tmp_path / "store", SIDE, CONTEXT):
         pass
     assert left_in(tmp_path) == []
@@ -175,13 +175,13 @@ def file_size_limit():
     signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_full_disk_is_one_clear_line_and_leaves_nothing(tmp_path, file_size_limit):
+def test_full_disk_is_reported_in_one_line_and_leaves_no_files(tmp_path, file_size_limit):
     with pytest.raises(UserError, match=r"cannot write .*store: .*File too large"):
         write(tmp_path / "store", 3_000)
     assert left_in(tmp_path) == []
 
 
-def test_folder_that_cannot_be_made_is_one_clear_line(tmp_path):
+def test_folder_that_cannot_be_created_is_reported_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write .*Not a directory"):
         write(tmp_path / "file" / "store")
@@ -216,7 +216,7 @@ def test_killed_build_leaves_only_an_unfinished_folder_that_is_refused(tmp_path)
     assert len(write(tmp_path / "store").split("train")) == 5  # and the next build is not in its way
 
 
-def test_what_exists_is_never_overwritten(tmp_path):
+def test_existing_store_is_never_overwritten(tmp_path):
     first = write(tmp_path / "store")
     with pytest.raises(UserError, match="store exists; remove it"):
         write(tmp_path / "store", seed=1)
@@ -224,7 +224,7 @@ def test_what_exists_is_never_overwritten(tmp_path):
     assert left_in(tmp_path) == ["store"]
 
 
-def test_store_made_meanwhile_by_another_process_is_kept(tmp_path):
+def test_store_created_meanwhile_by_another_process_is_kept(tmp_path):
     first = write(tmp_path / "elsewhere")
 
     def build():
@@ -315,7 +315,7 @@ def test_verify_finds_labels_beyond_the_classes(tmp_path):
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["at once", "after it was written"])
-def test_captions_that_come_later_are_those_of_the_first_image(late, tmp_path):
+def test_later_captions_belong_to_the_first_image(late, tmp_path):
     def add(writer, row, texts):
         image = np.full((SIDE, SIDE, 3), row, dtype=np.uint8)
         return writer.add("train", image, texts, tokenize(texts, CONTEXT), id=f"{row}")
@@ -407,7 +407,7 @@ def edited(path, change):
         *("negative", "null-name", "null-vocabulary", "large-token", "null-class", "null-images", "null-split"),
     ],
 )
-def test_bad_meta_is_one_clear_line(spoil, message, tmp_path):
+def test_invalid_meta_is_refused_in_one_line(spoil, message, tmp_path):
     path = write(tmp_path / "store").path / META
     path.write_text(spoil(path), encoding="utf-8")
     with pytest.raises(UserError, match=message) as caught:
@@ -421,7 +421,7 @@ def test_meta_that_is_not_text_is_refused(tmp_path):
         open_store(tmp_path / "store")
 
 
-def test_build_without_images_is_refused_and_leaves_nothing(tmp_path):
+def test_build_without_images_is_refused_and_leaves_no_files(tmp_path):
     with pytest.raises(UserError, match=r"empty data: .* has no images"):
         write(tmp_path / "store", splits=())
     assert left_in(tmp_path) == []

@@ -70,7 +70,7 @@ def test_name_with_brackets_or_a_question_mark_is_no_pattern(tmp_path):
 # Splits
 
 
-def test_hubs_files_side_by_side_keep_their_splits(tmp_path):
+def test_hub_files_in_one_folder_keep_their_splits(tmp_path):
     for split, count in (("train", 4), ("test", 3), ("validation", 2)):
         file = tmp_path / f"data/{split}-00000-of-00001.parquet"
         write_parquet(file, filepath=[png(n) for n in range(count)], title=[f"{split} {n}" for n in range(count)])
@@ -156,7 +156,7 @@ def test_every_file_is_checked_when_a_table_is_opened(tmp_path):
 
 
 @pytest.mark.parametrize("columns", [{"split": "split"}, {"label": "split"}, {}])
-def test_bad_row_far_behind_is_one_line_with_its_number(columns, tmp_path):
+def test_invalid_row_near_the_end_is_refused_with_its_number(columns, tmp_path):
     file = write_csv(tmp_path / "c.csv", ["filepath", "split", "title"], [["a.png", "train", "word " * 40]] * 8000)
     with file.open("a") as lines:
         lines.write("a.png,train,a cat, asleep\n")
@@ -181,7 +181,7 @@ def test_text_that_is_not_utf_8_is_one_line_with_its_row(tmp_path):
 @pytest.mark.parametrize(
     ("encoding", "fine"), [("utf-8-sig", True), ("utf-16", False), ("utf-16-le", False), ("utf-32", False)]
 )
-def test_byte_order_mark_is_no_part_of_the_first_name(encoding, fine, tmp_path):
+def test_byte_order_mark_is_not_part_of_the_first_name(encoding, fine, tmp_path):
     (tmp_path / "c.csv").write_text("filepath,title\na.png,one\n", encoding=encoding)
     (tmp_path / "c.jsonl").write_text('{"filepath": "a.png", "title": "one"}\n', encoding=encoding)
     for form in ("csv", "jsonl"):
@@ -209,7 +209,7 @@ def test_byte_order_mark_is_no_part_of_the_first_name(encoding, fine, tmp_path):
         ("jsonl", '{"filepath": "a", "title": [{"raw": "b"}]}', "'title': a record with 'raw' is no caption"),
     ],
 )
-def test_what_is_wrong_with_a_file_of_text_is_reported_with_its_line(form, text, message, tmp_path):
+def test_error_in_a_text_file_is_reported_with_its_line(form, text, message, tmp_path):
     file = tmp_path / f"c.{form}"
     file.write_text(text, newline="")
     refused(message, lambda: opened(form, file))
@@ -256,7 +256,7 @@ def test_images_in_base64_are_read(encode, form, start, tmp_path):
     "kind",
     ["string", "large_string", "dictionary", "string_view", "struct", "csv", "jsonl"],
 )
-def test_change_of_a_listed_image_makes_the_store_anew_however_its_path_is_kept(kind, tmp_path, monkeypatch):
+def test_store_is_rebuilt_when_a_listed_image_changes(kind, tmp_path, monkeypatch):
     monkeypatch.setenv("GAPTUNE_CACHE", str(tmp_path / "cache"))
     names = write_pictures(tmp_path, 3)
     paths = pa.array(names)
@@ -280,7 +280,7 @@ def test_change_of_a_listed_image_makes_the_store_anew_however_its_path_is_kept(
     assert open_store(reference, image_size=16, context_length=8).meta.content_hash != first.meta.content_hash
 
 
-def test_ids_may_be_numbers_and_where_there_is_none_the_path_is_it(tmp_path):
+def test_ids_may_be_numbers_and_default_to_the_path(tmp_path):
     file = write_parquet(tmp_path / "c.parquet", filepath=["a.png", "b.png"], title=["a", "b"], key=[7.0, None])
     assert [each.id for each in opened("parquet", file, id="key").samples("train")] == ["7", "b.png"]
     file = write_parquet(tmp_path / "c.parquet", filepath=["a.png"], title=["a"], key=[[7]])
@@ -319,7 +319,7 @@ def test_numbers_in_json_lines_are_those_of_parquet(tmp_path):
 
 
 @pytest.mark.parametrize("encode", [bytes, lambda content: base64.b64encode(content).decode()])
-def test_few_rows_are_held_at_a_time_where_they_are_large(encode, tmp_path):
+def test_large_rows_are_read_a_few_at_a_time(encode, tmp_path):
     """Memory is that of some rows: images as bytes, or in base64, which are texts to the schema."""
     rng = np.random.default_rng(0)
     images = [encode(png(n) + rng.bytes(1 << 20)) for n in range(48)]
@@ -333,7 +333,7 @@ def test_few_rows_are_held_at_a_time_where_they_are_large(encode, tmp_path):
     assert peak < 40e6, "16 rows, and an image decoded; all are 50 or 67 MB"
 
 
-def test_table_separated_by_semicolons_is_told_from_one_without_the_column(tmp_path):
+def test_table_separated_by_semicolons_is_refused_with_that_reason(tmp_path):
     (tmp_path / "c.csv").write_text("filepath;title\n0.png;a cat\n")
     with pytest.raises(UserError, match="semicolons: expected commas or tabs"):
         find_source(f"csv:{tmp_path / 'c.csv'}")

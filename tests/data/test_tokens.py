@@ -86,7 +86,7 @@ def test_ids_of_any_text_are_open_clips(text, reference):
 
 @settings(max_examples=300, deadline=None)
 @given(pieces=st.lists(PIECES, max_size=8), gap=st.sampled_from(["", " ", "\n", "\u00a0"]))
-def test_ids_do_not_depend_on_what_stands_beside_a_word(pieces, gap, reference):
+def test_ids_of_a_word_do_not_depend_on_its_neighbors(pieces, gap, reference):
     text = gap.join(pieces)
     assert encode(text) == reference.encode(text)
 
@@ -126,7 +126,7 @@ def _random_word(seed):
 
 @pytest.mark.whole
 @pytest.mark.parametrize("seed", range(40))
-def test_long_word_is_cut_to_what_it_would_be_whole(seed, reference):
+def test_long_word_is_truncated_to_its_first_tokens(seed, reference):
     word = _random_word(seed)
     whole = reference.encode(word)
     for most in (1, 10, 75):

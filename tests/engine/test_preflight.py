@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from labelled_files import write_image_folder
+from labeled_files import write_image_folder
 from support import write_yaml
 
 from gaptune.config import DataConfig, ModelConfig, TrialConfig, load_sweep_config
@@ -130,14 +130,14 @@ REFUSED = {
     "a single class among those to learn from": (
         evaluate("ONE", "knn"),
         {},
-        "it has labelled images of a single class to learn from",
+        "it has labeled images of a single class to learn from",
     ),
-    "no class left without the fifth": (evaluate("TWO", "probe"), {}, "only 2 labelled images to learn from"),
-    "nothing to learn from": (evaluate("NOTRAIN", "knn"), {}, "no labelled images in probe_train, train"),
+    "no class left without the fifth": (evaluate("TWO", "probe"), {}, "only 2 labeled images to learn from"),
+    "nothing to learn from": (evaluate("NOTRAIN", "knn"), {}, "no labeled images in probe_train, train"),
     "nothing to learn from, not built yet": (
         evaluate("imagefolder:FOLDER", "zeroshot", "probe"),
         {},
-        "more .* by probe: it has no labelled images in probe_train, train",
+        "more .* by probe: it has no labeled images in probe_train, train",
     ),
     "no pairs": (evaluate("PLAIN", "mmvp"), {}, "5 images with 5 captions, not pairs"),
     "features for a model of images": (evaluate("FEATURES", "retrieval"), {}, "takes images, and it has features of 8"),
@@ -218,7 +218,7 @@ WARNED = {
         {},
         "swap.probability varies but has no effect",
     ),
-    "fewer combinations than trials": ("", GRID, {}, "the space has 8 combinations, fewer than the 16 trials"),
+    "fewer combinations than trials": ("", GRID, {}, "the space has 8 combinations, fewer than the 16 candidates"),
     "a grid and another number of trials": (
         "search: {candidates: 3}\n",
         GRID,
@@ -229,7 +229,7 @@ WARNED = {
         "search: {candidates: 1}\n",
         {},
         {"points_to_evaluate": [{"temperature.tau_start": 0.03}, {"temperature.tau_start": 0.04}]},
-        "the space has 2 points, of which the first 1 are tried",
+        "the space has 2 points_to_evaluate; only the first 1",
     ),
     "nothing to stop": (
         "training: {epochs: 1, batch_size: 16}\nearly_stopping: {method: asha}\n",
@@ -332,7 +332,7 @@ def test_weights_are_checked_and_known_by_their_content(tmp_path, small_store):
 
 def test_a_dry_run_says_how_much_there_is_to_do_and_warns(gaptune, tmp_path, small_store):
     space, sweep = write_yaml(tmp_path, small_store, epochs=3, trials=4, more="resources: {concurrency: 1}\n")
-    sweep.write_text(sweep.read_text().replace("trials: 4", "trials: 4, seeds: 2"))
+    sweep.write_text(sweep.read_text().replace("candidates: 4", "candidates: 4, seeds: 2"))
     code, out, err = gaptune("sweep", space, "--config", sweep, "--dry-run", "--results", tmp_path / "r")
     assert (code, err) == (0, "")
     assert "4 candidates x 2 seeds = 8 trials" in out

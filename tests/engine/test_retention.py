@@ -18,7 +18,7 @@ from gaptune.storage.checkpoint_files import write_sealed
 from gaptune.trial.checkpoint import Checkpoints, read_checkpoint
 
 FULL = ["epoch-0001.optimizer.pt", "epoch-0001.pt", "epoch-0002.pt"]
-KEYS = {"config": "", "data": {}, "scale": {}}
+KEYS = {"config": "{}", "data": {}, "scale": {}}
 
 
 def train(folder, epochs=2, old=False):
@@ -214,7 +214,7 @@ def test_a_running_sweep_is_refused_and_left_out_of_all(ended):
 
 
 def test_names_that_have_nothing_to_clean_are_refused(ended):
-    for name, message in (("example", "recorded sweep"), ("t", "no sweep 't'")):
+    for name, message in (("example", "example sweep"), ("t", "no sweep 't'")):
         error = clean(ended, name).exception
         assert isinstance(error, UserError)
         assert message in str(error)

@@ -67,7 +67,7 @@ def captioned_store(folder, images=6, captions=1, split="test"):
     return built(folder / "store", "csv", f"{split}={table}", *words)
 
 
-def labelled_store(folder, splits):
+def labeled_store(folder, splits):
     """Images with a label, or none where it is None, by split, from Parquet files."""
     folder.mkdir(parents=True, exist_ok=True)
     words = []

@@ -15,7 +15,13 @@ from gaptune.ledger import Ledger, State, in_use, load, read_events, replay
 
 CONFIG = {"training.epochs": 2, "seed": 0}
 EVENTS = [
-    {"event": "sweep", "at": 1.0, "schema": 2, "name": "s", "objectives": [{"metric": "geometry/gap"}]},
+    {
+        "event": "sweep",
+        "at": 1.0,
+        "schema": 2,
+        "name": "s",
+        "objectives": [{"metric": "geometry/gap", "maximize": True, "reference": 0.0, "ideal": 1.0}],
+    },
     {"event": "session", "at": 2.0, "host": "h"},
     {"event": "trial", "at": 3.0, "trial": 0, "candidate": 0, "params": {"a": 1}, "config": CONFIG, "method": "FLT"},
     {"event": "start", "at": 4.0, "trial": 0, "node": "n"},

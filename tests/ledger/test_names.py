@@ -40,11 +40,11 @@ def test_names_that_are_allowed(name):
         ("a%2fb", "it has '%'"),
         ("n" * 260, "260 bytes"),
         ("字" * 40, "120 bytes"),
-        ("mlflow.db", "MLflow's store"),
-        ("MLflow.db-wal", "MLflow's store"),
-        ("mlartifacts", "MLflow's store"),
-        ("example", "comes with gaptune"),
-        ("example-paper", "comes with gaptune"),
+        ("mlflow.db", "MLflow's tracking store"),
+        ("MLflow.db-wal", "MLflow's tracking store"),
+        ("mlartifacts", "MLflow's tracking store"),
+        ("example", "an example sweep has that name"),
+        ("example-paper", "an example sweep has that name"),
     ],
 )
 def test_names_that_are_not_allowed_with_the_reason(name, why):

@@ -41,7 +41,7 @@ def drawn(n, classes, seed):
 
 
 @given(st.integers(1, 20), st.integers(2, 8), st.integers(2, 8), st.integers(0, 999))
-def test_zero_shot_scores_agree_with_a_loop(n, classes, d, seed):
+def test_zero_shot_metrics_agree_with_a_loop(n, classes, d, seed):
     images, texts, labels = unit(n, d, seed), unit(classes, d, seed + 1), drawn(n, classes, seed)
     ranks = [sorted(range(classes), key=lambda c: -row[c]) for row in (images @ texts.T).tolist()]
     place = [ranking.index(label) for ranking, label in zip(ranks, labels.tolist(), strict=True)]
@@ -82,7 +82,7 @@ def test_pairs_agree_with_the_benchmarks_own_rule(pairs, d, seed):
     assert pair_accuracy(images, texts).tolist() == expected
 
 
-def test_pair_that_looks_the_same_is_not_told_apart():
+def test_pair_of_equal_images_or_texts_counts_as_wrong():
     images, texts = unit(1, 4).repeat(4, 1), unit(4, 4, 1)
     assert pair_accuracy(images, texts).tolist() == [0.0, 0.0]
     assert pair_accuracy(texts, images).tolist() == [0.0, 0.0]
@@ -148,7 +148,7 @@ def test_probe_is_scikit_learns_from_nothing_at_every_c(seed, monkeypatch):
     assert len({model.score(x[chosen_by], y[chosen_by]) for model in expected.values()}) > 3
 
 
-def test_probe_that_does_not_converge_says_so(monkeypatch, caplog):
+def test_probe_that_does_not_converge_logs_a_warning(monkeypatch, caplog):
     x, y = in_a_cone(200, 0)
     linear_probe(x, y, x, y)
     assert caplog.text == ""
@@ -168,7 +168,7 @@ def test_probe_of_each_epoch_converges():
 
 
 @given(st.integers(1, 60), st.integers(0, 999))
-def test_interval_holds_the_score_and_narrows_with_the_level(n, seed):
+def test_interval_contains_the_mean_and_narrows_with_the_level(n, seed):
     values = drawn(n, 2, seed).double()
     low, high = bootstrap_interval(values)
     inner_low, inner_high = bootstrap_interval(values, level=0.5)
@@ -219,7 +219,7 @@ def rows_of(split, step=1):
 
 @pytest.mark.whole
 @torch.no_grad()
-def test_zero_shot_scores_are_those_of_clip_benchmark(cifar10_store):
+def test_zero_shot_metrics_equal_those_of_clip_benchmark(cifar10_store):
     theirs = pytest.importorskip("clip_benchmark.metrics.zeroshot_classification")
     meta, split = cifar10_store.meta, cifar10_store.split("test")
     images, rows = rows_of(split)

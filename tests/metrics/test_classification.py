@@ -54,11 +54,11 @@ def clusters(per_class, seed, spread=0.1):
     return torch.nn.functional.normalize(torch.eye(8, dtype=torch.float64)[labels] + noise, dim=1), labels
 
 
-def test_probe_tells_separable_classes_apart():
+def test_probe_separates_separable_classes():
     assert linear_probe(*clusters(20, 1), *clusters(10, 2)) == 1.0
 
 
-def test_probe_needs_no_large_features():
+def test_probe_separates_classes_in_a_narrow_cone():
     # Classes that differ by little, as in a narrow cone; a probe with strong regularization would guess.
     far = 3 * torch.ones(8, dtype=torch.float64)
     (train_x, train_y), (test_x, test_y) = clusters(20, 1), clusters(10, 2)
@@ -71,7 +71,7 @@ def test_probe_is_at_chance_on_noise():
     assert linear_probe(unit(400, 8, 1), labels, unit(400, 8, 2), labels) == pytest.approx(0.25, abs=0.1)
 
 
-def test_probe_always_says_the_same():
+def test_probe_is_deterministic():
     noise = unit(200, 8, 1), torch.arange(4).repeat(50), unit(100, 8, 2), torch.arange(4).repeat(25)
     assert linear_probe(*noise) == linear_probe(*noise)
 
@@ -91,7 +91,7 @@ def test_probe_refuses_a_single_class():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_gpu_gives_what_the_cpu_gives():
+def test_results_on_gpu_and_cpu_agree():
     (train_x, train_y), (test_x, test_y) = clusters(20, 1), clusters(10, 2, spread=2.0)
     on_gpu = [part.cuda() for part in (train_x, train_y, test_x, test_y)]
     assert linear_probe(*on_gpu) == linear_probe(train_x, train_y, test_x, test_y)

@@ -20,8 +20,8 @@ SIMULATION = runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmark
 @pytest.mark.whole
 @pytest.mark.parametrize("name", SIMULATION["METRICS"])
 @pytest.mark.timeout(600)
-def test_95_percent_intervals_hold_the_truth_in_93_to_97(name):
-    # Few images allow few different scores, so that no interval keeps to 95 %: the docs have the figures for 20.
+def test_95_percent_interval_has_a_coverage_of_93_to_97_percent(name):
+    # With few images a metric has few possible values, so no interval reaches exactly 95%; the docs show 20 images.
     for n in (50, 200) if FULL else (50,):
         draws = 2000 if FULL else 150
         inside, _, _ = SIMULATION["coverage"](name, n, draws)
@@ -37,7 +37,7 @@ def test_plain_fraction_has_the_interval_of_jeffreys():
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0])
-def test_all_right_or_all_wrong_is_not_certain(fraction):
+def test_interval_is_not_a_point_when_all_are_right_or_wrong(fraction):
     low, high = bootstrap_interval(torch.full((20,), fraction))
     assert fraction in (low, high)
     assert high - low == pytest.approx(0.117, abs=0.01)  # Jeffreys' of 20

@@ -100,7 +100,7 @@ def test_blocks_change_nothing(monkeypatch):
     assert margin_and_mismatched(x, y) == pytest.approx(whole, abs=1e-12)
 
 
-def test_features_given_are_left_as_they_are():
+def test_input_features_are_unchanged():
     x, y = unit(5, 4, 1), unit(5, 4, 2)
     before = x.clone(), y.clone()
     margin_and_mismatched(x, y)
@@ -115,13 +115,13 @@ def test_single_pair_has_no_margin():
 
 @pytest.mark.parametrize("metric", [gap, alignment, margin_and_mismatched])
 @pytest.mark.parametrize(("x", "y"), [((5, 4), (6, 4)), ((5, 4), (5, 3)), ((0, 4), (0, 4)), ((5,), (5,))], ids=str)
-def test_what_is_not_matched_pairs_is_refused(metric, x, y):
+def test_features_that_are_not_matched_pairs_are_refused(metric, x, y):
     with pytest.raises(ValueError, match="matched pairs"):
         metric(torch.zeros(x), torch.zeros(y))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_gpu_gives_what_the_cpu_gives():
+def test_results_on_gpu_and_cpu_agree():
     x, y = unit(300, 64, 1, torch.float32), unit(300, 64, 2, torch.float32)
     assert gap(x.cuda(), y.cuda()) == pytest.approx(gap(x, y), abs=1e-6)
     assert alignment(x.cuda(), y.cuda()) == pytest.approx(alignment(x, y), abs=1e-6)

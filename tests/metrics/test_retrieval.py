@@ -64,7 +64,7 @@ def test_tie_counts_as_a_loss(case):
 
 
 @given(captioned(coarse=True), st.randoms(use_true_random=False))
-def test_order_of_images_and_texts_means_nothing(case, random):
+def test_recalls_do_not_depend_on_the_order_of_images_and_texts(case, random):
     images, texts, owner = case
     new_images = torch.tensor(random.sample(range(len(images)), len(images)))
     new_texts = torch.tensor(random.sample(range(len(texts)), len(texts)))
@@ -73,7 +73,7 @@ def test_order_of_images_and_texts_means_nothing(case, random):
 
 
 @given(captioned(coarse=False), st.integers(0, 99))
-def test_rotating_everything_changes_nothing(case, seed):
+def test_recalls_are_invariant_under_rotation(case, seed):
     images, texts, owner = case
     turn = rotation(images.shape[1], seed)
     assert recalls(images @ turn, texts @ turn, owner) == recalls(images, texts, owner)
@@ -87,7 +87,7 @@ def test_one_right_caption_is_enough_for_an_image_but_each_caption_counts_for_it
     assert scores["retrieval/t2i_r1"] == pytest.approx(2 / 3)
 
 
-def test_perfect_features_find_everything():
+def test_perfect_features_have_a_recall_of_1():
     assert set(recalls(torch.eye(30), torch.eye(30), torch.arange(30)).values()) == {1.0}
 
 
@@ -96,7 +96,7 @@ def test_perfect_features_find_everything():
 @pytest.mark.parametrize("captions", [1, 2])
 @pytest.mark.parametrize("d", [16, 64, 100, 1024])
 @pytest.mark.parametrize("exactly", [True, False])
-def test_collapsed_features_find_nothing(n, captions, d, exactly):
+def test_collapsed_features_have_a_recall_of_0(n, captions, d, exactly):
     owner = torch.arange(n).repeat_interleave(captions)
     image, text = unit(2, d, dtype=torch.float32)
     images, texts = image.repeat(n, 1), text.repeat(len(owner), 1)
@@ -139,7 +139,7 @@ def test_blocks_change_nothing(case):
     ],
 )
 @pytest.mark.parametrize("metric", [recalls, embedding_metrics])
-def test_what_does_not_fit_together_is_refused(metric, images, texts, owner):
+def test_inconsistent_shapes_are_refused(metric, images, texts, owner):
     with pytest.raises(ValueError, match=r"expected images|has no text"):
         metric(torch.zeros(images), torch.zeros(texts), torch.tensor(owner, dtype=torch.int64))
 
@@ -194,7 +194,7 @@ def test_features_that_are_not_finite_are_refused(value, side):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_gpu_gives_what_the_cpu_gives():
+def test_results_on_gpu_and_cpu_agree():
     images, texts = unit(300, 64, 1, torch.float32), unit(600, 64, 2, torch.float32)
     owner = torch.arange(300).repeat_interleave(2)
     on_gpu = embedding_metrics(images.cuda(), texts.cuda(), owner.cuda())

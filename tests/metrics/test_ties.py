@@ -33,7 +33,7 @@ def test_collapsed_features_have_no_margin_and_no_matches(d, n, dtype):
 
 
 @pytest.mark.parametrize(("d", "n", "dtype"), CASES)
-def test_collapsed_features_have_no_class_and_tell_no_pair_apart(d, n, dtype):
+def test_collapsed_features_have_no_right_class_and_no_right_pair(d, n, dtype):
     x, labels = collapsed(n, d, dtype), torch.arange(n) % 10
     for texts in (unit(1, d, 3, dtype).repeat(10, 1), collapsed(10, d, dtype, 5)):
         assert {each.mean() for each in zero_shot(x, texts, labels).values()} == {0.0}
@@ -53,7 +53,7 @@ def test_neighbors_of_collapsed_features_all_vote(d, n, dtype):
         assert torch.equal(knn_accuracy(x[order], most[order], test, test_y), (test_y == 3).double())
 
 
-def test_two_images_that_are_one_tie_and_others_do_not():
+def test_equal_images_tie_and_others_do_not():
     x, y = unit(30, 64, 0, torch.float32), unit(30, 64, 1, torch.float32)
     y = F.normalize(x + 0.1 * y, dim=1)
     y[7] = y[3]

@@ -70,13 +70,13 @@ def test_even_spread_has_no_distance_to_the_gaussian():
 
 
 @pytest.mark.parametrize("metric", [w2, lambda x: -wang_isola(x)], ids=["w2", "wang_isola"])
-def test_more_even_the_better(metric):
+def test_more_uniform_features_have_better_metrics(metric):
     even, axis = unit(300, 16, 1), unit(1, 16, 2)
     cones = [metric(torch.nn.functional.normalize(even + cone * axis, dim=1)) for cone in (0.0, 1.0, 4.0)]
     assert cones == sorted(cones, reverse=True)
 
 
-def test_fewer_features_than_dimensions_give_what_the_singular_values_say():
+def test_metrics_of_fewer_features_than_dimensions_follow_the_singular_values():
     x = unit(5, 32)
     singular = torch.linalg.svdvals(x - x.mean(0)) / math.sqrt(5)
     spread = 1 + float(singular.square().sum()) - 2 / math.sqrt(32) * float(singular.sum())
@@ -96,7 +96,7 @@ def test_blocks_change_nothing(monkeypatch):
     assert wang_isola(x) == pytest.approx(whole, abs=1e-12)
 
 
-def test_what_has_nothing_to_measure_is_refused():
+def test_too_few_features_are_refused():
     with pytest.raises(ValueError, match="n at least 1"):
         w2(torch.zeros(0, 4))
     with pytest.raises(ValueError, match="n at least 2"):
@@ -107,7 +107,7 @@ def test_what_has_nothing_to_measure_is_refused():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_gpu_gives_what_the_cpu_gives():
+def test_results_on_gpu_and_cpu_agree():
     x = unit(300, 64, dtype=torch.float32)
     assert w2(x.cuda()) == pytest.approx(w2(x), abs=1e-6)
     assert wang_isola(x.cuda()) == pytest.approx(wang_isola(x), abs=1e-5)

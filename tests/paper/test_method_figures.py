@@ -51,11 +51,11 @@ def test_temperatures_are_drawn_for_each_method_with_a_line_of_its_own(record):
 
 
 def test_a_sweep_without_labels_has_no_figure_7():
-    def unlabelled(params, seed):
+    def unlabeled(params, seed):
         return {k: v for k, v in as_in_the_paper(params, seed).items() if not k.startswith(("zeroshot", "probe"))}
 
     with pytest.raises(UserError, match="neither zero-shot nor linear probe"):
-        downstream_figure(sweep_record(unlabelled))
+        downstream_figure(sweep_record(unlabeled))
 
 
 def test_a_sweep_over_something_else_is_refused():

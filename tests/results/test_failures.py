@@ -35,13 +35,13 @@ def test_one_complete_trial_is_enough(tmp_path):
 def test_the_exit_code_says_whether_anything_is_complete(tmp_path, capsys, reasons, code):
     from types import SimpleNamespace
 
-    from gaptune.cli.sweeps import farewell
+    from gaptune.cli.session import print_next_steps
     from gaptune.console import make_console
 
     record = failed(tmp_path / "s", *reasons)
     plan = SimpleNamespace(name="s", folder=tmp_path / "s")
     try:
-        farewell(record, plan, make_console(), tmp_path)
+        print_next_steps(record, plan, make_console(), tmp_path)
         left = 0
     except SystemExit as stop:
         left = stop.code

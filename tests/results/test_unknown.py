@@ -57,6 +57,7 @@ LIMITS = st.sampled_from([[], [BELOW], [{"metric": GAP, "max": -1.0}], [{"metric
 UNSAID = re.compile(r"(?<![\w-])-?(nan|NaN|inf|Infinity|None)(?![\w-])")
 
 
+@pytest.mark.whole
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(trials=SWEEPS, constraints=LIMITS)
 def test_no_output_of_any_sweep_shows_an_unknown_value(tmp_path_factory, gaptune, trials, constraints):
@@ -87,8 +88,9 @@ def test_no_output_of_any_sweep_shows_an_unknown_value(tmp_path_factory, gaptune
         assert "-0.00 " not in text
     found = json.loads(said("front", "s", "--json"), parse_constant=pytest.fail)
     assert all((found[name] is None) == (name in found["unknown"]) for name in ("hypervolume", "knee"))
-    for command in ("importance", "correlations", "failures"):
-        json.loads(said(command, "s", "--json"), parse_constant=pytest.fail)
+    others = ("importance", "correlations", "failures")
+    by_command = {one: json.loads(said(one, "s", "--json"), parse_constant=pytest.fail) for one in others}
+    importance = by_command["importance"]
     said("export", "s", "--to", str(results / "x.csv"))
     json.loads(json.dumps(progress(record)), parse_constant=pytest.fail)
 
@@ -97,9 +99,9 @@ def test_no_output_of_any_sweep_shows_an_unknown_value(tmp_path_factory, gaptune
     if len(complete) < 5 or not all(map(varies, values.values())):
         assert not any("correlates " in text and GAP in text for text in told)
     params = {str(one.trial.params) for one in complete}
-    missing = found["unknown"].get("importance", {})
+    missing = importance["unknown"]
     for metric in (RETRIEVAL, GAP):
-        fractions = [one["fraction"] for one in found["importance"] if one["objective"] == metric]
+        fractions = [one["fraction"] for one in importance["importance"] if one["objective"] == metric]
         assert bool(fractions) != (metric in missing)
         assert not fractions or (len(complete) >= 8 and len(params) > 1 and varies(values[metric]))
         assert not fractions or sum(fractions) == pytest.approx(1)

@@ -19,6 +19,7 @@ class TestNsga2(SamplerConformance):
     count = 30
 
 
+@pytest.mark.whole  # half a minute of fitting
 class TestGp(SamplerConformance):
     sampler = "gp"
     count = 18

@@ -16,7 +16,7 @@ def names(folder):
 
 
 @pytest.mark.parametrize("write", [replacing, written_whole])
-def test_file_has_its_new_content_only_when_all_is_written(tmp_path, write):
+def test_file_keeps_its_old_content_until_the_new_is_complete(tmp_path, write):
     path = tmp_path / "x.csv"
     path.write_text("old")
     with write(path) as place:
@@ -27,7 +27,7 @@ def test_file_has_its_new_content_only_when_all_is_written(tmp_path, write):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError(), OSError(errno.ENOSPC, "full")])
-def test_file_stays_as_it_was_when_its_writer_fails(tmp_path, error):
+def test_file_is_unchanged_when_its_writer_fails(tmp_path, error):
     path = tmp_path / "x.csv"
     path.write_text("old")
     with pytest.raises(type(error)):
@@ -36,7 +36,7 @@ def test_file_stays_as_it_was_when_its_writer_fails(tmp_path, error):
     assert names(tmp_path) == ["x.csv"]
 
 
-def test_file_is_on_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+def test_file_is_on_disk_before_it_is_renamed(tmp_path, monkeypatch):
     path, synced = tmp_path / "x.csv", []
     plain = os.fsync
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(path.exists()) or plain(file))
@@ -45,7 +45,7 @@ def test_file_is_on_disk_before_it_takes_its_place(tmp_path, monkeypatch):
     assert synced == [False]
 
 
-def test_two_writers_never_share_a_name(tmp_path):
+def test_two_writers_use_different_temporary_names(tmp_path):
     with replacing(tmp_path / "x") as one, replacing(tmp_path / "x") as other:
         assert one != other
         one.write_text("one")
@@ -53,7 +53,7 @@ def test_two_writers_never_share_a_name(tmp_path):
     assert (tmp_path / "x").read_text() == "one"
 
 
-def test_long_name_leaves_room_for_the_other_name(tmp_path):
+def test_file_with_a_long_name_can_be_written(tmp_path):
     path = tmp_path / f"{'n' * 251}.png"
     with written_whole(path) as place:
         assert place.suffix == ".png"  # plots are drawn in the format that the ending names
@@ -61,7 +61,7 @@ def test_long_name_leaves_room_for_the_other_name(tmp_path):
     assert path.read_text() == "new"
 
 
-def test_system_error_is_bad_input_and_full_disk_is_not(tmp_path):
+def test_write_error_is_a_user_error_unless_the_disk_is_full(tmp_path):
     path = tmp_path / "x.csv"
     with pytest.raises(UserError, match=r"cannot write .*x\.csv: input/output error"):
         _write_half(written_whole, path, OSError(errno.EIO, os.strerror(errno.EIO)))
@@ -70,7 +70,7 @@ def test_system_error_is_bad_input_and_full_disk_is_not(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_link_stays_a_link(tmp_path):
+def test_symbolic_link_is_kept_and_its_target_replaced(tmp_path):
     link, target = tmp_path / "link.csv", tmp_path / "target.csv"
     link.symlink_to(target)
     with written_whole(link) as place:
@@ -79,7 +79,7 @@ def test_link_stays_a_link(tmp_path):
     assert target.read_text() == "new"
 
 
-def test_pipe_stays_a_pipe_and_gets_the_content(tmp_path):
+def test_pipe_is_kept_and_receives_the_content(tmp_path):
     path, read = tmp_path / "pipe", []
     os.mkfifo(path)
     reader = threading.Thread(target=lambda: read.append(path.read_text()))
@@ -91,7 +91,7 @@ def test_pipe_stays_a_pipe_and_gets_the_content(tmp_path):
     assert path.is_fifo()
 
 
-def test_leftovers_of_killed_writers_are_removed_after_an_hour(tmp_path):
+def test_temporary_files_of_killed_writers_are_removed_after_an_hour(tmp_path):
     old, fresh, legacy, other = (tmp_path / name for name in (".x.1-a.partial", ".x.2-b.partial", "x.partial", "x"))
     for path in (old, fresh, legacy, other):
         path.touch()

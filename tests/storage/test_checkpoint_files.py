@@ -51,7 +51,7 @@ def trials(request, tmp_path):
 
 
 @pytest.mark.parametrize("keep", LEFT)
-def test_an_ended_trial_keeps_what_is_needed(trials, keep):
+def test_ended_trial_keeps_the_requested_files(trials, keep):
     place, fill = trials
     for number in (0, 1, 12345):
         fill(number)
@@ -63,14 +63,14 @@ def test_an_ended_trial_keeps_what_is_needed(trials, keep):
     assert slim(place, 12345, keep) == 0
 
 
-def test_the_folder_of_a_trial_stays_when_it_is_empty(tmp_path):
+def test_empty_folder_of_a_trial_is_kept(tmp_path):
     (tmp_path / "0007").mkdir()
     (tmp_path / "0007" / "epoch-0001.pt").write_bytes(sealed(40))
     assert slim(tmp_path, 7, "nothing") == 40
     assert (tmp_path / "0007").is_dir()
 
 
-def test_a_trial_without_a_folder_is_nothing_to_slim(trials):
+def test_slimming_a_trial_without_a_folder_frees_nothing(trials):
     place, _ = trials
     assert slim(place, 3, "weights") == slim(place, 3, "nothing") == 0
     assert trial_files(place) == {}
@@ -78,7 +78,7 @@ def test_a_trial_without_a_folder_is_nothing_to_slim(trials):
 
 @pytest.mark.parametrize("keep", LEFT)
 @pytest.mark.parametrize("cut", range(5))
-def test_cut_off_at_any_moment_it_keeps_what_is_needed_and_another_call_does_the_rest(trials, keep, cut, monkeypatch):
+def test_interrupted_slimming_keeps_needed_files_and_is_completed_by_another_call(trials, keep, cut, monkeypatch):
     place, fill = trials
     fill(0)
     whole, done = (Folder.delete, Path.unlink)[isinstance(place, Path)], []
@@ -100,7 +100,7 @@ def test_cut_off_at_any_moment_it_keeps_what_is_needed_and_another_call_does_the
     assert sorted(trial_files(place)[0]) == LEFT[keep]
 
 
-def test_weights_that_are_damaged_are_not_what_is_kept(tmp_path):
+def test_damaged_weights_do_not_replace_intact_ones(tmp_path):
     for name, size in TRIAL.items():
         (tmp_path / "0000").mkdir(exist_ok=True)
         (tmp_path / "0000" / name).write_bytes(sealed(size))
@@ -113,7 +113,7 @@ def test_weights_that_are_damaged_are_not_what_is_kept(tmp_path):
     assert trial_files(tmp_path) == before
 
 
-def test_half_written_files_of_the_dead_go_and_fresh_ones_stay(tmp_path):
+def test_old_temporary_files_are_removed_and_recent_ones_kept(tmp_path):
     (tmp_path / "0000").mkdir()
     fresh, dead = (tmp_path / "0000" / name for name in ("epoch-0001.pt.1-a.partial", "epoch-0001.partial"))
     for path in (fresh, dead):
@@ -123,12 +123,12 @@ def test_half_written_files_of_the_dead_go_and_fresh_ones_stay(tmp_path):
     assert [path.name for path in (tmp_path / "0000").iterdir()] == [fresh.name]
 
 
-def test_only_checkpoints_are_checkpoints():
+def test_only_checkpoint_file_names_have_an_epoch():
     for name in ("epoch-1.partial", "epoch-0001.pt.1-a.partial", "xepoch-0001.pt", "epoch-0001.ptx", "epoch-.pt"):
         assert epoch_of(name) is None
     assert epoch_of("epoch-12345.optimizer.pt") == weights_epoch("epoch-12345.pt") == 12345
     assert weights_epoch("epoch-0001.optimizer.pt") is None
 
 
-def test_without_weights_nothing_goes_for_their_sake():
+def test_no_file_is_deleted_if_weights_are_to_be_kept_and_missing():
     assert surplus(["epoch-0001.optimizer.pt", "sample.npz"], "weights") == []

@@ -14,7 +14,7 @@ def folder(request, tmp_path):
     return Folder(f"file://{tmp_path}/far" if request.param == "file" else f"memory://far-{tmp_path.name}")
 
 
-def test_what_is_put_is_got(folder, tmp_path):
+def test_file_that_is_put_can_be_read_back(folder, tmp_path):
     (tmp_path / "a").write_bytes(b"content")
     folder.put(tmp_path / "a", "deep/b")
     assert folder.read("deep/b") == b"content"
@@ -25,7 +25,7 @@ def test_what_is_put_is_got(folder, tmp_path):
     assert folder.names("deep") == []
 
 
-def test_putting_again_replaces(folder, tmp_path):
+def test_second_put_replaces_the_file(folder, tmp_path):
     for content in (b"one", b"two"):
         (tmp_path / "a").write_bytes(content)
         folder.put(tmp_path / "a", "b")
@@ -33,27 +33,27 @@ def test_putting_again_replaces(folder, tmp_path):
     assert folder.names() == ["b"]
 
 
-def test_what_is_not_there_is_none_or_false_and_leaves_nothing(folder, tmp_path):
+def test_missing_file_reads_as_none_or_false_and_leaves_no_file(folder, tmp_path):
     assert folder.read("no") is None
     assert not folder.get("no", tmp_path / "no")
     assert folder.names("no") == []
     assert not (tmp_path / "no").exists()
 
 
-def test_what_could_not_be_put_leaves_nothing(folder, tmp_path):
+def test_failed_put_leaves_no_file(folder, tmp_path):
     with pytest.raises(OSError, match="missing"):
         folder.put(tmp_path / "missing", "b")
     assert folder.names() == []
 
 
 @pytest.mark.parametrize("url", ["nonsense://bucket/x", "relative/path"])
-def test_a_place_that_nobody_knows_is_refused(url):
+def test_unknown_scheme_or_relative_path_is_refused(url):
     with pytest.raises(UserError, match="cannot open"):
         Folder(url)
 
 
 @pytest.mark.parametrize("name", ["run[lr] 1", "a+b=1, c@(d)", "字"])
-def test_a_folder_below_may_have_any_name_of_a_sweep(tmp_path, name):
+def test_subfolder_may_have_any_sweep_name(tmp_path, name):
     for place in (f"file://{tmp_path}/far", f"file:{tmp_path}/far", f"{tmp_path}/far"):
         folder = Folder(f"{place}/{name}")
         folder.put(Path(__file__), "x")
@@ -63,7 +63,7 @@ def test_a_folder_below_may_have_any_name_of_a_sweep(tmp_path, name):
     assert Folder(f"memory://far/{name}").url.isascii()
 
 
-def test_a_tilde_is_expanded_in_a_path_and_refused_in_a_url(monkeypatch, tmp_path):
+def test_tilde_is_expanded_in_a_path_and_refused_in_a_url(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert Folder("~/far").url == f"file://{tmp_path}/far"
     for url in ("file://~/far", "s3:/bucket", "https:/host/x", "~nobody-of-that-name/x"):
@@ -71,7 +71,7 @@ def test_a_tilde_is_expanded_in_a_path_and_refused_in_a_url(monkeypatch, tmp_pat
             Folder(url)
 
 
-def test_urls_and_paths_are_told_apart():
+def test_url_is_distinguished_from_a_path():
     assert is_url("s3://bucket/x")
     assert is_url("file:///mnt/x")
     assert not is_url("results/x")
@@ -79,5 +79,5 @@ def test_urls_and_paths_are_told_apart():
 
 @pytest.mark.parametrize("url", ["ftp://host/sweeps", "github://owner/sweeps"])
 def test_storage_that_needs_more_than_a_url_is_refused(url):
-    with pytest.raises(UserError, match="a URL alone is not enough"):
+    with pytest.raises(UserError, match="needs more than a URL"):
         Folder(url)

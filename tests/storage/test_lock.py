@@ -31,7 +31,7 @@ def holder(tmp_path):
 
 
 @pytest.mark.whole
-def test_a_living_holder_is_named_at_once_and_a_killed_one_is_no_obstacle(tmp_path, holder):
+def test_lock_of_a_running_process_is_refused_at_once_and_that_of_a_killed_one_is_released(tmp_path, holder):
     path, started = tmp_path / "lease", time.monotonic()
     with pytest.raises(lock.HeldError, match=f"process {holder.pid} on "):
         lock.acquire(path)
@@ -44,7 +44,7 @@ def test_a_living_holder_is_named_at_once_and_a_killed_one_is_no_obstacle(tmp_pa
 
 
 @pytest.mark.whole
-def test_a_holder_that_slept_for_longer_than_its_lease_learns_that_it_lost(tmp_path, monkeypatch):
+def test_holder_suspended_for_longer_than_its_lease_is_notified(tmp_path, monkeypatch):
     """As on another machine: this host's name is hidden, so that only the refreshed file tells of life."""
     monkeypatch.setattr(lock, "LEASE_S", 2.0)
     monkeypatch.setattr(lock, "_BEAT_S", 0.3)
@@ -72,7 +72,7 @@ def test_a_holder_that_slept_for_longer_than_its_lease_learns_that_it_lost(tmp_p
 
 
 @pytest.mark.whole
-def test_of_many_that_want_it_at_once_one_has_it_at_a_time(tmp_path):
+def test_lock_has_one_holder_at_a_time(tmp_path):
     script = """
 import sys, time
 from pathlib import Path
@@ -89,6 +89,6 @@ for _ in range(20):
     assert [process.wait(120) for process in processes] == [0, 0, 0, 0]
 
 
-def test_looking_at_a_lock_that_nobody_ever_had_writes_nothing(tmp_path):
+def test_checking_an_unused_lock_writes_no_file(tmp_path):
     assert not lock.held(tmp_path / "lease")
     assert list(tmp_path.iterdir()) == []

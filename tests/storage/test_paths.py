@@ -8,7 +8,7 @@ from gaptune.errors import UserError
 from gaptune.storage.paths import check_file, check_folder, local_path
 
 
-def test_a_tilde_is_home_and_a_url_is_no_path(monkeypatch):
+def test_local_path_expands_a_tilde_and_refuses_a_url(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert local_path("~/runs") == Path("/home/me/runs")
     assert local_path("a/~b") == Path("a/~b")
@@ -17,14 +17,14 @@ def test_a_tilde_is_home_and_a_url_is_no_path(monkeypatch):
             local_path(text)
 
 
-def test_a_folder_that_can_be_written_to_is_left_as_it_was(tmp_path):
+def test_writable_folder_is_unchanged_by_the_check(tmp_path):
     assert check_folder(tmp_path / "a" / "b", "--results") > 0
     assert check_folder(tmp_path, "--results") > 0
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("folder", ["/proc/none", "/dev/null/x", "file/x", "link", "link/x", "a\0b"])
-def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch, folder):
+def test_folder_that_is_not_writable_is_refused(tmp_path, monkeypatch, folder):
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
     Path("link").symlink_to("/nowhere/x")
@@ -36,7 +36,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch, fo
 @pytest.mark.parametrize(
     ("path", "why"), [("x.txt", "ends with .png or .svg"), ("no/x.png", "no folder no"), ("f.png", "is a folder")]
 )
-def test_a_file_that_cannot_be_written_is_refused(tmp_path, monkeypatch, path, why):
+def test_file_that_cannot_be_written_is_refused(tmp_path, monkeypatch, path, why):
     monkeypatch.chdir(tmp_path)
     Path("f.png").mkdir()
     with pytest.raises(UserError, match=why):
@@ -46,13 +46,13 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path, monkeypatch, path, w
 @pytest.mark.parametrize(
     ("folder", "why"),
     [
-        ("~/runs", "~ that no shell has expanded"),
-        ("n" * 256, "255 bytes, not 256"),
-        ("é" * 128, "255 bytes, not 256"),
+        ("~/runs", "contains an unexpanded ~"),
+        ("n" * 256, "256 bytes, at most 255"),
+        ("é" * 128, "256 bytes, at most 255"),
         ("/".join(["d" * 200] * 20), "path of d+ is too long: "),
     ],
 )
-def test_folder_whose_path_cannot_exist_is_refused(tmp_path, folder, why):
+def test_folder_with_an_invalid_path_is_refused(tmp_path, folder, why):
     with pytest.raises(UserError, match=f"--results: .*{why}"):
         check_folder(tmp_path / folder, "--results")
     assert list(tmp_path.iterdir()) == []

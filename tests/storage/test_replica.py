@@ -28,7 +28,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_two_workers_never_share_a_folder(far):
+def test_two_workers_use_different_folders(far):
     first, second = copies(far), copies(far)
     first.pull()
     (second.pull() / "epoch-0001.pt").write_bytes(b"changed")
@@ -36,7 +36,7 @@ def test_two_workers_never_share_a_folder(far):
     assert (first.folder / "epoch-0001.pt").read_bytes() == b"one"
 
 
-def test_new_checkpoints_are_pushed_and_superseded_ones_removed_and_nothing_else(far):
+def test_push_copies_new_checkpoints_and_deletes_superseded_ones_only(far):
     mine = copies(far)
     here = mine.pull()
     (far / "trial.json").write_text("{}")  # put there by somebody else
@@ -48,7 +48,7 @@ def test_new_checkpoints_are_pushed_and_superseded_ones_removed_and_nothing_else
     assert names(far) == ["epoch-0002.optimizer.pt", "epoch-0002.pt", "trial.json"]
 
 
-def test_a_damaged_checkpoint_that_is_written_again_replaces_the_one_in_the_storage(far):
+def test_rewritten_checkpoint_replaces_the_damaged_one_in_the_storage(far):
     (far / "epoch-0001.pt").write_bytes(b"bad")
     mine = copies(far)
     here = mine.pull()
@@ -59,7 +59,7 @@ def test_a_damaged_checkpoint_that_is_written_again_replaces_the_one_in_the_stor
     assert (far / "epoch-0001.pt.damaged").read_bytes() == b"bad"
 
 
-def test_a_copy_is_known_by_its_content_not_by_its_name_size_and_time(far):
+def test_file_with_other_content_but_same_name_size_and_time_is_copied(far):
     mine = copies(far)
     file = mine.pull() / "epoch-0001.pt"
     times = file.stat()
@@ -70,7 +70,7 @@ def test_a_copy_is_known_by_its_content_not_by_its_name_size_and_time(far):
     assert (far / "epoch-0001.pt").read_bytes() == b"two"
 
 
-def test_what_has_only_been_touched_is_not_copied_again(far):
+def test_file_with_only_a_new_time_is_not_copied(far):
     mine = copies(far)
     here = mine.pull()
     before = (far / "epoch-0001.pt").stat()
@@ -80,7 +80,7 @@ def test_what_has_only_been_touched_is_not_copied_again(far):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"o", b"one and more"])
-def test_a_copy_that_is_gone_or_cut_short_is_replaced_by_the_good_one_here(far, content):
+def test_missing_or_truncated_copy_is_replaced_by_the_local_file(far, content):
     mine = copies(far)
     mine.pull()
     (far / "epoch-0001.pt").unlink()
@@ -90,7 +90,7 @@ def test_a_copy_that_is_gone_or_cut_short_is_replaced_by_the_good_one_here(far, 
     assert (far / "epoch-0001.pt").read_bytes() == b"one"
 
 
-def test_what_the_driver_removed_in_the_meantime_is_no_fault(far):
+def test_push_succeeds_after_the_driver_has_deleted_a_checkpoint(far):
     mine = copies(far)
     here = mine.pull()
     for path in (far / "epoch-0001.pt", here / "epoch-0001.pt"):
@@ -100,7 +100,7 @@ def test_what_the_driver_removed_in_the_meantime_is_no_fault(far):
     assert names(far) == ["epoch-0001.optimizer.pt", "epoch-0002.pt"]
 
 
-def test_copies_of_the_dead_are_removed_and_those_of_the_living_stay(far, tmp_path):
+def test_copies_of_dead_processes_are_removed_and_others_kept(far, tmp_path):
     cache = tmp_path / "cache" / "trials"
     host, last_week = platform.node(), time.time() - 8 * 86400
     gone = [f"{host}-4194304-aaaaaaaa", "elsewhere-1-bbbbbbbb", "4711"]  # a process id that cannot be; two old ones

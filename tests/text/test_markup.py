@@ -98,7 +98,7 @@ RENDERERS = {
 
 @pytest.mark.parametrize("renderer", RENDERERS)
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_text_comes_out_of_every_renderer_as_it_went_in(renderer, text):
+def test_every_renderer_shows_any_text_literally(renderer, text):
     expected = text.replace("\x1b", "\\x1b").replace("\a", "\\x07").replace("\u202e", "\\u202e")
     if renderer == "terminal":  # lines stay lines there
         assert RENDERERS[renderer](text).expandtabs() == expected.expandtabs()
@@ -109,7 +109,7 @@ def test_a_text_comes_out_of_every_renderer_as_it_went_in(renderer, text):
 @given(
     st.text(st.sampled_from("`*_[]()<>&#!|~\\$-+=.1 ab:/\"'\n"), min_size=1, max_size=12).map(str.strip).filter(bool)
 )
-def test_markdown_shows_any_signs_as_they_are(text):
+def test_markdown_shows_any_characters_literally(text):
     expected = " ".join(one_line(text).split())
     for name in ("markdown", "markdown list", "markdown table"):
         assert " ".join(RENDERERS[name](text).split()) == expected
@@ -117,7 +117,7 @@ def test_markdown_shows_any_signs_as_they_are(text):
 
 
 @pytest.mark.parametrize("name", [r"x$\frac$ {", "a|b `c` <script>", "[/red] cost$5$", "_x\x1b[2J"])
-def test_a_sweep_may_be_called_anything(tmp_path, name):
+def test_sweep_may_have_any_name(tmp_path, name):
     trial = {"scores": {"retrieval/mean_r1": 0.5, "geometry/gap": 0.5}, "method": name, "reason": name}
     record = made_sweep(tmp_path / "s", [trial, trial | {"state": "FAIL"}])
     record.header = replace(record.header, name=name, space={**record.header.space, "name": name}, command=name)

@@ -86,7 +86,7 @@ def test_old_name_in_a_file_is_refused_with_its_line_and_the_new_name(tmp_path, 
         load(path)
     message = str(caught.value)
     assert message.startswith(f"{path}:{line}: "), message
-    assert f"(it is called {new!r} now)" in message
+    assert f"(renamed to {new!r})" in message
     assert "\n" not in message
 
 
@@ -94,8 +94,8 @@ def test_old_name_in_a_file_is_refused_with_its_line_and_the_new_name(tmp_path, 
     ("params", "new"),
     [({"temperature.share": 0.5}, "temperature.schedule_fraction"), ({"temperature.schedule": "learnt"}, "learned")],
 )
-def test_old_name_of_set_is_refused_with_the_new_name(params, new):
-    with pytest.raises(UserError, match=re.escape(f"(it is called {new!r} now)")):
+def test_old_name_in_set_option_is_refused_with_the_new_name(params, new):
+    with pytest.raises(UserError, match=re.escape(f"(renamed to {new!r})")):
         with_params(TrialConfig(), params)
 
 
@@ -108,7 +108,7 @@ def names_of_today():
 
 
 @pytest.mark.parametrize("name", names_of_today())
-def test_name_of_today_is_not_an_old_one(name):
+def test_current_name_is_not_an_old_name(name):
     assert renamed.current_name(name) is None
 
 
@@ -122,11 +122,11 @@ def test_name_of_today_is_not_an_old_one(name):
         ("zeroshot_top1", ["zeroshot/top5"]),
     ],
 )
-def test_old_name_is_no_hint_where_the_new_one_is_unknown(name, known):
-    assert "it is called" not in did_you_mean(name, known)
+def test_old_name_gives_no_hint_if_the_new_name_is_unknown(name, known):
+    assert "renamed to" not in did_you_mean(name, known)
 
 
-def test_values_that_people_choose_may_be_old_names(tmp_path):
+def test_user_chosen_value_may_be_an_old_name(tmp_path):
     path = tmp_path / "points.yaml"
     text = EVALUATE.replace("name: cifar10", "name: pairs").replace("'cifar10:/x'", "knobs/share")
     path.write_text(OBJECTIVES + text + "data: {store: trials}\n")

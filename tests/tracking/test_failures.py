@@ -118,6 +118,7 @@ class Failing:
         return call
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("tables", [True, False], ids=["tables", "requests"])
 def test_any_lost_request_is_repaired_by_the_next_write(tmp_path, empty_store, monkeypatch, tables):
     """A running sweep that tries again, and ``sync`` in a new process, for every request and both ways to lose it."""
@@ -273,6 +274,7 @@ def test_a_store_that_vanishes_while_it_is_open_is_noticed(results):
         mirror.write(stage.record, [3])
 
 
+@pytest.mark.whole
 def test_store_does_not_exist_if_its_creation_is_killed(tmp_path, monkeypatch):
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 

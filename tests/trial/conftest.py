@@ -18,11 +18,11 @@ def store(tmp_path_factory):
     with StoreWriter(tmp_path_factory.mktemp("data") / "few-scenes", SIDE, CONTEXT_LENGTH) as writer:
         for index, (split, n) in enumerate(SPLITS.items()):
             rng = np.random.default_rng((7, index))
-            labelled = split.startswith("probe")
-            scenes = draw_attributes(rng, n, most_objects=1 if labelled else 2)
+            labeled = split.startswith("probe")
+            scenes = draw_attributes(rng, n, most_objects=1 if labeled else 2)
             for row, image in enumerate(paint(scenes, rng)):
-                texts = [caption(scenes, row, rng) for _ in range(1 if labelled else rng.integers(2, 5))]
-                label = int(scenes.shape[row, 0]) if labelled else None
+                texts = [caption(scenes, row, rng) for _ in range(1 if labeled else rng.integers(2, 5))]
+                label = int(scenes.shape[row, 0]) if labeled else None
                 tokens = tokenize(texts, CONTEXT_LENGTH)
                 writer.add(split, image, texts, tokens, id=f"{split}-{row}", label=label)
         return writer.finish(

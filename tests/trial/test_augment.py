@@ -27,18 +27,18 @@ def cropped_by_torchvision(batch, boxes, side):
     )
 
 
-def test_switched_off_it_is_the_identity():
+def test_disabled_augmentation_is_the_identity():
     batch = images()
     assert torch.equal(augment(batch, AugmentConfig(), 16, seed=0, step=0), batch)
 
 
-def test_switched_off_it_still_resizes_to_the_models_size():
+def test_disabled_augmentation_resizes_to_the_models_size():
     batch = images()
     assert torch.equal(augment(batch, AugmentConfig(), 8, seed=0, step=0), resize(batch, 8))
     assert resize(batch, 8).shape == (6, 3, 8, 8)
 
 
-def test_resizing_keeps_what_is_constant_and_the_mean():
+def test_resizing_keeps_constant_images_and_the_mean():
     assert torch.allclose(resize(torch.full((1, 3, 16, 16), 0.3), 8), torch.tensor(0.3))
     batch = images()
     assert torch.allclose(resize(batch, 8).mean((2, 3)), batch.mean((2, 3)), atol=0.02)
@@ -56,7 +56,7 @@ def test_flip_mirrors_half_of_the_images_and_does_nothing_else():
 @pytest.mark.parametrize(
     "params", [AugmentConfig(crop_min=0.3), AugmentConfig(crop_min=0.3, flip=True), AugmentConfig(flip=True)]
 )
-def test_what_is_drawn_depends_on_seed_and_step_alone(params):
+def test_random_draws_depend_only_on_seed_and_step(params):
     batch = images()
     first = augment(batch, params, 16, seed=1, step=7)
     torch.rand(100)  # the global stream has no part in it
@@ -90,14 +90,14 @@ def test_any_box_is_resized_as_torchvision_does(data, side, stored):
 
 @pytest.mark.parametrize("side", [224, 160])
 @pytest.mark.parametrize("stored", [224, 256])
-def test_photographs_of_the_usual_sizes_too(stored, side):
+def test_photographs_are_resized_as_torchvision_does(stored, side):
     batch, params = images(3, stored), AugmentConfig(crop_min=0.08, flip=False)
     boxes = draw_boxes(3, stored, params, seed=0, step=0)
     result = augment(batch, params, side, seed=0, step=0)
     torch.testing.assert_close(result, cropped_by_torchvision(batch, boxes, side), atol=1e-5, rtol=0)
 
 
-def test_batch_that_is_no_multiple_of_what_is_done_at_once():
+def test_batch_need_not_be_a_multiple_of_the_chunk_size():
     batch, params = images(37), AugmentConfig(crop_min=0.3)
     boxes = draw_boxes(37, 16, params, seed=0, step=0)
     torch.testing.assert_close(crop(batch, boxes, 12), cropped_by_torchvision(batch, boxes, 12), atol=1e-5, rtol=0)
@@ -138,7 +138,7 @@ def test_boxes_are_distributed_as_torchvisions(stored, crop_min):
     assert spans[0] == pytest.approx(spans[1], abs=0.02)
 
 
-def test_where_no_try_fits_the_whole_image_is_taken():
+def test_whole_image_is_used_if_no_crop_fits():
     boxes = draw_boxes(2000, 64, AugmentConfig(crop_min=0.9999), seed=0, step=0)
     whole = (boxes.height == 64) & (boxes.width == 64)
     assert float(whole.float().mean()) > 0.5

@@ -57,7 +57,7 @@ def epoch_resumed(checkpoints, epochs=9):
     return found and found["report"]["epoch"]
 
 
-def test_what_is_saved_is_resumed(kept):
+def test_saved_checkpoint_is_resumed(kept):
     found = kept.resume(IDENTITY, 9)
     assert torch.equal(found["model"].pop("weights"), torch.full((50,), 2.0))
     assert torch.equal(found["optimizer"]["state"][0].pop("exp_avg"), torch.full((100,), 2.0))
@@ -106,7 +106,7 @@ def test_checkpoint_of_0_1_0_which_is_one_file_is_resumed(tmp_path):
     assert names(checkpoints) == ["epoch-0002.pt", *pair(3)]
 
 
-def test_what_0_1_0_wrote_is_slimmed_in_one_step_and_once(tmp_path):
+def test_checkpoints_of_0_1_0_are_slimmed_once(tmp_path):
     path = tmp_path / "epoch-0002.pt"
     write_sealed(path, state(2))
     before = path.stat().st_size
@@ -151,14 +151,14 @@ def test_two_writers_never_write_to_one_file(tmp_path, monkeypatch):
     assert len(set(written)) == 4
 
 
-def test_slower_writer_in_the_same_folder_takes_nothing_from_a_faster_one(kept):
+def test_slower_writer_does_not_replace_files_of_a_faster_one(kept):
     kept.save(3, state(3))
     Checkpoints(kept.folder).save(1, state(1))
     assert epoch_resumed(kept) == 3
 
 
 @pytest.mark.parametrize("fails_at", [1, 2])
-def test_save_that_fails_leaves_what_was_there(kept, monkeypatch, fails_at):
+def test_failed_save_keeps_the_previous_checkpoint(kept, monkeypatch, fails_at):
     """On a full disk: while the weights are written, or while the optimizer is."""
     calls = []
 
@@ -188,7 +188,7 @@ def test_writer_killed_between_its_two_files_leaves_the_checkpoint_before(kept, 
     assert epoch_resumed(kept) == 2
 
 
-def test_sample_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+def test_failed_sample_leaves_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr("gaptune.trial.checkpoint.np.savez", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_sample(tmp_path, torch.zeros(2, 2), torch.zeros(2, 2))
@@ -210,7 +210,7 @@ def test_one_process_trains_in_a_folder(tmp_path):
 
 
 @pytest.mark.whole
-def test_second_training_in_a_folder_is_refused_before_it_says_anything(tmp_path):
+def test_second_training_in_a_folder_is_refused_before_its_first_report(tmp_path):
     with elsewhere(tmp_path):
         said = CliRunner().invoke(cli, ["train", "--out", str(tmp_path)])
         with pytest.raises(UserError, match="another process trains"):
@@ -265,7 +265,7 @@ def test_damaged_checkpoint_is_set_aside_with_a_warning(kept, damage, which, cap
 
 
 @each_damage
-def test_damaged_checkpoint_is_passed_over_by_who_only_reads(kept, damage, caplog):
+def test_damaged_checkpoint_is_skipped_when_reading(kept, damage, caplog):
     damage(kept.folder / "epoch-0002.pt")
     assert kept.load()["report"]["epoch"] == 1
     assert "epoch-0002.pt is damaged; epoch 1 is used" in caplog.text
@@ -275,7 +275,7 @@ def test_damaged_checkpoint_is_passed_over_by_who_only_reads(kept, damage, caplo
 
 
 @each_damage
-def test_who_only_reads_damaged_ones_is_told_that_there_is_no_other(kept, damage, caplog):
+def test_reading_fails_with_a_warning_when_all_checkpoints_are_damaged(kept, damage, caplog):
     damage(kept.folder / "epoch-0002.pt")
     flip_a_byte(kept.folder / "epoch-0001.pt")
     with pytest.raises(UserError, match="holds no whole checkpoint"):
@@ -290,7 +290,7 @@ def test_weights_whose_optimizer_is_of_another_save_are_not_resumed(kept):
     assert epoch_resumed(kept) == 1
 
 
-def test_if_all_are_damaged_the_training_starts_anew_and_the_damaged_ones_stay(kept, caplog):
+def test_training_restarts_if_all_checkpoints_are_damaged_and_keeps_them(kept, caplog):
     for path in kept.folder.glob("epoch-000?.pt"):
         flip_a_byte(path)
     assert epoch_resumed(kept) is None
@@ -314,7 +314,7 @@ class Code:
 
 
 @pytest.mark.parametrize("which", ["epoch-0002.pt", "epoch-0002.optimizer.pt"])
-def test_pickle_with_code_is_damage_and_is_not_run(kept, tmp_path, which):
+def test_pickle_with_code_counts_as_damaged_and_is_not_run(kept, tmp_path, which):
     trap = tmp_path / "ran"
     write_sealed(kept.folder / which, state(2, model=Code(trap)))
     assert epoch_resumed(kept) == 1

@@ -72,7 +72,7 @@ def in_config(state, **more):
         (lambda state: state["data"].update(colors=3), "colors"),
     ],
 )
-def test_what_a_checkpoint_holds_too_much_or_too_little_is_one_line(
+def test_missing_or_unknown_key_of_a_checkpoint_is_reported_in_one_line(
     change, told, store, undisturbed, tmp_path, gaptune
 ):
     state = copy.deepcopy(undisturbed)

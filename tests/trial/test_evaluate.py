@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from built_stores import built, captioned_store, labelled_store, mmvp, plain_pairs
-from labelled_files import write_image_folder
+from built_stores import built, captioned_store, labeled_store, mmvp, plain_pairs
+from labeled_files import write_image_folder
 
 from gaptune.cli import cli
 from gaptune.config import EvaluationConfig
@@ -88,7 +88,7 @@ def test_training_resumes_with_the_same_evaluations_only(trained, store, short_m
         next(train(short_module, store, checkpoints=again))
 
 
-def test_checkpoint_is_enough_to_have_the_model_back(trained, store, model):
+def test_model_is_restored_from_its_checkpoint_alone(trained, store, model):
     values = TaskEvaluator(store, ("zeroshot", "probe", "knn"), CPU)(model)
     last = trained[0][1].metrics
     assert {f"last/{name}": float(each.mean()) for name, each in values.items()} == {
@@ -117,11 +117,11 @@ def test_pairs_and_retrieval_of_a_store_are_those_of_its_features(model, tmp_pat
     assert values["retrieval/i2t_r1"].mean() == recalls(x, y, torch.arange(6))["retrieval/i2t_r1"].mean()
 
 
-def test_store_allows_what_it_has(store, tmp_path):
+def test_allowed_tasks_follow_from_the_contents_of_a_store(store, tmp_path):
     assert allowed_tasks(store) == ("zeroshot", "probe", "knn", "retrieval")
     assert allowed_tasks(captioned_store(tmp_path / "captioned")) == ("retrieval",)
-    labelled = open_store(f"imagefolder:{write_image_folder(tmp_path / 'both')}", image_size=32, context_length=16)
-    assert allowed_tasks(labelled) == ("zeroshot", "probe", "knn")  # its captions are its labels
+    labeled = open_store(f"imagefolder:{write_image_folder(tmp_path / 'both')}", image_size=32, context_length=16)
+    assert allowed_tasks(labeled) == ("zeroshot", "probe", "knn")  # its captions are its labels
     folder = write_image_folder(tmp_path / "test", splits=("test",))
     assert allowed_tasks(open_store(f"imagefolder:{folder}", image_size=32, context_length=16)) == ("zeroshot",)
 
@@ -145,7 +145,7 @@ def test_task_that_the_data_do_not_allow_is_refused(images, captions, task, mess
     ],
     ids=["plain", "two categories", "one category", "MMVP-VLM"],
 )
-def test_pairs_are_evaluated_as_built_by_the_command_or_by_their_place(trained, tmp_path, write):
+def test_pairs_are_evaluated_from_a_built_store_or_from_their_source(trained, tmp_path, write):
     files = write(tmp_path / "files")
     store = built(tmp_path / "store", "mmvp", files)
     for reference in (store.path, f"mmvp:{files}"):
@@ -166,7 +166,7 @@ def test_pairs_are_evaluated_as_built_by_the_command_or_by_their_place(trained, 
 def test_labels_to_learn_from_are_of_two_classes_also_without_the_fifth_that_is_held_out(
     model, tmp_path, labels, tasks
 ):
-    store = labelled_store(tmp_path, {"train": labels, "test": ["circle", "square"]})
+    store = labeled_store(tmp_path, {"train": labels, "test": ["circle", "square"]})
     for task in ("zeroshot", "probe", "knn"):
         if task in tasks:
             with pytest.raises(UserError, match=tasks[task]):
@@ -177,14 +177,14 @@ def test_labels_to_learn_from_are_of_two_classes_also_without_the_fifth_that_is_
 
 def test_evaluation_never_moves_to_another_split(model, tmp_path):
     both = ["circle", "square"] * 4
-    store = labelled_store(tmp_path / "test", {"train": both, "val": both, "test": [*both, None]})
+    store = labeled_store(tmp_path / "test", {"train": both, "val": both, "test": [*both, None]})
     with pytest.raises(UserError, match="images without a label in test"):
         TaskEvaluator(store, ("zeroshot",), CPU)
-    store = labelled_store(tmp_path / "train", {"train": [*both, None], "test": both})
+    store = labeled_store(tmp_path / "train", {"train": [*both, None], "test": both})
     TaskEvaluator(store, ("zeroshot",), CPU)(model)
     with pytest.raises(UserError, match="images without a label in train"):
         TaskEvaluator(store, ("knn",), CPU)
-    store = labelled_store(tmp_path / "labels", {"train": both, "test": both})
+    store = labeled_store(tmp_path / "labels", {"train": both, "test": both})
     with pytest.raises(UserError, match="labels in place of captions in test"):
         TaskEvaluator(store, ("retrieval",), CPU)
 
@@ -230,7 +230,7 @@ def test_eval_counts_captions_of_images(trained, tmp_path):
     assert lines["retrieval/t2i_r1"].endswith("test: 18 captions of 6 images")
 
 
-def test_eval_takes_data_of_another_size_and_says_which_classes_the_model_cannot_know(trained, tmp_path, caplog):
+def test_eval_accepts_another_image_size_and_reports_unknown_classes(trained, tmp_path, caplog):
     folder = write_image_folder(tmp_path / "animals", each=6)
     result = evaluated(trained[1], "--data", f"imagefolder:{folder}")
     assert result.exit_code == 0
@@ -250,7 +250,7 @@ def test_eval_refuses_bad_input(trained, words, message):
     assert message in str(evaluated(trained[1], *words).exception)
 
 
-def test_eval_refuses_what_is_no_checkpoint(tmp_path):
+def test_eval_refuses_files_that_are_not_checkpoints(tmp_path):
     file = tmp_path / "epoch-0001.pt"
     file.write_bytes(b"nothing of the kind")
     for place, message in (

@@ -63,7 +63,7 @@ def test_plain_open_clip_gives_the_same_embeddings(tmp_path, small_store, name, 
     assert float((their_texts - texts).abs().max()) < 1e-5
 
 
-def test_what_is_there_is_not_overwritten_and_nothing_half_written_stays(tmp_path, small_store):
+def test_export_never_overwrites_files_and_leaves_no_partial_ones(tmp_path, small_store):
     store = open_store(small_store)
     config = TrialConfig.model_validate({"data": {"store": str(small_store)}})
     state = {"model": ClipModel(config.model, store.meta).tower.state_dict()}

@@ -72,7 +72,7 @@ def test_heads_learn_and_a_training_resumes_from_its_checkpoint_to_the_bit(built
     assert resumed[-1].metrics["train/loss"] == whole[-1].metrics["train/loss"]
 
 
-def test_what_does_not_fit_is_refused(built, small_store, tmp_path):
+def test_incompatible_towers_are_refused(built, small_store, tmp_path):
     with pytest.raises(UserError, match="trains on features"):
         make_model(ModelConfig(name="linear-heads"), open_store(small_store).meta)
     with pytest.raises(UserError, match="store of features, on which only model linear-heads"):
@@ -84,7 +84,7 @@ def test_what_does_not_fit_is_refused(built, small_store, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_weights_make_another_store(built, small_store, tmp_path):
+def test_different_weights_give_a_different_store(built, small_store, tmp_path):
     other = build_features(
         ModelConfig(), open_store(small_store), seed=4, out=tmp_path / "o", progress=lambda *done: None
     )

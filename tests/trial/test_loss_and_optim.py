@@ -38,7 +38,7 @@ def test_loss_and_gradients_are_open_clips(n, d, beta):
         torch.testing.assert_close(mine.grad, other.grad)
 
 
-def test_features_that_say_nothing_have_the_loss_of_guessing():
+def test_equal_features_have_the_loss_of_guessing():
     same = unit(1, 8).repeat(32, 1)
     assert clip_loss(same, same, torch.tensor(50.0)).item() == pytest.approx(math.log(32))
 

@@ -55,7 +55,7 @@ def test_presets_build_and_give_features_of_length_one(name):
     assert model.image_size == PRESETS[name]["vision_cfg"]["image_size"]
 
 
-def test_smallest_preset_is_as_small_as_it_says():
+def test_smallest_preset_has_its_documented_size():
     assert sum(parameter.numel() for parameter in clip().parameters()) == pytest.approx(0.8e6, rel=0.03)
 
 
@@ -83,7 +83,7 @@ def test_compact_vocabulary_gives_the_features_of_the_full_one(name):
         torch.testing.assert_close(compact.encode_text(TOKENS), full.encode_text(TOKENS))
 
 
-def test_presets_have_a_compact_vocabulary_unless_told_otherwise():
+def test_presets_have_a_compact_vocabulary_by_default():
     assert clip().tower.token_embedding.num_embeddings == len(data().vocabulary) + 1
 
 
@@ -120,7 +120,7 @@ def test_image_size_can_be_given_to_a_preset():
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_initial_weights_are_decided_by_torchs_seed(seed):
+def test_initial_weights_depend_only_on_torchs_seed(seed):
     weights = [clip(seed=seed).tower.state_dict() for _ in range(2)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     other = clip(seed=seed + 1).tower.state_dict()

@@ -59,7 +59,7 @@ def drawn(split, seed=0, epoch=0):
     return epoch_order(split, generator(seed, "order", epoch))
 
 
-def test_split_that_is_not_large_is_permuted_as_it_always_was(split):
+def test_small_split_is_permuted_as_in_earlier_versions(split):
     import torch
 
     assert not split.large
@@ -146,7 +146,7 @@ def test_batch_has_no_row_twice_where_there_is_a_batch_for_each_draw_of_it(split
 
 @settings(deadline=None, max_examples=40)
 @given(fraction=st.sampled_from([0.001, 0.003, 0.2, 0.77]), seed=st.integers(0, 2**20), first=st.integers(0, 500))
-def test_fractions_come_out_over_neighbouring_epochs(split, fraction, seed, first):
+def test_fractions_come_out_over_neighboring_epochs(split, fraction, seed, first):
     mixed = MixedSplit(parts(split, (64, 4)), (1 - fraction, fraction))
     for epochs in (20, 100):
         orders = [epoch_order(mixed, generator(seed, "order", first + epoch)) for epoch in range(epochs)]
@@ -194,7 +194,7 @@ def test_image_of_two_stores_is_no_more_than_once_in_a_batch(split, sizes, both,
         assert counts[0] == counts[1]
 
 
-def test_equal_images_that_outnumber_the_batches_are_spread_as_far_as_they_go(split):
+def test_equal_images_that_outnumber_the_batches_are_distributed_evenly(split):
     mixed = MixedSplit(parts(split, (20, 20)), (1, 1), np.tile(np.arange(20), 2))
     order = epoch_order(mixed, generator(0, "order", 0), 30)
     assert repeats(mixed, order, 30) == 10, "20 images in a batch of 30"

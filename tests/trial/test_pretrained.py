@@ -77,7 +77,7 @@ def test_position_embeddings_are_interpolated_to_another_image_size(store, tmp_p
 
 
 @pytest.mark.parametrize(("which", "other"), [("image", "text"), ("text", "image")])
-def test_frozen_tower_keeps_every_bit_and_the_other_learns(store, short, trained, tmp_path, which, other):
+def test_frozen_tower_is_unchanged_and_the_other_is_trained(store, short, trained, tmp_path, which, other):
     folder, state = trained
     list(train(short({"model.pretrained": str(folder), "model.freeze": which}), store, checkpoints=tmp_path / "new"))
     after = weights_of(tmp_path / "new")
@@ -127,12 +127,12 @@ def test_features_come_from_trained_towers(store, trained, tmp_path):
         ({"name": "linear-heads", "freeze": "image"}, "freezes nothing"),
     ],
 )
-def test_weights_that_cannot_be_had_are_named_before_anything_starts(model, told):
+def test_missing_weights_are_reported_before_a_training_starts(model, told):
     with pytest.raises(UserError, match=told):
         check_pretrained(ModelConfig(**model))
 
 
-def test_tag_that_cannot_be_fetched_says_what_to_do(monkeypatch):
+def test_tag_that_cannot_be_downloaded_is_refused_with_advice(monkeypatch):
     def offline(config):
         raise ConnectionError("no network")
 

@@ -57,7 +57,7 @@ def test_crops_never_keep_less_than_crop_min():
     assert float((width * height).min()) > 0.89
 
 
-def test_augmented_images_are_made_smaller_without_aliasing():
+def test_augmented_images_are_downsized_without_aliasing():
     stripes = (torch.arange(64) % 4 < 1).float().expand(8, 3, 64, 64)  # bilinear samples 4 pixels apart miss them all
     shrunk = augment(stripes, AugmentConfig(flip=True), 16, seed=0, step=0)
     torch.testing.assert_close(shrunk.mean(), torch.tensor(0.25), atol=0.02, rtol=0)

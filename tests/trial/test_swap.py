@@ -48,7 +48,7 @@ def test_soft_swap_mixes_with_uniform_fractions_for_each_entry():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_drawn_depends_on_seed_and_step_alone(kind):
+def test_random_draws_depend_only_on_seed_and_step(kind):
     x, y, params = unit(6, 5, 1), unit(6, 5, 2), SwapConfig(kind=kind)
     first = swap(x, y, params, seed=1, step=7)[0]
     torch.rand(100)  # the global stream has no part in it
@@ -81,7 +81,7 @@ def test_fraction_of_steps_with_a_swap_is_the_probability(probability, slack):
     assert fraction == pytest.approx(probability, abs=slack)
 
 
-def test_ends_of_the_probability_are_never_and_always():
+def test_swap_probabilities_0_and_1_mean_never_and_always():
     never, always = (SwapConfig(kind="soft", probability=p) for p in (0.0, 1.0))
     assert not any(swaps_at(never, 0, step, 500) for step in range(500))
     assert all(swaps_at(always, 0, step, 500) for step in range(500))

@@ -50,7 +50,7 @@ def test_nu_is_the_inverse_of_beta(name, beta):
 
 @each_parameterization
 @pytest.mark.parametrize("tau", [0.07, 0.5, 3.0])
-def test_learnt_temperature_starts_at_tau_init_and_has_a_gradient(name, tau):
+def test_learned_temperature_starts_at_tau_init_and_has_a_gradient(name, tau):
     params = PARAMETERIZATIONS[name][0].model_copy(update={"tau_init": tau})
     scale = LogitScale(params)
     for progress in (Fraction(0), Fraction(1, 2), Fraction(1)):
@@ -85,7 +85,7 @@ def test_clamp_can_be_switched_off_and_bound_from_above():
     assert 1 / above(Fraction(0)).item() == pytest.approx(0.5, rel=1e-5)
 
 
-def test_what_is_within_its_bounds_is_not_moved_by_the_clamp():
+def test_clamp_does_not_change_values_within_the_bounds():
     scale = LogitScale(TemperatureConfig(tau_min=0.01, tau_max=1.0, tau_init=0.07))
     before = scale.nu.item()
     scale.clamp()
@@ -142,7 +142,7 @@ def test_step_schedule_is_at_the_level_that_whole_numbers_say(steps, levels, hun
 @given(
     ends=st.tuples(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6)), steps=st.integers(1, 500), fraction=st.floats(0.01, 1.0)
 )
-def test_schedule_has_its_very_ends_at_its_ends(schedule, ends, steps, fraction):
+def test_schedule_starts_and_ends_at_its_exact_values(schedule, ends, steps, fraction):
     params = TemperatureConfig(schedule=schedule, tau_start=ends[0], tau_end=ends[1], schedule_fraction=fraction)
     assert LogitScale(params).tau(Fraction(0)) == ends[0]
     assert LogitScale(params).tau(Fraction(steps, steps)) == ends[1]

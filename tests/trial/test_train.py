@@ -88,7 +88,7 @@ def test_every_method_trains(method, store, short):
     assert set(second.metrics) == set(METRICS)
 
 
-def test_reports_show_where_a_schedule_has_got_to(store, short):
+def test_reports_show_the_current_value_of_a_schedule(store, short):
     config = short({"temperature.schedule": "linear", "temperature.tau_start": 0.02, "temperature.tau_end": 0.06})
     taus = [report.metrics["temperature/tau"] for report in train(config, store)]
     assert taus == pytest.approx([0.04, 0.06])
@@ -119,7 +119,7 @@ def test_bf16_trains_nearly_as_single_precision_does(store, short):
     assert losses["bf16"] != losses["fp32"]
 
 
-def test_augmentation_and_clipping_of_gradients_take_part(store, short):
+def test_augmentation_and_gradient_clipping_change_the_training(store, short):
     plain, other = (
         list(train(short(params), store))[-1].metrics["train/loss"]
         for params in ({}, {"augment.crop_min": 0.5, "augment.flip": True, "optimizer.clip_norm": 0.1})
@@ -141,7 +141,7 @@ def test_two_runs_are_equal_to_the_bit_whatever_the_callers_random_numbers(watch
     assert [*map(timeless, first["reports"])] == [*map(timeless, second["reports"])]
 
 
-def test_callers_random_numbers_are_left_as_they_are(store, short):
+def test_training_does_not_change_the_callers_random_state(store, short):
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     list(train(short({"swap.kind": "hard", "swap.probability": 1.0, "augment.flip": True}), store))
@@ -159,14 +159,14 @@ def test_trials_of_one_seed_start_from_the_same_weights_and_see_the_same_batches
         assert run["losses"][1:] != runs[0]["losses"][1:]
 
 
-def test_another_seed_is_another_training(watched, store, short):
+def test_different_seed_gives_a_different_training(watched, store, short):
     one, other = watched(short(), store), watched(short(seed=1), store)
     assert not equal(one["features"][0], other["features"][0])
     assert not equal(one["batches"][0], other["batches"][0])
 
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])
-def test_swap_changes_no_batch(kind, watched, store, short):
+def test_swap_does_not_change_the_batches(kind, watched, store, short):
     without = watched(short(), store)
     swapped = watched(short({"swap.kind": kind, "swap.probability": 1.0}), store)
     assert equal(swapped["batches"], without["batches"])
@@ -241,7 +241,7 @@ def test_finished_training_repeats_its_last_report(undisturbed, store, short, tm
     assert list(train(short(KNOBS), store, checkpoints=tmp_path)) == [undisturbed[0][-1]]
 
 
-def test_damaged_newest_checkpoint_costs_an_epoch_and_nothing_else(undisturbed, store, short, tmp_path, caplog):
+def test_damaged_newest_checkpoint_loses_one_epoch_only(undisturbed, store, short, tmp_path, caplog):
     list(itertools.islice(train(short(KNOBS), store, checkpoints=tmp_path), 2))
     newest = tmp_path / "epoch-0002.pt"
     newest.write_bytes(newest.read_bytes()[:1000])
@@ -276,7 +276,7 @@ def test_checkpoints_of_another_configuration_are_refused(other, undisturbed, st
         next(train(short(KNOBS | other), store, checkpoints=tmp_path))
 
 
-def test_where_a_training_runs_may_change(undisturbed, store, short, tmp_path):
+def test_training_may_resume_on_another_device_and_store_path(undisturbed, store, short, tmp_path):
     Checkpoints(tmp_path).save(3, undisturbed[1])
     moved = short(KNOBS, **{"data.store": "elsewhere/few-scenes", "device": "auto"})
     assert next(train(moved, store, checkpoints=tmp_path)) == undisturbed[0][-1]
@@ -310,7 +310,7 @@ def test_weights_that_diverge_in_an_epochs_last_step_are_reported_as_such(store,
         list(train(short({"optimizer.lr": 1e30, "training.batch_size": 128}), store))
 
 
-def test_temperature_that_runs_away_is_reported_as_such(store, short):
+def test_diverging_temperature_is_reported(store, short):
     # Down to β = 0, for which τ has no value; the loss is then that of guessing, and finite.
     with pytest.raises(NonFinite, match="temperature/tau"):
         list(train(short({"temperature.lr": 1e5, "optimizer.lr": 1e-9, "optimizer.warmup": 0.0}), store))
@@ -322,7 +322,7 @@ def test_batch_larger_than_the_data_is_refused(store, short):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_gpu_that_is_not_there_is_refused(store, short):
+def test_missing_gpu_is_refused(store, short):
     with pytest.raises(UserError, match="no GPU"):
         next(train(short(device="cuda"), store))
 
@@ -347,8 +347,8 @@ def excerpt(store, out, **splits):
         return writer.finish(name=out.name, source={})
 
 
-def test_store_without_labels_has_no_scores_of_classification(store, short, tmp_path):
-    report = next(train(short(), excerpt(store, tmp_path / "unlabelled", train=32, val=16)))
+def test_store_without_labels_has_no_classification_metrics(store, short, tmp_path):
+    report = next(train(short(), excerpt(store, tmp_path / "unlabeled", train=32, val=16)))
     assert set(METRICS) - set(report.metrics) == {"zeroshot/top1", "probe/top1"}
 
 
@@ -390,7 +390,7 @@ def test_clipping_is_over_the_temperature_too(store, short):
     assert float(trial.scale.nu.grad) == pytest.approx(1.0, rel=1e-3)
 
 
-def test_weight_that_no_batch_reads_is_looked_at_as_well(store, short):
+def test_infinite_weight_that_no_batch_uses_stops_a_training(store, short):
     config = short()
     trial = Training(config.model_copy(update={"model": ModelConfig(vocabulary="full")}), store)
     unread = next(token for token in range(1, 49_408) if token not in store.meta.vocabulary)
@@ -408,6 +408,6 @@ def test_fixed_temperature_is_reported_as_it_was_given(given, store, short):
     assert report.metrics["temperature/beta"] == 1.0 / given
 
 
-def test_learnt_temperature_at_its_bound_is_reported_as_the_bound(store, short):
+def test_learned_temperature_at_its_bound_is_reported_as_the_bound(store, short):
     config = short({"temperature.tau_max": 0.07, "temperature.lr": 1.0})
     assert 0.07 in [report.metrics["temperature/tau"] for report in train(config, store)]

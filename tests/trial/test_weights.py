@@ -130,7 +130,7 @@ def test_file_that_open_clip_would_take_is_taken(weights, tmp_path, wide):
     assert clip.remarks == []
 
 
-def test_what_belongs_to_weights_goes_all_the_way(half, store, short, tmp_path):
+def test_settings_of_weights_are_kept_from_loading_to_export(half, store, short, tmp_path):
     """Folder, training, checkpoint, evaluation, a training from that checkpoint, export: the folder gone meanwhile."""
     folder = shutil.copytree(half, tmp_path / "hub")
     config = short({"model.pretrained": str(folder), "training.epochs": 1})
@@ -156,7 +156,7 @@ def test_what_belongs_to_weights_goes_all_the_way(half, store, short, tmp_path):
 
 
 @pytest.mark.parametrize("quick_gelu", [False, True])
-def test_tag_is_used_as_open_clip_says(quick_gelu, tmp_path, wide, monkeypatch):
+def test_tag_is_used_as_open_clip_specifies(quick_gelu, tmp_path, wide, monkeypatch):
     folder = open_clip_folder(
         tmp_path / "hub", config_of(ALT, vision_cfg__image_size=224, text_cfg__context_length=77), HALF
     )
@@ -218,7 +218,7 @@ def test_folder_of_another_model_is_refused_by_what_differs(which, tmp_path, sto
         (json.dumps({"model_cfg": config_of()}), "open_clip_config.json and no weights"),
     ],
 )  # fmt: skip
-def test_folder_that_does_not_say_what_it_should_is_refused(content, told, tmp_path, store):
+def test_folder_with_missing_or_invalid_config_is_refused(content, told, tmp_path, store):
     (tmp_path / "open_clip_config.json").write_text(content)
     with pytest.raises(UserError, match=told):
         make_model(ModelConfig(pretrained=str(tmp_path)), store.meta)
@@ -279,7 +279,7 @@ def test_checkpoint_under_another_name_is_still_one(tmp_path, store, undisturbed
     assert weights_hash(model) == weights_hash(ModelConfig(pretrained=str(tmp_path / "t")))
 
 
-def test_nothing_is_run_from_a_file(tmp_path, store):
+def test_code_in_a_weights_file_is_not_run(tmp_path, store):
     class Trap:
         def __reduce__(self):
             return (open, (str(tmp_path / "run"), "w"))
@@ -338,7 +338,7 @@ def test_random_tower_that_is_frozen_is_reported_before_it_is_trained(which, sto
     assert check_trial(TrialConfig(data=DataConfig(store=str(store.path))))[1].remarks == ()
 
 
-def test_images_that_were_squashed_are_said(tmp_path, store):
+def test_remark_reports_weights_trained_on_squashed_images(tmp_path, store):
     folder = open_clip_folder(tmp_path / "hub", config_of(), HALF | {"resize_mode": "squash"})
     (said,) = remarks(ModelConfig(pretrained=str(folder)), store.meta)
     assert "resize_mode: squash" in said
@@ -346,7 +346,7 @@ def test_images_that_were_squashed_are_said(tmp_path, store):
     assert trained_on.to_dict()["preprocess_cfg"]["resize_mode"] == "shortest"  # as of then it sees what stores hold
 
 
-def test_training_and_the_making_of_features_say_it_too(store, tmp_path, gaptune):
+def test_training_and_feature_extraction_print_the_remark(store, tmp_path, gaptune):
     described = {
         "data": {"store": str(store.path)},
         "model": {"freeze": "text"},

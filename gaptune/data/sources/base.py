@@ -27,7 +27,7 @@ class Sample:
     Attributes:
         id: A name for the image.
         image: A file, the bytes of one, pixels (uint8, shape (height, width, 3)), or why there is none.
-        captions: Texts; blank ones are left out. Without any, a labelled image has its class as its caption, and one
+        captions: Texts; blank ones are left out. Without any, a labeled image has its class as its caption, and one
             without a label is left out.
         label: Index into the source's classes.
     """

@@ -33,7 +33,7 @@ class Mmvp(Source):
 
     ``meta.classes`` are the categories of the pairs, and both rows of a pair have its category as their label. Two
     forms are read. MMVP-VLM's own (Tong et al. 2024, arXiv:2401.06209): ``Questions.csv`` with the columns ``Question
-    ID``, ``Type`` and ``Statement``, whose neighbouring rows are pairs, and ``MLLM_VLM Images/TYPE/ID.jpg``; captions
+    ID``, ``Type`` and ``Statement``, whose neighboring rows are pairs, and ``MLLM_VLM Images/TYPE/ID.jpg``; captions
     are ``a photo of STATEMENT``, as its authors' script has them. And a plain one: ``pairs.csv`` with the columns
     ``image1``, ``image2``, ``caption1``, ``caption2`` and, if there is one, ``category``, and images by their path in
     the folder. A single broken image spoils the set.

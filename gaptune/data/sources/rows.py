@@ -31,7 +31,7 @@ class CsvFile:
 
     Args:
         file: The file.
-        image: The column of image paths, by which rows inside a quoted value are recognised.
+        image: The column of image paths, by which rows inside a quoted value are recognized.
 
     Raises:
         UserError: The file has no header or cannot be read.

@@ -70,8 +70,8 @@ class _Part:
         table: The file.
         rows: Number of rows by split.
         labels: Those that occur.
-        splits: Of a Parquet file whose column says the splits: of each row the index of its split in ``rows``, so that
-            images of other splits need not be read.
+        splits: For a Parquet file with a column of splits, the index in ``rows`` of each row's split, so that images of
+            other splits need not be read.
     """
 
     table: _File
@@ -268,7 +268,7 @@ class Parquet(Table):
 
 
 def _present(tables: Sequence[_File], columns: Columns) -> Columns:
-    """The columns that there are: all that are asked for, but of labelled images the captions may be lacking."""
+    """The columns that there are: all that are asked for, but of labeled images the captions may be lacking."""
     if columns.label is not None and columns.captions == Columns.captions:
         lacking = [table for table in tables if columns.captions[0] not in table.names]
         columns = replace(columns, captions=()) if len(lacking) == len(tables) else columns

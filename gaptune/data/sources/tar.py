@@ -17,7 +17,7 @@ from gaptune.errors import UserError
 
 _BLOCK = tarfile.BLOCKSIZE
 _OPENERS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
-_FAULTS = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, zlib.error, lzma.LZMAError)
+_ERRORS = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, zlib.error, lzma.LZMAError)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Member:
         try:
             content = self._tar.extractfile(self._info)
             return content.read() if content else b""
-        except _FAULTS as error:
+        except _ERRORS as error:
             raise _unreadable(self._shard, error) from None
 
 
@@ -74,7 +74,7 @@ def members_of(shard: Path) -> Iterator[Member]:
                 if not watched.skip_zeros():
                     return
                 number += 1
-    except _FAULTS as error:
+    except _ERRORS as error:
         raise _unreadable(shard, error) from None
 
 

@@ -52,11 +52,11 @@ class WebDataset(Source):
         self._beside = [folder / name for folder in folders for name in (CLASS_NAMES, TEMPLATES, _TYPE)]
         self._beside = [file for file in self._beside if file.exists()]
         self.as_published = any(file.name in (CLASS_NAMES, _TYPE) for file in self._beside)
-        labelled = [file for file in self._beside if file.name == CLASS_NAMES]
-        if labelled:
-            self._names = Classes(read_class_names(labelled[0].parent) or (), str(labelled[0]))
+        labeled = [file for file in self._beside if file.name == CLASS_NAMES]
+        if labeled:
+            self._names = Classes(read_class_names(labeled[0].parent) or (), str(labeled[0]))
             self.classes = self._names.names
-            self.prompts = read_prompts(labelled[0].parent)
+            self.prompts = read_prompts(labeled[0].parent)
 
     @classmethod
     def at(cls, *places: str) -> Self:

@@ -15,7 +15,7 @@ from gaptune.errors import UserError
 
 META = "store.json"
 FORMAT = 2
-"""Of the stores that are written. Stores of format 1 are read too; they held features as bytes, not as numbers."""
+"""Format of new stores. Stores of format 1 can be read too; they hold features as bytes, not as numbers."""
 _ESCAPED = re.compile("[\udc80-\udcff]")  # how Python holds a byte of a name that is not UTF-8
 
 

@@ -33,7 +33,7 @@ from gaptune.errors import UserError, did_you_mean
 _REQUIRED = tuple(name for name in StoreMeta.__dataclass_fields__ if name != "features")
 
 LARGE = 2**30
-"""Bytes of images above which a split is read in blocks, and its pages are let go of."""
+"""Bytes of images above which a split is read in blocks, and its pages are released."""
 
 WINDOW = LARGE // 4
 """Bytes of images of a large split that are in memory at a time."""

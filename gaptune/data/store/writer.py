@@ -162,7 +162,7 @@ class StoreWriter:
         try:
             for file in (*self._files.values(), *self._later.values()):
                 file.close()
-        except OSError as failed:  # closing writes a footer, for which a full disk has no room either
+        except OSError as failed:  # closing writes a footer, which fails on a full disk too
             error = error or failed
         shutil.rmtree(self._partial, ignore_errors=True)
         if isinstance(error, OSError):

@@ -1,4 +1,4 @@
-"""Labelled images in the forms that others publish them in."""
+"""Labeled images in the forms that others publish them in."""
 
 import io
 import pickle

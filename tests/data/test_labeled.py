@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from labelled_files import CIFAR_CLASSES, write_cifar10, write_cifar10_archive, write_image_folder
+from labeled_files import CIFAR_CLASSES, write_cifar10, write_cifar10_archive, write_image_folder
 
 from gaptune.data.build import build
 from gaptune.data.open import open_store
@@ -63,7 +63,7 @@ def test_class_names_and_prompts_beside_the_folders_are_used(tmp_path):
         ),
     ],
 )
-def test_folder_that_is_no_image_folder_is_one_clear_line(change, message, tmp_path):
+def test_other_folder_layout_is_refused_in_one_line(change, message, tmp_path):
     folder = write_image_folder(tmp_path / "data")
     change(folder)
     with pytest.raises(UserError, match=message) as caught:
@@ -146,7 +146,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("content", [pickle.dumps(Evil()), pickle.dumps({"data": Evil()}, protocol=2)])
-def test_pickle_that_is_no_plain_data_is_refused_before_it_can_act(content, tmp_path, monkeypatch):
+def test_pickle_with_code_is_refused_before_it_runs(content, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_cifar10(tmp_path / "data")
     (tmp_path / "data" / "cifar-10-batches-py" / "test_batch").write_bytes(content)
@@ -159,7 +159,7 @@ def test_pickle_that_is_no_plain_data_is_refused_before_it_can_act(content, tmp_
     "content",
     [b"", b"no pickle", pickle.dumps([]), pickle.dumps({}), pickle.dumps({"data": np.zeros((2, 3)), "labels": [1, 2]})],
 )
-def test_broken_batch_is_one_clear_line_and_leaves_nothing(content, tmp_path, cache):
+def test_broken_batch_is_refused_in_one_line_and_leaves_no_files(content, tmp_path, cache):
     write_cifar10(tmp_path / "data")
     (tmp_path / "data" / "cifar-10-batches-py" / "data_batch_3").write_bytes(content)
     with pytest.raises(UserError, match="data_batch_3") as caught:
@@ -168,7 +168,7 @@ def test_broken_batch_is_one_clear_line_and_leaves_nothing(content, tmp_path, ca
     assert not [path for path in (cache / "built").iterdir() if path.is_dir()]
 
 
-def test_what_is_no_cifar_10_is_one_clear_line(tmp_path):
+def test_folder_without_cifar_10_is_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match=r"there is no CIFAR-10 at .*nowhere"):
         Cifar10.at(str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
