@@ -28,7 +28,27 @@ def data() -> None:
     """Build and inspect data stores."""
 
 
-@data.group(epilog="Example: gaptune data build csv captions.csv --out my-store --size 32 --context 16")
+class _BuildGroup(Group):
+    """A command for each kind of source; a kind without one of its own gets one that takes its path."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all kinds."""
+        from gaptune.data.sources import SOURCES
+
+        return sorted({*super().list_commands(ctx), *SOURCES})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a kind; None if there is no such kind."""
+        if (command := super().get_command(ctx, cmd_name)) is not None:
+            return command
+        from gaptune.data.sources import SOURCES
+
+        return _plain_build(SOURCES[cmd_name]) if cmd_name in SOURCES else None
+
+
+@data.group(
+    cls=_BuildGroup, epilog="Example: gaptune data build csv captions.csv --out my-store --size 32 --context 16"
+)
 def build() -> None:
     """Build a data store from images and captions."""
 
@@ -324,6 +344,18 @@ def look(store: str, split: str | None, count: int, seed: int, out: Path) -> Non
     images = opened.meta.splits[split].images
     write_page(out, f"{opened.meta.name}: {len(pairs)} of {images:,} {split} images", pairs)
     echo(str(out))
+
+
+def _plain_build(kind: type[Source]) -> click.Command:
+    """The command that builds from a kind of source that has no options."""
+
+    @click.command(kind.kind, help=kind.__doc__, epilog=f"Example: gaptune data build {kind.kind} PATH --out my-store")
+    @click.argument("place", metavar="PATH")
+    @_with(*_STORE_OPTIONS)
+    def command(place: str, **options: Any) -> None:
+        _build(kind.at(place), options)
+
+    return command
 
 
 def _build_table(form: str, options: dict[str, Any]) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
-from gaptune.config import TrialConfig, flatten
+from gaptune.config import TemperatureConfig, TrialConfig, flatten
 from gaptune.space.methods import expand_method
 from gaptune.space.model import Parameter, Real, Space
 
 _Needs = dict[str, tuple[str, ...]]
 
 _LEARNED: _Needs = {"temperature.schedule": ("learned",)}
-_MOVED: _Needs = {"temperature.schedule": ("linear", "cosine", "exponential", "step")}
+_SCHEDULES: tuple[str, ...] = get_args(TemperatureConfig.model_fields["schedule"].annotation)
+_MOVED: _Needs = {"temperature.schedule": tuple(one for one in _SCHEDULES if one not in ("learned", "constant"))}
 _SWAPPED: _Needs = {"swap.kind": ("hard", "soft")}
 
 MATTERS: dict[str, _Needs] = {

@@ -10,6 +10,7 @@ from labeled_files import write_cifar10, write_image_folder
 from warm import run
 
 from gaptune.cli import main
+from gaptune.data.sources import SOURCES, ImageFolder
 
 
 def webdataset(folder):
@@ -56,6 +57,21 @@ def test_every_kind_is_built_and_described(kind, tmp_path, monkeypatch, capsys):
     first = "pairs" if kind is mmvp else "train"
     assert out.splitlines()[0].split() == ["split", "images", "captions", "labeled", "merged", "left", "out"]
     assert out.splitlines()[1].split()[0] == first
+
+
+def test_kind_without_a_command_of_its_own_is_built_from_its_path(tmp_path, monkeypatch, gaptune):
+    class Mine(ImageFolder):
+        """From my own directories."""
+
+        kind = "mine"
+
+    monkeypatch.setitem(SOURCES, "mine", Mine)
+    assert "From my own directories." in gaptune("data", "build", "--help")[1]
+    folder = write_image_folder(tmp_path / "data")
+    code, out, err = gaptune("data", "build", "mine", folder, "--out", tmp_path / "store", "--size", "16")
+    assert not code, err
+    assert "made by         mine from " in out
+    assert "no command 'mina'" in gaptune("data", "build", "mina", folder)[2]
 
 
 @pytest.mark.whole
