@@ -168,7 +168,9 @@ def _started(resources: ResourcesConfig, place: str | None, stop: Stop) -> Itera
 def _init(trouble: str, address: str, **options: Any) -> None:
     import ray
 
-    giving_up = threading.Timer(_START_S, lambda: _kill(_ray_processes()))  # Ray itself may wait forever
+    others = _ray_processes()
+    # Ray itself may wait forever.
+    giving_up = threading.Timer(_START_S, lambda: _kill([each for each in _ray_processes() if each not in others]))
     giving_up.daemon = True
     giving_up.start()
     try:
@@ -185,13 +187,17 @@ def _init(trouble: str, address: str, **options: Any) -> None:
 
 @contextmanager
 def _ended() -> Iterator[None]:
-    """A context after which Ray is shut down and its processes are gone, even if its start failed halfway."""
+    """A context after which Ray is shut down and its processes are gone, even if its start failed halfway.
+
+    Ray processes that the program around has started before are not ours, and stay.
+    """
     import ray
 
+    others = _ray_processes()
     try:
         yield
     finally:
-        processes = _ray_processes()
+        processes = [process for process in _ray_processes() if process not in others]
         killing = threading.Timer(_GRACE_S, _kill, [processes])  # they ignore SIGTERM, and a worker may hang
         killing.start()
         ray.shutdown()

@@ -61,7 +61,12 @@ class Stream(io.TextIOBase):
 
     @property
     def buffer(self) -> BinaryIO:
-        """The binary stream, to which click writes shell completions."""
+        """The binary stream, to which click writes shell completions; hidden otherwise.
+
+        Click passes by a stream that has one if the encoding is ASCII, and writes UTF-8 instead.
+        """
+        if "_GAPTUNE_COMPLETE" not in os.environ:
+            raise AttributeError("buffer")
         buffer: BinaryIO = getattr(self._file, "buffer", None) or io.BytesIO()
         return buffer
 

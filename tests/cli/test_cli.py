@@ -74,7 +74,7 @@ def bad(tmp_path, store, *, space="", sweep=None):
     [
         ({"space": "params:\n  temperature.tau_ens: 0.1\n"}, "small.yaml:2", "did you mean 'temperature.tau_end'"),
         ({"space": "params:\n  swap.probability: {uniform: [0.1, 2]}\n"}, "small.yaml:2", "expected at most 1, got 2"),
-        ({"space": "params:\n  seed: 0\n  optimizer.lr: {uniform: [1, 0.1]}\n"}, "small.yaml:3", "not below"),
+        ({"space": "params:\n  seed: 0\n  optimizer.lr: {uniform: [1, 0.1]}\n"}, "small.yaml:3", "must be less than"),
         ({"sweep": ("epochs: 2", "epochs: two")}, "sweep.yaml:4", "integer"),
         ({"sweep": ("retrieval/mean_r10", "retrieval/mean_r7")}, "sweep.yaml:6", "did you mean 'retrieval/mean_r"),
         ({"sweep": ("scenes-tiny", "scenes-tony")}, "", "did you mean 'scenes-tiny'"),

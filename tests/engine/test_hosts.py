@@ -10,6 +10,8 @@ from support import write_yaml
 from gaptune.engine.machine import available_cores
 from gaptune.ledger import State, load
 
+pytestmark = pytest.mark.whole
+
 HOST = """
 import asyncio, os, signal, sys, threading
 
@@ -17,8 +19,6 @@ import matplotlib
 import psutil
 
 import gaptune
-
-pytestmark = pytest.mark.whole
 
 os.environ["MPLBACKEND"] = "module://of_the_notebook"  # as its kernel does
 
