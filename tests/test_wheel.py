@@ -86,12 +86,12 @@ def test_a_sweep_runs_without_the_checkout(installed, small_store):
     space, config = write_yaml(installed.folder, small_store, epochs=1, trials=2)
     installed.gaptune("sweep", space, "--config", config, "--name", "first")
     assert "2 COMPLETE" in installed.gaptune("status", "first")
-    assert "retrieval/mean_r10" in installed.gaptune("front", "first")
+    assert "mean_r10" in installed.gaptune("front", "first")
 
 
 def test_what_comes_with_gaptune_is_found_without_the_checkout(installed):
     assert "temperature.tau_start" in installed.gaptune("space", "show", "temp")
-    assert "retrieval/mean_r1" in installed.gaptune("front", "example")
+    assert "mean_r1" in installed.gaptune("front", "example")
 
 
 def test_type_checkers_read_the_types_of_the_wheel(installed):

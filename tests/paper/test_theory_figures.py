@@ -48,5 +48,5 @@ def test_the_command_draws_png_and_svg_and_refuses_what_it_cannot(tmp_path):
     with Image.open(tmp_path / "f" / "figure3.png") as picture:
         assert picture.size[0] > 800
     assert "<svg" in (tmp_path / "f" / "figure3.svg").read_text()[:500]
-    for only, message in (("8", "expected numbers from 1 to 7"), ("6", "give --sweep NAME")):
+    for only, message in (("8", "expected numbers from 1 to 7"), ("6", "require --sweep NAME")):
         assert message in run(*command, only, code=2).stderr
