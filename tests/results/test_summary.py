@@ -129,6 +129,6 @@ def test_in_a_narrow_terminal_params_are_in_one_column_and_no_heading_is_broken(
     table = front_table(record, summarize(record))
     narrow, wide = text_of(table, width=80), text_of(table, width=160)
     assert {"mean_r1", "wang_isola", "gap", "tau", "params"} <= set(narrow.split())
-    assert "schedule cosine," in narrow
+    assert "schedule linear," in narrow
     assert max(map(len, narrow.splitlines())) <= 80
     assert {"schedule", "tau_start", "tau_end", "schedule_fraction"} <= set(wide.split())
