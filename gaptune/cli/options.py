@@ -141,6 +141,18 @@ address_option = click.option(
     help="Address of a running Ray cluster. Default: this machine.",
 )
 
+
+def port_option(default: int, text: str) -> Callable[[Command], Command]:
+    """The option ``--port``.
+
+    Args:
+        default: Default port.
+        text: Help text.
+    """
+    kind = click.IntRange(1, 65535)
+    return click.option("--port", metavar="PORT", default=default, show_default=True, type=kind, help=text)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 concurrency_option = click.option(

@@ -11,6 +11,7 @@ from gaptune.cli.options import (
     SweepName,
     constraint_option,
     objective_option,
+    port_option,
     results_option,
     tracking_option,
 )
@@ -33,14 +34,7 @@ from gaptune.text.output import echo
     type=click.FloatRange(min=0),
     help="Price of a GPU-hour, or of a core-hour for a sweep without GPUs.",
 )
-@click.option(
-    "--port",
-    metavar="PORT",
-    default=5000,
-    show_default=True,
-    type=click.IntRange(1, 65535),
-    help="Port of `gaptune ui`, used for links to MLflow runs.",
-)
+@port_option(5000, "Port of `gaptune ui`, used for links to MLflow runs.")
 @tracking_option
 @results_option
 def report(

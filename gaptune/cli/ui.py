@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from gaptune.cli.options import results_option, tracking_option
+from gaptune.cli.options import port_option, results_option, tracking_option
 from gaptune.errors import UserError, did_you_mean
 from gaptune.storage.bundled import notebooks
 from gaptune.text.output import echo
@@ -17,14 +17,7 @@ from gaptune.text.output import echo
 @click.command(epilog="Example: gaptune ui --port 5001")
 @results_option
 @tracking_option
-@click.option(
-    "--port",
-    metavar="PORT",
-    default=5000,
-    show_default=True,
-    type=click.IntRange(1, 65535),
-    help="Port of the MLflow UI on this machine.",
-)
+@port_option(5000, "Port of the MLflow UI on this machine.")
 def ui(results: Path, tracking_uri: str | None, port: int) -> None:
     """Start the MLflow UI for the results directory.
 
@@ -52,14 +45,7 @@ def ui(results: Path, tracking_uri: str | None, port: int) -> None:
 @click.command(epilog="Example: gaptune notebook front --edit")
 @click.argument("name", metavar="NOTEBOOK", shell_complete=lambda context, parameter, typed: _notebooks(typed))
 @click.option("--edit", is_flag=True, help="Open the notebook for editing.")
-@click.option(
-    "--port",
-    metavar="PORT",
-    default=2718,
-    show_default=True,
-    type=click.IntRange(1, 65535),
-    help="Port of the notebook on this machine.",
-)
+@port_option(2718, "Port of the notebook on this machine.")
 @results_option
 def notebook(name: str, edit: bool, port: int, results: Path) -> None:
     """Open a notebook on the newest sweep.

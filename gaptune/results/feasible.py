@@ -9,7 +9,8 @@ import numpy as np
 
 from gaptune.ledger import Constraint
 from gaptune.ledger.candidate import Candidate
-from gaptune.results.unknown import Unknown, Why, counted
+from gaptune.results.unknown import Unknown, Why
+from gaptune.text.words import counted
 
 
 def none_feasible(constraints: Sequence[Constraint], complete: Sequence[Candidate], trials: int) -> Unknown:

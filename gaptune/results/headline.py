@@ -9,7 +9,8 @@ from gaptune.ledger.candidate import Candidate
 from gaptune.results.correlation import Correlation
 from gaptune.results.front import Summary
 from gaptune.results.selection import knee
-from gaptune.results.unknown import Unknown, Why, counted
+from gaptune.results.unknown import Unknown, Why
+from gaptune.text.words import counted
 
 
 def headline(record: SweepRecord, summary: Summary, found: Sequence[Correlation]) -> list[str]:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord
 from gaptune.ledger.candidate import Candidate
-from gaptune.results.unknown import Unknown, Why, counted, varies
+from gaptune.results.unknown import Unknown, Why, varies
 from gaptune.results.view import metric_of
+from gaptune.text.words import counted
 
 Values = npt.NDArray[np.float64]
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gaptune.metrics.table import ROUNDING
-from gaptune.text.words import counted as counted
+from gaptune.text.words import counted
 
 
 class Why(StrEnum):
