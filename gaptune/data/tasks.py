@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 import numpy.typing as npt
 
+from gaptune.data.store.columns import FeatureMeta
 from gaptune.data.store.reader import Store
 from gaptune.data.store.split import Split
 from gaptune.errors import UserError
@@ -54,6 +55,11 @@ def own_probes(store: Store) -> dict[str, Split]:
     return splits
 
 
+def has_prompts(store: Store) -> bool:
+    """Whether a store's classes have prompts for zero-shot classification; in a store of features, their features."""
+    return store.meta.features is None or store.prompt_features() is not None
+
+
 def allowed_tasks(store: Store) -> tuple[Task, ...]:
     """The tasks that a store allows, without ``mmvp``: no store states that its rows are pairs."""
     return tuple(task for task in TASKS if task != "mmvp" and not lacking(store, task))
@@ -75,12 +81,27 @@ def lacking(store: Store, task: Task) -> str:
     if labeled(store, TESTED) is None:
         return _no_labels(store, TESTED)
     if task == "zeroshot":
-        return ""
+        return "" if has_prompts(store) else "no features of class prompts"
     fitted = labeled(store, FITTED)
     if fitted is None:
         return _no_labels(store, FITTED)
     assert fitted.labels is not None
     return one_class(fitted.labels, choosing=task == "probe")
+
+
+def other_features(model: FeatureMeta | None, data: Store | Source) -> str:
+    """Why a model does not take what a store or source holds; empty if it does.
+
+    Args:
+        model: Features that the model takes; None if it takes images.
+        data: Features or images.
+    """
+    both = (model, data.meta.features if isinstance(data, Store) else None)
+    sizes = [each and (each.image, each.text) for each in both]
+    if sizes[0] == sizes[1]:
+        return ""
+    kinds = [f"features of {each}" if each else "images" for each in both]
+    return f"the model takes {kinds[0]}, and it has {kinds[1]}"
 
 
 def lacking_of_source(source: Source, task: Task) -> str:
