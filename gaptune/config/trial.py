@@ -1,8 +1,9 @@
 """Schema of a trial: typed config groups with defaults and bounds.
 
 A *parameter* is a leaf of ``TrialConfig`` outside ``NOT_PARAMETERS`` (``data`` …; of ``model`` only the leaves in
-``MODEL_PARAMETERS``), addressed by its dotted path (``temperature.tau_end``). Later sources override earlier ones: the defaults in this module, the sweep config, the
-method (``gaptune.space.methods``), the params of the candidate or of ``--set``.
+``MODEL_PARAMETERS``), addressed by its dotted path (``temperature.tau_end``). Later sources override
+earlier ones: the defaults in this module, the sweep config, the method (``gaptune.space.methods``), the params of the
+candidate or of ``--set``.
 """
 
 from __future__ import annotations
@@ -264,8 +265,8 @@ class EvaluationConfig(Schema):
         data: A data store, or a data set such as ``cifar10:PATH``.
         tasks: Any of ``zeroshot``, ``probe``, and ``knn`` (which need labels), ``retrieval``, and ``mmvp`` (which need
             captions).
-        when: ``epoch`` (with each report), ``end`` (at the end of a training), or ``front`` (when the sweep has ended, only
-            for candidates on the front).
+        when: ``epoch`` (with each report), ``end`` (at the end of a training), or ``front`` (when the sweep has ended,
+            only for candidates on the front).
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]

@@ -18,7 +18,7 @@ from gaptune.config.models import PRESETS, check_model, preset_weights
 from gaptune.config.sweep import MOST_CANDIDATES
 from gaptune.data import Mixture, Store
 from gaptune.data.open import look_up, open_training
-from gaptune.data.tasks import PROBED, has_prompts, lacking, lacking_of_source, other_features, own_probes
+from gaptune.data.tasks import PROBED, lacking, lacking_of_source, no_prompts, other_features, own_probes
 from gaptune.engine.cluster import check_place, is_running
 from gaptune.engine.machine import available_cores
 from gaptune.errors import UserError
@@ -265,8 +265,8 @@ def _check_data(sweep: SweepConfig, store: Store, reach: _Reach) -> None:
     for metric in sweep.asked:
         if metric in ("zeroshot/top1", "probe/top1") and not probed:
             raise UserError(f"{metric} cannot be measured: {store.path} has no {' and '.join(PROBED)} with classes")
-        if metric == "zeroshot/top1" and not has_prompts(store):
-            raise UserError(f"{metric} cannot be measured: {store.path} has no features of class prompts")
+        if metric == "zeroshot/top1" and (lacks := no_prompts(store)):
+            raise UserError(f"{metric} cannot be measured: {store.path} has {lacks}")
 
 
 def _of_search(space: Space, sweep: SweepConfig, reach: _Reach) -> Iterator[str]:

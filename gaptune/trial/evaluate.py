@@ -16,9 +16,9 @@ from gaptune.data.tasks import (
     FITTED,
     TESTED,
     captioned,
-    has_prompts,
     labeled,
     lacking,
+    no_prompts,
     other_features,
     own_probes,
     paired,
@@ -109,7 +109,7 @@ class Evaluator:
         (train, train_labels), (test, test_labels) = self._probes["probe_train"], self._probes["probe_test"]
         train_images, test_images = features.images(train), features.images(test)
         metrics = {"probe/top1": linear_probe(train_images, train_labels, test_images, test_labels)}
-        if has_prompts(self._store):
+        if not no_prompts(self._store):
             found = zero_shot(test_images, features.classes(self._store), test_labels)
             metrics["zeroshot/top1"] = found["zeroshot/top1"].mean()
         return metrics
