@@ -33,11 +33,11 @@ PAIRED = ("pairs", *CAPTIONED)
 
 
 PROBED = ("probe_train", "probe_test")
-"""The splits of a training's own data for zero-shot and a probe after each epoch."""
+"""The splits of a training's own data for zero-shot and a probe."""
 
 
 def own_probes(store: Store) -> dict[str, Split]:
-    """The splits that a training is probed on after each epoch.
+    """The splits that a training is probed on.
 
     Returns:
         None where its store has no classes, or holds features without those of class prompts.
@@ -56,6 +56,12 @@ def own_probes(store: Store) -> dict[str, Split]:
         if name == "probe_train" and (few := one_class(split.labels)):
             raise UserError(f"{store.path} cannot be probed: {name} has {few}")
     return splits
+
+
+def no_prompts(store: Store) -> str:
+    """Why a store's classes have no prompts for zero-shot classification; empty if they have."""
+    lacks = store.meta.features and not store.meta.prompt_features
+    return "no features of class prompts" if lacks else ""
 
 
 def allowed_tasks(store: Store) -> tuple[Task, ...]:
@@ -188,11 +194,6 @@ def _no_captions(store: Store, names: tuple[str, ...]) -> str:
 def _no_labels(store: Store, names: tuple[str, ...]) -> str:
     name = _first(store, names)
     return f"no labeled images in {', '.join(names)}" if name is None else f"images without a label in {name}"
-
-
-def no_prompts(store: Store) -> str:
-    lacks = store.meta.features and not store.meta.prompt_features
-    return "no features of class prompts" if lacks else ""
 
 
 def _few_classes(classes: tuple[str, ...]) -> str:

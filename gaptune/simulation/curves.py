@@ -30,7 +30,7 @@ class Curves:
     Args:
         space: Search space, which defines the scale of each parameter.
         params: Params of each recorded trial.
-        curves: Metrics of each recorded trial after each epoch.
+        curves: Metrics of each recorded trial after each epoch; without a report of its own, those of the next one.
     """
 
     def __init__(

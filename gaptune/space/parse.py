@@ -98,7 +98,7 @@ def _parse(document: Document) -> Space:
         space = Space(file.name or document.path.stem, _in_order(params), grid=file.grid)
         if not space.varied():
             raise UserError("every parameter has a fixed value: give at least one parameter a range or a choice")
-    base = _base(space)
+    base = base_config(space)
     if space.grid:
         if file.points_to_evaluate:
             raise document.error(
@@ -125,7 +125,7 @@ def _parse(document: Document) -> Space:
     )
 
 
-def _base(space: Space) -> TrialConfig:
+def base_config(space: Space) -> TrialConfig:
     """The configuration that params are checked with: parameters of heads need the model that has them."""
     heads = any(parameter.name in MODEL_PARAMETERS for parameter in space.parameters)
     return TrialConfig(model=ModelConfig(name=HEADS)) if heads else TrialConfig()
