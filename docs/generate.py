@@ -16,7 +16,16 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from gaptune.cli import SECTIONS
-from gaptune.config import NOT_PARAMETERS, ConstraintConfig, EvaluationConfig, ObjectiveConfig, SweepConfig, TrialConfig
+from gaptune.config import (
+    MODEL_PARAMETERS,
+    NOT_PARAMETERS,
+    ConstraintConfig,
+    EvaluationConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    SweepConfig,
+    TrialConfig,
+)
 from gaptune.ledger import load
 from gaptune.metrics.table import METRICS, SYSTEM, TASK_METRICS, Metric
 from gaptune.paper.tables import paper_markdown
@@ -37,12 +46,12 @@ def _rows(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells)
 
 
-def _schema(model: type[BaseModel], prefix: str = "") -> str:
-    """A row for each field that is no group of its own."""
+def _schema(model: type[BaseModel], prefix: str = "", names: tuple[str, ...] = ()) -> str:
+    """A row for each field that is no group of its own, or for some fields."""
     rows = [
         (f"`{prefix}{name}`", _allowed(field), _default(field), meaning)
         for name, field, meaning in _described(model)
-        if not _group(field)
+        if not _group(field) and (not names or f"{prefix}{name}" in names)
     ]
     return _rows(("key", "allowed", "default", "meaning"), rows)
 
@@ -119,12 +128,8 @@ def _groups(model: type[BaseModel], names: list[str]) -> str:
 
 def _params() -> str:
     groups = [name for name, field in TrialConfig.model_fields.items() if _group(field) and name not in NOT_PARAMETERS]
-    rows = [(name, field, text) for name, field, text in _described(TrialConfig) if name == "seed"]
-    seed = _rows(
-        ("key", "allowed", "default", "meaning"),
-        [(f"`{name}`", _allowed(field), _default(field), text) for name, field, text in rows],
-    )
-    return f"{_groups(TrialConfig, groups)}\n\n### seed\n\n{seed}"
+    heads = f"### model\n\nThe heads of the model `heads`.\n\n{_schema(ModelConfig, 'model.', MODEL_PARAMETERS)}"
+    return f"{_groups(TrialConfig, groups)}\n\n### seed\n\n{_schema(TrialConfig, names=('seed',))}\n\n{heads}"
 
 
 def _sweep() -> str:
