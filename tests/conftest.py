@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from support import SMALL
+from support import SMALL, make_features
+from warm import WORKERS, workers_are_warm
 
 settings.register_profile("gaptune", deadline=None)  # what is slow on a busy machine is not wrong
 settings.load_profile("gaptune")
@@ -84,7 +85,8 @@ def ray_address(gaptune_cache):
 
     from gaptune.engine.machine import OBJECT_STORE
 
-    node = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    workers_are_warm()
+    node = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": OBJECT_STORE, **WORKERS}
     cluster = Cluster(initialize_head=True, head_node_args=node)
     yield cluster.address
     cluster.shutdown()
@@ -123,6 +125,12 @@ def small_store(tmp_path_factory):
     from gaptune.data.scenes import make_scenes
 
     return make_scenes(tmp_path_factory.mktemp("data") / "small", SMALL).path
+
+
+@pytest.fixture(scope="session")
+def small_features(tmp_path_factory):
+    """The folder of a small store of features."""
+    return make_features(tmp_path_factory.mktemp("data") / "features").path
 
 
 @pytest.fixture(scope="session")

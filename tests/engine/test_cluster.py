@@ -46,9 +46,9 @@ def weights(folder, number):
     return state["model"], state["report"]["epoch"]
 
 
-def test_a_trial_that_fits_on_no_machine_is_refused_at_once(tmp_path, small_store, two_nodes):
+def test_a_trial_that_fits_on_no_machine_is_refused_at_once(tmp_path, small_features, two_nodes):
     cluster, _ = two_nodes
-    command = sweep_command(tmp_path, small_store, "--address", cluster.address, more="resources: {cpu: 2}\n")
+    command = sweep_command(tmp_path, small_features, "--address", cluster.address, more="resources: {cpu: 2}\n")
     done = run(*command, code=2)
     assert "each trial needs 2 CPU on one machine" in done.stderr
     assert "at most 1 CPU" in done.stderr
@@ -56,23 +56,23 @@ def test_a_trial_that_fits_on_no_machine_is_refused_at_once(tmp_path, small_stor
     assert not (tmp_path / "results").exists()
 
 
-def test_address_without_cluster_is_one_clear_line(tmp_path, small_store):
+def test_address_without_cluster_is_one_clear_line(tmp_path, small_features):
     port = free_port()
-    command = sweep_command(tmp_path, small_store, "--address", f"127.0.0.1:{port}")
+    command = sweep_command(tmp_path, small_features, "--address", f"127.0.0.1:{port}")
     done = run(*command, code=2)
     assert f"no Ray cluster at 127.0.0.1:{port}" in done.stderr
 
 
-def test_a_killed_node_loses_nothing_and_its_trials_end_with_the_same_weights(tmp_path, small_store, two_nodes):
+def test_a_killed_node_loses_nothing_and_its_trials_end_with_the_same_weights(tmp_path, small_features, two_nodes):
     """The storage carries the checkpoints: nodes share no folder of their own."""
     cluster, nodes = two_nodes
     calm, struck = tmp_path / "calm", tmp_path / "struck"
     for folder in (calm, struck):
         folder.mkdir()
     joined = "--address", cluster.address
-    run(*sweep_command(calm, small_store, *joined, trials=2, epochs=8))
+    run(*sweep_command(calm, small_features, *joined, trials=2, epochs=40))
     storage = "--storage", f"file://{tmp_path}/far"
-    process = Gaptune(*sweep_command(struck, small_store, *joined, *storage, trials=2, epochs=8))
+    process = Gaptune(*sweep_command(struck, small_features, *joined, *storage, trials=2, epochs=40))
     while process.poll() is None and len({e["trial"] for e in events(struck) if e["event"] == "report"}) < 2:
         time.sleep(0.02)
     raylet = psutil.Process(nodes[1].all_processes["raylet"][0].process.pid)
@@ -85,22 +85,22 @@ def test_a_killed_node_loses_nothing_and_its_trials_end_with_the_same_weights(tm
     assert len(retries) == 1, retries
     assert retries[0].startswith(("node lost", "worker lost"))  # whichever Ray hears of first
     for number in range(2):
-        assert [report.epoch for report in record.trials[number].reports] == list(range(1, 9))
+        assert [report.epoch for report in record.trials[number].reports] == list(range(1, 41))
         expected, _ = weights(calm / "results" / "s" / "trials", number)
         got, epoch = weights(tmp_path / "far" / "s" / "trials", number)
-        assert epoch == 8
+        assert epoch == 40
         assert all(torch.equal(expected[name], got[name]) for name in expected)
     stored = stored_ledger(Folder(f"file://{tmp_path}/far/s"))
     assert stored == (struck / "results/s/ledger.jsonl").read_bytes()
 
 
-def test_another_machine_resumes_from_the_storage(tmp_path, small_store, ray_address):
+def test_another_machine_resumes_from_the_storage(tmp_path, small_features, ray_address):
     """Another results folder stands for another machine: all that it has is the storage."""
     first, second = tmp_path / "first", tmp_path / "second"
     more = ["--storage", f"file://{tmp_path}/far", "--address", ray_address]
     for folder in (first, second):
         folder.mkdir()
-    process = Gaptune(*sweep_command(first, small_store, *more, trials=4, epochs=4))
+    process = Gaptune(*sweep_command(first, small_features, *more, trials=4, epochs=20))
     far = Folder(f"file://{tmp_path}/far/s")
 
     def ends():
@@ -112,7 +112,7 @@ def test_another_machine_resumes_from_the_storage(tmp_path, small_store, ray_add
     process.wait()
     before = ends()
     assert 1 <= len(before) < 4
-    done = run(*sweep_command(second, small_store, *more, trials=4, epochs=4))
+    done = run(*sweep_command(second, small_features, *more, trials=4, epochs=20))
     assert "continuing with the ledger of" in done.stdout
     record = load(second / "results" / "s")
     assert [trial.state for trial in record.trials.values()] == [State.COMPLETE] * 4
@@ -120,7 +120,7 @@ def test_another_machine_resumes_from_the_storage(tmp_path, small_store, ray_add
     assert parse_events(stored_ledger(far))[0] == events(second)
 
 
-def test_a_job_submitted_to_a_cluster_runs_a_sweep(tmp_path, small_store):
+def test_a_job_submitted_to_a_cluster_runs_a_sweep(tmp_path, small_features):
     port, pages, agent = free_port(), free_port(), free_port()
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
     head = [*ray, "start", "--head", f"--port={port}", "--num-cpus=1", "--disable-usage-stats", "--block"]
@@ -131,7 +131,7 @@ def test_a_job_submitted_to_a_cluster_runs_a_sweep(tmp_path, small_store):
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     running = subprocess.Popen(head, start_new_session=True, env=open_to_all, **quiet)
     try:
-        command = sweep_command(tmp_path, small_store, "--address", f"127.0.0.1:{port}", trials=1)
+        command = sweep_command(tmp_path, small_features, "--address", f"127.0.0.1:{port}", trials=1)
         command = [sys.executable, "-m", "gaptune.cli", *map(str, command)]
         submit = [*ray, "job", "submit", f"--address=http://127.0.0.1:{pages}", "--", *command]
         deadline = time.monotonic() + 120

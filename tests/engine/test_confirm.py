@@ -16,11 +16,11 @@ from gaptune.results.stability import front_fractions
 
 
 @pytest.fixture
-def searched(tmp_path, small_store):
+def searched(tmp_path, small_features):
     """A sweep as its ledger has it: two of three on the front. Nothing has been trained for it."""
     from gaptune.config import load_sweep_config
 
-    _, config = write_yaml(tmp_path, small_store)
+    _, config = write_yaml(tmp_path, small_features)
     stage = Stage(tmp_path / "results" / "found", sweep=load_sweep_config(config))
     stage.record.header = replace(stage.record.header, name="found")
     for recall, uniformity in ((0.5, -1.0), (0.2, -0.5), (0.3, -2.0)):
@@ -49,8 +49,8 @@ def test_an_empty_front_is_refused(tmp_path):
         confirmation(stage.record, seeds=2, results=tmp_path, now=0.0, command="")
 
 
-def test_confirm_retrains_the_front_and_shows_what_remains_on_it(tmp_path, small_store, local_ray, monkeypatch, capsys):
-    space, config = write_yaml(tmp_path, small_store, trials=3)
+def test_confirm_retrains_the_front_and_shows_what_remains_on_it(tmp_path, small_features, local_ray, monkeypatch, capsys):
+    space, config = write_yaml(tmp_path, small_features, trials=3)
 
     def gaptune(*words):
         monkeypatch.setattr(sys, "argv", ["gaptune", *map(str, words), "--results", str(tmp_path / "r")])

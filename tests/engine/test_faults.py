@@ -63,19 +63,19 @@ def strike(folder, blows):
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-def test_killed_or_stuck_worker_resumes_from_its_checkpoint_to_the_same_weights(tmp_path, small_store, local_ray):
+def test_killed_or_stuck_worker_resumes_from_its_checkpoint_to_the_same_weights(tmp_path, small_features, local_ray):
     import torch
 
     calm = tmp_path / "calm"
     calm.mkdir()
-    start(calm, small_store, trials=1, epochs=9)
+    start(calm, small_features, trials=1, epochs=9)
     for turn in range(10 if FULL else 1):
         struck = tmp_path / f"struck-{turn}"
         struck.mkdir()
         blows = (signal.SIGKILL, signal.SIGSTOP)
         thread = threading.Thread(target=strike, args=(struck / "results" / "s", blows), daemon=True)
         thread.start()
-        record = start(struck, small_store, trials=1, epochs=9, more="resources: {stall_minutes: 0.4}\n")
+        record = start(struck, small_features, trials=1, epochs=9, more="resources: {stall_minutes: 0.4}\n")
         thread.join(5)
         assert not thread.is_alive()
         (trial,) = record.trials.values()
@@ -90,7 +90,7 @@ def test_killed_or_stuck_worker_resumes_from_its_checkpoint_to_the_same_weights(
         assert all(torch.equal(expected[name], got[name]) for name in expected)
 
 
-def test_exception_in_a_worker_is_retried_and_then_fails_with_its_message(tmp_path, small_store, local_ray, capfd):
+def test_exception_in_a_worker_is_retried_and_then_fails_with_its_message(tmp_path, small_features, local_ray, capfd):
     """A folder where the checkpoint should be: no retry can cure it."""
     folder = tmp_path / "results" / "s" / "trials" / "0000" / "epoch-0001.pt"
 
@@ -101,7 +101,7 @@ def test_exception_in_a_worker_is_retried_and_then_fails_with_its_message(tmp_pa
 
     thread = threading.Thread(target=block, daemon=True)
     thread.start()
-    record = start(tmp_path, small_store, trials=2)
+    record = start(tmp_path, small_features, trials=2)
     thread.join(5)
     broken, fine = record.trials.values()
     assert broken.state is State.FAIL
@@ -117,12 +117,12 @@ def test_exception_in_a_worker_is_retried_and_then_fails_with_its_message(tmp_pa
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("seed", range(5 if FULL else 1))
-def test_a_driver_killed_at_random_moments_is_continued_by_the_same_command(tmp_path, small_store, seed):
+def test_a_driver_killed_at_random_moments_is_continued_by_the_same_command(tmp_path, small_features, seed):
     """With two seeds for each candidate, early stopping, and a storage; in full 100 kills of five sweeps."""
     kills, candidates = (20, 8) if FULL else (2, 3)
     trials = 2 * candidates
     more = "early_stopping: {method: asha, min_fraction: 0.3}\n"
-    space, config = write_yaml(tmp_path, small_store, trials=candidates, epochs=4, more=more)
+    space, config = write_yaml(tmp_path, small_features, trials=candidates, epochs=12, more=more)
     config.write_text(config.read_text().replace("search: {", "search: {seeds: 2, "))
     command = ["sweep", space, "--config", config, "--name", "s", "--storage", f"file://{tmp_path}/far"]
     command += ["--results", tmp_path / "results", "--concurrency", "2"]

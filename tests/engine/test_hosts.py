@@ -64,10 +64,10 @@ def test_plot_is_drawn_with_a_notebooks_backend_in_the_environment(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_program_runs_one_sweep_after_another_wherever_it_is(tmp_path, small_store):
+def test_a_program_runs_one_sweep_after_another_wherever_it_is(tmp_path, small_features):
     """In a loop, then in a thread with more for each trial; everything around is as hostile as it has been seen."""
     store = tmp_path / "store"
-    store.symlink_to(small_store)
+    store.symlink_to(small_features)
     for name, cpu in (("one", 1), ("two", 2)):
         more = f"resources: {{cpu: {cpu}, concurrency: 1}}\n"
         _, config = write_yaml(tmp_path, "store", epochs=1, trials=1, more=more)  # relative to the working folder

@@ -38,11 +38,11 @@ def small_disk(tmp_path):
 
 
 def test_full_disk_stops_the_sweep_cleanly_and_the_same_command_resumes_it(
-    tmp_path, small_store, small_disk, ray_address
+    tmp_path, small_features, small_disk, ray_address
 ):
     place, make_room = small_disk
     joined = ["--address", ray_address]
-    command = sweep_command(tmp_path, small_store, *joined, results=place / "results", trials=3, epochs=4)
+    command = sweep_command(tmp_path, small_features, *joined, results=place / "results", trials=3, epochs=4)
     full = run(*command, code=1)
     assert "No space left on device" in full.stdout
     assert "Finished trials are kept. To resume: gaptune sweep" in full.stdout
@@ -57,11 +57,11 @@ def test_full_disk_stops_the_sweep_cleanly_and_the_same_command_resumes_it(
     assert read_events(folder)[0][: len(before)] == before
 
 
-def test_full_disk_of_the_ledger_stops_the_sweep(tmp_path, small_store, small_disk, ray_address):
+def test_full_disk_of_the_ledger_stops_the_sweep(tmp_path, small_features, small_disk, ray_address):
     """Checkpoints lie elsewhere; the file system of the ledger fills up while trials run."""
     place, make_room = small_disk
     more = ["--storage", f"file://{tmp_path}/far", "--address", ray_address]
-    command = sweep_command(tmp_path, small_store, *more, results=place / "r", trials=4)
+    command = sweep_command(tmp_path, small_features, *more, results=place / "r", trials=4)
     process = Gaptune(*command)
     folder = place / "r" / "s"
     while process.poll() is None:
@@ -85,9 +85,9 @@ def test_full_disk_of_the_ledger_stops_the_sweep(tmp_path, small_store, small_di
     assert [trial.state for trial in load(folder).trials.values()] == [State.COMPLETE] * 4
 
 
-def test_worker_that_ray_ends_for_lack_of_memory_is_not_retried(tmp_path, small_store):
+def test_worker_that_ray_ends_for_lack_of_memory_is_not_retried(tmp_path, small_features):
     """Ray's own memory monitor does it, at a limit far below what every machine uses."""
-    command = sweep_command(tmp_path, small_store, trials=1, epochs=50)
+    command = sweep_command(tmp_path, small_features, trials=1, epochs=100_000)
     limit = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "250"}
     done = run(*command, env=os.environ | limit, code=1)
     assert done.stdout.splitlines()[-1].startswith("no trial is complete: 1 of 1 failed with: out of memory")
@@ -139,12 +139,12 @@ def said_once_per_outage(out: str) -> bool:
 
 
 @pytest.mark.soak
-def test_mlflow_server_that_was_down_has_everything_in_the_end(tmp_path, small_store, ray_address):
+def test_mlflow_server_that_was_down_has_everything_in_the_end(tmp_path, small_features, ray_address):
     outage = 30 if FULL else 5
     server, folder = Server(tmp_path / "server"), tmp_path / "results" / "s"
     server.start()
     more = ["--tracking-uri", server.uri, "--address", ray_address]
-    process = Gaptune(*sweep_command(tmp_path, small_store, *more, trials=12 if FULL else 4, epochs=4))
+    process = Gaptune(*sweep_command(tmp_path, small_features, *more, trials=12 if FULL else 4, epochs=4))
     try:
         while process.poll() is None:
             time.sleep(0.05)
@@ -165,10 +165,10 @@ def test_mlflow_server_that_was_down_has_everything_in_the_end(tmp_path, small_s
 
 
 @pytest.mark.soak
-def test_mlflow_server_that_was_never_up_is_updated_by_sync(tmp_path, small_store, ray_address):
+def test_mlflow_server_that_was_never_up_is_updated_by_sync(tmp_path, small_features, ray_address):
     server, folder = Server(tmp_path / "server"), tmp_path / "results" / "s"
     more = ["--tracking-uri", server.uri, "--address", ray_address, "--concurrency", "1"]
-    done = run(*sweep_command(tmp_path, small_store, *more, trials=2))
+    done = run(*sweep_command(tmp_path, small_features, *more, trials=2))
     assert done.stdout.count("MLflow is unreachable") == 1
     assert "gaptune sync s" in done.stdout
     server.start()

@@ -79,8 +79,8 @@ def test_outside_the_main_thread_no_handler_is_installed():
 
 
 @pytest.mark.whole
-def test_a_single_training_stops_with_its_checkpoint_kept(tmp_path, small_store):
-    _, config = write_yaml(tmp_path, small_store, epochs=1000)
+def test_a_single_training_stops_with_its_checkpoint_kept(tmp_path, small_features):
+    _, config = write_yaml(tmp_path, small_features, epochs=100_000)
     process = Gaptune("train", "--config", config, "--out", tmp_path / "out")
     while process.poll() is None and not list((tmp_path / "out").glob("epoch-*.pt")):
         time.sleep(0.05)
@@ -93,13 +93,14 @@ def test_a_single_training_stops_with_its_checkpoint_kept(tmp_path, small_store)
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-def test_sweep_stopped_at_any_moment_ends_in_order_and_is_resumed(tmp_path, small_store):
+def test_sweep_stopped_at_any_moment_ends_in_order_and_is_resumed(tmp_path, small_features):
     """Each is sent to the driver alone or, as by Slurm, systemd and closed terminals, to Ray's processes too."""
     stops = [(signum, False) for signum in ENDING[1:] * 5] + [(signum, True) for signum in ENDING[1:] * 5]
     stops = stops if FULL else [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, True)]
     trials = 24 if FULL else 3
-    space, config = write_yaml(tmp_path, small_store, trials=trials, epochs=12)
+    space, config = write_yaml(tmp_path, small_features, trials=trials, epochs=60)
     command = ["sweep", space, "--config", config, "--name", "s", "--results", tmp_path / "results"]
+    command += ["--concurrency", "2" if FULL else "1"]
     folder = tmp_path / "results" / "s"
     rng, kept = random.Random(0), {}
 

@@ -11,7 +11,11 @@ import time
 import urllib.request
 from contextlib import contextmanager, suppress
 
+import numpy as np
+
 from gaptune.config import SweepConfig, flatten
+from gaptune.data import FeatureMeta, StoreWriter
+from gaptune.data.store.reader import read_store
 from gaptune.ledger import Ledger, load
 from gaptune.ledger.opening import open_ledger
 from gaptune.search.orchestrator import Orchestrator
@@ -143,6 +147,19 @@ def made_sweep(folder, trials, **changes):
 
 SMALL = {"train": 192, "val": 64, "probe_train": 60, "probe_test": 40}
 
+def make_features(path):
+    """A store of features: what an image and its text share is a point of 8 numbers."""
+    draw = np.random.default_rng(0)
+    mixing = draw.standard_normal((2, 8, 24))
+    with StoreWriter(path, features=FeatureMeta(image=24, text=24, dtype="float32")) as writer:
+        for split in ("train", "val"):
+            points = draw.standard_normal((SMALL[split], 8))
+            images, texts = (points @ each + draw.standard_normal((len(points), 24)) for each in mixing)
+            for row, image in enumerate(images):
+                writer.add(split, image, [f"text {row}"], texts[row : row + 1], id=f"{split}-{row}")
+        return writer.finish(name="features", source={})
+
+
 SPACE_YAML = """
 params:
   temperature.schedule: constant
@@ -152,7 +169,7 @@ points_to_evaluate:
 """
 
 SWEEP_YAML = """
-model: {name: scenes-tiny}
+model: {name: MODEL}
 data: {store: STORE}
 training: {epochs: EPOCHS, batch_size: 64}
 objectives:
@@ -163,10 +180,17 @@ search: {sampler: random, candidates: TRIALS}
 
 
 def write_yaml(folder, store, *, epochs=2, trials=4, more=""):
-    """A small search space and sweep as files; returns their paths."""
+    """A small search space and sweep as files; returns their paths.
+
+    On a store of features the model is two heads: their workers need no open_clip, whose import takes seconds.
+    """
     space, sweep = folder / "small.yaml", folder / "sweep.yaml"
     space.write_text(SPACE_YAML)
-    text = SWEEP_YAML.replace("STORE", str(store)).replace("EPOCHS", str(epochs)).replace("TRIALS", str(trials))
+    model = "heads, width: 16" if read_store(folder / store).meta.features else "scenes-tiny"
+    values = {"MODEL": model, "STORE": store, "EPOCHS": epochs, "TRIALS": trials}
+    text = SWEEP_YAML
+    for name, value in values.items():
+        text = text.replace(name, str(value))
     sweep.write_text(text + more)
     return space, sweep
 

@@ -1,12 +1,15 @@
 """``gaptune`` in processes of their own that need not import: each is forked from one that has torch, Ray and MLflow.
 
-Importing them is most of what a short sweep computes, and tests start dozens. What a start itself must do is tested by
-those that start Python anew: ``test_cli``, ``test_hosts``, ``test_first_steps``, and the submitted job.
+Importing them is most of what a short sweep computes, and tests start dozens. So are the workers of a Ray that tests
+start (``WORKERS``), by ``warm_worker.py``. What a start itself must do is tested by those that start Python anew:
+``test_cli``, ``test_hosts``, ``test_wheel``, ``test_tutorials``, and the submitted job; and a Ray that gaptune starts
+has workers of its own.
 """
 
 import importlib
 import json
 import os
+import runpy
 import select
 import signal
 import socket
@@ -15,10 +18,15 @@ import sys
 import tempfile
 import threading
 import time
+from functools import cache
 from pathlib import Path
 
 LINE = 1 << 20
 HEAVY = "mlflow", "open_clip", "gaptune.engine.ray_tune", "gaptune.search.study", "gaptune.cli", "matplotlib.figure"
+OF_WORKERS = "open_clip", "pandas", "pyarrow", "sklearn.linear_model", "gaptune.trial.loop"
+"""What workers need but for Ray, whose C++ reads a worker's environment when it is imported."""
+WORKERS = {"setup_worker_path": str(Path(__file__).with_name("warm_worker.py"))}
+"""For ``ray.cluster_utils.Cluster``: its workers are forked; ``workers_are_warm`` must have been called before."""
 
 
 class Gaptune:
@@ -84,14 +92,24 @@ def _text(file):
 
 
 class _Server:
-    """The process that has imported; it ends when this one does."""
+    """A process that has imported; it ends when this one does.
 
-    def __init__(self):
+    Args:
+        modules: What it imports.
+    """
+
+    def __init__(self, modules):
         self._ends, self._lock = {}, threading.Lock()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, __file__, str(theirs.fileno())]
-        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listener.bind(f"\0gaptune-tests-{os.getpid()}-{time.time_ns()}")  # no file: the name goes with its processes
+        listener.listen()
+        self.address = listener.getsockname()[1:].decode()
+        numbers = [theirs.fileno(), listener.fileno()]
+        command = [sys.executable, __file__, *map(str, numbers), *modules]
+        self._process = subprocess.Popen(command, pass_fds=numbers, start_new_session=True)
         theirs.close()
+        listener.close()
 
     def start(self, request, *files):
         with self._lock:
@@ -122,47 +140,65 @@ class _Server:
         return json.loads(said)
 
 
-_one = []
-
-
+@cache
 def _server():
-    if not _one:
-        _one.append(_Server())
-    return _one[0]
+    return _Server(HEAVY)
 
 
-def _serve(control):
+@cache
+def workers_are_warm():
+    """Starts the process that workers are forked from; they find it by the environment."""
+    server = _Server(OF_WORKERS)
+    os.environ["GAPTUNE_TESTS_WARM"] = server.address
+    return server
+
+
+def _serve(control, listener):
     """Forks for each request; returns in a child, which is to run it."""
     wakes, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     before = signal.signal(signal.SIGCHLD, lambda signum, frame: None)
     while True:
-        ready, _, _ = select.select([control, wakes], [], [])
+        ready, _, _ = select.select([control, listener, wakes], [], [])
         if wakes in ready:
             os.read(wakes, 1024)
-            while True:
-                try:
-                    pid, status = os.waitpid(-1, os.WNOHANG)
-                except ChildProcessError:
-                    break
-                if pid == 0:
-                    break
-                control.send(json.dumps({"ended": pid, "code": os.waitstatus_to_exitcode(status)}).encode())
-        if control in ready:
-            line, files, _, _ = socket.recv_fds(control, LINE, 2)
+            _reap(control)
+        for asked in {control, listener} & set(ready):
+            connection = control if asked is control else listener.accept()[0]
+            try:
+                line, files, _, _ = socket.recv_fds(connection, LINE, 2)
+            except ConnectionError:
+                line = b""
             if not line:
                 sys.exit()
             pid = os.fork()
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, before)
-                for own in (control.detach(), wakes, wake):
+                for own in {control, listener, connection}:
+                    own.close()
+                for own in (wakes, wake):
                     os.close(own)
                 return json.loads(line), files
-            control.send(json.dumps({"pid": pid}).encode())
+            if asked is control:
+                control.send(json.dumps({"pid": pid}).encode())
+            else:
+                connection.close()
             for file in files:
                 os.close(file)
+
+
+def _reap(control):
+    """Says which children have ended."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        control.send(json.dumps({"ended": pid, "code": os.waitstatus_to_exitcode(status)}).encode())
 
 
 def _become(request, files, set_by_imports):
@@ -181,11 +217,15 @@ def _become(request, files, set_by_imports):
 
 if __name__ == "__main__":
     sys.path.pop(0)  # the folder of this file
+    numbers, modules = sys.argv[1:3], sys.argv[3:]
     before = dict(os.environ)
-    for module in HEAVY:
+    for module in modules:
         importlib.import_module(module)
     set_by_imports = {name: value for name, value in os.environ.items() if before.get(name) != value}
-    _become(*_serve(socket.socket(fileno=int(sys.argv[1]))), set_by_imports)
-    from gaptune.cli import main
+    _become(*_serve(*(socket.socket(fileno=int(number)) for number in numbers)), set_by_imports)
+    if sys.argv[0] == "gaptune":
+        from gaptune.cli import main
 
-    main()
+        main()
+    else:  # Ray's own program for workers
+        runpy.run_path(sys.argv[0], run_name="__main__")

@@ -137,8 +137,8 @@ def test_remote_ledger_of_a_different_sweep_is_not_restored(tmp_path, change):
         newer_ledger(Folder(f"file://{tmp_path}/far/s"), tmp_path / "s")
 
 
-def test_point_added_to_a_finished_sweep_is_refused(tmp_path, small_store, local_ray):
-    space, config = write_yaml(tmp_path, small_store, trials=1, epochs=1)
+def test_point_added_to_a_finished_sweep_is_refused(tmp_path, small_features, local_ray):
+    space, config = write_yaml(tmp_path, small_features, trials=1, epochs=1)
     results = tmp_path / "results"
 
     def planned():
