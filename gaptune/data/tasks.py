@@ -36,14 +36,17 @@ PROBED = ("probe_train", "probe_test")
 
 
 def own_probes(store: Store) -> dict[str, Split]:
-    """The splits that a training is probed on after each epoch; none where its store has no classes.
+    """The splits that a training is probed on after each epoch.
+
+    Returns:
+        None where its store has no classes, or holds features without those of class prompts.
 
     Raises:
         UserError: There is a single validation image, or the probe's images have no labels, or a single class.
     """
     if store.meta.splits["val"].images < 2:
         raise UserError(f"{store.path} has a single val image; metrics of pairs need two")
-    if not store.meta.classes or not all(name in store for name in PROBED):
+    if not store.meta.classes or _no_prompts(store) or not all(name in store for name in PROBED):
         return {}
     splits = {name: store.split(name) for name in PROBED}
     for name, split in splits.items():
@@ -75,7 +78,7 @@ def lacking(store: Store, task: Task) -> str:
     if labeled(store, TESTED) is None:
         return _no_labels(store, TESTED)
     if task == "zeroshot":
-        return ""
+        return _no_prompts(store)
     fitted = labeled(store, FITTED)
     if fitted is None:
         return _no_labels(store, FITTED)
@@ -169,6 +172,11 @@ def _no_captions(store: Store, names: tuple[str, ...]) -> str:
 def _no_labels(store: Store, names: tuple[str, ...]) -> str:
     name = _first(store, names)
     return f"no labeled images in {', '.join(names)}" if name is None else f"images without a label in {name}"
+
+
+def _no_prompts(store: Store) -> str:
+    lacks = store.meta.features and not store.meta.prompt_features
+    return "no features of class prompts" if lacks else ""
 
 
 def _few_classes(classes: tuple[str, ...]) -> str:

@@ -9,7 +9,8 @@ import pytest
 from gaptune.data import FeatureMeta, Mixture, StoreWriter
 from gaptune.data.info import describe
 from gaptune.data.open import open_store
-from gaptune.data.store.meta import META, content_hash_of, sha256_of
+from gaptune.data.store.meta import META, PROMPT_FEATURES, SplitMeta, content_hash_of, sha256_of
+from gaptune.data.tasks import allowed_tasks
 from gaptune.errors import UserError
 
 IMAGES = 5
@@ -31,6 +32,67 @@ def write(path, features, seed=0):
                 captions = [f"text {row} {index}" for index in range(len(texts[row]))]
                 writer.add(split, images[row], captions, texts[row], id=f"{split}-{row}", label=row % 2)
         return writer.finish(name="features", source={})
+
+
+def write_labeled(path, *, prompts=None, labels=(0, 1, 1, 0, 1), prefix="a"):
+    """Pairs in train and val, labeled images without texts in test, and features of class prompts."""
+    images, texts = arrays("float16")
+    with StoreWriter(path, features=FeatureMeta(image=6, text=4)) as writer:
+        for row in range(IMAGES):
+            captions = [f"{prefix} {index}" for index in range(len(texts[row]))]
+            for split in ("train", "val"):
+                writer.add(split, images[row], captions, texts[row], id=f"{prefix}-{row}")
+            writer.add("test", images[row], [], np.empty((0, 4)), id=f"{prefix}-{row}", label=labels[row])
+        return writer.finish(name="features", source={}, classes=["cat", "dog"], prompt_features=prompts)
+
+
+def prompt_features(seed=0):
+    return np.random.default_rng(seed).standard_normal((2, 3, 4)).astype(np.float16)
+
+
+def test_store_holds_labeled_images_without_texts_and_features_of_prompts(tmp_path):
+    write_labeled(tmp_path / "store", prompts=prompt_features())
+    store = open_store(tmp_path / "store")
+    store.verify()
+    test = store.split("test")
+    assert (test.labels.tolist(), test.texts.shape, set(test.offsets.tolist())) == ([0, 1, 1, 0, 1], (0, 4), {0})
+    assert np.array_equal(store.prompt_features(), prompt_features())
+    assert store.meta.prompts == ("prompt 1", "prompt 2", "prompt 3")
+    assert allowed_tasks(store) == ("zeroshot",)
+    assert open_store(f"file://{store.path}").prompt_features().shape == (2, 3, 4)
+
+
+def test_content_hash_covers_features_pairs_labels_and_prompts_but_no_names(tmp_path):
+    changes = {
+        "same": {"prompts": prompt_features()},
+        "names": {"prompts": prompt_features(), "prefix": "b"},
+        "labels": {"prompts": prompt_features(), "labels": (0, 1, 1, 0, 0)},
+        "prompts": {"prompts": prompt_features(1)},
+        "no prompts": {},
+    }
+    made = {name: write_labeled(tmp_path / name, **change).meta for name, change in changes.items()}
+    assert made["names"].content_hash == made["same"].content_hash
+    assert made["names"].splits["train"].sha256 != made["same"].splits["train"].sha256
+    assert len({meta.content_hash for meta in made.values()}) == 4
+
+
+@pytest.mark.parametrize("damage", ["byte", "missing", "truncated", "shape", "said"])
+def test_damaged_features_of_prompts_are_refused(damage, tmp_path):
+    store = write_labeled(tmp_path / "store", prompts=prompt_features())
+    file = store.path / PROMPT_FEATURES
+    content = file.read_bytes()
+    if damage == "byte":
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif damage == "missing":
+        file.unlink()
+    elif damage == "truncated":
+        file.write_bytes(content[:-1])
+    elif damage == "shape":
+        edit(store.path, prompts=["prompt 1"])
+    else:
+        edit(store.path, prompt_features={"bytes": len(content), "sha256": "0"})
+    with pytest.raises(UserError, match="corrupt store: "):
+        open_store(store.path).verify()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -120,7 +182,7 @@ def write_format_1(path, images, texts):
             "bytes": file.stat().st_size,
             "sha256": sha256_of(file),
         }
-    hashed = content_hash_of({name: type("S", (), split) for name, split in splits.items()}, [], [])
+    hashed = content_hash_of({name: SplitMeta(**split) for name, split in splits.items()}, [], [])
     meta = {
         "format": 1,
         "name": "old",

@@ -387,7 +387,7 @@ def edited(path, change):
         (lambda path: "[]", "corrupt store: .*AttributeError"),
         (lambda path: edited(path, lambda meta: meta.pop("splits")), "corrupt store: .*KeyError: 'splits'"),
         (lambda path: edited(path, lambda meta: meta["splits"]["val"].pop("sha256")), "corrupt store: .*sha256"),
-        (lambda path: edited(path, lambda meta: meta.update(format=99)), "has format 99; this gaptune reads up to 2"),
+        (lambda path: edited(path, lambda meta: meta.update(format=99)), "has format 99; this gaptune reads up to 3"),
         (lambda path: edited(path, lambda meta: meta["splits"].clear()), "empty data: .* has no images"),
         (lambda path: edited(path, lambda meta: meta.update(image_size=0)), "corrupt store: .*image_size is 0"),
         (lambda path: edited(path, lambda meta: meta.update(context_length=None)), "corrupt store: .*context_length"),

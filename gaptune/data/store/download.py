@@ -7,7 +7,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-from gaptune.data.store.meta import META
+from gaptune.data.store.meta import META, PROMPT_FEATURES
 from gaptune.data.store.reader import Store, read_store
 from gaptune.errors import UserError
 from gaptune.storage.cache import cache_folder, locked
@@ -33,27 +33,28 @@ def fetch_store(url: str) -> Store:
         raise UserError(f"no data store at {url} (it has no {META})")
     try:
         meta = json.loads(content)
-        name, splits = str(meta["content_hash"]), list(meta["splits"])
-    except (ValueError, KeyError, TypeError):
+        name, files = str(meta["content_hash"]), [f"{split}.arrow" for split in meta["splits"]]
+        files += [PROMPT_FEATURES] if meta.get("prompt_features") else []
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{url}/{META} is not the description of a store") from None
     copy = cache_folder() / "stores" / name
     with locked(copy):
         if not copy.exists():
-            _copy(place, splits, content, copy)
+            _copy(place, files, content, copy)
     return read_store(copy)
 
 
-def _copy(place: Folder, splits: list[str], meta: bytes, copy: Path) -> None:
+def _copy(place: Folder, files: list[str], meta: bytes, copy: Path) -> None:
     """Copies and checks under another name: a copy that is there is whole."""
     partial = copy.with_name(f"{copy.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        for split in splits:
+        for file in files:
             try:
-                there = place.get(f"{split}.arrow", partial / f"{split}.arrow")
+                there = place.get(file, partial / file)
             except OSError as error:
                 raise UserError(f"cannot copy {place.url}: {str(error).splitlines()[0]}") from None
             if not there:
-                raise UserError(f"corrupt store: {place.url} has no {split}.arrow")
+                raise UserError(f"corrupt store: {place.url} has no {file}")
         (partial / META).write_bytes(meta)
         read_store(partial).verify()
         partial.rename(copy)

@@ -14,8 +14,14 @@ from gaptune.data.store.columns import FeatureMeta
 from gaptune.errors import UserError
 
 META = "store.json"
-FORMAT = 2
-"""Format of new stores. Stores of format 1 can be read too; they hold features as bytes, not as numbers."""
+FORMAT = 3
+"""Format of new stores. Older ones can be read too.
+
+Format 1 holds features as bytes, not as numbers. Before format 3, the content hash of features also covers names and
+captions.
+"""
+PROMPT_FEATURES = "prompts.npy"
+"""File of the features of class prompts."""
 _ESCAPED = re.compile("[\udc80-\udcff]")  # how Python holds a byte of a name that is not UTF-8
 
 
@@ -27,13 +33,30 @@ def storable(text: str) -> str:
 
 
 @dataclass(frozen=True)
+class FileMeta:
+    """Size of a file: ``bytes`` shows a truncated one at once, ``sha256`` a changed one."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class SplitMeta:
-    """Size of a split, and of its file: ``bytes`` shows a truncated one at once, ``sha256`` a changed one."""
+    """Size of a split, and of its file, see ``FileMeta``.
+
+    Attributes:
+        images: Number of images.
+        captions: Number of captions.
+        bytes: Size of the file.
+        sha256: Hash of the file.
+        content: Hash of the features, see ``gaptune.data.store.content``; empty for images, where the file counts.
+    """
 
     images: int
     captions: int
     bytes: int
     sha256: str
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,6 +74,8 @@ class StoreMeta:
         prompts: Templates such as ``a photo of a {}`` for zero-shot classification.
         source: Origin: arguments, versions, what was left out.
         features: Sizes of the features that the store holds in place of images and tokens; None for images and tokens.
+        prompt_features: File of the features of class prompts, which stand for the texts that templates and names make;
+            None without. Where they came without texts, ``prompts`` are placeholders.
     """
 
     name: str
@@ -63,6 +88,13 @@ class StoreMeta:
     prompts: tuple[str, ...] = ()
     source: Mapping[str, Any] = field(default_factory=dict)
     features: FeatureMeta | None = None
+    prompt_features: FileMeta | None = None
+
+    @property
+    def files(self) -> dict[str, FileMeta]:
+        """All files of the store but ``store.json``, by their names."""
+        files = {f"{name}.arrow": FileMeta(split.bytes, split.sha256) for name, split in self.splits.items()}
+        return files | ({PROMPT_FEATURES: self.prompt_features} if self.prompt_features else {})
 
     @property
     def images(self) -> str:
@@ -80,12 +112,17 @@ def check_meta(meta: StoreMeta) -> None:
     counts: dict[str, int] = {}
     for name, split in meta.splits.items():
         counts |= {f"splits.{name}.{field}": getattr(split, field) for field in ("images", "captions", "bytes")}
+    if meta.prompt_features:
+        counts["prompt_features.bytes"] = meta.prompt_features.bytes
     for least, numbers in ((1, sizes), (0, counts)):
         for name, number in numbers.items():
             if type(number) is not int or number < least:
                 raise ValueError(f"{name} is {number!r}")
     texts = {"name": meta.name, "content_hash": meta.content_hash}
-    texts |= {f"splits.{name}.sha256": split.sha256 for name, split in meta.splits.items()}
+    for name, split in meta.splits.items():
+        texts |= {f"splits.{name}.sha256": split.sha256, f"splits.{name}.content": split.content}
+    if meta.prompt_features:
+        texts["prompt_features.sha256"] = meta.prompt_features.sha256
     texts |= {f"classes[{index}]": name for index, name in enumerate(meta.classes)}
     texts |= {f"prompts[{index}]": prompt for index, prompt in enumerate(meta.prompts)}
     for name, text in texts.items():
@@ -116,11 +153,18 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def content_hash_of(splits: Mapping[str, SplitMeta], classes: Sequence[str], prompts: Sequence[str]) -> str:
+def content_hash_of(
+    splits: Mapping[str, SplitMeta],
+    classes: Sequence[str],
+    prompts: Sequence[str],
+    prompt_features: FileMeta | None = None,
+) -> str:
     """SHA-256 in hex over everything a training sees."""
-    content = {
-        "splits": {name: split.sha256 for name, split in splits.items()},
+    content: dict[str, Any] = {
+        "splits": {name: split.content or split.sha256 for name, split in splits.items()},
         "classes": list(classes),
         "prompts": list(prompts),
     }
+    if prompt_features:
+        content["prompt_features"] = prompt_features.sha256
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -232,4 +232,5 @@ def _meta(home: Store, parts: Mapping[str, Store], weights: Mapping[str, float],
         classes=home.meta.classes,
         prompts=home.meta.prompts,
         features=home.meta.features,
+        prompt_features=home.meta.prompt_features,
     )

@@ -16,9 +16,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gaptune.data.store.columns import columns_of, feature_meta
+from gaptune.data.store.content import content_of
 from gaptune.data.store.meta import (
     FORMAT,
     META,
+    PROMPT_FEATURES,
+    FileMeta,
     SplitMeta,
     StoreMeta,
     check_meta,
@@ -30,7 +33,8 @@ from gaptune.data.store.split import Split
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError, did_you_mean
 
-_REQUIRED = tuple(name for name in StoreMeta.__dataclass_fields__ if name != "features")
+_OPTIONAL = ("features", "prompt_features")
+_REQUIRED = tuple(name for name in StoreMeta.__dataclass_fields__ if name not in _OPTIONAL)
 
 LARGE = 2**30
 """Bytes of images above which a split is read in blocks, and its pages are released."""
@@ -143,6 +147,8 @@ class Store:
                 f"{self.path} cannot be trained on: it has no {' and no '.join(lacking)} images, only {has} "
                 "(--val-fraction of `gaptune data build` takes val from train)"
             )
+        if bare := [name for name in ("train", "val") if not self.meta.splits[name].captions]:
+            raise UserError(f"{self.path} cannot be trained on: its {' and '.join(bare)} images have no captions")
 
     def split(self, name: str) -> Split:
         """Opens a split.
@@ -158,6 +164,31 @@ class Store:
         except (pa.ArrowInvalid, OSError, ValueError) as error:
             raise UserError(f"corrupt store: {path}: {str(error).splitlines()[0]}") from None
 
+    def prompt_features(self) -> npt.NDArray[Any] | None:
+        """Features of the class prompts of a store of features, memory-mapped.
+
+        Returns:
+            Shape (classes, templates, text width), in the dtype of ``meta.features``; None without prompts.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        features = self.meta.features
+        if features is None or self.meta.prompt_features is None:
+            return None
+        file = self.path / PROMPT_FEATURES
+        try:
+            found: npt.NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"corrupt store: {file}: {str(error).splitlines()[0]}") from None
+        shape = len(self.meta.classes), len(self.meta.prompts), features.text
+        if found.shape != shape or found.dtype != features.dtype:
+            raise UserError(
+                f"corrupt store: {file} has the shape {found.shape} ({found.dtype}), "
+                f"but store.json means {shape} ({features.dtype})"
+            )
+        return found
+
     def verify(self) -> None:
         """Reads everything, and compares it with its hashes and with ``store.json``.
 
@@ -165,12 +196,12 @@ class Store:
             UserError: A file has changed, or ``store.json`` does not say what the files hold.
         """
         meta = self.meta
-        if content_hash_of(meta.splits, meta.classes, meta.prompts) != meta.content_hash:
+        if content_hash_of(meta.splits, meta.classes, meta.prompts, meta.prompt_features) != meta.content_hash:
             raise UserError(f"corrupt store: {self.path / META} has changed since it was built")
-        for name, split in meta.splits.items():
-            file = self.path / f"{name}.arrow"
-            if sha256_of(file) != split.sha256:
-                raise UserError(f"corrupt store: {file} has changed since it was built")
+        for name, file in meta.files.items():
+            if sha256_of(self.path / name) != file.sha256:
+                raise UserError(f"corrupt store: {self.path / name} has changed since it was built")
+        self.prompt_features()
         try:
             for name in meta.splits:
                 _check_split(name, self.split(name), meta)
@@ -193,7 +224,9 @@ def read_store(path: Path) -> Store:
         features = feature_meta(content.pop("features", None))  # the first stores had no such entry
         if features is not None:
             content |= {"image_size": 0, "context_length": 0}  # before format 2 they were 1 and the width
-        fields = {"features": features, **{name: content[name] for name in _REQUIRED}}
+        prompts = content.get("prompt_features")  # before format 3 there were none
+        fields = {name: content[name] for name in _REQUIRED}
+        fields |= {"features": features, "prompt_features": None if prompts is None else FileMeta(**prompts)}
         fields["splits"] = {name: SplitMeta(**split) for name, split in fields["splits"].items()}
         fields |= {name: tuple(fields[name]) for name in ("vocabulary", "classes", "prompts")}
         meta = StoreMeta(**fields)
@@ -205,11 +238,11 @@ def read_store(path: Path) -> Store:
         raise UserError(f"{what}: {path} (expected a folder with {META}, or `scenes`)") from None
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise UserError(f"corrupt store: {path / META}: {type(error).__name__}: {error}") from None
-    for name, split in meta.splits.items():
-        file = path / f"{name}.arrow"
+    for name, described in meta.files.items():
+        file = path / name
         size = file.stat().st_size if file.exists() else -1
-        if size != split.bytes:
-            raise UserError(f"corrupt store: {file} has {max(size, 0)} bytes, expected {split.bytes}")
+        if size != described.bytes:
+            raise UserError(f"corrupt store: {file} has {max(size, 0)} bytes, expected {described.bytes}")
     refuse_empty(path, meta.splits)
     return Store(path, meta)
 
@@ -224,6 +257,8 @@ def _check_split(name: str, split: Split, meta: StoreMeta) -> None:
     for what, found, expected in (("images", len(split), said.images), ("captions", len(split.texts), said.captions)):
         if found != expected:
             raise ValueError(f"splits.{name}.{what} is {expected}, but there are {found}")
+    if said.content and content_of(split) != said.content:
+        raise ValueError(f"splits.{name}.content is not the hash of its features")
     labels = split.some_labels
     if meta.classes and len(labels) and not 0 <= labels.min() <= labels.max() < len(meta.classes):
         classes = len(meta.classes)
@@ -237,8 +272,10 @@ def _check_vocabulary(store: Store) -> None:
         ValueError: They differ.
     """
     meta = store.meta
+    if meta.features:
+        return
     used = {0}
-    if "train" in store and not meta.features:
+    if "train" in store:
         used.update(np.unique(store.split("train").texts).tolist())
     texts = [prompt.format(name) for name in meta.classes for prompt in meta.prompts]
     if texts:

@@ -17,9 +17,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gaptune.data.store.columns import FeatureMeta, columns_of
+from gaptune.data.store.content import NO_LABEL, Content
 from gaptune.data.store.meta import (
     FORMAT,
     META,
+    PROMPT_FEATURES,
+    FileMeta,
     SplitMeta,
     StoreMeta,
     content_hash_of,
@@ -136,6 +139,7 @@ class StoreWriter:
         self._files: dict[str, Any] = {}
         self._rows: dict[str, list[_Row]] = {}
         self._later: dict[str, _Later] = {}
+        self._contents: dict[str, Content] = {}
         self._vocabulary: set[int] = set()
 
     def __enter__(self) -> StoreWriter:
@@ -183,7 +187,7 @@ class StoreWriter:
         Args:
             split: Name of the split.
             image: uint8, shape (side, side, 3); in a store of features, shape (width,).
-            captions: One text or more.
+            captions: One text or more; in a store of features, a labeled image may have none.
             texts: Tokens of the captions, uint16, shape (len(captions), context_length); in a store of features, shape
                 (len(captions), width).
             id: Name of the image.
@@ -195,6 +199,7 @@ class StoreWriter:
         if split not in self._files:
             self._files[split] = pa.ipc.new_file(str(self._partial / f"{split}.arrow"), self._schema)
             self._counts[split], self._rows[split] = [0, 0], []
+            self._contents[split] = Content()
         self._note(split, texts)
         row = _Row(storable(id), self._image.to_arrow(image), [], [], label)
         row.extend(captions, map(self._text.to_arrow, texts), again=True)
@@ -247,6 +252,7 @@ class StoreWriter:
         classes: Sequence[str] = (),
         prompts: Sequence[str] = (),
         prompt_tokens: npt.NDArray[np.uint16] | None = None,
+        prompt_features: npt.NDArray[Any] | None = None,
     ) -> Store:
         """Closes the files, writes ``store.json`` and gives the folder its name.
 
@@ -256,11 +262,17 @@ class StoreWriter:
             classes: Names of the classes.
             prompts: Templates for zero-shot classification.
             prompt_tokens: Tokens that classes and prompts need beside those of the captions.
+            prompt_features: In a store of features, those of the class prompts, shape (classes, templates, text width).
+                Without ``prompts`` the templates become ``prompt 1``, ``prompt 2``, and so on.
 
         Raises:
             UserError: It has no images, or another process has built the same folder meanwhile.
+            ValueError: The features of the prompts have another shape.
         """
         classes, prompts = tuple(map(storable, classes)), tuple(map(storable, prompts))
+        if prompt_features is not None:
+            prompts = prompts or tuple(f"prompt {number + 1}" for number in range(prompt_features.shape[1]))
+        prompt_file = self._write_prompts(prompt_features, len(classes), len(prompts))
         splits = {}
         for split in sorted(self._files, key=lambda split: split != "train"):
             self._flush(split)
@@ -270,7 +282,8 @@ class StoreWriter:
                 self._later.pop(split).close()
                 self._counts[split][1] += _merge_later(path, path.with_suffix(".later"), self._schema)
             images, captions = self._counts[split]
-            splits[split] = SplitMeta(images, captions, bytes=path.stat().st_size, sha256=sha256_of(path))
+            content = self._contents[split].hexdigest() if self._features else ""
+            splits[split] = SplitMeta(images, captions, path.stat().st_size, sha256_of(path), content)
         refuse_empty(self._out, splits)
         if prompt_tokens is not None:
             self._vocabulary.update(np.unique(prompt_tokens).tolist())
@@ -278,13 +291,14 @@ class StoreWriter:
             name=name,
             image_size=self._image_size,
             context_length=self._context_length,
-            content_hash=content_hash_of(splits, classes, prompts),
+            content_hash=content_hash_of(splits, classes, prompts, prompt_file),
             splits=splits,
             vocabulary=tuple(sorted(self._vocabulary - {0})),  # 0 pads
             classes=classes,
             prompts=prompts,
             source=dict(source),
             features=self._features,
+            prompt_features=prompt_file,
         )
         with (self._partial / META).open("w", encoding="utf-8") as file:
             file.write(storable(json.dumps({"format": FORMAT, **asdict(meta)}, indent=1, ensure_ascii=False)))
@@ -298,8 +312,27 @@ class StoreWriter:
 
     def _flush(self, split: str) -> None:
         rows, self._rows[split] = self._rows[split], []
-        if rows:
-            self._files[split].write_batch(_record_batch(map(_Row.values, rows), self._schema))
+        if not rows:
+            return
+        if self._features:
+            self._contents[split].update(
+                np.stack([row.image for row in rows]),
+                np.array([text for row in rows for text in row.texts], dtype=self._text.dtype),
+                np.array([len(row.texts) for row in rows], dtype=np.int64),
+                np.array([NO_LABEL if row.label is None else row.label for row in rows], dtype=np.int64),
+            )
+        self._files[split].write_batch(_record_batch(map(_Row.values, rows), self._schema))
+
+    def _write_prompts(self, features: npt.NDArray[Any] | None, classes: int, prompts: int) -> FileMeta | None:
+        """Writes the features of class prompts into their file; see ``finish``."""
+        if features is None:
+            return None
+        assert self._features is not None, "only a store of features holds features of prompts"
+        if features.shape != (shape := (classes, prompts, self._features.text)):
+            raise ValueError(f"the features of prompts have the shape {features.shape}, expected {shape}")
+        path = self._partial / PROMPT_FEATURES
+        np.save(path, np.ascontiguousarray(features, dtype=self._features.dtype))
+        return FileMeta(path.stat().st_size, sha256_of(path))
 
 
 def _record_batch(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
