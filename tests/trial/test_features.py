@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from model_features import features_of
 
 from gaptune.config import ModelConfig, TrialConfig
 from gaptune.data.info import describe
@@ -11,7 +12,6 @@ from gaptune.errors import UserError
 from gaptune.trial import train
 from gaptune.trial.build_model import make_model
 from gaptune.trial.export import export_model
-from gaptune.trial.features import build_features
 from gaptune.trial.model import ClipModel
 from gaptune.trial.streams import global_seed
 
@@ -19,8 +19,7 @@ from gaptune.trial.streams import global_seed
 @pytest.fixture(scope="module")
 def built(small_store, tmp_path_factory):
     out = tmp_path_factory.mktemp("features") / "f"
-    build_features(ModelConfig(), open_store(small_store), seed=3, out=out, progress=lambda done, total: None)
-    return open_store(out)
+    return features_of(ModelConfig(), open_store(small_store), out, seed=3)
 
 
 def config(store, **changes):
@@ -78,14 +77,12 @@ def test_incompatible_towers_are_refused(built, small_store, tmp_path):
     with pytest.raises(UserError, match="store of features, on which only model linear-heads"):
         make_model(ModelConfig(), built.meta)
     with pytest.raises(UserError, match="holds features already"):
-        build_features(ModelConfig(), built, seed=0, out=tmp_path / "x", progress=lambda done, total: None)
+        features_of(ModelConfig(), built, tmp_path / "x")
     with pytest.raises(UserError, match="no towers to export"):
         export_model(config(built), built, {"model": {}}, beta=10.0, card="", out=tmp_path / "y")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_different_weights_give_a_different_store(built, small_store, tmp_path):
-    other = build_features(
-        ModelConfig(), open_store(small_store), seed=4, out=tmp_path / "o", progress=lambda *done: None
-    )
+    other = features_of(ModelConfig(), open_store(small_store), tmp_path / "o", seed=4)
     assert other.meta.content_hash != built.meta.content_hash
