@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gaptune.cli.embeddings import FILE_OPTIONS, build_from_files
 from gaptune.cli.group import Group
 from gaptune.cli.options import LocalPath, NewFile, json_option
 from gaptune.console import make_console
@@ -248,11 +249,9 @@ def cifar10(place: str, download: bool, **options: Any) -> None:
     _build(Cifar10.at(place), options)
 
 
-@data.command(epilog="Example: gaptune data features scenes --model scenes-tiny --out features")
-@click.argument("store", metavar="STORE")
-@click.option(
-    "--model", "name", metavar="MODEL", required=True, help="Preset of gaptune, or name of an open_clip model."
-)
+@data.command(epilog="Example: gaptune data features --image train=image.npy --text train=text.npy --out features")
+@click.argument("store", metavar="[STORE]", required=False)
+@click.option("--model", "name", metavar="MODEL", help="Preset of gaptune, or name of an open_clip model.")
 @click.option(
     "--image-size",
     metavar="PIXELS",
@@ -270,17 +269,34 @@ def cifar10(place: str, download: bool, **options: Any) -> None:
     type=click.IntRange(min=0),
     help="Seed for the random weights.",
 )
+@_with(*FILE_OPTIONS)
 @click.option("--out", metavar="DIR", required=True, type=LocalPath(), help="Data store to create.")
-def features(store: str, name: str, image_size: int | None, pretrained: str | None, seed: int, out: Path) -> None:
-    """Compute the features of frozen towers for a STORE.
+def features(
+    store: str | None,
+    name: str | None,
+    image_size: int | None,
+    pretrained: str | None,
+    seed: int,
+    out: Path,
+    **files: Any,
+) -> None:
+    """Make a data store of features, on which heads train fast.
 
-    The result is a data store of the features of all images and captions, on which heads train fast.
+    The features are in files, or are computed by frozen towers from the images and captions of STORE.
     """
+    check_folder(out.parent, "--out")
+    if store is None:
+        if name is not None:
+            raise UserError("--model needs a STORE of images; features in files need --image SPLIT=FILE")
+        _print(build_from_files(out, files))
+        return
+    if given := [option for option, value in files.items() if value]:
+        raise UserError(f"--{given[0].replace('_', '-')} is for features in files: leave out {store}")
+    if name is None:
+        raise UserError("the towers are missing: give --model MODEL")
     from gaptune.config import ModelConfig
     from gaptune.data.open import open_store
     from gaptune.trial.features import build_features
-
-    check_folder(out.parent, "--out")
 
     def say(remark: str) -> None:
         make_console(stderr=True).say(f"warning: {remark}")
