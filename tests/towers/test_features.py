@@ -179,6 +179,7 @@ def test_command_takes_a_tower_each_or_one_model_for_both(gaptune, small_store, 
     code, out, err = gaptune(*words, tmp_path / "a", *towers)
     assert code == 0, err
     assert "96 numbers per image and 16 per caption" in " ".join(out.split())
+    assert "timm:test_resnet@random (weights " in " ".join(out.split())
     code, out, err = gaptune(*words, tmp_path / "b", "--model", "scenes-tiny")
     assert code == 0, err
     assert open_store(tmp_path / "b").meta.source["image_tower"]["tower"] == "scenes-tiny@random"
@@ -203,6 +204,11 @@ def test_options_that_contradict_each_other_are_refused(options, message, gaptun
     assert message in err
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_towers_need_a_store(gaptune, tmp_path):
+    code, _, err = gaptune("data", "features", "--text-tower", "timm:x", "--out", tmp_path / "f")
+    assert (code, "--text-tower needs a STORE of images" in err) == (2, True)
 
 
 def test_ctrl_c_says_how_to_continue(gaptune, small_store, tmp_path, monkeypatch):
