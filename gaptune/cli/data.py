@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gaptune.cli.features import TOWER_OPTIONS, features_of_store
 from gaptune.cli.group import Group
 from gaptune.cli.options import LocalPath, NewFile, json_option
-from gaptune.console import make_console
 from gaptune.console.json_output import print_json
 from gaptune.console.plain import print_pairs, print_rows
 from gaptune.console.progress import progress_bar
@@ -248,47 +248,21 @@ def cifar10(place: str, download: bool, **options: Any) -> None:
     _build(Cifar10.at(place), options)
 
 
-@data.command(epilog="Example: gaptune data features scenes --model scenes-tiny --out features")
+@data.command(
+    epilog="Example: gaptune data features scenes --image-tower offline:efficientnet-lite0 "
+    "--text-tower offline:all-minilm-l6-v2 --out features"
+)
 @click.argument("store", metavar="STORE")
-@click.option(
-    "--model", "name", metavar="MODEL", required=True, help="Preset of gaptune, or name of an open_clip model."
-)
-@click.option(
-    "--image-size",
-    metavar="PIXELS",
-    type=click.IntRange(16, 1024),
-    help="Side of the model's input in pixels. Default: the size of the model.",
-)
-@click.option(
-    "--pretrained", metavar="TAG|PATH", help="Weights of the towers, as in model.pretrained. Default: random weights."
-)
-@click.option(
-    "--seed",
-    metavar="N",
-    default=0,
-    show_default=True,
-    type=click.IntRange(min=0),
-    help="Seed for the random weights.",
-)
 @click.option("--out", metavar="DIR", required=True, type=LocalPath(), help="Data store to create.")
-def features(store: str, name: str, image_size: int | None, pretrained: str | None, seed: int, out: Path) -> None:
+@_with(*TOWER_OPTIONS)
+def features(store: str, out: Path, **options: Any) -> None:
     """Compute the features of frozen towers for a STORE.
 
-    The result is a data store of the features of all images and captions, on which heads train fast.
+    The result is a data store of the features of all images, captions, and class prompts, on which heads train fast.
+    Run the same command again to continue an interrupted run.
     """
-    from gaptune.config import ModelConfig
-    from gaptune.data.open import open_store
-    from gaptune.trial.features import build_features
-
     check_folder(out.parent, "--out")
-
-    def say(remark: str) -> None:
-        make_console(stderr=True).say(f"warning: {remark}")
-
-    model = ModelConfig(name=name, image_size=image_size, pretrained=pretrained)
-    with progress_bar("images") as show:
-        made = build_features(model, open_store(store), seed=seed, out=out, progress=show, say=say)
-    _print(made)
+    _print(features_of_store(store, out, **options))
 
 
 @data.command(epilog="Example: gaptune data info scenes --verify")
