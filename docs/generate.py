@@ -16,12 +16,22 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from gaptune.cli import SECTIONS
-from gaptune.config import NOT_PARAMETERS, ConstraintConfig, EvaluationConfig, ObjectiveConfig, SweepConfig, TrialConfig
+from gaptune.config import (
+    MODEL_PARAMETERS,
+    NOT_PARAMETERS,
+    ConstraintConfig,
+    EvaluationConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    SweepConfig,
+    TrialConfig,
+)
 from gaptune.ledger import load
 from gaptune.metrics.table import METRICS, SYSTEM, TASK_METRICS, Metric
 from gaptune.paper.tables import paper_markdown
 from gaptune.space.parse import ParameterEntry, SpaceFile
 from gaptune.storage.bundled import example
+from gaptune.towers import TOWERS
 
 PAGES = Path(__file__).resolve().parent
 _MARKED = re.compile(r"(<!-- table: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -37,12 +47,12 @@ def _rows(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells)
 
 
-def _schema(model: type[BaseModel], prefix: str = "") -> str:
-    """A row for each field that is no group of its own."""
+def _schema(model: type[BaseModel], prefix: str = "", names: tuple[str, ...] = ()) -> str:
+    """A row for each field that is no group of its own, or for some fields."""
     rows = [
         (f"`{prefix}{name}`", _allowed(field), _default(field), meaning)
         for name, field, meaning in _described(model)
-        if not _group(field)
+        if not _group(field) and (not names or f"{prefix}{name}" in names)
     ]
     return _rows(("key", "allowed", "default", "meaning"), rows)
 
@@ -119,12 +129,8 @@ def _groups(model: type[BaseModel], names: list[str]) -> str:
 
 def _params() -> str:
     groups = [name for name, field in TrialConfig.model_fields.items() if _group(field) and name not in NOT_PARAMETERS]
-    rows = [(name, field, text) for name, field, text in _described(TrialConfig) if name == "seed"]
-    seed = _rows(
-        ("key", "allowed", "default", "meaning"),
-        [(f"`{name}`", _allowed(field), _default(field), text) for name, field, text in rows],
-    )
-    return f"{_groups(TrialConfig, groups)}\n\n### seed\n\n{seed}"
+    heads = f"### model\n\nThe heads of the model `heads`.\n\n{_schema(ModelConfig, 'model.', MODEL_PARAMETERS)}"
+    return f"{_groups(TrialConfig, groups)}\n\n### seed\n\n{_schema(TrialConfig, names=('seed',))}\n\n{heads}"
 
 
 def _sweep() -> str:
@@ -141,6 +147,21 @@ def _sweep() -> str:
 def _metrics(metrics: dict[str, Metric]) -> str:
     rows = [(f"`{one.name}`", one.unit, one.direction, one.meaning, one.source) for one in metrics.values()]
     return _rows(("name", "unit", "direction", "meaning", "source"), rows)
+
+
+def _towers() -> str:
+    """The kinds of frozen towers."""
+    rows = [
+        (
+            f"`{name}`",
+            f"{kind.about}{f'; after `@`: {kind.weights}' if kind.weights else ''}",
+            ", ".join(kind.modalities),
+            f"`gaptune[{kind.extra}]`" if kind.extra else "included",
+            f"`{kind.example}`",
+        )
+        for name, kind in TOWERS.items()
+    ]
+    return _rows(("KIND", "NAME", "towers of", "installed with", "example"), rows)
 
 
 def _paper() -> str:
@@ -193,6 +214,7 @@ TABLES = {
     "system": lambda: _metrics(SYSTEM),
     "evaluations": lambda: _metrics(TASK_METRICS),
     "paper": _paper,
+    "towers": _towers,
     "commands": _commands,
 }
 

@@ -105,7 +105,7 @@ class Sweep:
         return candidate_frame(self.record, candidates_of(self.record))
 
     def frame(self) -> pd.DataFrame:
-        """All reports: one row per trial and epoch, with metrics, params and full configuration."""
+        """All reports: one row per trial and report, with metrics, params and full configuration."""
         from gaptune.results.export import frame
 
         return frame(self.record)
@@ -226,8 +226,8 @@ def train(
         checkpoints: Directory for checkpoints; the same call resumes from them.
 
     Returns:
-        An iterator over reports (``epoch``, ``step``, ``metrics``), one after each epoch. The training runs only while
-        you iterate.
+        An iterator over reports (``epoch``, ``step``, ``metrics``), one after every
+        ``training.evaluate_every`` epochs. The training runs only while you iterate.
 
     Raises:
         UserError: A parameter is unknown or invalid, model and data do not fit, or another process trains in the

@@ -49,8 +49,8 @@ def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, t
 
     import torch
 
-    from gaptune.data.open import open_store
-    from gaptune.data.tasks import allowed_tasks, fitted_on, tested_on
+    from gaptune.data.open import look_up, open_store
+    from gaptune.data.tasks import allowed_tasks, fitted_on, other_features, tested_on
     from gaptune.metrics.intervals import bootstrap_interval
     from gaptune.trial import NonFinite
     from gaptune.trial.checkpoint import read_checkpoint
@@ -59,7 +59,10 @@ def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, t
 
     torch.set_num_threads(threads)
     model, precision = trained_model(read_checkpoint(checkpoint), device)
-    store = open_store(reference, image_size=model.image_size, context_length=model.context_length)
+    sizes = {"image_size": model.image_size, "context_length": model.context_length}
+    if misfit := other_features(model.features, look_up(reference, **sizes)):
+        raise UserError(f"cannot evaluate on {reference}: {misfit}")
+    store = open_store(reference, **sizes)
     chosen = wanted or allowed_tasks(store)
     if not chosen:
         raise UserError(f"cannot evaluate on {reference}: it has neither labels nor captions")

@@ -280,7 +280,7 @@ def compare(
 def export(name: str, path: Path, results: Path) -> None:
     """Write all reports of the sweep NAME as one table.
 
-    The table has a row per trial and epoch.
+    The table has a row per trial and report.
     """
     from gaptune.results.export import frame, write_parquet
     from gaptune.results.read import read_sweep

@@ -50,7 +50,7 @@ def train(
 ) -> None:
     """Train and evaluate one trial.
 
-    Prints a line per epoch, and all metrics at the end.
+    Prints a line per report, and all metrics at the end.
     """
     if out is not None:
         check_folder(out, "--out")

@@ -10,6 +10,9 @@ from gaptune.config.sweep import (
     load_sweep_config,
 )
 from gaptune.config.trial import (
+    HEAD_DEFAULTS,
+    HEADS,
+    MODEL_PARAMETERS,
     NOT_PARAMETERS,
     AugmentConfig,
     DataConfig,
@@ -26,6 +29,9 @@ from gaptune.config.trial import (
 )
 
 __all__ = [
+    "HEADS",
+    "HEAD_DEFAULTS",
+    "MODEL_PARAMETERS",
     "NOT_PARAMETERS",
     "AugmentConfig",
     "ConstraintConfig",

@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from gaptune.config import ModelConfig
+from gaptune.config import HEADS, ModelConfig
 from gaptune.errors import UserError, did_you_mean
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -30,9 +30,6 @@ _REST = {
     "scenes-tiny": 808_719,
     "photos-small": 1_486_521,
 }  # number of weights of a preset without its token and position embeddings
-
-HEADS = "linear-heads"
-"""The model for a data store of features: one linear projection per modality."""
 
 
 def check_model(model: ModelConfig) -> None:

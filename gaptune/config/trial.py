@@ -1,8 +1,9 @@
 """Schema of a trial: typed config groups with defaults and bounds.
 
-A *parameter* is a leaf of ``TrialConfig`` outside ``NOT_PARAMETERS`` (``model``, ``data`` …), addressed by its dotted
-path (``temperature.tau_end``). Later sources override earlier ones: the defaults in this module, the sweep config, the
-method (``gaptune.space.methods``), the params of the candidate or of ``--set``.
+A *parameter* is a leaf of ``TrialConfig`` outside ``NOT_PARAMETERS`` (``data`` …; of ``model`` only the leaves in
+``MODEL_PARAMETERS``), addressed by its dotted path (``temperature.tau_end``). Later sources override
+earlier ones: the defaults in this module, the sweep config, the method (``gaptune.space.methods``), the params of the
+candidate or of ``--set``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -25,6 +27,7 @@ from pydantic import (
 from gaptune.config.document import explain
 from gaptune.errors import UserError, did_you_mean
 from gaptune.metrics.table import METRICS, SYSTEM, Task, metrics_of
+from gaptune.text.renamed import MODELS
 
 UnitInterval = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -51,11 +54,19 @@ class Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+HEADS = "heads"
+"""The model for a data store of features: a head for each modality."""
+
+HEAD_DEFAULTS: dict[str, Any] = {"head": "linear", "width": 512, "dropout": 0.2, "bias": True, "normalize": True}
+"""The fields of ``ModelConfig`` that only heads have, and their defaults; None for other models."""
+
+
 class ModelConfig(Schema):
-    """The CLIP model that is trained.
+    """The model that is trained: a CLIP, or two heads on stored features.
 
     Attributes:
-        name: A preset of gaptune (``scenes-tiny``, ``photos-small``) or any open_clip model name (``RN50``).
+        name: A preset of gaptune (``scenes-tiny``, ``photos-small``), any open_clip model name (``RN50``), or ``heads``
+            for a data store of features.
         image_size: Side of the model's input in pixels; None for the size of its weights, or of the model.
         vocabulary: ``full`` uses all 49,408 rows of CLIP's tokenizer, ``compact`` the rows that the training captions
             use (a small table trains faster on a CPU), and ``auto`` is ``compact`` for presets of gaptune and ``full``
@@ -63,6 +74,12 @@ class ModelConfig(Schema):
         pretrained: Weights to start from: a tag of open_clip (``laion2b_s34b_b79k``), or the path of a checkpoint, of a
             directory with ``open_clip_config.json``, or of a file of tensors. None for random weights.
         freeze: The tower that is not trained, ``image`` (LiT) or ``text``.
+        head: Only heads: ``linear`` (the default), ``mlp`` (with a hidden layer and GELU), or ``residual`` (a linear
+            layer plus a small MLP).
+        width: Only heads: width of the embeddings, by default 512.
+        dropout: Only heads: fraction of a feature's numbers that a training step leaves out, by default 0.2.
+        bias: Only heads: whether their layers have a bias, by default true.
+        normalize: Only heads: whether a feature is scaled to the length √d first, by default true.
     """
 
     name: str = "scenes-tiny"
@@ -70,6 +87,35 @@ class ModelConfig(Schema):
     vocabulary: Literal["auto", "full", "compact"] = "auto"
     pretrained: Place | None = None
     freeze: Literal["image", "text"] | None = None
+    head: Literal["linear", "mlp", "residual"] | None = None
+    width: Annotated[int, Field(ge=2, le=65_536)] | None = None
+    dropout: Annotated[float, Field(ge=0.0, le=0.95)] | None = None
+    bias: bool | None = None
+    normalize: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _head_defaults(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("name") == HEADS:
+            return {**given, **{key: value for key, value in HEAD_DEFAULTS.items() if given.get(key) is None}}
+        return given
+
+    @field_validator("name")
+    @classmethod
+    def _not_renamed(cls, name: str) -> str:
+        if name in MODELS:
+            raise ValueError(f"unknown model {name!r} (renamed to {MODELS[name]!r})")
+        return name
+
+    @field_validator("image_size", "vocabulary", "pretrained", "freeze", *HEAD_DEFAULTS)
+    @classmethod
+    def _of_this_model(cls, value: Any, info: ValidationInfo) -> Any:
+        assert info.field_name is not None
+        name, of_heads = info.data.get("name"), info.field_name in HEAD_DEFAULTS
+        if name is not None and of_heads != (name == HEADS) and value != cls.model_fields[info.field_name].default:
+            reason = "has no heads" if of_heads else "trains no towers, and starts at random"
+            raise ValueError(f"does not apply to the model {name}, which {reason}")
+        return value
 
 
 class DataConfig(Schema):
@@ -189,11 +235,14 @@ class TrainingConfig(Schema):
         epochs: Passes over the training images.
         batch_size: Pairs per step, at least 2.
         precision: ``fp32``, or ``bf16`` autocast.
+        evaluate_every: Number of epochs between two reports, each with an evaluation and a checkpoint; the last epoch
+            always has a report.
     """
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 8
     batch_size: Annotated[int, Field(ge=2, le=1_000_000)] = 128
     precision: Literal["fp32", "bf16"] = "fp32"
+    evaluate_every: Annotated[int, Field(ge=1, le=100_000)] = 1
 
 
 class AugmentConfig(Schema):
@@ -216,7 +265,7 @@ class EvaluationConfig(Schema):
         data: A data store, or a data set such as ``cifar10:PATH``.
         tasks: Any of ``zeroshot``, ``probe``, and ``knn`` (which need labels), ``retrieval``, and ``mmvp`` (which need
             captions).
-        when: ``epoch`` (after each epoch), ``end`` (at the end of a training), or ``front`` (when the sweep has ended,
+        when: ``epoch`` (with each report), ``end`` (at the end of a training), or ``front`` (when the sweep has ended,
             only for candidates on the front).
     """
 
@@ -262,14 +311,14 @@ class TrialConfig(Schema):
     """The complete configuration of one training.
 
     Attributes:
-        model: CLIP model.
+        model: The model.
         data: Image-caption pairs.
         temperature: Parameters of the temperature.
         swap: Parameters of the modality swap.
         optimizer: Parameters of AdamW.
         training: Length, batch size, and precision.
         augment: Augmentation.
-        seed: Random seed of initial weights, order of batches, captions, augmentation, and swaps.
+        seed: Random seed of initial weights, order of batches, captions, augmentation, dropout, and swaps.
         device: ``cpu``, ``cuda``, or ``auto``: CUDA if available, otherwise the CPU.
         evaluate: Other data on which the trial is evaluated.
     """
@@ -287,11 +336,15 @@ class TrialConfig(Schema):
 
 
 NOT_PARAMETERS = ("model", "data", "device", "evaluate")
+"""Groups that a search space does not vary, but for ``MODEL_PARAMETERS``."""
+
+MODEL_PARAMETERS = tuple(f"model.{leaf}" for leaf in ("head", "width", "dropout", "bias"))
+"""Parameters of heads."""
 
 
 def parameter_fields() -> dict[str, Any]:
     """Returns the pydantic field (type, bounds, default) of each parameter by dotted path."""
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = {path: ModelConfig.model_fields[path.partition(".")[2]] for path in MODEL_PARAMETERS}
     for name, field in TrialConfig.model_fields.items():
         if name in NOT_PARAMETERS:
             continue
@@ -323,6 +376,8 @@ def with_params(config: TrialConfig, params: Mapping[str, Any]) -> TrialConfig:
             raise UserError(f"unknown parameter {path!r}{did_you_mean(path, known)}")
         group, _, leaf = path.rpartition(".")
         (tree[group] if group else tree)[leaf] = value
+    if config.model.name == HEADS != tree["model"]["name"]:
+        tree["model"] |= {leaf: params.get(f"model.{leaf}") for leaf in HEAD_DEFAULTS}
     try:
         return TrialConfig.model_validate(tree)
     except ValidationError as error:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 import numpy.typing as npt
 
+from gaptune.data.store.columns import FeatureMeta
 from gaptune.data.store.reader import Store
 from gaptune.data.store.split import Split
 from gaptune.errors import UserError
@@ -32,11 +33,11 @@ PAIRED = ("pairs", *CAPTIONED)
 
 
 PROBED = ("probe_train", "probe_test")
-"""The splits of a training's own data for zero-shot and a probe after each epoch."""
+"""The splits of a training's own data for zero-shot and a probe."""
 
 
 def own_probes(store: Store) -> dict[str, Split]:
-    """The splits that a training is probed on after each epoch.
+    """The splits that a training is probed on.
 
     Returns:
         None where its store has no classes, or holds features without those of class prompts.
@@ -46,7 +47,7 @@ def own_probes(store: Store) -> dict[str, Split]:
     """
     if store.meta.splits["val"].images < 2:
         raise UserError(f"{store.path} has a single val image; metrics of pairs need two")
-    if not store.meta.classes or _no_prompts(store) or not all(name in store for name in PROBED):
+    if not store.meta.classes or no_prompts(store) or not all(name in store for name in PROBED):
         return {}
     splits = {name: store.split(name) for name in PROBED}
     for name, split in splits.items():
@@ -55,6 +56,12 @@ def own_probes(store: Store) -> dict[str, Split]:
         if name == "probe_train" and (few := one_class(split.labels)):
             raise UserError(f"{store.path} cannot be probed: {name} has {few}")
     return splits
+
+
+def no_prompts(store: Store) -> str:
+    """Why a store's classes have no prompts for zero-shot classification; empty if they have."""
+    lacks = store.meta.features and not store.meta.prompt_features
+    return "no features of class prompts" if lacks else ""
 
 
 def allowed_tasks(store: Store) -> tuple[Task, ...]:
@@ -78,12 +85,27 @@ def lacking(store: Store, task: Task) -> str:
     if labeled(store, TESTED) is None:
         return _no_labels(store, TESTED)
     if task == "zeroshot":
-        return _no_prompts(store)
+        return no_prompts(store)
     fitted = labeled(store, FITTED)
     if fitted is None:
         return _no_labels(store, FITTED)
     assert fitted.labels is not None
     return one_class(fitted.labels, choosing=task == "probe")
+
+
+def other_features(model: FeatureMeta | None, data: Store | Source) -> str:
+    """Why a model does not take what a store or source holds; empty if it does.
+
+    Args:
+        model: Features that the model takes; None if it takes images.
+        data: Features or images.
+    """
+    both = (model, data.meta.features if isinstance(data, Store) else None)
+    sizes = [each and (each.image, each.text) for each in both]
+    if sizes[0] == sizes[1]:
+        return ""
+    kinds = [f"features of {each}" if each else "images" for each in both]
+    return f"the model takes {kinds[0]}, and it has {kinds[1]}"
 
 
 def lacking_of_source(source: Source, task: Task) -> str:
@@ -172,11 +194,6 @@ def _no_captions(store: Store, names: tuple[str, ...]) -> str:
 def _no_labels(store: Store, names: tuple[str, ...]) -> str:
     name = _first(store, names)
     return f"no labeled images in {', '.join(names)}" if name is None else f"images without a label in {name}"
-
-
-def _no_prompts(store: Store) -> str:
-    lacks = store.meta.features and not store.meta.prompt_features
-    return "no features of class prompts" if lacks else ""
 
 
 def _few_classes(classes: tuple[str, ...]) -> str:

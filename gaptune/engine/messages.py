@@ -53,7 +53,7 @@ class WorkerTask:
 
 @dataclass(frozen=True)
 class WorkerMessage:
-    """What a worker reports: an epoch, or why there will be no further one.
+    """What a worker reports: metrics, or why there will be no further one.
 
     An error that a retry may cure is not a message: the worker lets Ray see the exception.
 

@@ -12,17 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from gaptune.config import SweepConfig, TrialConfig, flatten
+from gaptune.config import HEADS, MODEL_PARAMETERS, SweepConfig, TrialConfig, flatten
 from gaptune.config.document import flow
 from gaptune.config.models import PRESETS, check_model, preset_weights
 from gaptune.config.sweep import MOST_CANDIDATES
 from gaptune.data import Mixture, Store
 from gaptune.data.open import look_up, open_training
-from gaptune.data.tasks import PROBED, lacking, lacking_of_source, own_probes
+from gaptune.data.tasks import PROBED, lacking, lacking_of_source, no_prompts, other_features, own_probes
 from gaptune.engine.cluster import check_place, is_running
 from gaptune.engine.machine import available_cores
 from gaptune.errors import UserError
-from gaptune.search.rungs import rung_epoch, rung_fractions
+from gaptune.ledger.state import next_report
+from gaptune.search.rungs import least_epoch, rung_fractions
 from gaptune.space.idle import idle_parameters
 from gaptune.space.methods import expand_method
 from gaptune.space.model import Choice, RandomDraw, Space
@@ -150,10 +151,8 @@ def check_trial(
     sizes = _sizes(config, store)
     for evaluation in config.evaluate:
         found = look_up(evaluation.data, image_size=sizes.image_size, context_length=sizes.context_length)
-        features = found.meta.features if isinstance(found, Store) else None
-        if features != store.meta.features:
-            kinds = [f"features of {each}" if each else "images" for each in (store.meta.features, features)]
-            raise UserError(f"{evaluation.name} cannot be evaluated: the model takes {kinds[0]}, and it has {kinds[1]}")
+        if misfit := other_features(store.meta.features, found):
+            raise UserError(f"{evaluation.name} ({evaluation.data}) cannot be evaluated: {misfit}")
         for task in evaluation.tasks:
             what = lacking(found, task) if isinstance(found, Store) else lacking_of_source(found, task)
             if what:
@@ -187,6 +186,11 @@ def _trials(space: Space, sweep: SweepConfig) -> int:
 
 
 def _check_search(space: Space, sweep: SweepConfig) -> None:
+    of_heads = next((each.name for each in space.parameters if each.name in MODEL_PARAMETERS), None)
+    if of_heads and sweep.model.name != HEADS:
+        raise UserError(
+            f"{of_heads} is a parameter of the model {HEADS}; this sweep trains {sweep.model.name}", file=space.path
+        )
     if sweep.search.sampler == "grid" and not space.grid:
         raise UserError("sampler grid needs a space with `grid: true`", file=space.path)
     for point in space.combinations() if space.grid else space.points_to_evaluate:
@@ -258,9 +262,10 @@ def _check_data(sweep: SweepConfig, store: Store, reach: _Reach) -> None:
     if steps > _MOST_STEPS:
         raise UserError(f"a training of {steps:,} steps (epochs times batches); at most {_MOST_STEPS:,} are taken")
     if not own_probes(store):
+        lacks = (store.meta.classes and no_prompts(store)) or f"no {' and '.join(PROBED)} with classes"
         for metric in sweep.asked:
             if metric in ("zeroshot/top1", "probe/top1"):
-                raise UserError(f"{metric} cannot be measured: {store.path} has no {' and '.join(PROBED)} with classes")
+                raise UserError(f"{metric} cannot be measured: {store.path} has {lacks}")
 
 
 def _of_search(space: Space, sweep: SweepConfig, reach: _Reach) -> Iterator[str]:
@@ -274,9 +279,11 @@ def _of_search(space: Space, sweep: SweepConfig, reach: _Reach) -> Iterator[str]
             f"the space has {len(space.points_to_evaluate)} points_to_evaluate; only the first {trials} are tried "
             f"(search.candidates: {trials})"
         )
-    stopping, epochs = sweep.early_stopping, max(reach("training.epochs"))
-    if stopping.method != "none" and not any(rung_epoch(at, epochs) < epochs for at in rung_fractions(stopping)):
-        yield f"early stopping has nothing to stop: a training of {epochs} epochs has no rung before its end"
+    stopping, epochs, every = sweep.early_stopping, max(reach("training.epochs")), min(reach("training.evaluate_every"))
+    rungs = (next_report(least_epoch(at, epochs), epochs, every) for at in rung_fractions(stopping))
+    if stopping.method != "none" and all(rung == epochs for rung in rungs):
+        reported = f", with a report after every {every} epochs," if every > 1 else ""
+        yield f"early stopping has nothing to stop: a training of {epochs} epochs{reported} has no rung before its end"
 
 
 def of_training(batches: Iterable[int], store: Store, *, least: float = 0.0) -> Iterator[str]:

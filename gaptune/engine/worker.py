@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
-    """Runs the trial of its ``WorkerTask``, one epoch per ``step``; each result is a ``WorkerMessage``.
+    """Runs the trial of its ``WorkerTask``, one report per ``step``; each result is a ``WorkerMessage``.
 
     An exception that ``engine.failures`` does not know is left to Ray, which may try the trial again.
     """
@@ -49,19 +49,19 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         return True
 
     def step(self) -> dict[str, Any]:
-        """Trains and evaluates one epoch."""
+        """Trains until the next report."""
         if self._task.given_up:
             return WorkerMessage(failure="given up").to_ray()
         hide_cards(self._task.gpu)
         try:
-            return self._epoch().to_ray()
+            return self._report().to_ray()
         except Exception as error:
             message = message_of(error)
             if message is None:
                 raise
             return message.to_ray()
 
-    def _epoch(self) -> WorkerMessage:
+    def _report(self) -> WorkerMessage:
         if self._reports is None:
             self._reports = self._start(self._task)
         report = next(self._reports)

@@ -5,7 +5,7 @@ JSON lines, each with a checksum, so that a line cut short by a crash or damaged
 
 * ``sweep``: the header (space, sweep config, data, versions, command); the first line.
 * ``session``: a driver started, with a copy of the first line. ``pause``: it stopped before the sweep was done.
-* ``trial``: a trial was drawn. ``start``: a worker began it. ``report``: an epoch was evaluated.
+* ``trial``: a trial was drawn. ``start``: a worker began it. ``report``: it was evaluated.
 * ``retry``: a failure after which the trial is retried. ``end``: the trial's final state.
 * ``metrics``: an ended trial was evaluated on further data.
 * ``done``: every trial of the sweep has ended.

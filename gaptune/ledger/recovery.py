@@ -24,7 +24,7 @@ def lost_events(record: SweepRecord, numbers: Iterable[int], content: Callable[[
     events: list[Event] = []
     for number in sorted(numbers):
         trial = record.trials.get(number)
-        if trial is not None and (trial.state in (State.PRUNED, State.FAIL) or len(trial.reports) >= trial.epochs):
+        if trial is not None and (trial.state in (State.PRUNED, State.FAIL) or len(trial.reports) >= trial.num_reports):
             continue
         kept = read(content(number) or b"")
         if not kept or kept[0]["trial"] != number or kept[0].get("sweep_id") != record.header.id:

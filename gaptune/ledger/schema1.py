@@ -1,7 +1,8 @@
 """Ledgers of schema 1, as gaptune 0.1.0 wrote them: their events in the words of today.
 
-Only names differ. A translated event is the same when it is translated again, so a ledger that a newer gaptune has
-resumed, and that holds lines of both schemas, needs no special case.
+Only names differ; what the model ``linear-heads`` did is said by the options of ``heads``. A translated event is the
+same when it is translated again, so a ledger that a newer gaptune has resumed, and that holds lines of both schemas,
+needs no special case.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from gaptune.text.renamed import (
     CONFIG_KEYS,
     METRICS,
+    MODELS,
     PARAMETERS,
     SPACE_KEYS,
     TASK_METRICS,
@@ -23,13 +25,16 @@ from gaptune.text.renamed import (
 
 Event = dict[str, Any]
 
+_LINEAR_HEADS = {"head": "linear", "width": 128, "dropout": 0.0, "bias": False, "normalize": False}
+"""What ``heads`` has to say to be the model ``linear-heads``."""
+
 _OLD = (
     b'"schema":1,',
     b'"schema":1}',
     b'"suggestion":',
     b'"budget":',
     b'"event":"scores"',
-    *(f'{name}"'.encode() for name in (*METRICS, *TASK_METRICS, *PARAMETERS)),
+    *(f'{name}"'.encode() for name in (*METRICS, *TASK_METRICS, *PARAMETERS, *MODELS)),
 )
 
 
@@ -108,11 +113,18 @@ def _entry(name: str, entry: Any) -> Any:
 def _flat(params: Mapping[str, Any]) -> dict[str, Any]:
     """Values by dotted path."""
     flat = {PARAMETERS.get(name, name): _value(name, value) for name, value in params.items()}
+    if flat.get("model.name") in MODELS:
+        flat |= {f"model.{key}": value for key, value in _model({"name": flat["model.name"]}).items()}
     return flat | ({"evaluate": _evaluations(flat["evaluate"])} if "evaluate" in flat else {})
 
 
 def _value(name: str, value: Any) -> Any:
     return VALUES.get(value, value) if name == "temperature.schedule" and isinstance(value, str) else value
+
+
+def _model(config: Mapping[str, Any]) -> dict[str, Any]:
+    name = config.get("name")
+    return {**config, **_LINEAR_HEADS, "name": MODELS[name]} if name in MODELS else dict(config)
 
 
 def _nested(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,6 +136,8 @@ def _nested(config: Mapping[str, Any]) -> dict[str, Any]:
     for group, key in (("temperature", "schedule"), ("early_stopping", "method")):
         if isinstance(config.get(group, {}).get(key), str):
             config[group][key] = VALUES.get(config[group][key], config[group][key])
+    if isinstance(config.get("model"), dict):
+        config["model"] = _model(config["model"])
     for name in ("objectives", "constraints"):
         if name in config:
             config[name] = [_of_metric(entry) for entry in config[name]]

@@ -16,6 +16,17 @@ _ENDS = ("end", "metrics")
 _OF_TRIALS = ("start", "report", "retry", *_ENDS)
 
 
+def next_report(epoch: int, epochs: int, every: int) -> int:
+    """The first epoch, at or after one, after which a training reports.
+
+    Args:
+        epoch: Counted from 1.
+        epochs: Epochs of the whole training; there is always a report after the last.
+        every: Epochs between two reports.
+    """
+    return min(-(-epoch // every) * every, epochs)
+
+
 class State(StrEnum):
     """The state of a trial."""
 
@@ -44,7 +55,7 @@ class State(StrEnum):
 
 @dataclass
 class ReportRecord:
-    """The metrics after one epoch. ``at`` is the time of the report in seconds since 1970."""
+    """The metrics after some epochs. ``at`` is the time of the report in seconds since 1970."""
 
     epoch: int
     step: int
@@ -70,7 +81,7 @@ class TrialRecord:
         ended_at: When it ended.
         notes: The sampler's notes on the candidate.
         retries: Reasons of failures after which it was retried.
-        reports: One per epoch, in order.
+        reports: One for each time that it was evaluated, in order.
     """
 
     number: int
@@ -102,6 +113,19 @@ class TrialRecord:
     def epochs(self) -> int:
         """Epochs of its full budget."""
         return int(self.config["training.epochs"])
+
+    @property
+    def num_reports(self) -> int:
+        """Reports of its full budget."""
+        return -(-self.epochs // self._every)
+
+    def next_report(self, epoch: int) -> int:
+        """The first epoch, at or after one, after which it reports."""
+        return next_report(epoch, self.epochs, self._every)
+
+    @property
+    def _every(self) -> int:
+        return int(self.config.get("training.evaluate_every", 1))  # which trials of earlier versions do not have
 
 
 @dataclass

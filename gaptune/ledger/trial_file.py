@@ -17,7 +17,7 @@ FILE_NAME = "trial.jsonl"
 
 
 class TrialFile:
-    """The file of one trial, written whole after each epoch.
+    """The file of one trial, written whole with each report.
 
     Args:
         folder: The trial's folder.

@@ -135,7 +135,7 @@ _ROWS = (
 )
 
 METRICS = {row.name: row for row in _ROWS if row.data != "further"}
-"""What a trial reports of its own data after each epoch."""
+"""What a trial reports of its own data."""
 
 TASK_METRICS = {row.name: row for row in _ROWS if row.data != "own"}
 """What the tasks of an evaluation on further data give, without the name of the evaluation."""

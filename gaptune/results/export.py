@@ -16,7 +16,7 @@ _EMPTY = ["trial", "state", "feasible", "reason", "method", "epoch", "step", "at
 
 
 def frame(record: SweepRecord) -> pd.DataFrame:
-    """All reports of a sweep, one row per trial and epoch (one row without metrics for a trial that has none).
+    """All reports of a sweep, one row per trial and report (one row without metrics for a trial that has none).
 
     Columns: ``trial``, ``state``, ``feasible`` (whether the trial's candidate keeps the constraints; empty for what is
     not complete), ``reason``, ``method``, ``epoch``, ``step``, ``at``, ``parameter/…`` for what the search decided,

@@ -66,10 +66,10 @@ def rank_rungs(record: SweepRecord) -> list[RungRanking]:
     for fraction in rung_fractions(config):
         cohorts: dict[str, list[Candidate]] = {}
         for candidate in complete:
-            epochs = candidate.trial.epochs
-            epoch = rung_epoch(fraction, epochs)
-            if epoch < epochs:
-                name = cohort(config, candidate.trial.config, epoch / epochs)
+            trial = candidate.trial
+            epoch = rung_epoch(fraction, trial)
+            if epoch < trial.epochs:
+                name = cohort(config, trial.config, epoch / trial.epochs)
                 cohorts.setdefault(name, []).append(candidate)
         for name, members in sorted(cohorts.items()):
             agreement = _agreement(record, members, fraction)
@@ -85,8 +85,7 @@ def _agreement(record: SweepRecord, compared: Sequence[Candidate], fraction: flo
 
     early, late = [], []
     for candidate in compared:
-        epoch = rung_epoch(fraction, candidate.trial.epochs)
-        early.append(candidate.values_at(epoch))
+        early.append(candidate.values_at(rung_epoch(fraction, candidate.trial)))
         late.append(candidate.values)
     ranks = [layers(record.objectives.maximized(values)) for values in (early, late)]
     if min(len(np.unique(rank)) for rank in ranks) < 2:

@@ -168,7 +168,7 @@ class Orchestrator:
         self._say("start", trial=number, node=node)
 
     def reported(self, number: int, epoch: int, step: int, metrics: Mapping[str, float]) -> bool:
-        """Processes the metrics of an epoch.
+        """Processes a report.
 
         A trial is COMPLETE only after its full budget, with finite values of all objectives.
 

@@ -79,7 +79,7 @@ class Rungs:
         reached = [
             i
             for i, fraction in enumerate(self._fractions)
-            if i >= lowest and rung_epoch(fraction, trial.epochs) <= epoch < trial.epochs
+            if i >= lowest and rung_epoch(fraction, trial) <= epoch < trial.epochs
         ]
         if not reached:
             return None
@@ -111,7 +111,12 @@ def rung_fractions(config: EarlyStoppingConfig) -> list[float]:
     return fractions
 
 
-def rung_epoch(fraction: float, epochs: int) -> int:
+def rung_epoch(fraction: float, trial: TrialRecord) -> int:
+    """Returns the epoch of a trial's first report at or past a fraction of training."""
+    return trial.next_report(least_epoch(fraction, trial.epochs))
+
+
+def least_epoch(fraction: float, epochs: int) -> int:
     """Returns the first epoch (at least 1) at or past a fraction of training."""
     return max(1, math.ceil(exact(fraction) * epochs))
 

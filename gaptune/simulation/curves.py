@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,7 +30,7 @@ class Curves:
     Args:
         space: Search space, which defines the scale of each parameter.
         params: Params of each recorded trial.
-        curves: Metrics of each recorded trial after each epoch.
+        curves: Metrics of each recorded trial after each epoch; without a report of its own, those of the next one.
     """
 
     def __init__(
@@ -65,7 +66,11 @@ class Curves:
             if params not in space:
                 raise UserError(f"{path} was recorded in a different search space: {params} is not in {space.name}")
         metrics = [name for name in frame.columns if "/" in name]
-        curves = [part.sort_values("epoch")[metrics].to_dict("records") for _, part in frame.groupby("trial")]
+        curves = []
+        for _, part in frame.sort_values("epoch").groupby("trial"):
+            epochs = part["epoch"].to_numpy()
+            reports = np.searchsorted(epochs, np.arange(1, epochs[-1] + 1))  # without one of its own, the next one
+            curves.append(part[metrics].iloc[reports].to_dict("records"))
         return cls(space, found["params"], curves)
 
 

@@ -110,11 +110,16 @@ def play(
     """
     running: list[tuple[float, int, int]] = []  # time of the next report, trial number, epoch
 
+    def train(trial: TrialRecord) -> None:
+        epoch = trial.next_report(trial.epoch + 1)
+        seconds = (epoch - trial.epoch) * epoch_seconds(trial)
+        heapq.heappush(running, (clock.now + seconds, trial.number, epoch))
+
     def start() -> None:
         trial = orchestrator.next_trial()
         if trial is not None:
             orchestrator.started(trial.number, "virtual")
-            heapq.heappush(running, (clock.now + epoch_seconds(trial), trial.number, trial.epoch + 1))
+            train(trial)
 
     for _ in range(workers):
         start()
@@ -122,6 +127,6 @@ def play(
         clock.now, number, epoch = heapq.heappop(running)
         trial = orchestrator.record.trials[number]
         if orchestrator.reported(number, epoch, epoch, curve(trial)[epoch - 1]):
-            heapq.heappush(running, (clock.now + epoch_seconds(trial), number, epoch + 1))
+            train(trial)
         else:
             start()

@@ -11,7 +11,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from gaptune.config import NOT_PARAMETERS, TrialConfig, flatten, parameter_fields, with_params
+from gaptune.config import (
+    HEADS,
+    MODEL_PARAMETERS,
+    NOT_PARAMETERS,
+    ModelConfig,
+    TrialConfig,
+    flatten,
+    parameter_fields,
+    with_params,
+)
 from gaptune.config.document import Document, Key, explain, read_yaml, validate
 from gaptune.errors import UserError, brief, did_you_mean
 from gaptune.space.methods import METHODS, expand_method
@@ -89,6 +98,7 @@ def _parse(document: Document) -> Space:
         space = Space(file.name or document.path.stem, _in_order(params), grid=file.grid)
         if not space.varied():
             raise UserError("every parameter has a fixed value: give at least one parameter a range or a choice")
+    base = base_config(space)
     if space.grid:
         if file.points_to_evaluate:
             raise document.error(
@@ -96,12 +106,12 @@ def _parse(document: Document) -> Space:
             )
         with _placed(document, "grid"):
             for combination in space.combinations():
-                with_params(TrialConfig(), expand_method(combination))
+                with_params(base, expand_method(combination))
     if len(file.points_to_evaluate) > _MOST_POINTS:
         raise document.error(
             f"too many points: {len(file.points_to_evaluate):,} (at most {_MOST_POINTS:,})", ("points_to_evaluate",)
         )
-    defaults = {"method": None} | flatten(TrialConfig())
+    defaults = {"method": None} | flatten(base)
     defaults |= {
         parameter.name: parameter.distribution.to_dict()["choice"][0]
         for parameter in space.parameters
@@ -109,8 +119,16 @@ def _parse(document: Document) -> Space:
     }
     return replace(
         space,
-        points_to_evaluate=tuple(_fit(space, document, at, defaults) for at in range(len(file.points_to_evaluate))),
+        points_to_evaluate=tuple(
+            _fit(space, document, at, base, defaults) for at in range(len(file.points_to_evaluate))
+        ),
     )
+
+
+def base_config(space: Space) -> TrialConfig:
+    """The configuration that params are checked with: parameters of heads need the model that has them."""
+    heads = any(parameter.name in MODEL_PARAMETERS for parameter in space.parameters)
+    return TrialConfig(model=ModelConfig(name=HEADS)) if heads else TrialConfig()
 
 
 @contextmanager
@@ -125,10 +143,10 @@ def _placed(document: Document, *loc: Key) -> Iterator[None]:
 @cache
 def _schema(name: str) -> TypeAdapter[Any]:
     """The validator for values of a parameter. Raises ``UserError`` if the parameter is unknown."""
-    if name.split(".")[0] in NOT_PARAMETERS:
-        raise UserError(f"{name} is not a searchable parameter: set it in the sweep config (sweeps/*.yaml)")
     known: dict[str, Any] = {parameter: Annotated[at.annotation, at] for parameter, at in parameter_fields().items()}
     known["method"] = Literal[tuple(METHODS)]
+    if name not in known and name.split(".")[0] in NOT_PARAMETERS:
+        raise UserError(f"{name} is not a searchable parameter: set it in the sweep config (sweeps/*.yaml)")
     if name not in known:
         raise UserError(f"unknown parameter {name!r}{did_you_mean(name, known)}")
     return TypeAdapter(known[name], config=ConfigDict(strict=True, allow_inf_nan=False))
@@ -231,7 +249,9 @@ def _circle(waiting: Sequence[Parameter]) -> list[str]:
     return path[path.index(path[-1]) :]
 
 
-def _fit(space: Space, document: Document, index: int, defaults: Mapping[str, Any]) -> dict[str, Any]:
+def _fit(
+    space: Space, document: Document, index: int, base: TrialConfig, defaults: Mapping[str, Any]
+) -> dict[str, Any]:
     """Completes a point with a value for every active parameter, as ``gaptune.space.model`` describes."""
     given: dict[str, Any] = {}
     for name, value in document.data["points_to_evaluate"][index].items():
@@ -248,7 +268,7 @@ def _fit(space: Space, document: Document, index: int, defaults: Mapping[str, An
                 message = f"{parameter.name}: {what} is not in {brief(parameter.distribution.to_dict())}"
                 raise document.error(message, ("points_to_evaluate", index, parameter.name))
     with _placed(document, "points_to_evaluate", index):
-        trial = flatten(with_params(TrialConfig(), expand_method(point)))
+        trial = flatten(with_params(base, expand_method(point)))
     for name, value in chosen.items():
         if trial[name] != value:
             message = f"{name} = {value!r} has no effect: with this point, the space sets it to {trial[name]!r}"

@@ -23,6 +23,9 @@ CONFIG_KEYS = {
 }
 """Keys of a sweep config, by group."""
 
+MODELS = {"linear-heads": "heads"}
+"""Names of models."""
+
 TASKS = {"pairs": "mmvp"}
 """Evaluation tasks and kinds of data sets."""
 
@@ -84,5 +87,5 @@ def current_name(name: str) -> str | None:
     new = metric_name(name)
     if new != name:
         return new
-    groups = (PARAMETERS, VALUES, SPACE_KEYS, *CONFIG_KEYS.values(), TASKS, OPTIONS, COMMANDS, EXAMPLES)
+    groups = (PARAMETERS, VALUES, SPACE_KEYS, *CONFIG_KEYS.values(), MODELS, TASKS, OPTIONS, COMMANDS, EXAMPLES)
     return next((group[name] for group in groups if name in group), None)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from gaptune.config import ModelConfig, TrialConfig
-from gaptune.config.models import CLIP_VOCABULARY, HEADS, PRESETS, known_models
+from gaptune.config import HEADS, ModelConfig, TrialConfig
+from gaptune.config.models import CLIP_VOCABULARY, PRESETS, known_models
 from gaptune.errors import UserError
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's own

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from gaptune.config import ModelConfig
-from gaptune.config.models import HEADS, check_model
+from gaptune.config import HEADS, ModelConfig
+from gaptune.config.models import check_model
 from gaptune.data import StoreMeta
 from gaptune.errors import UserError
 from gaptune.trial.architecture import architecture_of_state
 from gaptune.trial.encoder import DualEncoder
-from gaptune.trial.heads import LinearHeads
+from gaptune.trial.heads import Heads
 from gaptune.trial.model import ClipModel
 from gaptune.trial.pretrained import architecture_for, check_pretrained, load_pretrained, read_weights, remarks
 
@@ -35,7 +35,7 @@ def make_model(model: ModelConfig, data: StoreMeta, *, state: dict[str, Any] | N
     if state is None:
         check_pretrained(model)
     if model.name == HEADS:
-        return LinearHeads(data)
+        return Heads(model, data)
     if data.features:
         raise UserError(f"{data.name} is a store of features, on which only model {HEADS} trains, not {model.name}")
     if state is not None:

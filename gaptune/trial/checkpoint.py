@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gaptune.config import HEAD_DEFAULTS
 from gaptune.errors import UserError
 from gaptune.ledger.schema1 import config_text
 from gaptune.storage.atomic import remove_stale, replacing
@@ -29,9 +31,13 @@ from gaptune.storage.checkpoint_files import (
 )
 from gaptune.text.renamed import metric_name
 
-FORMAT = 3
-"""Format of new checkpoints. Those before 3 have names of ledger schema 1 in ``config`` and ``report``; those before 2
-have neither this number nor what belongs to the weights."""
+FORMAT = 4
+"""Format of new checkpoints. Those before 4 lack the fields of ``_ADDED`` in ``config``. Those before 3 have names of
+ledger schema 1 in ``config`` and ``report``. Those before 2 have neither this number nor what belongs to the weights.
+"""
+
+_ADDED: dict[str, dict[str, Any]] = {"training": {"evaluate_every": 1}, "model": dict.fromkeys(HEAD_DEFAULTS)}
+"""What the fields that format 4 added to the configuration are in earlier checkpoints, by group."""
 
 _KEEP = 2
 _KEYS = {"config", "data", "report", "model", "scale"}
@@ -264,17 +270,19 @@ def _read_state(path: Path) -> _Found | None:
         return None
     try:
         return _Found(_translated(found.state), found.seal)
-    except (ValueError, TypeError, AttributeError):  # a configuration or metrics of another kind
+    except (KeyError, ValueError, TypeError, AttributeError):  # a configuration or metrics of another kind
         return None
 
 
 def _translated(state: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint of an earlier format with the names of today."""
-    if state.get("format", 1) >= 3:
+    """A checkpoint of an earlier format with the names and fields of today."""
+    if state.get("format", 1) >= FORMAT:
         return state
-    report = state["report"]
+    report, config = state["report"], json.loads(config_text(state["config"]))
+    for group, added in _ADDED.items():
+        config[group] = {**added, **config[group]}
     metrics = {metric_name(name): value for name, value in report["metrics"].items()}
-    return {**state, "config": config_text(state["config"]), "report": {**report, "metrics": metrics}}
+    return {**state, "config": json.dumps(config, sort_keys=True), "report": {**report, "metrics": metrics}}
 
 
 def _check_format(state: dict[str, Any], path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gaptune.data import Split, StoreMeta
+from gaptune.data import Split, Store
 from gaptune.data.tokens import tokenize
 from gaptune.metrics.classification import class_embeddings
 from gaptune.trial.encoder import DualEncoder
@@ -85,8 +85,11 @@ class Features:
             self._progress()
         return _finite(torch.cat(parts), "text")
 
-    def classes(self, meta: StoreMeta) -> Tensor:
-        """A store's classes by its prompts, shape (classes, d), L2-normalized."""
+    def classes(self, store: Store) -> Tensor:
+        """A store's classes by its prompts, or by their features, shape (classes, d), L2-normalized."""
+        meta, texts = store.meta, store.prompt_features()
+        if texts is not None:
+            return class_embeddings(self.texts(texts.reshape(-1, texts.shape[-1])), len(meta.classes))
         prompts = [template.format(name) for name in meta.classes for template in meta.prompts]
         return class_embeddings(self.texts(tokenize(prompts, self._model.context_length)), len(meta.classes))
 

@@ -12,7 +12,16 @@ from torch import Tensor
 
 from gaptune.config import EvaluationConfig
 from gaptune.data import Split, Store
-from gaptune.data.tasks import FITTED, TESTED, captioned, labeled, lacking, own_probes, paired
+from gaptune.data.tasks import (
+    FITTED,
+    TESTED,
+    captioned,
+    labeled,
+    lacking,
+    other_features,
+    own_probes,
+    paired,
+)
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 from gaptune.metrics.classification import knn_accuracy, linear_probe, probe_with_selection, zero_shot
@@ -46,7 +55,7 @@ class Where(NamedTuple):
 
 
 class Evaluator:
-    """Measures a model after each epoch: all of ``METRICS`` that come from embeddings, and the evaluations.
+    """Measures a model at each report: all of ``METRICS`` that come from embeddings, and the evaluations.
 
     Args:
         store: The trial's own data.
@@ -59,7 +68,7 @@ class Evaluator:
     """
 
     def __init__(self, store: Store, further: Sequence[tuple[EvaluationConfig, Store]], where: Where) -> None:
-        self._classes = store.meta
+        self._store = store
         self._where = where
         self._probes = {name: _labels(split, where.device) for name, split in own_probes(store).items()}
         self._val = store.split("val")
@@ -94,9 +103,9 @@ class Evaluator:
             return features.images(self._val, rows), features.texts(self._val.texts[self._val.offsets[rows]])
 
     def _classification(self, features: Features) -> dict[str, float]:
-        classes = features.classes(self._classes)
         (train, train_labels), (test, test_labels) = self._probes["probe_train"], self._probes["probe_test"]
         train_images, test_images = features.images(train), features.images(test)
+        classes = features.classes(self._store)
         return {
             "zeroshot/top1": zero_shot(test_images, classes, test_labels)["zeroshot/top1"].mean(),
             "probe/top1": linear_probe(train_images, train_labels, test_images, test_labels),
@@ -133,8 +142,11 @@ class TaskEvaluator:
 
         Raises:
             NonFinite: A feature is not finite.
+            UserError: The model does not take what the store holds.
         """
-        if "zeroshot" in self._tasks:
+        if misfit := other_features(model.features, self._store):
+            raise UserError(f"{self._store.path} cannot be evaluated: {misfit}")
+        if "zeroshot" in self._tasks and model.features is None:
             self._warn_of_unknown_classes(model)
         with evaluating(model):
             features = self._where.features(model)
@@ -153,7 +165,7 @@ class TaskEvaluator:
         images = features.images(test)
         values: dict[str, Outcomes] = {}
         if "zeroshot" in self._tasks:
-            values |= zero_shot(images, features.classes(self._store.meta), labels)
+            values |= zero_shot(images, features.classes(self._store), labels)
         if {"probe", "knn"} & set(self._tasks):
             train, train_labels = self._labeled(FITTED)
             known = features.images(train), train_labels

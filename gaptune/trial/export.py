@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-from gaptune.config import TrialConfig
-from gaptune.config.models import HEADS
+from gaptune.config import HEADS, TrialConfig
 from gaptune.data import Store
 from gaptune.data.pixels import INTERPOLATION, RESIZE_MODE
 from gaptune.errors import UserError

@@ -1,4 +1,4 @@
-"""One CLIP training as a generator of reports."""
+"""One training as a generator of reports."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from gaptune.data import Split, Store, StoreMeta
 from gaptune.data.open import open_store
 from gaptune.data.store.columns import feature_meta
 from gaptune.errors import UserError
+from gaptune.ledger.state import next_report
 from gaptune.trial.architecture import model_of_state
 from gaptune.trial.build_model import make_model
 from gaptune.trial.checkpoint import Checkpoints, save_sample
@@ -29,6 +30,7 @@ from gaptune.trial.evaluate import Evaluator, Where
 from gaptune.trial.loss import NonFinite, clip_loss
 from gaptune.trial.optim import clip_gradients, lr_factor, make_optimizer, set_lr
 from gaptune.trial.order import epoch_order
+from gaptune.trial.pairs import pairs_of
 from gaptune.trial.streams import generator, global_seed
 from gaptune.trial.swap import swap, swaps_at
 from gaptune.trial.temperature import LogitScale
@@ -42,7 +44,7 @@ _MISFIT = (AttributeError, KeyError, RuntimeError, TypeError, ValueError)
 
 @dataclass(frozen=True)
 class Report:
-    """Metrics after an epoch.
+    """Metrics of a training so far.
 
     Attributes:
         epoch: Epochs trained, from 1.
@@ -63,7 +65,7 @@ def train(
     progress: Progress = silent,
     weights: str | None = None,
 ) -> Iterator[Report]:
-    """Trains a CLIP and yields a report after each epoch.
+    """Trains a model and yields a report after every ``training.evaluate_every`` epochs, and after the last.
 
     Every random draw is determined by ``config.seed`` and a position. So trials of one seed start from the same weights
     and see the same batches whatever their other parameters, and a resumed training ends with the same weights as one
@@ -72,13 +74,13 @@ def train(
     Args:
         config: Configuration of the trial.
         store: Training data.
-        checkpoints: Folder for checkpoints, one per epoch. If it holds one, the training resumes from there: the
+        checkpoints: Folder for checkpoints, one per report. If it holds one, the training resumes from there: the
             checkpoint's own report is yielded first, in case nobody has received it, then the rest.
         progress: Called after each step, and after each batch that is evaluated.
         weights: Hash of the weights that it must start from; None for any.
 
     Yields:
-        A report per epoch.
+        The reports.
 
     Raises:
         NonFinite: The loss, a feature or a metric is not finite.
@@ -95,13 +97,14 @@ def train(
     if state is not None:
         done = training.restore(state)
         yield Report(**state["report"])
-    for epoch in range(done, config.training.epochs):
-        report = training.epoch(epoch)
+    epochs = config.training.epochs
+    while done < epochs:
+        before, done = done, next_report(done + 1, epochs, config.training.evaluate_every)
+        report = training.epochs(before, done)
         if kept is not None:
-            last = epoch + 1 == config.training.epochs
-            if last:
+            if done == epochs:
                 save_sample(kept.folder, *training.sample())
-            kept.save(epoch + 1, training.state(report, resumable=not last))
+            kept.save(done, training.state(report, resumable=done < epochs))
         yield report
 
 
@@ -142,28 +145,29 @@ class Training:
         self.optimizer = make_optimizer(self.model, self.scale.nu, config)
         sizes = {"image_size": self.model.image_size, "context_length": self.model.context_length}
         further = [(each, open_store(each.data, **sizes)) for each in config.evaluate]
+        self._pairs = pairs_of(self.model, self._data, self._device)
         self._evaluator = Evaluator(store, further, Where(self._device, config.training.precision, progress))
         self._store = store
         self.identity = _identity(config, store, [data for _, data in further], model.weights_hash)
 
-    def epoch(self, epoch: int) -> Report:
-        """Trains an epoch (counted from 0) and evaluates."""
+    def epochs(self, before: int, after: int) -> Report:
+        """Continues from one number of epochs to another, and evaluates."""
         started = time.perf_counter()
-        loss, swapped = self._train(epoch)
-        self._check_weights(epoch)
+        losses, swapped = zip(*map(self._train, range(before, after)), strict=True)
+        self._check_weights(after)
         trained = time.perf_counter()
-        measured = self._evaluator(self.model, last=epoch + 1 == self._config.training.epochs)
-        step = (epoch + 1) * self._per_epoch
-        metrics = {**measured, **self._progress_metrics(step, loss, swapped)}
+        measured = self._evaluator(self.model, last=after == self._config.training.epochs)
+        count, step = after - before, after * self._per_epoch
+        metrics = {**measured, **self._progress_metrics(step, sum(losses) / count, sum(swapped) / count)}
         metrics |= {
             "time/train_s": trained - started,
             "time/eval_s": time.perf_counter() - trained,
-            "time/samples_per_s": self._per_epoch * self._batch / (trained - started),
+            "time/samples_per_s": count * self._per_epoch * self._batch / (trained - started),
         }
         bad = [name for name, value in metrics.items() if not math.isfinite(value)]
         if bad:
-            raise NonFinite(f"{', '.join(bad)} after epoch {epoch + 1}")
-        return Report(epoch + 1, step, metrics)
+            raise NonFinite(f"{', '.join(bad)} after epoch {after}")
+        return Report(after, step, metrics)
 
     def _train(self, epoch: int) -> tuple[float, float]:
         """All steps of an epoch; returns the mean loss and the fraction of the steps with swapped features."""
@@ -182,11 +186,9 @@ class Training:
     def _step(self, step: int, rows: np.ndarray[Any, Any], which: np.ndarray[Any, Any]) -> tuple[float, bool]:
         """One update; returns the loss before it, and whether features were swapped."""
         config = self._config
-        images, texts = self._pairs(rows, which)
         set_lr(self.optimizer, self._lr_factor(step))
         with torch.autocast(self._device.type, torch.bfloat16, enabled=config.training.precision == "bf16"):
-            x = self.model.encode_image(images, Augmentation(config.augment, config.seed, step))
-            y = self.model.encode_text(texts)
+            x, y = self._pairs(rows, which, Augmentation(config.augment, config.seed, step))
         swapping = swaps_at(config.swap, config.seed, step, self._steps)
         if swapping:
             x, y = swap(x, y, config.swap, config.seed, step)
@@ -214,25 +216,12 @@ class Training:
             "train/swapped_fraction": swapped,
         }
 
-    def _check_weights(self, epoch: int) -> None:
+    def _check_weights(self, epochs: int) -> None:
         """Checks all weights: a row of the embedding that no batch reads affects no loss."""
         weights = {**dict(self.model.tower.named_parameters()), "nu": self.scale.nu}
         bad = [name for name, weight in weights.items() if not weight.isfinite().all()]
         if bad:
-            raise NonFinite(f"weights after epoch {epoch + 1}: {', '.join(bad[:3])}{', …' if len(bad) > 3 else ''}")
-
-    def _pairs(self, rows: np.ndarray[Any, Any], which: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor]:
-        """Images of some rows, each with the caption that ``which``, in [0, 1), picks among its own."""
-        first = self._data.offsets[rows]
-        count = self._data.offsets[rows + 1] - first
-        texts = self._data.texts[first + (which * count).astype(np.int64)]
-        return self._to_device(self._data.gather(rows)), self._to_device(texts)
-
-    def _to_device(self, array: np.ndarray[Any, Any]) -> Tensor:
-        tensor = torch.from_numpy(array)
-        if self._device.type == "cuda":  # pinned, so that the copy runs beside the computation
-            tensor = tensor.pin_memory()
-        return tensor.to(self._device, non_blocking=True)
+            raise NonFinite(f"weights after epoch {epochs}: {', '.join(bad[:3])}{', …' if len(bad) > 3 else ''}")
 
     def _lr_factor(self, step: int) -> float:
         return lr_factor(step, self._steps, self._config.optimizer.warmup)

@@ -104,7 +104,7 @@ class ClipModel(DualEncoder):
         features = self.tower.encode_image(pixels.contiguous(memory_format=torch.channels_last))
         return F.normalize(features.float(), dim=1)
 
-    def encode_text(self, texts: Tensor) -> Tensor:
+    def encode_text(self, texts: Tensor, augmentation: Augmentation | None = None) -> Tensor:
         """Embeddings, shape (n, d), of stored tokens, shape (n, length); cut to the context of the model."""
         tokens = _cut(texts.long(), self.context_length)
         ids = F.pad(self.token_rows[tokens], (0, self.context_length - tokens.shape[1]))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gaptune.config import ModelConfig
-from gaptune.config.models import CLIP_VOCABULARY, HEADS, PRESETS
+from gaptune.config.models import CLIP_VOCABULARY, PRESETS
 from gaptune.data import StoreMeta
 from gaptune.errors import UserError, did_you_mean
 from gaptune.trial.architecture import (
@@ -102,8 +102,6 @@ def check_pretrained(model: ModelConfig) -> None:
     Raises:
         UserError: There is no such file or tag, it cannot be fetched, or the model is no CLIP.
     """
-    if model.name == HEADS and (model.pretrained or model.freeze):
-        raise UserError(f"{HEADS} starts at random and freezes nothing; give the towers to `gaptune data features`")
     if model.pretrained is not None and not Path(model.pretrained).exists():
         _fetch(model.name, model.pretrained)
 

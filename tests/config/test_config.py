@@ -9,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gaptune.config import (
+    HEAD_DEFAULTS,
+    MODEL_PARAMETERS,
     NOT_PARAMETERS,
+    ModelConfig,
     SweepConfig,
     TrialConfig,
     flatten,
@@ -171,6 +174,21 @@ BROKEN: dict[str, tuple[str, int, str]] = {
         4,
         r"swap: start \(0\.5\) must be less than end \(0\.5\)",
     ),
+    "an option of heads for another model": (
+        OBJECTIVES + "model:\n  name: RN50\n  dropout: 0.1\n",
+        6,
+        "model.dropout: does not apply to the model RN50, which has no heads",
+    ),
+    "an option of towers for heads": (
+        OBJECTIVES + "model:\n  name: heads\n  freeze: image\n",
+        6,
+        "model.freeze: does not apply to the model heads, which trains no towers",
+    ),
+    "the old name of heads": (
+        OBJECTIVES + "model: {name: linear-heads}\n",
+        4,
+        r"model.name: unknown model 'linear-heads' \(renamed to 'heads'\)",
+    ),
     "negative fraction of a GPU": (
         OBJECTIVES + "resources: {gpu: -0.5}\n",
         4,
@@ -227,10 +245,10 @@ def test_invalid_sweep_config_error_is_one_line_with_file_and_line(
 # parameters
 
 
-def test_parameters_are_all_leaves_except_model_data_and_device() -> None:
+def test_parameters_are_all_leaves_but_of_the_model_only_those_of_heads() -> None:
     leaves = flatten(TrialConfig())
     outside = {name for name in leaves if name.split(".")[0] in NOT_PARAMETERS}
-    assert set(parameter_fields()) == set(leaves) - outside
+    assert set(parameter_fields()) == set(leaves) - outside | set(MODEL_PARAMETERS)
     assert {name: field.default for name, field in parameter_fields().items()} == {
         name: leaves[name] for name in parameter_fields()
     }
@@ -252,6 +270,20 @@ KNOB_VALUES: dict[str, st.SearchStrategy[Any]] = {
     "seed": st.integers(0, 2**31 - 1),
 }
 SOME_KNOBS = st.fixed_dictionaries({}, optional=KNOB_VALUES)
+
+
+def test_heads_have_defaults_and_other_models_none() -> None:
+    heads = ModelConfig(name="heads", dropout=0.1)
+    assert {name: getattr(heads, name) for name in HEAD_DEFAULTS} == HEAD_DEFAULTS | {"dropout": 0.1}
+    assert {getattr(ModelConfig(name="RN50"), name) for name in HEAD_DEFAULTS} == {None}
+
+
+def test_params_of_heads_need_heads() -> None:
+    heads = with_params(TrialConfig(), {"model.name": "heads", "model.head": "mlp"})
+    assert (heads.model.head, heads.model.width) == ("mlp", 512)
+    assert with_params(heads, {"model.name": "RN50"}).model == ModelConfig(name="RN50")
+    with pytest.raises(UserError, match=r"model\.head: does not apply to the model scenes-tiny, which has no heads"):
+        with_params(TrialConfig(), {"model.head": "mlp"})
 
 
 @given(params=SOME_KNOBS)

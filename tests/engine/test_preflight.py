@@ -61,6 +61,10 @@ def places(tmp_path_factory, small_store):
     return {
         "SMALL": str(small_store),
         "FEATURES": make_store(base / "features", own, features=8),
+        "WIDER": make_store(base / "wider", own, features=9),
+        "UNPROMPTED": make_store(
+            base / "unprompted", {**own, "probe_train": [0, 1] * 4, "probe_test": [0, 1]}, ("cat", "dog"), features=8
+        ),
         "LONG": make_store(base / "long", own, context=77),
         "LONGER": make_store(base / "longer", own, context=90),
         "NOVAL": make_store(base / "noval", {"train": 8}),
@@ -105,7 +109,27 @@ OBJECTIVES = "objectives: [{metric: geometry/gap, reference: 2, ideal: 0}, {metr
 
 REFUSED = {
     "no GPU": ("device: cuda\n", {}, "device: cuda, but torch sees no GPU here"),
-    "heads on images": ("model: {name: linear-heads}\n", {}, "trains on features"),
+    "heads on images": ("model: {name: heads}\n", {}, "trains on features"),
+    "a head's parameter without heads": (
+        "model: {name: RN50}\n",
+        {"model.dropout": {"uniform": [0.0, 0.5]}},
+        r"model\.dropout is a parameter of the model heads; this sweep trains RN50",
+    ),
+    "features of other widths": (
+        "data: {store: FEATURES}\nmodel: {name: heads}\n" + evaluate("WIDER", "retrieval"),
+        {},
+        "the model takes features of 8 numbers per image .*, and it has features of 9 numbers",
+    ),
+    "images for heads": (
+        "data: {store: FEATURES}\nmodel: {name: heads}\n" + evaluate("SMALL", "retrieval"),
+        {},
+        "the model takes features .*, and it has images",
+    ),
+    "zero-shot without prompts": (
+        "data: {store: UNPROMPTED}\nmodel: {name: heads}\n" + OBJECTIVES.replace("METRIC", "zeroshot/top1"),
+        {},
+        "zeroshot/top1 cannot be measured: .* has no features of class prompts",
+    ),
     "a CLIP on features": ("data: {store: FEATURES}\n", {}, "is a store of features"),
     "an open_clip model on features": ("data: {store: FEATURES}\nmodel: {name: RN50}\n", {}, "is a store of features"),
     "no val": ("data: {store: NOVAL}\n", {}, "it has no val images"),
@@ -188,7 +212,12 @@ def test_training_with_too_many_steps_is_refused(tmp_path, places, monkeypatch):
         ("training: {epochs: 2, batch_size: 500}\n", {"training.batch_size": {"choice": [16, 32]}}),
         (evaluate("SMALL", "zeroshot", "probe", "knn", "retrieval"), {}),
         (evaluate("imagefolder:FOLDER", "zeroshot"), {}),
-        ("data: {store: FEATURES}\nmodel: {name: linear-heads}\n" + evaluate("FEATURES", "retrieval"), {}),
+        ("data: {store: FEATURES}\nmodel: {name: heads}\n" + evaluate("FEATURES", "retrieval"), {}),
+        (
+            "data: {store: FEATURES}\nmodel: {name: heads}\n",
+            {"model.head": {"choice": ["linear", "mlp"]}, "model.width": {"integer": [8, 64]}},
+        ),
+        ("", {"training.evaluate_every": {"choice": [1, 2]}}),
         ("model: {name: RN50, freeze: image}\n", {}),
         ("data: {store: PLAIN}\n", {}),
     ],
@@ -236,6 +265,12 @@ WARNED = {
         {},
         {},
         "early stopping has nothing to stop",
+    ),
+    "nothing to stop before the only report": (
+        "training: {epochs: 9, batch_size: 16, evaluate_every: 9}\nearly_stopping: {method: asha}\n",
+        {},
+        {},
+        "a training of 9 epochs, with a report after every 9 epochs, has no rung before its end",
     ),
     "a batch that leaves out much": (
         "data: {store: FEW}\ntraining: {epochs: 2, batch_size: 33}\n",

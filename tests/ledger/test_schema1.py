@@ -334,3 +334,19 @@ def test_a_header_a_session_or_a_trial_alone_is_recognized_as_schema_1(kinds):
     for kind in kinds:
         ((alone,), _) = parse_events(encode(events[kind]))
         assert alone.keys() & {"knobs", "suggestion", "budget"} == set()
+
+
+def test_linear_heads_become_heads_with_what_they_did():
+    sweep = sweep_config()
+    event = header(sweep)
+    event["config"]["model"] = {"name": "linear-heads", "image_size": None}
+    event["base"]["model.name"] = "linear-heads"
+    trial = {"event": "trial", "at": 1.0, "trial": 0, "candidate": 0, "params": {}, "method": "FLT"}
+    trial["config"] = {"model.name": "linear-heads", "seed": 0}
+    assert is_old(json.dumps(trial).replace(" ", "").encode())
+    did = {"head": "linear", "width": 128, "dropout": 0.0, "bias": False, "normalize": False}
+    assert translate(event)["config"]["model"] == {"name": "heads", "image_size": None, **did}
+    assert translate(event)["base"]["model.width"] == 128
+    flat = {"model.name": "heads", "seed": 0, **{f"model.{name}": value for name, value in did.items()}}
+    assert translate(trial)["config"] == flat
+    assert translate(translate(trial)) == translate(trial)

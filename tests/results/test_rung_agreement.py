@@ -8,9 +8,9 @@ from gaptune.results.rung_agreement import rank_rungs
 from gaptune.results.unknown import Why
 
 
-def stage(tmp_path, *, epochs=6, rule="none", seeds=1, **stopping):
+def stage(tmp_path, *, epochs=6, rule="none", seeds=1, every=1, **stopping):
     sweep = sweep_config(
-        training={"epochs": epochs},
+        training={"epochs": epochs, "evaluate_every": every},
         search={"seeds": seeds},
         early_stopping={"method": rule, "min_fraction": 1 / 6, "reduction_factor": 3.0, **stopping},
     )
@@ -22,7 +22,8 @@ def train(stage, early, late, params=None):
     trial = stage.orchestrator.next_trial()
     trial.config.update(params or {"temperature.schedule": "constant"})
     stage.orchestrator.started(trial.number, "here")
-    for epoch in range(1, 7):
+    every = stage.sweep.training.evaluate_every
+    for epoch in range(every, 7, every):
         value = late if epoch == 6 else early
         stage.orchestrator.reported(trial.number, epoch, epoch, {"retrieval/mean_r1": value, "geometry/gap": 1 - value})
 
@@ -35,6 +36,13 @@ def test_rungs_that_rank_as_the_end_does_have_tau_one(tmp_path):
     assert [(rung.fraction, rung.count) for rung in found] == [(pytest.approx(1 / 6), 5), (pytest.approx(1 / 2), 5)]
     assert [rung.kendall for rung in found] == pytest.approx([1, 1])
     assert not any(rung.blind for rung in found)
+
+
+def test_rung_without_a_report_is_ranked_by_the_next_one(tmp_path):
+    sweep = stage(tmp_path, every=2)
+    for value in (0.1, 0.5, 0.3, 0.4, 0.2):
+        train(sweep, value / 2, value)
+    assert [rung.kendall for rung in rank_rungs(sweep.record)] == pytest.approx([1, 1])
 
 
 def test_rungs_that_rank_the_other_way_round_are_blind(tmp_path):

@@ -8,7 +8,7 @@ from search_conformance import POINTS, trial_of
 from gaptune.config import EarlyStoppingConfig
 from gaptune.pareto.ranking import priority
 from gaptune.search.early_stopping import EarlyStopping
-from gaptune.search.rungs import Rungs, cohort, rung_epoch, rung_fractions
+from gaptune.search.rungs import Rungs, cohort, least_epoch, rung_epoch, rung_fractions
 
 HALVING = EarlyStoppingConfig(method="asha", reduction_factor=3.0, min_fraction=1 / 9)
 
@@ -48,7 +48,26 @@ def test_rungs_are_fractions_of_training_below_one(config, fractions):
     ],
 )
 def test_rung_is_the_first_epoch_at_or_past_its_fraction(fraction, epochs, epoch):
-    assert rung_epoch(fraction, epochs) == epoch
+    assert least_epoch(fraction, epochs) == epoch
+
+
+@pytest.mark.parametrize(
+    ("fraction", "every", "epoch"), [(1 / 9, 1, 6), (1 / 9, 10, 10), (1 / 3, 10, 20), (1 / 3, 17, 17), (1 / 3, 40, 40)]
+)
+def test_rung_is_the_first_report_at_or_past_its_fraction(fraction, every, epoch):
+    trial = trial_of(0, epochs=50)
+    trial.config["training.evaluate_every"] = every
+    assert rung_epoch(fraction, trial) == epoch
+
+
+def test_trial_with_few_reports_is_judged_at_the_first_one_past_a_rung():
+    stopping, first, second = EarlyStopping(HALVING), trial_of(0, epochs=50), trial_of(1, epochs=50)
+    for trial in (first, second):
+        trial.config["training.evaluate_every"] = 20
+    assert stopping.decide(first, 20, (1.0, 1.0)) is None
+    assert stopping.decide(second, 20, (0.0, 0.0)) == "rung 33%: rank 2 of 2, only the best 1 may continue"
+    assert stopping.decide(first, 40, (-1.0, -1.0)) is None
+    assert stopping.decide(first, 50, (-1.0, -1.0)) is None
 
 
 @given(POINTS)

@@ -28,9 +28,9 @@ def curve(trial):
     return [{"retrieval/mean_r1": recall * fraction, "geometry/gap": 2 - (2 - gap) * fraction} for fraction in grown]
 
 
-def run(method="none", *, trials=60, sampler="random", seed=0, seeds=1, workers=4, epochs=9):
+def run(method="none", *, trials=60, sampler="random", seed=0, seeds=1, workers=4, epochs=9, every=1):
     sweep = sweep_config(
-        training={"epochs": epochs},
+        training={"epochs": epochs, "evaluate_every": every},
         search={"sampler": sampler, "candidates": trials, "seed": seed, "seeds": seeds},
         early_stopping={"method": method},
     )
@@ -46,6 +46,15 @@ def test_without_early_stopping_every_trial_has_its_full_budget():
 def test_virtual_time_is_the_total_divided_by_the_workers():
     record, _ = run(workers=4)
     assert record.updated_at == 60 * 9 / 4
+
+
+@pytest.mark.parametrize("every", [1, 2, 4, 9])
+def test_fewer_reports_take_the_same_time_and_end_with_the_same_values(every):
+    record, _ = run(every=every)
+    assert record.updated_at == 60 * 9 / 4
+    for trial in record.trials.values():
+        assert [report.epoch for report in trial.reports] == [*range(every, 9, every), 9]
+        assert trial.last == curve(trial)[-1]
 
 
 @pytest.mark.parametrize("method", ["none", "asha", "random"])

@@ -17,7 +17,7 @@ from gaptune.config import TrialConfig, with_params
 from gaptune.errors import UserError
 from gaptune.space.methods import METHODS, expand_method, name_method
 from gaptune.space.model import Choice, Integer, Real, Space
-from gaptune.space.parse import load_space, parse_space
+from gaptune.space.parse import base_config, load_space, parse_space
 
 SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 METHODS_YAML = next(path for path in SHIPPED if path.stem == "methods")
@@ -118,7 +118,7 @@ def test_fixed_values_are_returned_without_asking_the_suggester(tmp_path: Path) 
 def test_every_candidate_of_a_bundled_space_is_a_valid_trial(seed: int, path: Path) -> None:
     space = load_space(path)
     params = space.suggest(RandomSuggester(seed))
-    config = with_params(TrialConfig(), expand_method(params))
+    config = with_params(base_config(space), expand_method(params))
     assert name_method(config)
     for parameter in space.parameters:
         holds = all(params.get(name, object()) in values for name, values in parameter.when.items())
@@ -210,6 +210,13 @@ def test_point_may_repeat_the_default_of_an_inactive_parameter(tmp_path: Path) -
 def test_point_gets_fixed_values_from_the_space(tmp_path: Path) -> None:
     text = "params: {swap.kind: {choice: [none, hard]}, optimizer.lr: 2e-3}\npoints_to_evaluate: [{swap.kind: hard}]"
     assert space_of(tmp_path, text).points_to_evaluate == ({"swap.kind": "hard", "optimizer.lr": 0.002},)
+
+
+def test_point_in_a_space_of_heads_gets_the_defaults_of_heads(tmp_path: Path) -> None:
+    text = (
+        "params: {model.head: {choice: [linear, mlp]}, model.dropout: {uniform: [0.0, 0.5]}}\npoints_to_evaluate: [{}]"
+    )
+    assert space_of(tmp_path, text).points_to_evaluate == ({"model.head": "linear", "model.dropout": 0.2},)
 
 
 # grids

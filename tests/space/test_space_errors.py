@@ -36,6 +36,16 @@ BROKEN: dict[str, tuple[str, int, str]] = {
         2,
         r"model\.name is not a searchable parameter.*sweeps/",
     ),
+    "width that no head has": (
+        "params:\n  model.width: {integer: [0, 64]}",
+        2,
+        r"model\.width: expected at least 2, got 0",
+    ),
+    "head of another kind": (
+        "params:\n  model.head: {choice: [linear, mpl]}",
+        2,
+        r"model\.head: expected 'linear', 'mlp' or 'residual'",
+    ),
     "parameter of the data": (
         "params:\n  data.store: scenes",
         2,

@@ -178,8 +178,10 @@ def test_command_takes_a_tower_each_or_one_model_for_both(gaptune, small_store, 
     towers = ("--image-tower", "timm:test_resnet@random", "--text-tower", f"transformers:{bert}")
     code, out, err = gaptune(*words, tmp_path / "a", *towers)
     assert code == 0, err
-    assert "96 numbers per image and 16 per caption" in " ".join(out.split())
     assert "timm:test_resnet@random (weights " in " ".join(out.split())
+    assert "features from small" in " ".join(out.split())
+    features = open_store(tmp_path / "a").meta.features
+    assert (features.image, features.text) == (96, 16)
     code, out, err = gaptune(*words, tmp_path / "b", "--model", "scenes-tiny")
     assert code == 0, err
     assert open_store(tmp_path / "b").meta.source["image_tower"]["tower"] == "scenes-tiny@random"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from gaptune.config import EvaluationConfig, ModelConfig
+from gaptune.config import HEAD_DEFAULTS, EvaluationConfig, ModelConfig
 from gaptune.errors import UserError
 from gaptune.text.renamed import METRICS, TASK_METRICS
 from gaptune.trial import train
@@ -25,7 +25,7 @@ def undisturbed(store, short, tmp_path_factory):
 
 
 def test_checkpoint_holds_what_belongs_to_its_weights(undisturbed):
-    assert undisturbed["format"] == 3
+    assert undisturbed["format"] == 4
     held = undisturbed["architecture"]
     assert held["preprocess_cfg"]["mean"] == pytest.approx([0.48145466, 0.4578275, 0.40821073])
     assert held["model_cfg"]["vision_cfg"]["image_size"] == 32
@@ -35,7 +35,7 @@ def test_checkpoint_holds_what_belongs_to_its_weights(undisturbed):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"format": 4}, r"was written by a newer gaptune \(format 4; this one reads up to 3\)"),
+        ({"format": 5}, r"was written by a newer gaptune \(format 5; this one reads up to 4\)"),
         ({"format": "4b"}, r"was written by a newer gaptune \(format 4b"),
         ({"format": 99, "model": None}, r"newer gaptune \(format 99"),
         ({"version": 99}, "this one does not know version"),
@@ -84,9 +84,14 @@ def test_missing_or_unknown_key_of_a_checkpoint_is_reported_in_one_line(
     assert (code, len(errors.strip().splitlines())) == (2, 1)
 
 
-def as_of_0_1_0(state, number):
-    """A state with the names, and the number of the format, that gaptune 0.1.0 and its predecessor wrote."""
+def as_of(state, number):
+    """A state with the names, fields, and number of an earlier format; 0.1.0 and its predecessor wrote 2 and 1."""
     config = json.loads(state["config"])
+    del config["training"]["evaluate_every"]
+    for name in HEAD_DEFAULTS:
+        del config["model"][name]
+    if number == 3:
+        return {**state, "config": json.dumps(config, sort_keys=True), "format": 3}
     temperature = config["temperature"]
     temperature["share"] = temperature.pop("schedule_fraction")
     temperature["schedule"] = {"learned": "learnt"}.get(temperature["schedule"], temperature["schedule"])
@@ -114,12 +119,12 @@ def whole(store, short, tmp_path_factory):
     return config, list(train(config, store, checkpoints=folder)), folder
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [1, 2, 3])
 def test_training_resumes_from_an_earlier_format_to_the_bit(number, store, whole, tmp_path):
     config, reports, folder = whole
     first = torch.load(folder / "epoch-0001.pt", weights_only=True)
     optimizer = torch.load(folder / "epoch-0001.optimizer.pt", weights_only=True)
-    old = as_of_0_1_0(first, number) | {"optimizer": optimizer["optimizer"]}
+    old = as_of(first, number) | {"optimizer": optimizer["optimizer"]}
     if number == 1:  # one file with both
         _write(tmp_path / "epoch-0001.pt", old)
     else:
@@ -130,13 +135,13 @@ def test_training_resumes_from_an_earlier_format_to_the_bit(number, store, whole
         name: value for name, value in reports[1].metrics.items() if not name.startswith("time/")
     }
     resumed, undisturbed = read_checkpoint(tmp_path), read_checkpoint(folder)
-    assert resumed["format"] == 3
+    assert resumed["format"] == 4
     assert all(torch.equal(weight, resumed["model"][name]) for name, weight in undisturbed["model"].items())
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [1, 2, 3])
 def test_model_of_an_earlier_format_gives_the_same_features(number, store, undisturbed):
-    states = (as_of_0_1_0(undisturbed, number), undisturbed)
+    states = (as_of(undisturbed, number), undisturbed)
     models = [trained_model(state, "cpu")[0].eval() for state in states]
     images = torch.from_numpy(store.split("val").gather(np.arange(3)))
     with torch.no_grad():

@@ -124,7 +124,6 @@ def test_features_come_from_trained_towers(store, trained, tmp_path):
         ({"name": "RN50", "pretrained": "opnai"}, "did you mean 'openai'"),
         ({"name": "RN50", "pretrained": "openai"}, "the model for it is RN50-quickgelu"),
         ({"name": "scenes-tiny", "pretrained": "nowhere.pt"}, "there is no file nowhere.pt"),
-        ({"name": "linear-heads", "freeze": "image"}, "freezes nothing"),
     ],
 )
 def test_missing_weights_are_reported_before_a_training_starts(model, told):

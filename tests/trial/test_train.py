@@ -29,10 +29,10 @@ def watched(monkeypatch):
             seen["batches"].append([images.clone()])
         return encode_image(model, images, augmentation)
 
-    def watched_texts(model, tokens):
+    def watched_texts(model, tokens, augmentation=None):
         if model.training:
             seen["batches"][-1].append(tokens.clone())
-        return encode_text(model, tokens)
+        return encode_text(model, tokens, augmentation)
 
     def watched_loss(x, y, beta):
         value = loss(x, y, beta)
@@ -79,6 +79,26 @@ def test_one_report_per_epoch_with_every_metric(store, short):
     for report in reports:
         assert set(report.metrics) == set(METRICS)
         assert all(type(value) is float and math.isfinite(value) for value in report.metrics.values())
+
+
+@pytest.mark.parametrize(("every", "epochs"), [(2, [2, 4, 5]), (4, [4, 5]), (5, [5]), (100, [5])])
+def test_reports_and_checkpoints_come_after_every_nth_epoch_and_the_last(every, epochs, store, short, tmp_path):
+    often, seldom = (
+        list(train(short({"training.epochs": 5, "training.evaluate_every": n}), store, checkpoints=tmp_path / f"{n}"))
+        for n in (1, every)
+    )
+    assert [(report.epoch, report.step) for report in seldom] == [(epoch, 4 * epoch) for epoch in epochs]
+    kept = sorted(path.name for path in (tmp_path / f"{every}").glob("epoch-????.pt"))
+    assert kept == [f"epoch-{epoch:04d}.pt" for epoch in epochs[-2:]]
+    averaged = ("train/loss", "train/swapped_fraction")
+    for report in seldom:
+        _, _, metrics = timeless(report)
+        _, _, same = timeless(often[report.epoch - 1])
+        assert {k: v for k, v in metrics.items() if k not in averaged} == {
+            k: v for k, v in same.items() if k not in averaged
+        }
+    losses = [report.metrics["train/loss"] for report in often]
+    assert seldom[0].metrics["train/loss"] == pytest.approx(sum(losses[: epochs[0]]) / epochs[0])
 
 
 @pytest.mark.parametrize("method", METHODS)
