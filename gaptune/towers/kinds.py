@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -125,13 +126,18 @@ def open_tower(reference: str, modality: Modality, *, seed: int = 0) -> Tower:
     request = Request(reference, modality, name, weights, device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
+        before = logging.root.manager.disable
+        logging.disable(logging.ERROR)  # hubs log each attempt to reach them; what counts is raised
         try:
             tower: Tower = getattr(import_module(f"gaptune.towers.{kind.module}"), f"{modality}_tower")(request)
             tower.encode(EXAMPLE[modality])
         except UserError:
             raise
         except Exception as error:  # libraries raise whatever they like, and hubs do without a network
-            raise UserError(f"cannot open the {modality} tower {reference}: {_first_sentence(error)}") from error
+            advice = "" if request.is_random else "; offline, give a directory or file of weights, or an offline tower"
+            raise UserError(f"cannot open the {modality} tower {reference}: {_first_line(error)}{advice}") from error
+        finally:
+            logging.disable(before)
     return tower
 
 
@@ -149,6 +155,6 @@ def _kind(reference: str, modality: Modality) -> tuple[str, Kind]:
     return name, kind
 
 
-def _first_sentence(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:300]
