@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gaptune.cli.features import TOWER_OPTIONS, features_of_store
+from gaptune.cli.embeddings import FILE_OPTIONS, build_from_files
+from gaptune.cli.features import TOWER_OPTIONS, TOWERS, features_of_store
 from gaptune.cli.group import Group
 from gaptune.cli.options import LocalPath, NewFile, json_option
 from gaptune.console.json_output import print_json
@@ -252,17 +253,25 @@ def cifar10(place: str, download: bool, **options: Any) -> None:
     epilog="Example: gaptune data features scenes --image-tower offline:efficientnet-lite0 "
     "--text-tower offline:all-minilm-l6-v2 --out features"
 )
-@click.argument("store", metavar="STORE")
+@click.argument("store", metavar="[STORE]", required=False)
+@_with(*TOWER_OPTIONS, *FILE_OPTIONS)
 @click.option("--out", metavar="DIR", required=True, type=LocalPath(), help="Data store to create.")
-@_with(*TOWER_OPTIONS)
-def features(store: str, out: Path, **options: Any) -> None:
-    """Compute the features of frozen towers for a STORE.
+def features(store: str | None, out: Path, **options: Any) -> None:
+    """Make a data store of features, on which heads train fast.
 
-    The result is a data store of the features of all images, captions, and class prompts, on which heads train fast.
-    Run the same command again to continue an interrupted run.
+    The features are in files, or are computed by frozen towers from the images, captions, and class prompts of STORE.
+    Computing can be interrupted: run the same command again to continue.
     """
     check_folder(out.parent, "--out")
-    _print(features_of_store(store, out, **options))
+    towers = {name: options.pop(name) for name in TOWERS}
+    if store is None:
+        if given := [name for name in TOWERS if towers[name]]:
+            raise UserError(f"--{_dashed(given[0])} needs a STORE of images; features in files need --image SPLIT=FILE")
+        _print(build_from_files(out, options))
+        return
+    if given := [name for name, value in options.items() if value]:
+        raise UserError(f"--{_dashed(given[0])} is for features in files: leave out {store}")
+    _print(features_of_store(store, out, **towers))
 
 
 @data.command(epilog="Example: gaptune data info scenes --verify")
@@ -356,6 +365,10 @@ def _print(store: Store) -> None:
     print_rows(splits_table(store))
     echo("")
     print_pairs(describe(store))
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def _by_split(texts: tuple[str, ...], option: str) -> dict[str, Path]:

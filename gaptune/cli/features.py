@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from gaptune.data import Store
     from gaptune.towers.tower import Tower
 
+TOWERS = ("image_tower", "text_tower", "model", "image_size", "pretrained", "seed")
+"""Names of the options below."""
+
 TOWER_OPTIONS = (
     click.option(
         "--image-tower",

@@ -7,6 +7,7 @@ from typing import Any
 from PIL import Image
 
 from gaptune.towers.tower import Request, Tower
+from gaptune.towers.transformers import quiet
 
 _PACKAGES = ("sentence-transformers", "transformers", "torch")
 
@@ -34,9 +35,11 @@ def text_tower(request: Request) -> Tower:
 def _model(request: Request) -> Any:
     from sentence_transformers import SentenceTransformer
 
-    return SentenceTransformer(
-        request.name, revision=request.weights, device=request.device.type, trust_remote_code=False
-    ).eval()
+    with quiet():
+        model = SentenceTransformer(
+            request.name, revision=request.weights, device=request.device.type, trust_remote_code=False
+        )
+    return model.eval()
 
 
 def _tower(request: Request, model: Any, embed: Any) -> Tower:

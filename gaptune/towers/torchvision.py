@@ -44,4 +44,4 @@ def _remove_classifier(model: nn.Module) -> str:
         raise ValueError("it has no linear layer before which features can be taken")
     parent, _, name = linear[-1].rpartition(".")
     setattr(model.get_submodule(parent), name, nn.Identity())
-    return linear[-1]
+    return str(linear[-1])

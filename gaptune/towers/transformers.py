@@ -6,6 +6,8 @@ or the first token; other text models the mean over the tokens of the last layer
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -73,13 +75,29 @@ def text_tower(request: Request, *, longest: int | None = None, unit: bool = Fal
     return Tower(request.reference, "text", model, embed, preprocessing=told, packages=_PACKAGES)
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """A context in which transformers shows neither its progress nor advice."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
+        logging.set_verbosity(before)
+
+
 def _model(request: Request) -> tuple[Any, bool]:
     """The model, and whether its weights include those of a pooling layer."""
     from transformers import AutoModel
 
-    model, loaded = AutoModel.from_pretrained(
-        request.name, revision=request.weights or "main", dtype=torch.float32, output_loading_info=True
-    )
+    with quiet():
+        model, loaded = AutoModel.from_pretrained(
+            request.name, revision=request.weights or "main", dtype=torch.float32, output_loading_info=True
+        )
     missing = sorted(loaded["missing_keys"])
     others = [name for name in missing if "pooler" not in name.split(".")]
     if others:
