@@ -246,6 +246,7 @@ def test_normalized_and_centered_features_are_described(gaptune, tmp_path):
     assert "6 numbers (float32), length 1.000, mean 0.98 long: not centered" in said
     store, said = built(gaptune, tmp_path / "centered", *words, "--center")
     assert said.count("mean 0.00 long: centered") == 2
+    assert "treatment       training mean subtracted" in said
     means = json.loads((store.path / "store.json").read_text())["source"]["center"]
     assert (len(means["image"]), len(means["text"])) == (6, 4)
     assert np.allclose(means["image"], 5, atol=0.2)
