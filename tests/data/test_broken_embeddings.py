@@ -1,11 +1,19 @@
 """Files of features that cannot be used: one clear line each, and nothing left behind."""
 
+from contextlib import suppress
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from embedding_files import features, write_csv
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
+
+from gaptune.data.embeddings.arrays import open_features
+from gaptune.data.embeddings.places import Place
+from gaptune.errors import UserError
 
 IMAGES, TEXTS = 12, 12
 
@@ -283,3 +291,28 @@ def test_options_that_do_not_fit_each_other_are_refused(words, message, gaptune,
     code, _, error = gaptune("data", "features", *words, "--out", tmp_path / "out")
     assert code == 2
     assert message in error
+
+
+@pytest.fixture(scope="module")
+def whole_files(tmp_path_factory):
+    """A file of each format."""
+    folder = tmp_path_factory.mktemp("whole")
+    np.save(folder / "a.npy", HALF)
+    np.savez(folder / "b.npz", HALF)
+    np.savez_compressed(folder / "c.npz", HALF)
+    save_file({"a": HALF}, folder / "d.safetensors")
+    pq.write_table(pa.table({"a": list(HALF)}), folder / "e.parquet")
+    return sorted(folder.iterdir())
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(which=st.integers(0, 4), at=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255), keep=st.floats(0.1, 2))
+def test_damaged_file_is_read_or_refused(which, at, byte, keep, whole_files, tmp_path):
+    whole = whole_files[which]
+    content = bytearray(whole.read_bytes())
+    start = int(at * min(len(content), 400)) * (1 if byte % 2 else -1)  # headers lie at either end
+    content[start] = byte
+    damaged = tmp_path / whole.name
+    damaged.write_bytes(content[: int(keep * len(content))])
+    with suppress(UserError):
+        assert open_features(Place(damaged, None)).ndim == 2
