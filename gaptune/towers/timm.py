@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gaptune.towers.tower import Request, Tower, fill, stacked
+from gaptune.towers.tower import Request, Tower, fill, frozen, stacked
 
 
 def image_tower(request: Request) -> Tower:
@@ -17,7 +17,7 @@ def image_tower(request: Request) -> Tower:
     if request.weights is not None and not request.is_random:
         classifier = model.pretrained_cfg.get("classifier") or ()
         fill(model, request.weights, unused=(classifier,) if isinstance(classifier, str) else classifier)
-    model = model.eval().to(request.device)
+    model = frozen(model, request.device)
     transform = create_transform(**resolve_model_data_config(model), is_training=False)
     return Tower(
         request.reference,

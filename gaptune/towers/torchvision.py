@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from gaptune.errors import UserError, did_you_mean
-from gaptune.towers.tower import Request, Tower, fill, stacked
+from gaptune.towers.tower import Request, Tower, fill, frozen, stacked
 
 
 def image_tower(request: Request) -> Tower:
@@ -26,7 +26,7 @@ def image_tower(request: Request) -> Tower:
     classifier = _remove_classifier(model)
     if request.weights and not published and not request.is_random:
         fill(model, request.weights, unused=(f"{classifier}.",))
-    model, transform = model.eval().to(request.device), weights.transforms()
+    model, transform = frozen(model, request.device), weights.transforms()
     return Tower(
         request.reference,
         "image",

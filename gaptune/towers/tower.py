@@ -25,6 +25,13 @@ Features = npt.NDArray[np.float32]
 EXAMPLE: dict[Modality, Any] = {"image": np.zeros((1, 32, 32, 3), dtype=np.uint8), "text": ["a"]}
 """The least input, which shows whether a tower works, and its width."""
 
+_AT_ONCE = {"cpu": {"image": 4, "text": 32}, "cuda": {"image": 128, "text": 128}}
+"""Inputs that a network takes at a time.
+
+On a CPU, the large layers of large batches get new memory from the system each time: EfficientNet-Lite0 takes 38 ms of
+CPU time per image and 1.0 GB in batches of 4, and 110 ms and 3.7 GB in batches of 128.
+"""
+
 _THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -75,16 +82,18 @@ class Tower:
     packages: Sequence[str]
 
     def encode(self, inputs: npt.NDArray[np.uint8] | Sequence[str]) -> Features:
-        """Features of a batch.
+        """Features of images or texts.
 
         Args:
-            inputs: Images, uint8 of shape (n, side, side, 3); or n texts.
+            inputs: Images, uint8 of shape (n, side, side, 3); or n texts, with n > 0.
 
         Returns:
             Shape (n, width).
         """
+        step = _AT_ONCE["cuda" if torch.cuda.is_available() else "cpu"][self.modality]
         with torch.inference_mode():
-            features: Features = self.embed(inputs).float().cpu().numpy()
+            parts = [self.embed(inputs[start : start + step]).float().cpu() for start in range(0, len(inputs), step)]
+        features: Features = torch.cat(parts).numpy()
         return features
 
     @cached_property
@@ -110,6 +119,11 @@ class Tower:
             "preprocessing": self.preprocessing,
             "versions": {package: version(package) for package in self.packages},
         }
+
+
+def frozen(module: nn.Module, device: torch.device) -> nn.Module:
+    """A network of images, for evaluation, in the memory format in which convolutions are fast on CPUs and GPUs."""
+    return module.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def stacked(images: npt.NDArray[np.uint8], transform: Callable[[Image.Image], Tensor], device: torch.device) -> Tensor:

@@ -57,7 +57,7 @@ def test_every_split_has_the_features_of_its_images_and_captions(store, built):
         )
 
 
-def test_class_prompts_come_along(store, built):
+def test_class_prompts_are_included(store, built):
     assert (built.meta.classes, built.meta.prompts) == (store.meta.classes, store.meta.prompts)
     prompts = built.prompt_features()
     assert prompts.shape == (len(store.meta.classes), len(store.meta.prompts), 2)
@@ -92,7 +92,8 @@ def test_interrupted_run_continues_where_it_was(store, built, tmp_path):
 
     made = build(store, tmp_path / "f", second, bar)
     total = sum(split.images for split in store.meta.splits.values())
-    assert (second.texts, second.images) == ([], total - first.images)
+    on_disk = sum(store.meta.splits[name].images for name in ("train", "val"))
+    assert (second.texts, second.images) == ([], total - on_disk)
     assert seen[0][1] == seen[0][2] == len(first.texts)
     assert seen[-1] == ("images", total, total)
     assert made.meta.content_hash == built.meta.content_hash
@@ -178,8 +179,10 @@ def test_command_takes_a_tower_each_or_one_model_for_both(gaptune, small_store, 
     towers = ("--image-tower", "timm:test_resnet@random", "--text-tower", f"transformers:{bert}")
     code, out, err = gaptune(*words, tmp_path / "a", *towers)
     assert code == 0, err
-    assert "96 numbers per image and 16 per caption" in " ".join(out.split())
     assert "timm:test_resnet@random (weights " in " ".join(out.split())
+    assert "features from scenes" in " ".join(out.split())
+    features = open_store(tmp_path / "a").meta.features
+    assert (features.image, features.text) == (96, 16)
     code, out, err = gaptune(*words, tmp_path / "b", "--model", "scenes-tiny")
     assert code == 0, err
     assert open_store(tmp_path / "b").meta.source["image_tower"]["tower"] == "scenes-tiny@random"
