@@ -97,7 +97,7 @@ class Plain:
 
 
 def gaptune_training(store: Store, epochs: int) -> Training:
-    """The same by gaptune, without evaluation."""
+    """The training of gaptune with the same settings, without evaluation."""
     config = TrialConfig.model_validate(
         {
             "model": {"name": "heads"},

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 def _by_split(name: str, metavar: str, text: str) -> Any:
-    return click.option(f"--{name}", name.replace("-", "_"), metavar=metavar, multiple=True, help=text)
+    help_text = f"{text} Once for each split."
+    return click.option(f"--{name}", name.replace("-", "_"), metavar=metavar, multiple=True, help=help_text)
 
 
 FILE_OPTIONS = (
     _by_split(
         "image",
         "SPLIT=FILE[:KEY]",
-        "Features of images: .npy, .npz, .safetensors, .parquet, or a directory of .npy parts. Repeat it for each "
-        "split, and for each part.",
+        "Features of images: .npy, .npz, .safetensors, .parquet, or a directory of .npy parts.",
     ),
     _by_split("text", "SPLIT=FILE[:KEY]", "Features of texts, in the same formats. Row i belongs to image i."),
     _by_split(

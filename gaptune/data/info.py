@@ -81,9 +81,9 @@ def _features(store: Store, features: FeatureMeta) -> Iterator[tuple[str, str]]:
     if prompts is not None:
         yield "prompt features", f"{prompts.shape[1]:,} for each of {prompts.shape[0]:,} classes"
     source = store.meta.source
-    done = ["lengths"] * bool(source.get("normalize")) + ["training means"] * bool(source.get("center"))
+    done = ["normalized"] * bool(source.get("normalize")) + ["training mean subtracted"] * bool(source.get("center"))
     if done:
-        yield "removed", " and ".join(done)
+        yield "treatment", ", ".join(done)
 
 
 def _described(features: npt.NDArray[Any]) -> str:

@@ -216,6 +216,18 @@ def test_store_of_format_1_opens_with_the_same_numbers(tmp_path):
     assert one.texts.dtype == np.float16
 
 
+def test_store_of_format_2_opens_under_its_own_hash(tmp_path):
+    path = write(tmp_path / "old", FeatureMeta(image=6, text=4)).path
+    meta = json.loads((path / META).read_text())
+    splits = {name: {key: split[key] for key in split if key != "content"} for name, split in meta["splits"].items()}
+    hashed = content_hash_of({name: SplitMeta(**split) for name, split in splits.items()}, [], [])
+    del meta["prompt_features"]
+    (path / META).write_text(json.dumps(meta | {"format": 2, "splits": splits, "content_hash": hashed}))
+    old = open_store(path)
+    old.verify()
+    assert (old.meta.content_hash, old.prompt_features()) == (hashed, None)
+
+
 def test_mixture_of_features_holds_those_of_each_store(tmp_path):
     features = FeatureMeta(image=6, text=4, dtype="float32")
     home, other = write(tmp_path / "a", features, seed=1), write(tmp_path / "b", features, seed=2)

@@ -63,7 +63,10 @@ def places(tmp_path_factory, small_store):
         "FEATURES": make_store(base / "features", own, features=8),
         "WIDER": make_store(base / "wider", own, features=9),
         "UNPROMPTED": make_store(
-            base / "unprompted", {**own, "probe_train": [0, 1] * 4, "probe_test": [0, 1]}, ("cat", "dog"), features=8
+            base / "unprompted",
+            {**own, "probe_train": [0, 1] * 4, "probe_test": [0, 1]},
+            classes=("cat", "dog"),
+            features=8,
         ),
         "LONG": make_store(base / "long", own, context=77),
         "LONGER": make_store(base / "longer", own, context=90),

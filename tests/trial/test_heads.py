@@ -225,7 +225,7 @@ def test_checkpoint_of_heads_is_evaluated_on_features_of_its_widths_only(views, 
 # --- other stores, other versions ---
 
 
-def test_images_and_features_are_told_apart(views, small_store):
+def test_images_for_heads_and_features_for_towers_are_refused(views, small_store):
     with pytest.raises(UserError, match=r"trains on features, and .* is a store of images"):
         make_model(ModelConfig(name="heads"), open_store(small_store).meta)
     with pytest.raises(UserError, match="store of features, on which only model heads trains"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
@@ -25,6 +26,12 @@ ENDINGS = (".npy", ".npz", ".safetensors", ".parquet")
 _SAFETENSORS = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 _LONGEST_HEADER = 100_000_000  # bytes, as in the safetensors library
 _AT_ONCE = 4096  # rows of Parquet
+_DAMAGED = (
+    *(OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError),
+    *(ArithmeticError, MemoryError, RuntimeError, SyntaxError),  # sizes that cannot be, ciphers, and headers of npy
+    *(zipfile.BadZipFile, zlib.error, pa.ArrowException),
+)
+"""What the readers raise of damaged files."""
 
 
 def open_features(place: Place) -> Array:
@@ -59,7 +66,11 @@ def open_array(place: Place) -> Array:
         raise UserError(f"has another format: expected {', '.join(ENDINGS)}, or a directory of parts", file=place.path)
     try:
         return readers[place.ending](place)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, pa.ArrowException) as error:
+    except UserError:
+        raise
+    except (
+        Exception
+    ) as error:  # a damaged header can mean anything; the readers of three libraries raise what they like
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"cannot be read as {place.ending[1:]}: {reason}", file=place.path) from None
 

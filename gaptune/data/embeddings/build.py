@@ -24,7 +24,7 @@ from gaptune.data.store.reader import Store
 from gaptune.data.store.writer import StoreWriter
 from gaptune.errors import UserError
 
-NO_IMAGE = "text without an image"
+NO_IMAGE, REPEATED = "text without an image", "repeated text"
 """Why a text is left out, as ``store.json`` counts it."""
 
 _IN_ORDER = "pairs"
@@ -63,6 +63,7 @@ def build_embeddings(
         treatment = Treatment(request.normalize)
         if request.center:
             treatment = treatment.centered(_training(readings[TRAIN], arranged[TRAIN]), features.dtype)
+        prompt_features = _prompts(prompts, request.prompts, classes, treatment, features.dtype)
         total, done = sum(len(each.images) for each in arranged.values()), 0
         for split, each in arranged.items():
             reading = readings[TRAIN if split not in readings else split]
@@ -79,7 +80,7 @@ def build_embeddings(
                 "left_out": {split: dict(each) for split, each in counts.items()},
             },
             classes=classes,
-            prompt_features=_prompts(prompts, request.prompts, classes, treatment, features.dtype),
+            prompt_features=prompt_features,
         )
 
 
@@ -116,7 +117,12 @@ def _arranged(
     if in_order:
         found = found.of(np.argsort(found.images))
     distinct = len(images) if labels is not None or in_order else len(np.unique(images))
-    left_out = {NO_CAPTION: distinct - len(found.images), NO_IMAGE: reading.unmatched, "merged": len(images) - distinct}
+    left_out = {
+        NO_CAPTION: distinct - len(found.images),
+        NO_IMAGE: reading.unmatched,
+        REPEATED: len(reading.pairs[1]) - len(found.texts),
+        "merged": len(images) - distinct,
+    }
     counts.update({reason: count for reason, count in left_out.items() if count})
     if not len(found.images):
         raise UserError(f"{split} has no image with a text")

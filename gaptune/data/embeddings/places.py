@@ -71,7 +71,7 @@ def chosen(place: Place, names: Sequence[str], what: str) -> str:
             raise UserError(f"has no {what} {place.key!r}{did_you_mean(place.key, names)}", file=place.path)
         return place.key
     if len(names) != 1:
-        found = f"has {len(names)} {what}s ({', '.join(names)}): choose one with FILE:NAME"
+        found = f"holds {', '.join(names)}: choose one with FILE:NAME"
         raise UserError(found if names else f"has no {what}", file=place.path)
     return names[0]
 
