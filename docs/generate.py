@@ -31,6 +31,7 @@ from gaptune.metrics.table import METRICS, SYSTEM, TASK_METRICS, Metric
 from gaptune.paper.tables import paper_markdown
 from gaptune.space.parse import ParameterEntry, SpaceFile
 from gaptune.storage.bundled import example
+from gaptune.towers import TOWERS
 
 PAGES = Path(__file__).resolve().parent
 _MARKED = re.compile(r"(<!-- table: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -148,6 +149,21 @@ def _metrics(metrics: dict[str, Metric]) -> str:
     return _rows(("name", "unit", "direction", "meaning", "source"), rows)
 
 
+def _towers() -> str:
+    """The kinds of frozen towers."""
+    rows = [
+        (
+            f"`{name}`",
+            f"{kind.about}{f'; after `@`: {kind.weights}' if kind.weights else ''}",
+            ", ".join(kind.modalities),
+            f"`gaptune[{kind.extra}]`" if kind.extra else "included",
+            f"`{kind.example}`",
+        )
+        for name, kind in TOWERS.items()
+    ]
+    return _rows(("KIND", "NAME", "towers of", "installed with", "example"), rows)
+
+
 def _paper() -> str:
     """Tables and claims of the example sweep of the paper's methods, without the paper's own tables."""
     _, *sections = paper_markdown(load(example("example-paper"))).split("\n## ")
@@ -198,6 +214,7 @@ TABLES = {
     "system": lambda: _metrics(SYSTEM),
     "evaluations": lambda: _metrics(TASK_METRICS),
     "paper": _paper,
+    "towers": _towers,
     "commands": _commands,
 }
 

@@ -227,8 +227,7 @@ def train(
 
     Returns:
         An iterator over reports (``epoch``, ``step``, ``metrics``), one after every
-        ``training.evaluate_every`` epochs. The training runs only while
-        you iterate.
+        ``training.evaluate_every`` epochs. The training runs only while you iterate.
 
     Raises:
         UserError: A parameter is unknown or invalid, model and data do not fit, or another process trains in the

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gaptune.cli.embeddings import FILE_OPTIONS, build_from_files
+from gaptune.cli.features import TOWER_OPTIONS, TOWERS, features_of_store
 from gaptune.cli.group import Group
 from gaptune.cli.options import LocalPath, NewFile, json_option
-from gaptune.console import make_console
 from gaptune.console.json_output import print_json
 from gaptune.console.plain import print_pairs, print_rows
 from gaptune.console.progress import progress_bar
@@ -248,47 +249,29 @@ def cifar10(place: str, download: bool, **options: Any) -> None:
     _build(Cifar10.at(place), options)
 
 
-@data.command(epilog="Example: gaptune data features scenes --model scenes-tiny --out features")
-@click.argument("store", metavar="STORE")
-@click.option(
-    "--model", "name", metavar="MODEL", required=True, help="Preset of gaptune, or name of an open_clip model."
+@data.command(
+    epilog="Example: gaptune data features scenes --image-tower offline:efficientnet-lite0 "
+    "--text-tower offline:all-minilm-l6-v2 --out features"
 )
-@click.option(
-    "--image-size",
-    metavar="PIXELS",
-    type=click.IntRange(16, 1024),
-    help="Side of the model's input in pixels. Default: the size of the model.",
-)
-@click.option(
-    "--pretrained", metavar="TAG|PATH", help="Weights of the towers, as in model.pretrained. Default: random weights."
-)
-@click.option(
-    "--seed",
-    metavar="N",
-    default=0,
-    show_default=True,
-    type=click.IntRange(min=0),
-    help="Seed for the random weights.",
-)
+@click.argument("store", metavar="[STORE]", required=False)
+@_with(*TOWER_OPTIONS, *FILE_OPTIONS)
 @click.option("--out", metavar="DIR", required=True, type=LocalPath(), help="Data store to create.")
-def features(store: str, name: str, image_size: int | None, pretrained: str | None, seed: int, out: Path) -> None:
-    """Compute the features of frozen towers for a STORE.
+def features(store: str | None, out: Path, **options: Any) -> None:
+    """Make a data store of features, on which heads train fast.
 
-    The result is a data store of the features of all images and captions, on which heads train fast.
+    The features are in files, or are computed by frozen towers from the images, captions, and class prompts of STORE.
+    Computing can be interrupted: run the same command again to continue.
     """
-    from gaptune.config import ModelConfig
-    from gaptune.data.open import open_store
-    from gaptune.trial.features import build_features
-
     check_folder(out.parent, "--out")
-
-    def say(remark: str) -> None:
-        make_console(stderr=True).say(f"warning: {remark}")
-
-    model = ModelConfig(name=name, image_size=image_size, pretrained=pretrained)
-    with progress_bar("images") as show:
-        made = build_features(model, open_store(store), seed=seed, out=out, progress=show, say=say)
-    _print(made)
+    towers = {name: options.pop(name) for name in TOWERS}
+    if store is None:
+        if given := [name for name in TOWERS if towers[name]]:
+            raise UserError(f"--{_dashed(given[0])} needs a STORE of images; features in files need --image SPLIT=FILE")
+        _print(build_from_files(out, options))
+        return
+    if given := [name for name, value in options.items() if value]:
+        raise UserError(f"--{_dashed(given[0])} is for features in files: leave out {store}")
+    _print(features_of_store(store, out, **towers))
 
 
 @data.command(epilog="Example: gaptune data info scenes --verify")
@@ -382,6 +365,10 @@ def _print(store: Store) -> None:
     print_rows(splits_table(store))
     echo("")
     print_pairs(describe(store))
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def _by_split(texts: tuple[str, ...], option: str) -> dict[str, Path]:

@@ -10,7 +10,7 @@ from gaptune.console import make_console
 
 @contextmanager
 def progress_bar(what: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-    """Shows a progress bar.
+    """Shows a progress bar, without a known total from the first step on: an error before leaves no empty bar.
 
     Args:
         what: Description of what is counted.
@@ -21,10 +21,17 @@ def progress_bar(what: str, total: int | None = None) -> Iterator[Callable[..., 
     """
     from rich.progress import Progress
 
-    with Progress(console=make_console(stderr=True)) as progress:
-        task = progress.add_task(what, total=total)
+    progress = Progress(console=make_console(stderr=True))
+    task = progress.add_task(what, total=total)
 
-        def show(done: int, total: int | None = total) -> None:
-            progress.update(task, completed=done, total=total)
+    def show(done: int, total: int | None = total) -> None:
+        progress.start()
+        progress.update(task, completed=done, total=total)
 
+    if total is not None:
+        progress.start()
+    try:
         yield show
+    finally:
+        if progress.live.is_started:
+            progress.stop()

@@ -261,12 +261,11 @@ def _check_data(sweep: SweepConfig, store: Store, reach: _Reach) -> None:
     steps = max(reach("training.epochs")) * (images // min(reach("training.batch_size")))
     if steps > _MOST_STEPS:
         raise UserError(f"a training of {steps:,} steps (epochs times batches); at most {_MOST_STEPS:,} are taken")
-    probed = bool(own_probes(store))
-    for metric in sweep.asked:
-        if metric in ("zeroshot/top1", "probe/top1") and not probed:
-            raise UserError(f"{metric} cannot be measured: {store.path} has no {' and '.join(PROBED)} with classes")
-        if metric == "zeroshot/top1" and (lacks := no_prompts(store)):
-            raise UserError(f"{metric} cannot be measured: {store.path} has {lacks}")
+    if not own_probes(store):
+        lacks = (store.meta.classes and no_prompts(store)) or f"no {' and '.join(PROBED)} with classes"
+        for metric in sweep.asked:
+            if metric in ("zeroshot/top1", "probe/top1"):
+                raise UserError(f"{metric} cannot be measured: {store.path} has {lacks}")
 
 
 def _of_search(space: Space, sweep: SweepConfig, reach: _Reach) -> Iterator[str]:

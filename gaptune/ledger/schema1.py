@@ -1,6 +1,6 @@
 """Ledgers of schema 1, as gaptune 0.1.0 wrote them: their events in the words of today.
 
-Only names differ; what the model ``linear-heads`` did is said by the options of ``heads``. A translated event is the
+Only names differ; ``linear-heads`` becomes ``heads`` with the options that it stands for. A translated event is the
 same when it is translated again, so a ledger that a newer gaptune has resumed, and that holds lines of both schemas,
 needs no special case.
 """

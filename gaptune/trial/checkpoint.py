@@ -279,8 +279,7 @@ def _translated(state: dict[str, Any]) -> dict[str, Any]:
     if state.get("format", 1) >= FORMAT:
         return state
     report, config = state["report"], json.loads(config_text(state["config"]))
-    for group, added in _ADDED.items():
-        config[group] = {**added, **config[group]}
+    config |= {group: {**added, **config[group]} for group, added in _ADDED.items() if group in config}
     metrics = {metric_name(name): value for name, value in report["metrics"].items()}
     return {**state, "config": json.dumps(config, sort_keys=True), "report": {**report, "metrics": metrics}}
 

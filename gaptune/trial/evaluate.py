@@ -18,7 +18,6 @@ from gaptune.data.tasks import (
     captioned,
     labeled,
     lacking,
-    no_prompts,
     other_features,
     own_probes,
     paired,
@@ -63,8 +62,6 @@ class Evaluator:
         further: Evaluations, with their data.
         where: Device and precision.
 
-    Without features of class prompts, a store of features has no ``zeroshot/top1``.
-
     Raises:
         UserError: There is a single validation image, or probe images have no labels, or a single class; or the data
             of an evaluation do not allow a task.
@@ -108,11 +105,11 @@ class Evaluator:
     def _classification(self, features: Features) -> dict[str, float]:
         (train, train_labels), (test, test_labels) = self._probes["probe_train"], self._probes["probe_test"]
         train_images, test_images = features.images(train), features.images(test)
-        metrics = {"probe/top1": linear_probe(train_images, train_labels, test_images, test_labels)}
-        if not no_prompts(self._store):
-            found = zero_shot(test_images, features.classes(self._store), test_labels)
-            metrics["zeroshot/top1"] = found["zeroshot/top1"].mean()
-        return metrics
+        classes = features.classes(self._store)
+        return {
+            "zeroshot/top1": zero_shot(test_images, classes, test_labels)["zeroshot/top1"].mean(),
+            "probe/top1": linear_probe(train_images, train_labels, test_images, test_labels),
+        }
 
 
 class TaskEvaluator:

@@ -37,13 +37,13 @@ def export_model(
         out: The folder to make.
 
     Raises:
-        UserError: ``out`` exists, the model is two linear heads on stored features, or the
+        UserError: ``out`` exists, the model is of heads on stored features, or the
             checkpoint does not hold it.
     """
     from safetensors.torch import save_file
 
     if config.model.name == HEADS:
-        raise UserError("two linear heads on stored features are no model of open_clip: there are no towers to export")
+        raise UserError("heads on stored features are no model of open_clip: there are no towers to export")
     if out.exists():
         raise UserError(f"{out} exists; remove it or give another --out")
     try:

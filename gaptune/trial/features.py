@@ -1,73 +1,55 @@
-"""Frozen towers: their features computed once into a store, on which two linear heads and τ are trained."""
+"""A model of gaptune as a pair of frozen towers, for stores of features."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from pathlib import Path
-
-import numpy as np
 import torch
 
 from gaptune.config import ModelConfig
-from gaptune.data import FeatureMeta, Store, StoreWriter
+from gaptune.data import Store
+from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
+from gaptune.towers.tower import Tower
 from gaptune.trial.build_model import make_model
+from gaptune.trial.loop import pick_device
 from gaptune.trial.streams import global_seed
 
-log = logging.getLogger(__name__)
 
-_BATCH = 128
-
-
-@torch.no_grad()
-def build_features(
-    model: ModelConfig,
-    store: Store,
-    *,
-    seed: int,
-    out: Path,
-    progress: Callable[[int, int], None],
-    say: Callable[[str], None] = log.warning,
-) -> Store:
-    """Runs frozen towers over every image and caption of a store once, and keeps what comes out.
-
-    Features are the towers' embeddings of length 1, in float16. The store's hash covers them, and so the weights.
+def model_towers(model: ModelConfig, store: Store, *, seed: int) -> tuple[Tower, Tower, list[str]]:
+    """The image tower and the text tower of a model; their features are its embeddings, of length 1.
 
     Args:
-        model: The towers.
+        model: The model.
         store: Images and captions.
         seed: Seed of the weights where they are random.
-        out: The store to make.
-        progress: Called with the number of images done and their total.
-        say: Called with each remark on the weights.
+
+    Returns:
+        The towers, and remarks on their weights.
 
     Raises:
-        UserError: ``out`` exists, or the model does not fit the data.
+        UserError: The model does not fit the data, or its weights cannot be loaded.
     """
     if store.meta.features:
         raise UserError(f"{store.path} holds features already")
+    device = torch.device(pick_device("auto"))
     with global_seed(seed, torch.device("cpu")):
-        clip = make_model(model, store.meta).eval()
-    for remark in clip.remarks:
-        say(remark)
-    total = sum(split.images for split in store.meta.splits.values())
-    done = 0
-    nothing = torch.zeros(1, store.meta.context_length, dtype=torch.int64)
-    width = clip.encode_text(nothing).shape[1]
-    with StoreWriter(out, features=FeatureMeta(image=width, text=width)) as writer:
-        for name in ("train", "val"):
-            split = store.split(name)
-            ids = split.ids
-            for start in range(0, len(split), _BATCH):
-                rows = np.arange(start, min(start + _BATCH, len(split)))
-                images = clip.encode_image(torch.from_numpy(split.gather(rows))).half().numpy()
-                first, last = split.offsets[rows[0]], split.offsets[rows[-1] + 1]
-                texts = clip.encode_text(torch.from_numpy(split.texts[first:last].copy())).half().numpy()
-                for row, image in zip(rows.tolist(), images, strict=True):
-                    own = texts[split.offsets[row] - first : split.offsets[row + 1] - first]
-                    writer.add(name, image, split.captions(row), own, id=ids[row])
-                done += len(rows)
-                progress(done, total)
-        about = {"builder": "features", "model": model.model_dump(), "seed": seed, "of": store.meta.content_hash}
-        return writer.finish(name=f"{store.meta.name} features", source=about)
+        clip = make_model(model, store.meta).eval().to(device)
+    length = store.meta.context_length
+    packages = ("open_clip_torch", "torch")
+    name = f"{model.name}@{model.pretrained or 'random'}"
+    image = Tower(
+        name,
+        "image",
+        clip.tower,
+        lambda images: clip.encode_image(torch.from_numpy(images).to(device)),
+        preprocessing=f"resized to {clip.image_size} pixels, mean and std of {model.name}",
+        packages=packages,
+    )
+    text = Tower(
+        name,
+        "text",
+        clip.tower,
+        lambda texts: clip.encode_text(torch.from_numpy(tokenize(texts, length)).to(device)),
+        preprocessing=f"up to {length} tokens of CLIP",
+        packages=packages,
+    )
+    return image, text, list(clip.remarks)

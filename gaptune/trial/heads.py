@@ -37,6 +37,7 @@ class Heads(DualEncoder):
     name = HEADS
     image_size = 0
     context_length = 0
+    features: FeatureMeta
     tower: _Towers
 
     def __init__(self, model: ModelConfig, data: StoreMeta) -> None:

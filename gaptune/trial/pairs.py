@@ -56,7 +56,7 @@ class _Stored:
         self, rows: npt.NDArray[np.int64], which: npt.NDArray[Any], augmentation: Augmentation
     ) -> tuple[Tensor, Tensor]:
         images = self._to_device(self._split.gather(rows))
-        texts = self._to_device(self._split.texts[_captions(self._split, rows, which)])
+        texts = self._to_device(self._split.texts[chosen_captions(self._split, rows, which)])
         return self._model.encode_image(images, augmentation), self._model.encode_text(texts, augmentation)
 
     def _to_device(self, array: npt.NDArray[Any]) -> Tensor:
@@ -80,7 +80,7 @@ class _Resident:
         self, rows: npt.NDArray[np.int64], which: npt.NDArray[Any], augmentation: Augmentation
     ) -> tuple[Tensor, Tensor]:
         images = self._images.index_select(0, self._index(rows))
-        texts = self._texts.index_select(0, self._index(_captions(self._split, rows, which)))
+        texts = self._texts.index_select(0, self._index(chosen_captions(self._split, rows, which)))
         return self._model.embed_image(images, augmentation), self._model.embed_text(texts, augmentation)
 
     def _prepared(self, features: npt.NDArray[Any]) -> Tensor:
@@ -90,8 +90,8 @@ class _Resident:
         return torch.from_numpy(rows).to(self._device, non_blocking=True)
 
 
-def _captions(split: Split, rows: npt.NDArray[np.int64], which: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """The caption of each image that ``which`` picks among its own."""
+def chosen_captions(split: Split, rows: npt.NDArray[np.int64], which: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """The captions of some images that ``which`` picks, as rows of ``Split.texts``; see ``Pairs``."""
     first = split.offsets[rows]
     chosen: npt.NDArray[np.int64] = first + (which * (split.offsets[rows + 1] - first)).astype(np.int64)
     return chosen

@@ -46,7 +46,7 @@ def test_every_option_has_a_help_text(words, command):
         assert option.show_envvar == bool(option.envvar), option.opts
         assert option.is_flag or option.metavar or isinstance(option.type, click.Choice), option.opts
         if option.multiple:
-            assert re.search("several times|two to four times|once for each", option.help), option.opts
+            assert re.search("several times|two to four times|[Oo]nce for each", option.help), option.opts
 
 
 def test_the_help_has_every_command_in_a_section_on_one_line(gaptune):

@@ -102,7 +102,10 @@ def test_features_are_read_back_with_their_dtype_and_widths(dtype, tmp_path):
     store = open_store(tmp_path / "store")
     store.verify()
     assert (store.meta.features, store.meta.image_size, store.meta.context_length) == (features, 0, 0)
-    assert ("features", f"6 numbers per image and 4 per caption ({dtype})") in describe(store)
+    told = dict(describe(store))
+    assert told["image features"].startswith(f"6 numbers ({dtype}), length ")
+    assert told["text features"].startswith(f"4 numbers ({dtype}), length ")
+    assert told["val captions"] == "1.80 per image (1 to 3)"
     images, texts = arrays(dtype)
     split = store.split("val")
     rows = np.array([3, 0, 3])
@@ -211,6 +214,18 @@ def test_store_of_format_1_opens_with_the_same_numbers(tmp_path):
     assert np.array_equal(one.gather(rows), other.gather(rows))
     assert np.array_equal(one.texts, other.texts)
     assert one.texts.dtype == np.float16
+
+
+def test_store_of_format_2_opens_under_its_own_hash(tmp_path):
+    path = write(tmp_path / "old", FeatureMeta(image=6, text=4)).path
+    meta = json.loads((path / META).read_text())
+    splits = {name: {key: split[key] for key in split if key != "content"} for name, split in meta["splits"].items()}
+    hashed = content_hash_of({name: SplitMeta(**split) for name, split in splits.items()}, [], [])
+    del meta["prompt_features"]
+    (path / META).write_text(json.dumps(meta | {"format": 2, "splits": splits, "content_hash": hashed}))
+    old = open_store(path)
+    old.verify()
+    assert (old.meta.content_hash, old.prompt_features()) == (hashed, None)
 
 
 def test_mixture_of_features_holds_those_of_each_store(tmp_path):

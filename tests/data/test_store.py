@@ -246,6 +246,9 @@ def test_missing_store_is_named(tmp_path):
         open_store(tmp_path / "nowhere")
     with pytest.raises(UserError, match="not a data store"):
         open_store(tmp_path)
+    (tmp_path / "image.npy").write_bytes(b"")
+    with pytest.raises(UserError, match=r"a file, not a data store: .*image.npy \(`gaptune data features`"):
+        open_store(tmp_path / "image.npy")
 
 
 @pytest.mark.parametrize("keep", [0, 100, -1])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from model_features import features_of
 
 from gaptune.config import ModelConfig, TrialConfig
 from gaptune.data.info import describe
@@ -10,7 +11,6 @@ from gaptune.data.open import open_store
 from gaptune.errors import UserError
 from gaptune.trial.build_model import make_model
 from gaptune.trial.export import export_model
-from gaptune.trial.features import build_features
 from gaptune.trial.model import ClipModel
 from gaptune.trial.streams import global_seed
 
@@ -18,8 +18,7 @@ from gaptune.trial.streams import global_seed
 @pytest.fixture(scope="module")
 def built(small_store, tmp_path_factory):
     out = tmp_path_factory.mktemp("features") / "f"
-    build_features(ModelConfig(), open_store(small_store), seed=3, out=out, progress=lambda done, total: None)
-    return open_store(out)
+    return features_of(ModelConfig(), open_store(small_store), out, seed=3)
 
 
 def test_stored_features_are_those_of_the_towers(built, small_store):
@@ -34,7 +33,7 @@ def test_stored_features_are_those_of_the_towers(built, small_store):
     np.testing.assert_allclose(split.gather(rows), images.numpy(), atol=1e-3)
     np.testing.assert_allclose(split.texts[:4], texts.numpy(), atol=1e-3)
     assert split.captions(0) == store.split("val").captions(0)
-    assert ("features", "64 numbers per image and 64 per caption (float16)") in describe(built)
+    assert dict(describe(built))["image features"].startswith("64 numbers (float16), length 1.000")
     built.verify()
 
 
@@ -52,7 +51,7 @@ def test_heads_read_back_the_very_features(built):
 
 def test_features_of_features_are_refused(built, tmp_path):
     with pytest.raises(UserError, match="holds features already"):
-        build_features(ModelConfig(), built, seed=0, out=tmp_path / "x", progress=lambda done, total: None)
+        features_of(ModelConfig(), built, tmp_path / "x")
     config = TrialConfig(model=ModelConfig(name="heads"))
     with pytest.raises(UserError, match="no towers to export"):
         export_model(config, built, {"model": {}}, beta=10.0, card="", out=tmp_path / "y")
@@ -60,7 +59,5 @@ def test_features_of_features_are_refused(built, tmp_path):
 
 
 def test_different_weights_give_a_different_store(built, small_store, tmp_path):
-    other = build_features(
-        ModelConfig(), open_store(small_store), seed=4, out=tmp_path / "o", progress=lambda *done: None
-    )
+    other = features_of(ModelConfig(), open_store(small_store), tmp_path / "o", seed=4)
     assert other.meta.content_hash != built.meta.content_hash

@@ -19,6 +19,7 @@ from gaptune.errors import UserError
 from gaptune.trial import order, train
 from gaptune.trial.loop import Training
 from gaptune.trial.order import apportion, epoch_order
+from gaptune.trial.pairs import chosen_captions
 from gaptune.trial.streams import generator
 
 SIDE = 16
@@ -282,15 +283,17 @@ def test_each_draw_of_an_image_has_a_caption_of_its_own(tmp_path, monkeypatch):
     store = open_training(DataConfig(mix={str(tmp_path / "a"): 1, str(tmp_path / "b"): 1}))
     config = TrialConfig.model_validate({"training": {"epochs": 1, "batch_size": 29}})
     trial, seen = Training(config, store), []
-    monkeypatch.setattr(
-        trial, "_step", lambda step, rows, which: seen.append((rows, trial._pairs(rows, which)[1])) or (1.0, False)
-    )
+    train = store.split("train")
+
+    def step(_, rows, which):
+        seen.append((rows, train.texts[chosen_captions(train, rows, which)]))
+        return 1.0, False
+
+    monkeypatch.setattr(trial, "_step", step)
     monkeypatch.setattr(trial, "_evaluator", lambda model, last: {})
     for epoch in range(40):
-        trial.epoch(epoch)
-    rows, tokens = (
-        np.concatenate(each) for each in zip(*((rows, tokens.numpy()) for rows, tokens in seen), strict=True)
-    )
+        trial.epochs(epoch, epoch + 1)
+    rows, tokens = (np.concatenate(each) for each in zip(*seen, strict=True))
     known = {tuple(ids): index for index, ids in enumerate(tokenize(texts, 8).tolist())}
     for row in (56, 57):
         drawn = np.array([known[tuple(ids)] for ids in tokens[rows == row].tolist()])

@@ -5,6 +5,7 @@ import dataclasses
 import open_clip
 import pytest
 import torch
+from model_features import features_of
 from safetensors.torch import save_file
 
 from gaptune.config import ModelConfig, TrialConfig
@@ -13,7 +14,6 @@ from gaptune.trial import train
 from gaptune.trial.build_model import make_model
 from gaptune.trial.checkpoint import Checkpoints
 from gaptune.trial.export import export_model
-from gaptune.trial.features import build_features
 from gaptune.trial.loop import trained_model
 from gaptune.trial.pretrained import check_pretrained
 
@@ -110,7 +110,7 @@ def test_model_of_a_checkpoint_is_read_without_the_weights_that_it_started_from(
 
 def test_features_come_from_trained_towers(store, trained, tmp_path):
     model = ModelConfig(pretrained=str(trained[0]))
-    made = build_features(model, store, seed=0, out=tmp_path / "features", progress=lambda done, total: None)
+    made = features_of(model, store, tmp_path / "features")
     clip = make_model(ModelConfig(pretrained=str(trained[0])), store.meta).eval()
     with torch.no_grad():
         expected = clip.encode_image(torch.from_numpy(store.split("val").gather(range(3))))

@@ -307,12 +307,12 @@ def test_training_may_resume_on_another_device_and_store_path(undisturbed, store
 
 def test_loss_that_is_not_finite_is_raised_before_the_update(store, short, monkeypatch):
     trial = Training(short(), store)
-    trial.epoch(0)
+    trial.epochs(0, 1)
     before = [tensor.clone() for tensor in (*trial.model.tower.state_dict().values(), trial.scale.nu.detach())]
     loss = loop.clip_loss
     monkeypatch.setattr(loop, "clip_loss", lambda x, y, beta: loss(x * math.nan, y, beta))
     with pytest.raises(NonFinite, match=r"^loss nan at step 4$"):
-        trial.epoch(1)
+        trial.epochs(1, 2)
     after = [*trial.model.tower.state_dict().values(), trial.scale.nu.detach()]
     names = trial.model.tower.state_dict()
     for name, one, other in zip([*names, "nu"], before, after, strict=True):
@@ -391,7 +391,7 @@ def test_gradient_that_is_not_finite_stops_a_training_before_the_update(clip_nor
     trial = hooked(short({"optimizer.clip_norm": clip_norm}), store, weight, lambda gradient: gradient * factor)
     before = [each.detach().clone() for each in trial.model.parameters()]
     with pytest.raises(NonFinite, match=r"the gradient's norm is (inf|nan) at step 0"):
-        trial.epoch(0)
+        trial.epochs(0, 1)
     assert equal(before, [each.detach() for each in trial.model.parameters()])
 
 
@@ -399,7 +399,7 @@ def test_gradient_whose_square_is_not_finite_stops_a_training(store, short):
     """AdamW's second moment would be infinite, and no weight would ever move again."""
     trial = hooked(short(), store, "text_projection", lambda gradient: torch.full_like(gradient, 1e20))
     with pytest.raises(NonFinite, match="the gradient's norm is inf at step 0"):
-        trial.epoch(0)
+        trial.epochs(0, 1)
 
 
 def test_clipping_is_over_the_temperature_too(store, short):
@@ -417,7 +417,7 @@ def test_infinite_weight_that_no_batch_uses_stops_a_training(store, short):
     with torch.no_grad():
         trial.model.tower.token_embedding.weight[unread] = math.inf
     with pytest.raises(NonFinite, match=r"weights after epoch 1: token_embedding\.weight$"):
-        trial.epoch(0)
+        trial.epochs(0, 1)
 
 
 @pytest.mark.parametrize("given", [0.07, 0.0123456789])

@@ -10,6 +10,7 @@ import open_clip
 import open_clip.pretrained
 import pytest
 import torch
+from model_features import features_of
 from open_clip.model import CLIP
 from safetensors.torch import save_file
 from support import OBJECTIVES
@@ -23,7 +24,6 @@ from gaptune.trial import train
 from gaptune.trial.build_model import make_model
 from gaptune.trial.checkpoint import Checkpoints, read_checkpoint
 from gaptune.trial.export import export_model
-from gaptune.trial.features import build_features
 from gaptune.trial.loop import trained_model
 from gaptune.trial.pretrained import read_weights, weights_hash
 
@@ -135,7 +135,7 @@ def test_settings_of_weights_are_kept_from_loading_to_export(half, store, short,
     folder = shutil.copytree(half, tmp_path / "hub")
     config = short({"model.pretrained": str(folder), "training.epochs": 1})
     list(train(config, store, checkpoints=tmp_path / "t"))
-    built = build_features(config.model, store, seed=0, out=tmp_path / "f", progress=lambda done, total: None)
+    built = features_of(config.model, store, tmp_path / "f")
     images = torch.from_numpy(store.split("val").gather(np.arange(3)))
     start = features(make_model(config.model, store.meta), images)
     held = torch.from_numpy(built.split("val").gather(range(3))).view(torch.float16)

@@ -98,7 +98,10 @@ def _check_image(table: ParquetFile, name: str) -> None:
     fields = fields_of(kind)
     if is_text(kind) or is_bytes(kind) or _are_image(fields):
         return
-    hint = "; of several images make a row each" if items_of(kind) is not None else ""
+    items = items_of(kind)
+    hint = "" if items is None else "; of several images make a row each"
+    if items is not None and pa.types.is_floating(items):
+        hint = "; `gaptune data features` reads features"
     raise _wrong(table, name, f"paths, the bytes of image files, or a struct of bytes and path{hint}")
 
 

@@ -231,6 +231,11 @@ def read_store(path: Path) -> Store:
         fields |= {name: tuple(fields[name]) for name in ("vocabulary", "classes", "prompts")}
         meta = StoreMeta(**fields)
         check_meta(meta)
+    except NotADirectoryError:
+        raise UserError(
+            f"a file, not a data store: {path} (`gaptune data features` makes a store of features in files, "
+            "`gaptune data build` of images)"
+        ) from None
     except FileNotFoundError:
         what = "an unfinished build" if ".partial-" in path.name else "not a data store"
         if not path.exists():

@@ -111,6 +111,9 @@ class StoreWriter:
         context_length: Token ids per caption.
         features: Sizes of the features that are stored in place of images and tokens; None for images and tokens.
 
+    Attributes:
+        features: As given.
+
     Raises:
         UserError: ``out`` exists.
     """
@@ -124,7 +127,7 @@ class StoreWriter:
         self._partial = out.with_name(f"{out.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}")
         self._image_size = image_size
         self._context_length = context_length
-        self._features = features
+        self.features = features
         self._image, self._text = columns_of(image_size, context_length, features)
         self._schema = pa.schema(
             {
@@ -241,7 +244,7 @@ class StoreWriter:
         self._later[split].add(row, captions, ids, label)
 
     def _note(self, split: str, texts: npt.NDArray[Any]) -> None:
-        if split == "train" and self._features is None:
+        if split == "train" and self.features is None:
             self._vocabulary.update(np.unique(texts).tolist())
 
     def finish(
@@ -282,7 +285,7 @@ class StoreWriter:
                 self._later.pop(split).close()
                 self._counts[split][1] += _merge_later(path, path.with_suffix(".later"), self._schema)
             images, captions = self._counts[split]
-            content = self._contents[split].hexdigest() if self._features else ""
+            content = self._contents[split].hexdigest() if self.features else ""
             splits[split] = SplitMeta(images, captions, path.stat().st_size, sha256_of(path), content)
         refuse_empty(self._out, splits)
         if prompt_tokens is not None:
@@ -297,7 +300,7 @@ class StoreWriter:
             classes=classes,
             prompts=prompts,
             source=dict(source),
-            features=self._features,
+            features=self.features,
             prompt_features=prompt_file,
         )
         with (self._partial / META).open("w", encoding="utf-8") as file:
@@ -314,7 +317,7 @@ class StoreWriter:
         rows, self._rows[split] = self._rows[split], []
         if not rows:
             return
-        if self._features:
+        if self.features:
             self._contents[split].update(
                 np.stack([row.image for row in rows]),
                 np.array([text for row in rows for text in row.texts], dtype=self._text.dtype),
@@ -327,11 +330,11 @@ class StoreWriter:
         """Writes the features of class prompts into their file; see ``finish``."""
         if features is None:
             return None
-        assert self._features is not None, "only a store of features holds features of prompts"
-        if features.shape != (shape := (classes, prompts, self._features.text)):
+        assert self.features is not None, "only a store of features holds features of prompts"
+        if features.shape != (shape := (classes, prompts, self.features.text)):
             raise ValueError(f"the features of prompts have the shape {features.shape}, expected {shape}")
         path = self._partial / PROMPT_FEATURES
-        np.save(path, np.ascontiguousarray(features, dtype=self._features.dtype))
+        np.save(path, np.ascontiguousarray(features, dtype=self.features.dtype))
         return FileMeta(path.stat().st_size, sha256_of(path))
 
 
