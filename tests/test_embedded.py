@@ -1,6 +1,6 @@
 """The embedded data shows the paper's effects of a fixed temperature.
 
-With GAPTUNE_SOAK=full at the default budget, seven temperatures and two paired seeds: a training takes most of a minute.
+With GAPTUNE_SOAK=full at the default budget, with six temperatures and two paired seeds: minutes.
 Else in two thirds of the epochs, at three temperatures.
 """
 

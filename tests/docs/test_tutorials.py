@@ -1,6 +1,6 @@
 """Every block of the tutorials runs, in order, as a reader would run it.
 
-With GAPTUNE_SOAK=full the first sweep has its own sizes, else the sweep config is a smaller one in the reader's directory.
+With GAPTUNE_SOAK=full the first sweep has its own sizes, else the reader's directory has a smaller sweep config.
 """
 
 import os
