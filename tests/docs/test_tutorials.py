@@ -73,8 +73,7 @@ def reader(tmp_path):
 @pytest.mark.timeout(1500)
 def test_the_first_sweep_runs_as_written(reader, small_store):
     if os.environ.get("GAPTUNE_SOAK") != "full":
-        (reader.folder / "sweeps").mkdir()
-        (reader.folder / "sweeps/embedded.yaml").write_text(SMALLER.format(store=small_store))
+        (reader.folder / "embedded.yaml").write_text(SMALLER.format(store=small_store))
     printed = [reader.does(*block) for block in blocks("first-sweep.md")]
     report = reader.folder / "results/first/report.html"
     assert report.stat().st_size > 1e6

@@ -87,7 +87,7 @@ def comes_to(page, look, expected, arg=None):
     """Waits until something on the page is as expected, and shows the difference when it does not become so."""
     with suppress(playwright.TimeoutError):
         want = "([look, arg, want]) => JSON.stringify(eval(look)(arg)) === JSON.stringify(want)"
-        page.wait_for_function(want, arg=[look, arg, expected])
+        page.wait_for_function(want, arg=[look, arg, expected], polling=200)
     assert page.evaluate(look, arg) == expected
 
 
