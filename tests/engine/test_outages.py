@@ -38,11 +38,12 @@ def small_disk(tmp_path):
 
 
 def test_full_disk_stops_the_sweep_cleanly_and_the_same_command_resumes_it(
-    tmp_path, small_features, small_disk, ray_address
+    tmp_path, small_store, small_disk, ray_address
 ):
+    """Its checkpoints fill it: those of towers are large enough."""
     place, make_room = small_disk
     joined = ["--address", ray_address]
-    command = sweep_command(tmp_path, small_features, *joined, results=place / "results", trials=3, epochs=4)
+    command = sweep_command(tmp_path, small_store, *joined, results=place / "results", trials=3, epochs=4)
     full = run(*command, code=1)
     assert "No space left on device" in full.stdout
     assert "Finished trials are kept. To resume: gaptune sweep" in full.stdout
@@ -108,9 +109,9 @@ class Server:
         self._command = [sys.executable, "-m", "mlflow", "server", *store, "--workers", "1", "--port", str(port)]
 
     def start(self):
-        self._process = subprocess.Popen(
-            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # three processes that nothing here needs
+        self._process = subprocess.Popen(self._command, env=env, start_new_session=True, **quiet)
         wait_until_up(self.uri, self._process)
 
     def kill(self):
