@@ -88,3 +88,14 @@ def test_the_tutorial_on_own_data_runs_as_written(reader):
     printed = [reader.does(*block) for block in blocks("own-data.md")]
     assert "zeroshot/top1" in printed[-1]
     assert "2 COMPLETE" in reader.does("bash", None, "gaptune status my-data")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_tutorial_on_features_runs_as_written(reader):
+    printed = [reader.does(*block) for block in blocks("features.md")]
+    assert "96 numbers per image and 64 per caption" in printed[1]
+    assert "8 COMPLETE" in reader.does("bash", None, "gaptune status heads")
+    assert "1280 numbers per image and 384 per caption" in reader.does(
+        "bash", None, "gaptune data info photos-features"
+    )
