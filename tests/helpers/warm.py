@@ -6,6 +6,8 @@ start (``WORKERS``), by ``warm_worker.py``. What a start itself must do is teste
 has workers of its own.
 """
 
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -18,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from functools import cache
 from pathlib import Path
 
@@ -215,6 +218,28 @@ def _become(request, files, set_by_imports):
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
 
+def _run_and_exit():
+    """Runs gaptune, or Ray's own program for workers, and ends without taking apart what was imported: seconds."""
+    code = 0
+    try:
+        if sys.argv[0] == "gaptune":
+            from gaptune.cli import main
+
+            main()
+        else:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
     sys.path.pop(0)  # the folder of this file
     numbers, modules = sys.argv[1:3], sys.argv[3:]
@@ -222,10 +247,6 @@ if __name__ == "__main__":
     for module in modules:
         importlib.import_module(module)
     set_by_imports = {name: value for name, value in os.environ.items() if before.get(name) != value}
+    gc.freeze()  # a collection in a child would copy every page that the imports filled
     _become(*_serve(*(socket.socket(fileno=int(number)) for number in numbers)), set_by_imports)
-    if sys.argv[0] == "gaptune":
-        from gaptune.cli import main
-
-        main()
-    else:  # Ray's own program for workers
-        runpy.run_path(sys.argv[0], run_name="__main__")
+    _run_and_exit()
