@@ -31,14 +31,17 @@ def model() -> None:
 @click.option("--out", metavar="DIR", required=True, type=LocalPath(file_okay=False), help="Directory to create.")
 @results_option
 def export_command(name: str, trial: int, out: Path, results: Path) -> None:
-    """Export a TRIAL of the sweep NAME to open_clip.
+    """Export a TRIAL of the sweep NAME.
 
-    Writes a directory that open_clip loads without gaptune.
+    Writes a directory that open_clip loads without gaptune. Heads are written as safetensors with a JSON file;
+    README.md contains the code that loads them.
     """
     folder = sweep_folder(results, name)
     check_folder(out.parent, "--out")
     _export(folder, _sweep_with(folder, trial), trial, out)
-    echo(f'{out}\nopen_clip.create_model_and_transforms("local-dir:{out}")')
+    heads = (out / "heads.json").exists()
+    load = f"to load the heads: {out / 'README.md'}"
+    echo(f"{out}\n" + (load if heads else f'open_clip.create_model_and_transforms("local-dir:{out}")'))
 
 
 @model.command(epilog="Example: gaptune model register first 3 --as my-clip")
@@ -50,7 +53,8 @@ def export_command(name: str, trial: int, out: Path, results: Path) -> None:
 def register(name: str, trial: int, registered: str | None, tracking_uri: str | None, results: Path) -> None:
     """Register a TRIAL of the sweep NAME in MLflow.
 
-    The registered model embeds images and texts.
+    The registered model embeds images and texts. Heads embed features; and images and texts, too, if the features
+    are those of --image-tower and --text-tower.
     """
     import tempfile
 
@@ -89,7 +93,7 @@ def _sweep_with(folder: Path, trial: int) -> SweepRecord:
 
 
 def _export(folder: Path, record: SweepRecord, trial: int, out: Path) -> Path:
-    """Writes the weights of a trial for open_clip; returns ``out``."""
+    """Writes the model of a trial; returns ``out``."""
     from gaptune.config import TrialConfig, with_params
     from gaptune.data.open import open_training
     from gaptune.results.model_card import model_card

@@ -25,6 +25,7 @@ from gaptune.ledger.trial_file import TrialFile
 from gaptune.storage.replica import Copies
 
 if TYPE_CHECKING:
+    from gaptune.data import Store
     from gaptune.trial import Report
 
 
@@ -34,6 +35,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
     An exception that ``engine.failures`` does not know is left to Ray, which may try the trial again.
     """
 
+    _opened: tuple[dict[str, Any], Store] | None = None
     _reports: Iterator[Report] | None = None
     _copies: Copies | None = None
     _meter: Meter | None = None
@@ -88,10 +90,11 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             folder = self._copies.pull()
         if task.system_metrics:
             self._meter = Meter(gpu=task.gpu > 0 and torch.cuda.is_available())
-        data = open_training(DataConfig.model_validate(task.data))
+        if self._opened is None or self._opened[0] != task.data:
+            self._opened = task.data, open_training(DataConfig.model_validate(task.data))
         config = TrialConfig.model_validate(task.config)
         self._file = TrialFile(folder, task.event)
-        return train(config, data, checkpoints=folder, progress=Beat(task.progress), weights=task.weights)
+        return train(config, self._opened[1], checkpoints=folder, progress=Beat(task.progress), weights=task.weights)
 
     def cleanup(self) -> None:
         """Leaves nothing of a trial on this node that the storage has."""

@@ -54,7 +54,14 @@ def build_features(store: Store, image: Tower, text: Tower, *, out: Path, bar: B
     if out.exists():
         raise UserError(f"{out} exists; remove it or give another --out")
     towers = {"image_tower": image.describe(), "text_tower": text.describe()}
-    about = {"builder": "features", "of": store.meta.content_hash, "store": store.meta.name, **towers, **source}
+    about = {
+        "builder": "features",
+        "of": store.meta.content_hash,
+        "store": store.meta.name,
+        "image_size": store.meta.image_size,
+        **towers,
+        **source,
+    }
     with _continued(out, about) as folder:
         texts = _texts(store)
         encoded = Rows(folder / "texts.f16", text.width)

@@ -1,72 +1,212 @@
-"""The code with which MLflow embeds images and texts by a registered model; one file, stored with the weights."""
+"""The code with which MLflow embeds by a registered model; one file, stored with the weights.
+
+An exported CLIP embeds images and texts. Exported heads embed features, and where the towers of these are known, images
+and texts, too.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
+import json
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import mlflow
-import open_clip
+import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from PIL import Image, UnidentifiedImageError
+from torch import Tensor
 
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # no format that runs a program, as EPS does
 _DEEP = ("I", "F")  # modes of more than eight bits a color, which a conversion to RGB would clip
 _EXPECTED = {"text": "a text", "image": "an image file in base64"}
+_MODALITIES = ("image", "text")
+
+Columns = dict[str, Callable[[pd.Series], Tensor]]
+"""What embeds a column, by the column's name."""
 
 
 class Embedder(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
-    """Embeds texts and images by an exported CLIP."""
+    """Embeds by an exported CLIP, or by exported heads."""
 
     def load_context(self, context: Any) -> None:
         """Loads the weights."""
-        place = f"local-dir:{context.artifacts['model']}"
-        self._model, _, self._preprocess = open_clip.create_model_and_transforms(place)
-        self._model.eval()
-        self._tokenizer = open_clip.get_tokenizer(place)
+        place = Path(context.artifacts["model"])
+        self._columns = _heads(place) if (place / "heads.json").exists() else _clip(place)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Embeds a column ``text``, a column ``image`` (files in base64, or data URLs of them), or both.
+        """Embeds columns, each to ``text_embedding`` or ``image_embedding``.
+
+        ``text`` has texts, ``image`` files in base64, or data URLs of them. ``text_features`` and ``image_features``,
+        for heads, have a list of numbers in each cell.
 
         Raises:
-            MlflowException: Neither column exists, or a cell is not a text or not an image.
+            MlflowException: There is no such column, two of one modality, or a cell that cannot be embedded.
         """
-        table = _unpacked(model_input)
-        found = {}
+        table = _unpacked(model_input, list(self._columns))
         with torch.no_grad():
-            if "text" in table:
-                tokens = self._tokenizer([_text(cell, row, "text") for row, cell in table["text"].items()])
-                found["text_embedding"] = self._model.encode_text(tokens, normalize=True).tolist()
-            if "image" in table:
-                images = [_image(_text(cell, row, "image"), row) for row, cell in table["image"].items()]
-                pixels = torch.stack([self._preprocess(image) for image in images])
-                found["image_embedding"] = self._model.encode_image(pixels, normalize=True).tolist()
+            found = {
+                f"{name.removesuffix('_features')}_embedding": self._columns[name](table[name]).tolist()
+                for name in table
+            }
         return pd.DataFrame(found, index=table.index)
 
 
-def _unpacked(table: pd.DataFrame) -> pd.DataFrame:
+def _clip(place: Path) -> Columns:
+    """The columns that an exported CLIP takes."""
+    import open_clip
+
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{place}")
+    model.eval()
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{place}")
+    return {
+        "text": lambda cells: model.encode_text(tokenizer(_texts(cells)), normalize=True),
+        "image": lambda cells: model.encode_image(torch.stack(list(map(preprocess, _images(cells)))), normalize=True),
+    }
+
+
+def _heads(place: Path) -> Columns:
+    """The columns that exported heads take: features, and what their towers take where these are known."""
+    from safetensors.torch import load_file
+
+    heads = json.loads((place / "heads.json").read_text(encoding="utf-8"))
+    weights = load_file(place / "heads.safetensors")
+    columns: Columns = {}
+    for modality in _MODALITIES:
+        head, about = _head(heads, weights, modality), heads["features"][modality]
+        columns[f"{modality}_features"] = lambda cells, head=head, about=about: head(_numbers(cells, about["width"]))
+        if modality in heads["inputs"]:
+            tower = _tower(about["tower"], modality, heads["store"]["image_size"])
+            columns[modality] = lambda cells, head=head, tower=tower: head(tower(cells))
+    return columns
+
+
+def _head(heads: dict[str, Any], weights: dict[str, Tensor], modality: str) -> Callable[[Tensor], Tensor]:
+    """What embeds features of a modality, shape (n, d)."""
+
+    def layer(x: Tensor, name: str) -> Tensor:
+        return F.linear(x, weights[f"{modality}.{name}.weight"], weights.get(f"{modality}.{name}.bias"))
+
+    def head(features: Tensor) -> Tensor:
+        x = F.normalize(features) if heads["treatment"]["normalize"] else features
+        x = x - weights.get(f"{modality}.mean", 0)
+        x = F.normalize(x) * math.sqrt(x.shape[1]) if heads["normalize"] else x
+        linear = 0 if heads["head"] == "mlp" else layer(x, "linear")
+        mlp = 0 if heads["head"] == "linear" else layer(F.gelu(layer(x, "hidden")), "output")
+        return F.normalize(linear + mlp)
+
+    return head
+
+
+def _tower(about: dict[str, Any], modality: str, side: int) -> Callable[[pd.Series], Tensor]:
+    """What computes features of images or texts by a tower of gaptune, which is opened when it is first used."""
+    opened: list[Any] = []
+
+    def features(cells: pd.Series) -> Tensor:
+        inputs = _texts(cells) if modality == "text" else _images(cells)
+        if not opened:
+            opened.append(_open_tower(about, modality))
+        if modality == "image":
+            from gaptune.data.pixels import square
+
+            inputs = np.stack([square(image, side) for image in inputs])
+        # Stores hold features as float16, on which the heads were trained.
+        return torch.from_numpy(opened[0].encode(inputs)).half().float()
+
+    return features
+
+
+def _open_tower(about: dict[str, Any], modality: str) -> Any:
+    """The tower of the features that the heads were trained on.
+
+    Raises:
+        MlflowException: It cannot be opened, or has other weights.
+    """
+    name = about["tower"]
+    try:
+        from gaptune.errors import UserError
+        from gaptune.towers import open_tower
+    except ImportError:
+        raise MlflowException(f"`{modality}` needs the package gaptune, for the tower {name}") from None
+    try:
+        tower = open_tower(name, modality)
+    except UserError as error:
+        raise MlflowException(str(error)) from None
+    if tower.weights_hash != about["weights"]:
+        raise MlflowException(f"the {modality} tower {name} has other weights here than in training")
+    return tower
+
+
+def _unpacked(table: pd.DataFrame, known: list[str]) -> pd.DataFrame:
     """The columns that are used. MLflow passes a dict of lists as one row of lists, which become columns here."""
-    table = table[[name for name in _EXPECTED if name in table]]
-    if len(table) == 1 and all(isinstance(cell, list) for cell in table.iloc[0]):
+    table = table[[name for name in known if name in table]]
+    if len(table) == 1 and all(_is_column(name, cell) for name, cell in table.iloc[0].items()):
         columns = dict(table.iloc[0])
         if len({len(column) for column in columns.values()}) > 1:
-            raise MlflowException.invalid_parameter_value("`text` and `image` differ in length")
-        table = pd.DataFrame(columns, dtype=object)
+            raise MlflowException.invalid_parameter_value(f"{_listed(list(columns), 'and')} differ in length")
+        table = pd.DataFrame({name: pd.Series(list(column), dtype=object) for name, column in columns.items()})
     if table.empty:
-        raise MlflowException.invalid_parameter_value("expected a column `text`, a column `image`, or both, with rows")
+        raise MlflowException.invalid_parameter_value(f"expected a column {_listed(known, 'or')}, with rows")
+    for modality in _MODALITIES:
+        if {modality, f"{modality}_features"} <= set(table):
+            raise MlflowException.invalid_parameter_value(f"expected `{modality}` or `{modality}_features`, got both")
     return table
+
+
+def _is_column(name: str, cell: Any) -> bool:
+    """Whether a cell holds all cells of a column; a cell of features is a list itself."""
+    if not isinstance(cell, list):
+        return False
+    return not name.endswith("_features") or any(isinstance(each, list | np.ndarray) for each in cell)
+
+
+def _listed(names: list[str], word: str) -> str:
+    return f" {word} ".join(f"`{name}`" for name in names)
+
+
+def _numbers(cells: pd.Series, width: int) -> Tensor:
+    """Features, float32 of shape (n, width)."""
+    expected, rows = f"{width} finite numbers", []
+    for row, cell in cells.items():
+        if not isinstance(cell, list | tuple | np.ndarray):
+            raise _refused(row, str(cells.name), _kind(cell), expected)
+        try:
+            with np.errstate(over="ignore"):
+                numbers = np.asarray(cell, dtype=np.float32)
+        except (ValueError, TypeError):
+            raise _refused(row, str(cells.name), "a list of something else", expected) from None
+        if numbers.shape != (width,):
+            raise _refused(row, str(cells.name), " x ".join(map(str, numbers.shape)) or "none", expected)
+        if not np.isfinite(numbers).all():
+            raise _refused(row, str(cells.name), "numbers that are not finite", expected)
+        rows.append(numbers)
+    return torch.from_numpy(np.stack(rows))
+
+
+def _texts(cells: pd.Series) -> list[str]:
+    return [_text(cell, row, "text") for row, cell in cells.items()]
+
+
+def _images(cells: pd.Series) -> list[Image.Image]:
+    return [_image(_text(cell, row, "image"), row) for row, cell in cells.items()]
 
 
 def _text(cell: Any, row: Any, column: str) -> str:
     if isinstance(cell, str):
         return cell
+    raise _refused(row, column, _kind(cell))
+
+
+def _kind(cell: Any) -> str:
     nothing = cell is None or cell is pd.NA or (isinstance(cell, float) and math.isnan(cell))
-    raise _refused(row, column, "nothing" if nothing else type(cell).__name__)
+    return "nothing" if nothing else type(cell).__name__
 
 
 def _image(given: str, row: Any) -> Image.Image:
@@ -90,8 +230,8 @@ def _image(given: str, row: Any) -> Image.Image:
     raise _refused(row, "image", f"{named}, which {why}")
 
 
-def _refused(row: Any, column: str, found: str) -> MlflowException:
-    why = f"row {row} of `{column}`: expected {_EXPECTED[column]}, got {found}"
+def _refused(row: Any, column: str, found: str, expected: str | None = None) -> MlflowException:
+    why = f"row {row} of `{column}`: expected {expected or _EXPECTED[column]}, got {found}"
     return MlflowException(why, error_code=INVALID_PARAMETER_VALUE)
 
 

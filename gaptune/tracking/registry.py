@@ -1,18 +1,23 @@
-"""Registers trained models in MLflow, with code that needs open_clip but not gaptune."""
+"""Registers trained models in MLflow, with code of one file."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
 import io
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gaptune import __version__
 from gaptune.errors import UserError
+from gaptune.towers import TOWERS
 
 _CODE = Path(__file__).parent / "embedder.py"
+_HEADS = "heads.json"
 
 
 def check_model_name(name: str) -> None:
@@ -32,7 +37,9 @@ def register_model(exported: Path, *, name: str, uri: str, run: str, tags: Mappi
 
     The model takes a table with a column ``text``, a column ``image`` (files such as PNG or JPEG in base64, or data
     URLs of them), or both, and returns ``text_embedding`` and ``image_embedding``, of length 1. Images are preprocessed
-    as ``preprocess_cfg`` of the export says. It is stored as code and weights, without pickle.
+    as ``preprocess_cfg`` of the export says. Heads take the columns ``text_features`` and ``image_features``, with a
+    list of numbers in each cell; and ``text`` and ``image`` only where the export names the towers, which gaptune then
+    opens. It is stored as code and weights, without pickle.
 
     Args:
         exported: Directory written by ``export_model``.
@@ -65,10 +72,8 @@ def register_model(exported: Path, *, name: str, uri: str, run: str, tags: Mappi
 def _log(exported: Path, name: str, run: str, uri: str) -> str:
     import mlflow
     from mlflow.exceptions import MlflowException
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
-    from mlflow.types.schema import Array
 
+    taken = _taken(exported)
     client = mlflow.MlflowClient()
     try:
         ended = client.get_run(run).info.end_time
@@ -80,14 +85,9 @@ def _log(exported: Path, name: str, run: str, uri: str) -> str:
             name="model",
             python_model=str(_CODE),
             artifacts={"model": str(exported)},
-            signature=ModelSignature(
-                inputs=Schema([ColSpec("string", name, required=False) for name in ("text", "image")]),
-                outputs=Schema(
-                    [ColSpec(Array("double"), f"{name}_embedding", required=False) for name in ("text", "image")]
-                ),
-            ),
-            input_example=_example(),
-            pip_requirements=["open_clip_torch", "torch", "pandas", "pillow"],
+            signature=_signature(taken.columns),
+            input_example=taken.example,
+            pip_requirements=taken.packages,
             registered_model_name=name,
         )
     finally:
@@ -96,8 +96,53 @@ def _log(exported: Path, name: str, run: str, uri: str) -> str:
     return str(info.registered_model_version)
 
 
+@dataclass(frozen=True)
+class _Taken:
+    """What an exported model takes.
+
+    Attributes:
+        columns: Its columns.
+        example: A table with one row.
+        packages: Distributions that it needs.
+    """
+
+    columns: list[str]
+    example: Any
+    packages: list[str]
+
+
+def _taken(exported: Path) -> _Taken:
+    import pandas as pd
+
+    packages = ["torch", "pandas", "pillow"]
+    file = exported / _HEADS
+    if not file.exists():
+        return _Taken(["text", "image"], _example(), ["open_clip_torch", *packages])
+    heads = json.loads(file.read_text(encoding="utf-8"))
+    features = {f"{modality}_features": [[1.0] * each["width"]] for modality, each in heads["features"].items()}
+    towers = [heads["features"][name]["tower"]["tower"] for name in heads["inputs"] if name not in features]
+    extras = ",".join(sorted({TOWERS[tower.partition(":")[0]].extra for tower in towers} - {""}))
+    packages += ["numpy", "safetensors"]
+    if towers:
+        packages.append(f"gaptune[{extras}]=={__version__}" if extras else f"gaptune=={__version__}")
+    return _Taken(heads["inputs"], pd.DataFrame(features), packages)
+
+
+def _signature(columns: Sequence[str]) -> Any:
+    """The optional columns that a model takes, and those that it returns."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import AnyType, Array
+
+    # Features are lists of numbers. An array type would show the whole table in each error, and refuse dicts of lists.
+    kinds = {name: AnyType() if name.endswith("_features") else "string" for name in columns}
+    inputs = [ColSpec(kind, name, required=False) for name, kind in kinds.items()]
+    outputs = [ColSpec(Array("double"), f"{name}_embedding", required=False) for name in ("text", "image")]
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
+
+
 def _example() -> Any:
-    """An example input with one row, stored with the model."""
+    """An example input of a CLIP with one row, stored with the model."""
     import pandas as pd
     from PIL import Image
 

@@ -51,43 +51,53 @@ class Heads(DualEncoder):
         self.features = data.features
         self.tower = _Towers(model, data.features)
         self._dropped = round(model.dropout * _BYTE)
-        self._normalize = model.normalize
+        self.normalize = model.normalize
 
     def encode_image(self, images: Tensor, augmentation: Augmentation | None = None) -> Tensor:
         """Embeddings of stored image features, shape (n, d)."""
-        return self.embed_image(self.prepared(images, training=augmentation is not None), augmentation)
+        return self.embed_image(unit(images, normalize=self.normalize), augmentation)
 
     def encode_text(self, texts: Tensor, augmentation: Augmentation | None = None) -> Tensor:
         """Embeddings of stored text features, shape (n, d)."""
-        return self.embed_text(self.prepared(texts, training=augmentation is not None), augmentation)
+        return self.embed_text(unit(texts, normalize=self.normalize), augmentation)
 
-    def prepared(self, features: Tensor, *, training: bool) -> Tensor:
-        """Stored features as the heads take them: what is the same in every step of a training.
+    def embed_image(self, features: Tensor, augmentation: Augmentation | None) -> Tensor:
+        """Embeddings of image features from ``unit``, which are changed in place."""
+        return self._embed(self.tower.image, features, "image", augmentation)
+
+    def embed_text(self, features: Tensor, augmentation: Augmentation | None) -> Tensor:
+        """Embeddings of text features from ``unit``, which are changed in place."""
+        return self._embed(self.tower.text, features, "text", augmentation)
+
+    def _embed(self, head: nn.Module, features: Tensor, kind: str, augmentation: Augmentation | None) -> Tensor:
+        self.scale(features, training=augmentation is not None)
+        if augmentation is not None and self._dropped:
+            _drop(features, self._dropped, generator(augmentation.seed, f"dropout {kind}", augmentation.step))
+        return F.normalize(head(features).float(), dim=1)
+
+    def scale(self, features: Tensor, *, training: bool) -> Tensor:
+        """Scales features from ``unit`` in place to the length √d, where they are normalized.
 
         Args:
-            features: Shape (n, d), of any floating dtype.
+            features: Shape (n, d).
             training: Whether numbers will be dropped; the others are then larger, so that the mean stays.
-
-        Returns:
-            float32, shape (n, d), a copy.
         """
-        scale = _BYTE / (_BYTE - self._dropped) if training else 1.0
-        if not self._normalize:
-            return features.float() * scale
-        return F.normalize(features.float(), dim=1).mul_(math.sqrt(features.shape[1]) * scale)
+        kept = _BYTE / (_BYTE - self._dropped) if training else 1.0
+        return features.mul_(math.sqrt(features.shape[1]) * kept if self.normalize else kept)
 
-    def embed_image(self, prepared: Tensor, augmentation: Augmentation | None) -> Tensor:
-        """Embeddings of prepared image features, which dropout changes in place."""
-        return self._embed(self.tower.image, prepared, "image", augmentation)
 
-    def embed_text(self, prepared: Tensor, augmentation: Augmentation | None) -> Tensor:
-        """Embeddings of prepared text features, which dropout changes in place."""
-        return self._embed(self.tower.text, prepared, "text", augmentation)
+def unit(features: Tensor, *, normalize: bool) -> Tensor:
+    """Stored features as float32 and of length 1, which is the same in every step of every training.
 
-    def _embed(self, head: nn.Module, prepared: Tensor, kind: str, augmentation: Augmentation | None) -> Tensor:
-        if augmentation is not None and self._dropped:
-            _drop(prepared, self._dropped, generator(augmentation.seed, f"dropout {kind}", augmentation.step))
-        return F.normalize(head(prepared).float(), dim=1)
+    Args:
+        features: Shape (n, d), of any floating dtype.
+        normalize: Whether to scale them to length 1.
+
+    Returns:
+        A copy, shape (n, d).
+    """
+    copy = features.to(torch.float32, copy=True)
+    return F.normalize(copy, dim=1, out=copy) if normalize else copy
 
 
 class _Towers(nn.Module):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +12,10 @@ from torch import Tensor
 
 from gaptune.data import Split
 from gaptune.trial.encoder import Augmentation, DualEncoder
-from gaptune.trial.heads import Heads
+from gaptune.trial.heads import Heads, unit
 
 _RESIDENT = 2**30
-"""Bytes of features above which they are read and prepared in each step."""
+"""Bytes of features above which they are read and normalized in each step."""
 
 
 class Pairs(Protocol):
@@ -36,7 +37,7 @@ class Pairs(Protocol):
 
 
 def pairs_of(model: DualEncoder, split: Split, device: torch.device) -> Pairs:
-    """The pairs of a split: those of heads stay in memory, prepared, unless they are many."""
+    """The pairs of a split: those of heads stay in memory, normalized, unless they are many."""
     if isinstance(model, Heads):
         numbers = len(split) * model.features.image + len(split.texts) * model.features.text
         if numbers * torch.float32.itemsize <= _RESIDENT:
@@ -66,25 +67,45 @@ class _Stored:
         return tensor.to(self._device, non_blocking=True)
 
 
+class _Units(NamedTuple):
+    """All features of a split, as ``unit`` gives them for ``normalize``, on a device."""
+
+    normalize: bool
+    device: torch.device
+    images: Tensor
+    texts: Tensor
+
+
+_units: WeakKeyDictionary[Split, _Units] = WeakKeyDictionary()
+"""The features of splits that are open: a process that trains one trial after the other on a store makes them once."""
+
+
+def _units_of(split: Split, normalize: bool, device: torch.device) -> _Units:
+    found = _units.get(split)
+    if found is None or (found.normalize, found.device) != (normalize, device):
+        images, texts = (
+            unit(torch.tensor(features, device=device), normalize=normalize)
+            for features in (split.gather(np.arange(len(split))), split.texts)
+        )
+        found = _units[split] = _Units(normalize, device, images, texts)
+    return found
+
+
 class _Resident:
-    """Pairs of features that are prepared once, on the device; a step copies its own rows and nothing else."""
+    """Pairs of features that are in memory, on the device; a step copies its own rows and nothing else."""
 
     def __init__(self, model: Heads, split: Split, device: torch.device) -> None:
         self._model = model
         self._split = split
         self._device = device
-        self._images = self._prepared(split.gather(np.arange(len(split))))
-        self._texts = self._prepared(split.texts)
+        self._units = _units_of(split, model.normalize, device)
 
     def __call__(
         self, rows: npt.NDArray[np.int64], which: npt.NDArray[Any], augmentation: Augmentation
     ) -> tuple[Tensor, Tensor]:
-        images = self._images.index_select(0, self._index(rows))
-        texts = self._texts.index_select(0, self._index(chosen_captions(self._split, rows, which)))
+        images = self._units.images.index_select(0, self._index(rows))
+        texts = self._units.texts.index_select(0, self._index(chosen_captions(self._split, rows, which)))
         return self._model.embed_image(images, augmentation), self._model.embed_text(texts, augmentation)
-
-    def _prepared(self, features: npt.NDArray[Any]) -> Tensor:
-        return self._model.prepared(torch.tensor(features, device=self._device), training=True)
 
     def _index(self, rows: npt.NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(rows).to(self._device, non_blocking=True)

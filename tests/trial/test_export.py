@@ -1,17 +1,24 @@
-"""What is exported gives the same embeddings through plain open_clip."""
+"""What is exported gives the same embeddings through plain open_clip, or for heads through plain torch."""
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+from exported_heads import FEATURE_OPTIONS, export_heads, stored_features
+from markdown_blocks import blocks
 from PIL import Image
+from safetensors.torch import load_file
 
 from gaptune.config import TrialConfig
+from gaptune.data.embeddings import Request, build_embeddings
+from gaptune.data.embeddings.places import find_place
 from gaptune.data.open import open_store
 from gaptune.errors import UserError
+from gaptune.results.model_card import LOADER
 from gaptune.trial.export import export_model
 from gaptune.trial.model import ClipModel
 
@@ -73,3 +80,69 @@ def test_export_never_overwrites_files_and_leaves_no_partial_ones(tmp_path, smal
     assert json.loads((out / "open_clip_config.json").read_text())["model_cfg"]["text_cfg"]["vocab_size"] == 49408
     with pytest.raises(UserError, match="exists; remove it"):
         export_model(config, store, state, beta=10.0, card="# card", out=out)
+
+
+def loader(exported):
+    """The function ``embed`` of the guide, for a folder of heads."""
+    guide = (Path(__file__).parents[2] / "docs/guides/models.md").read_text()
+    (code,) = [block.text for block in blocks(guide) if block.kind == "python" and "heads.json" in block.text]
+    assert code == LOADER.replace("FOLDER", "DIR")
+    namespace = {}
+    exec(code.replace("DIR", str(exported)), namespace)
+    return namespace["embed"]
+
+
+@pytest.mark.parametrize("options", FEATURE_OPTIONS, ids=lambda options: options["head"])
+def test_ten_lines_of_torch_embed_as_gaptune_does(options, tmp_path, small_features):
+    store = open_store(small_features)
+    ours = export_heads(store, tmp_path / "exported", **options)(store.split("val"))
+    embed = loader(tmp_path / "exported")
+    for modality, features, expected in zip(("image", "text"), stored_features(store.split("val")), ours, strict=True):
+        np.testing.assert_allclose(embed(torch.from_numpy(features), modality), expected, atol=1e-6)
+    assert (tmp_path / "exported/README.md").read_text() == "# card"
+
+
+def test_the_json_file_tells_what_the_weights_do_not(tmp_path, small_features):
+    store = open_store(small_features)
+    export_heads(store, tmp_path / "exported", head="mlp", bias=False)
+    told = json.loads((tmp_path / "exported/heads.json").read_text())
+    assert (told["head"], told["width"], told["bias"], told["normalize"]) == ("mlp", 16, False, True)
+    assert (told["logit_scale"], told["temperature"]) == (25.0, 0.04)
+    assert told["features"] == {name: {"width": 24, "tower": None} for name in ("image", "text")}
+    assert told["treatment"] == {"normalize": False, "center": False}
+    assert told["inputs"] == ["image_features", "text_features"]
+    assert told["store"]["content_hash"] == store.meta.content_hash
+    weights = load_file(tmp_path / "exported/heads.safetensors")
+    assert {name: tuple(weight.shape) for name, weight in weights.items()} == {
+        f"{modality}.{layer}.weight": shape
+        for modality in ("image", "text")
+        for layer, shape in (("hidden", (16, 24)), ("output", (16, 16)))
+    }
+
+
+def test_exported_heads_take_features_before_normalization_and_centering(tmp_path):
+    draw = np.random.default_rng(0)
+    for name, width in (("image", 12), ("text", 8)):
+        np.save(tmp_path / f"{name}.npy", 3 + draw.standard_normal((40, width)).astype(np.float32))
+    given = {name: {"train": [find_place(str(tmp_path / f"{name}.npy"))]} for name in ("image", "text")}
+    store = build_embeddings(Request(**given, val_fraction=0.2, normalize=True, center=True), out=tmp_path / "store")
+    ours = export_heads(store, tmp_path / "exported")(store.split("val"))
+    embed = loader(tmp_path / "exported")
+    for modality, expected in zip(("image", "text"), ours, strict=True):
+        raw = torch.from_numpy(np.load(tmp_path / f"{modality}.npy"))
+        distances = torch.cdist(
+            embed(raw, modality), torch.from_numpy(expected), compute_mode="donot_use_mm_for_euclid_dist"
+        )
+        assert float(distances.min(0).values.max()) < 1e-5
+        assert float(distances.min(1).values.max()) > 0.1
+
+
+def test_towers_of_a_store_are_named_in_the_export(tmp_path, small_features):
+    store = open_store(small_features)
+    tower = {"tower": "offline:efficientnet-lite0", "weights": "a1", "width": 24}
+    store.meta.source.update(image_tower=tower, text_tower={**tower, "tower": "scenes-tiny@random"}, image_size=64)
+    export_heads(store, tmp_path / "exported")
+    told = json.loads((tmp_path / "exported/heads.json").read_text())
+    assert told["features"]["image"]["tower"] == tower
+    assert told["inputs"] == ["image_features", "text_features", "image"]
+    assert told["store"]["image_size"] == 64

@@ -16,7 +16,7 @@ from gaptune.trial import pairs, train
 from gaptune.trial.build_model import make_model
 from gaptune.trial.checkpoint import Checkpoints, read_checkpoint
 from gaptune.trial.encoder import Augmentation
-from gaptune.trial.heads import Heads
+from gaptune.trial.heads import Heads, unit
 from gaptune.trial.loop import trained_model
 
 WIDTHS = FeatureMeta(image=24, text=12)
@@ -99,7 +99,7 @@ def test_mlp_has_a_hidden_gelu_layer(views):
     model = make_model(ModelConfig(name="heads", head="mlp", width=20), views.meta)
     texts = torch.from_numpy(views.split("val").texts.copy())
     head = model.tower.text
-    hidden = F.gelu(head.hidden(model.prepared(texts, training=False)))
+    hidden = F.gelu(head.hidden(model.scale(unit(texts, normalize=True), training=False)))
     assert hidden.shape[1] == 20
     torch.testing.assert_close(model.encode_text(texts), F.normalize(head.output(hidden), dim=1))
 
@@ -107,7 +107,7 @@ def test_mlp_has_a_hidden_gelu_layer(views):
 def test_residual_head_starts_as_its_linear_layer_and_learns_more(views, tmp_path):
     model = make_model(ModelConfig(name="heads", head="residual", width=20), views.meta)
     images = torch.from_numpy(views.split("val").gather(np.arange(5)))
-    linear = F.normalize(model.tower.image.linear(model.prepared(images, training=False)), dim=1)
+    linear = F.normalize(model.tower.image.linear(model.scale(unit(images, normalize=True), training=False)), dim=1)
     torch.testing.assert_close(model.encode_image(images), linear)
     list(train(config(views, {"head": "residual"}), views, checkpoints=tmp_path))
     assert float(weights(tmp_path)["image.mlp.output.weight"].norm()) > 0.1
@@ -128,8 +128,7 @@ def step(number, seed=0):
 
 def test_dropout_leaves_out_its_fraction_and_keeps_the_mean(views):
     model = make_model(ModelConfig(name="heads", dropout=0.25, normalize=False), views.meta)
-    ones = torch.ones(2000, 24)
-    dropped = model.prepared(ones, training=True)
+    dropped = torch.ones(2000, 24)
     model.embed_image(dropped, step(0))
     assert float((dropped == 0).float().mean()) == pytest.approx(0.25, abs=0.01)
     assert sorted(set(dropped.flatten().tolist())) == pytest.approx([0, 4 / 3])
@@ -184,6 +183,20 @@ def test_resumed_training_ends_with_the_same_weights_to_the_bit(views, tmp_path)
     assert untimed(resumed) == untimed(through)
     for name, weight in weights(tmp_path / "through").items():
         assert torch.equal(weight, weights(tmp_path / "stopped")[name])
+
+
+def test_features_are_normalized_once_for_all_trials_on_an_open_store(views, monkeypatch):
+    store = open_store(views.path)
+    made = []
+    monkeypatch.setattr(pairs, "unit", lambda *given, **options: made.append(1) or unit(*given, **options))
+    first, again, other = (
+        [report.metrics["train/loss"] for report in train(config(store, model={"dropout": dropout}), store)]
+        for dropout in (0.2, 0.2, 0.4)
+    )
+    assert len(made) == 2  # images and texts
+    assert first == again != other
+    raw = {"dropout": 0.2, "normalize": False}
+    assert [report.metrics["train/loss"] for report in train(config(store, model=raw), store)] != first
 
 
 def test_features_that_are_read_in_each_step_train_as_those_in_memory(views, monkeypatch):

@@ -167,12 +167,7 @@ class Mixture(Store):
         self._kept = {name: np.flatnonzero(mine) for name, mine in kept.items() if self.left_out[name]}
         super().__init__(home.path, _meta(home, parts, weights, self._kept))
 
-    def split(self, name: str) -> Split:
-        """Opens a split.
-
-        Raises:
-            UserError: There is no split of that name, or a file cannot be read.
-        """
+    def _open(self, name: str) -> Split:
         if name != "train":
             return self._home.split(name)
         parts, keys = [], []

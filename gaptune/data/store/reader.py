@@ -129,6 +129,7 @@ class Store:
     def __init__(self, path: Path, meta: StoreMeta) -> None:
         self.path = path
         self.meta = meta
+        self._splits: dict[str, Split] = {}
 
     def __contains__(self, split: str) -> bool:
         """Whether it has a split of that name."""
@@ -151,13 +152,18 @@ class Store:
             raise UserError(f"{self.path} cannot be trained on: its {' and '.join(bare)} images have no captions")
 
     def split(self, name: str) -> Split:
-        """Opens a split.
+        """A split, opened once.
 
         Raises:
             UserError: There is no split of that name, or its file cannot be read.
         """
         if name not in self:
             raise UserError(f"{self.path} has no split {name!r}{did_you_mean(name, self.meta.splits)}")
+        if name not in self._splits:
+            self._splits[name] = self._open(name)
+        return self._splits[name]
+
+    def _open(self, name: str) -> Split:
         path = self.path / f"{name}.arrow"
         try:
             return StoredSplit(path, self.meta)
@@ -204,7 +210,7 @@ class Store:
         self.prompt_features()
         try:
             for name in meta.splits:
-                _check_split(name, self.split(name), meta)
+                _check_split(name, self._open(name), meta)
             _check_vocabulary(self)
         except ValueError as error:
             raise UserError(f"corrupt store: {self.path / META}: {error}") from None
