@@ -60,6 +60,7 @@ def reproduce(
 
     from gaptune.engine.plan import prepare
     from gaptune.paper.claims import claims
+    from gaptune.paper.swaps import training_steps, with_enough_swaps
     from gaptune.paper.tables import paper_markdown
 
     if name is not None:
@@ -69,6 +70,7 @@ def reproduce(
     if seeds is not None:
         config = config.model_copy(update={"search": config.search.model_copy(update={"seeds": seeds})})
     name = name or fitting_name(config_file.stem)
+    space = with_enough_swaps(space, training_steps(config))
     plan = prepare(space, config, name=name, **plan_settings(results, tracking_uri, address))
     console = make_console(stderr=as_json)
     record = run_plan(plan, console, results, tracking_uri, address)
