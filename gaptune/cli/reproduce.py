@@ -74,11 +74,11 @@ def reproduce(
     plan = prepare(space, config, name=name, **plan_settings(results, tracking_uri, address))
     console = make_console(stderr=as_json)
     record = run_plan(plan, console, results, tracking_uri, address)
-    (plan.folder / "paper.md").write_text(paper_markdown(record), encoding="utf-8")
+    (plan.folder / "paper.md").write_text(paper_markdown(record, plan.folder), encoding="utf-8")
     if as_json:
-        print_json([asdict(claim) for claim in claims(record)])
+        print_json([asdict(claim) for claim in claims(record, plan.folder)])
     else:
         from gaptune.console.paper import paper_report
 
-        console.print(paper_report(record))
+        console.print(paper_report(record, plan.folder))
     print_next_steps(record, plan, console, results)

@@ -49,7 +49,9 @@ def test_an_empty_front_is_refused(tmp_path):
         confirmation(stage.record, seeds=2, results=tmp_path, now=0.0, command="")
 
 
-def test_confirm_retrains_the_front_and_shows_what_remains_on_it(tmp_path, small_features, local_ray, monkeypatch, capsys):
+def test_confirm_retrains_the_front_and_shows_what_remains_on_it(
+    tmp_path, small_features, local_ray, monkeypatch, capsys
+):
     space, config = write_yaml(tmp_path, small_features, trials=3)
 
     def gaptune(*words):

@@ -147,6 +147,7 @@ def made_sweep(folder, trials, **changes):
 
 SMALL = {"train": 192, "val": 64, "probe_train": 60, "probe_test": 40}
 
+
 def make_features(path):
     """A store of features: what an image and its text share is a point of 8 numbers."""
     draw = np.random.default_rng(0)

@@ -132,7 +132,8 @@ def test_a_sweep_over_something_else_is_refused():
 def test_the_command_runs_every_method_and_prints_a_verdict_for_each_claim(tmp_path, small_features, ray_address):
     sweep = tmp_path / "tiny.yaml"
     sweep.write_text(
-        f"model: {{name: heads, width: 16}}\ndata: {{store: {small_features}}}\ntraining: {{epochs: 1, batch_size: 64}}\n"
+        f"model: {{name: heads, width: 16}}\ndata: {{store: {small_features}}}\n"
+        "training: {epochs: 1, batch_size: 64}\n"
         "objectives:\n  - {metric: retrieval/mean_r10, reference: 0.0, ideal: 1.0}\n"
         "  - {metric: uniformity/w2, reference: -1.5, ideal: -0.5}\nsearch: {sampler: grid}\n"
     )
