@@ -52,7 +52,8 @@ def reproduce(
 ) -> None:
     """Run the paper's methods and test its claims.
 
-    Each method is trained on paired seeds. Prints the tables of the paper with the results of this run, and a verdict
+    Each method is trained on paired seeds. Swap probabilities that are too small for the number of steps are raised to
+    swap in about 12 steps, as in the paper. Prints the tables of the paper with the results of this run, and a verdict
     for each claim. Writes them to paper.md in the directory of the sweep. Run the same command again to resume the
     sweep, or to print its tables.
     """
