@@ -52,7 +52,8 @@ def reproduce(
 ) -> None:
     """Run the paper's methods and test its claims.
 
-    Each method is trained on paired seeds. Prints the tables of the paper with the results of this run, and a verdict
+    Each method is trained on paired seeds. Swap probabilities that are too small for the number of steps are raised to
+    swap in about 12 steps, as in the paper. Prints the tables of the paper with the results of this run, and a verdict
     for each claim. Writes them to paper.md in the directory of the sweep. Run the same command again to resume the
     sweep, or to print its tables.
     """
@@ -60,6 +61,7 @@ def reproduce(
 
     from gaptune.engine.plan import prepare
     from gaptune.paper.claims import claims
+    from gaptune.paper.swaps import training_steps, with_enough_swaps
     from gaptune.paper.tables import paper_markdown
 
     if name is not None:
@@ -69,14 +71,15 @@ def reproduce(
     if seeds is not None:
         config = config.model_copy(update={"search": config.search.model_copy(update={"seeds": seeds})})
     name = name or fitting_name(config_file.stem)
+    space = with_enough_swaps(space, training_steps(config))
     plan = prepare(space, config, name=name, **plan_settings(results, tracking_uri, address))
     console = make_console(stderr=as_json)
     record = run_plan(plan, console, results, tracking_uri, address)
-    (plan.folder / "paper.md").write_text(paper_markdown(record), encoding="utf-8")
+    (plan.folder / "paper.md").write_text(paper_markdown(record, plan.folder), encoding="utf-8")
     if as_json:
-        print_json([asdict(claim) for claim in claims(record)])
+        print_json([asdict(claim) for claim in claims(record, plan.folder)])
     else:
         from gaptune.console.paper import paper_report
 
-        console.print(paper_report(record))
+        console.print(paper_report(record, plan.folder))
     print_next_steps(record, plan, console, results)

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gaptune.metrics.table import EMBEDDING_GROUPS
@@ -48,6 +49,11 @@ def embedding_metrics(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str,
     for group in EMBEDDING_GROUPS:
         metrics |= import_module(f"gaptune.metrics.{group}").measure(embeddings)
     return metrics
+
+
+def centered(embeddings: Tensor) -> Tensor:
+    """Embeddings of a modality without their mean, L2-normalized again; shape (n, d)."""
+    return F.normalize(embeddings - embeddings.mean(dim=0), dim=1)
 
 
 def check_owner(images: Tensor, texts: Tensor, owner: Tensor) -> None:

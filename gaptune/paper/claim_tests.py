@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -59,7 +59,7 @@ def rises(values: Values) -> list[int]:
     return [row for row, p in enumerate(ps) if p < LEVEL]
 
 
-def peak(values: Values) -> tuple[int, float]:
+def peak(values: Values, test: Callable[[int, int], float] | None = None) -> tuple[int, float]:
     """The row that stands out most above both ends, and the p that some row does.
 
     A row is above both ends by the larger p of two paired tests. The row is picked on the same values, so that its p is
@@ -67,8 +67,10 @@ def peak(values: Values) -> tuple[int, float]:
 
     Args:
         values: Shape (steps, seeds), three steps at least.
+        test: P that one row is above another; by default ``above`` over the seeds.
     """
-    inner = {row: max(above(values[row], values[end]) for end in (0, -1)) for row in range(1, len(values) - 1)}
+    test = test or (lambda row, end: above(values[row], values[end]))
+    inner = {row: max(test(row, end) for end in (0, len(values) - 1)) for row in range(1, len(values) - 1)}
     best = min(inner, key=lambda row: (inner[row], -float(values[row].mean())))
     return best, min(1.0, len(inner) * inner[best])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord, TrialRecord
 from gaptune.ledger.candidate import Candidate
 from gaptune.paper.claim_tests import FEWEST, LEVEL, Values, above, falls, follows_more, holm, peak, rises
+from gaptune.paper.photographs import Photographs, Retrieval
 from gaptune.results.front import candidates
 
 COLLAPSE = 0.5
@@ -91,21 +93,23 @@ def named_rows(record: SweepRecord) -> dict[str, Candidate]:
     return {_name(candidate.trial): candidate for candidate in candidates(record)}
 
 
-def claims(record: SweepRecord) -> list[Claim]:
+def claims(record: SweepRecord, folder: Path | None = None) -> list[Claim]:
     """The paper's claims with their verdicts.
 
-    Tests are paired over the seeds (``gaptune.paper.claim_tests``), with Holm's correction over the claims of a
-    family. They say nothing of other data or models.
+    Tests are paired over the seeds (``gaptune.paper.claim_tests``), those of retrieval over the photographs too
+    (``gaptune.paper.photographs``), with Holm's correction over the claims of a family. They say nothing of other data
+    or models.
 
     Args:
         record: A sweep of ``search_spaces/paper.yaml``, finished or not.
+        folder: Its folder. Without it, or without the outcomes in it, retrieval is tested over the seeds only.
 
     Raises:
         UserError: It is a sweep over something else.
     """
     rows = named_rows(record)
     tried = list(dict.fromkeys(_name(trials[0]) for trials in record.candidates().values()))
-    judge = _Judge(rows, tried, columns(record), record.seeds)
+    judge = _Judge(rows, tried, columns(record), record.seeds, folder)
     families: dict[str, Iterable[Claim]] = {
         "smaller gap": judge.smaller_gaps(),
         "better retrieval": judge.better_retrieval(),
@@ -130,21 +134,34 @@ def _decided(family: str, found: list[Claim]) -> list[Claim]:
 class _Judge:
     """The values by name and seed, and a method per claim; none has the verdict ``holds`` yet."""
 
-    def __init__(self, rows: dict[str, Candidate], tried: list[str], metrics: Columns, seeds: int) -> None:
+    def __init__(
+        self, rows: dict[str, Candidate], tried: list[str], metrics: Columns, seeds: int, folder: Path | None
+    ) -> None:
         self._rows = rows
         self._tried = tried
         self._metrics = metrics
         self._seeds = seeds
+        self._photographs = Photographs(folder, self._recalls())
+        self._known: dict[str, Retrieval] = {}
 
     def smaller_gaps(self) -> Iterable[Claim]:
         for name in self._mitigations():
             text = f"the gap of {name} is below the learned baseline's"
-            yield self._against_baseline(text, name, self._gap, (self._metrics.gap,), larger=False)
+            if why := self._not_tried(name, (self._metrics.gap,)):
+                yield Claim(text, "not run", why)
+                continue
+            mine, base = self._gap(name), self._gap("Baseline")
+            evidence = f"{mine.mean():.3f} against {base.mean():.3f}"
+            verdict: Verdict = "does not hold" if mine.mean() > base.mean() else "not shown"
+            yield self._claim(text, verdict, evidence, lambda mine=mine, base=base: above(base, mine))  # type: ignore[misc]
 
     def better_retrieval(self) -> Iterable[Claim]:
         for name in self._mitigations():
             text = f"retrieval of {name} is above the learned baseline's"
-            yield self._against_baseline(text, name, self._retrieval, self._recalls(), larger=True)
+            if why := self._not_tried(name, self._recalls()):
+                yield Claim(text, "not run", why)
+                continue
+            yield self._better(text, self._retrieval(name), self._retrieval("Baseline"))
 
     def larger_tau_smaller_gap(self) -> Claim:
         text = "a fixed τ above the baseline's final τ has the smaller gap"
@@ -179,13 +196,18 @@ class _Judge:
         taus = self._taus()
         if why := self._lacking_taus(taus, self._recalls()):
             return Claim(text, "not run", why)
-        values = np.array([self._retrieval(_fixed(tau)) for tau in taus])
+        found = [self._retrieval(_fixed(tau)) for tau in taus]
+        values = np.array([one.values for one in found])
         means = values.mean(axis=1)
+
+        def stands_out() -> tuple[int, float]:
+            return peak(values, lambda row, end: found[row].above(found[end]))
+
         evidence = ", ".join(f"{mean:.3f}" for mean in means) + f" at τ {_listed(taus)}"
         if means[1:-1].max() <= max(means[0], means[-1]):
-            return self._claim(text, "does not hold", f"{evidence}; best at an end", lambda: peak(values)[1])
-        best = taus[peak(values)[0]]
-        return self._claim(text, "not shown", f"{evidence}; peak at {best:g}", lambda: peak(values)[1])
+            return self._claim(text, "does not hold", f"{evidence}; best at an end", lambda: stands_out()[1])
+        best = taus[stands_out()[0]]
+        return self._claim(text, "not shown", f"{evidence}; peak at {best:g}", lambda: stands_out()[1])
 
     def follows_uniformity(self) -> Iterable[Claim]:
         """Rank correlations over the sets of parameters, by their means over the seeds."""
@@ -213,22 +235,17 @@ class _Judge:
             if why := self._lacking([f"{kind} 1", "Baseline"], self._recalls()):
                 yield Claim(text, "not run", why)
                 continue
-            mine, base = self._retrieval(f"{kind} 1"), self._retrieval("Baseline")
-            evidence = f"{mine.mean():.3f} against {base.mean():.3f}"
-            yield self._above(text, COLLAPSE * base, mine, evidence)
+            yield self._better(text, self._retrieval("Baseline") * COLLAPSE, self._retrieval(f"{kind} 1"), worse=True)
 
-    def _against_baseline(
-        self, text: str, name: str, values: Callable[[str], Values], metrics: tuple[str, ...], *, larger: bool
-    ) -> Claim:
-        if why := self._lacking([name, "Baseline"], metrics) or self._never_swapped(name):
-            return Claim(text, "not run", why)
-        mine, base = values(name), values("Baseline")
-        evidence = f"{mine.mean():.3f} against {base.mean():.3f}"
-        return self._above(text, mine, base, evidence) if larger else self._above(text, base, mine, evidence)
-
-    def _above(self, text: str, one: Values, other: Values, evidence: str) -> Claim:
-        verdict: Verdict = "does not hold" if one.mean() < other.mean() else "not shown"
-        return self._claim(text, verdict, evidence, lambda: above(one, other))
+    def _better(self, text: str, one: Retrieval, other: Retrieval, *, worse: bool = False) -> Claim:
+        """That one retrieval is above another; ``worse`` if the claim is about the other one."""
+        difference = one.values.mean() - other.values.mean()
+        shown, against = (other, one) if worse else (one, other)
+        evidence = f"{shown.values.mean():.3f} against {against.values.mean():.3f}"
+        if (interval := shown.interval(against)) is not None:
+            low, high = (100 * end for end in interval)
+            evidence += f" ({100 * (shown.values - against.values).mean():+.1f} points, {low:+.1f} to {high:+.1f})"
+        return self._claim(text, "does not hold" if difference < 0 else "not shown", evidence, lambda: one.above(other))
 
     def _claim(self, text: str, verdict: Verdict, evidence: str, test: Callable[[], float]) -> Claim:
         """With its p, where there are seeds for a test."""
@@ -256,11 +273,15 @@ class _Judge:
             return "fewer than three fixed τ"
         return self._lacking(map(_fixed, taus), metrics)
 
+    def _not_tried(self, name: str, metrics: tuple[str, ...]) -> str:
+        """Why a method cannot be compared with the baseline; empty if it can."""
+        return self._lacking([name, "Baseline"], metrics) or self._never_swapped(name)
+
     def _never_swapped(self, name: str) -> str:
         """Why a swap was not tried: without one in its steps a training is the baseline's."""
         if not name.startswith(("HS", "SS")):
             return ""
-        swaps = [_swaps(trial) for trial in self._rows[name].trials]
+        swaps = [swapped_steps(trial) for trial in self._rows[name].trials]
         if all(swaps):
             return ""
         return f"steps with a swap, seed by seed: {', '.join(map(str, swaps))}; without one it is the baseline"
@@ -277,15 +298,16 @@ class _Judge:
     def _gap(self, name: str) -> Values:
         return self._values(name, self._metrics.gap)
 
-    def _retrieval(self, name: str) -> Values:
-        image, text = self._recalls()
-        return (self._values(name, image) + self._values(name, text)) / 2
+    def _retrieval(self, name: str) -> Retrieval:
+        if name not in self._known:
+            self._known[name] = self._photographs.retrieval(self._rows[name].trials)
+        return self._known[name]
 
     def _values(self, name: str, metric: str) -> Values:
         return np.array([trial.last[metric] for trial in self._rows[name].trials])
 
 
-def _swaps(trial: TrialRecord) -> int:
+def swapped_steps(trial: TrialRecord) -> int:
     """In how many of its steps a training has swapped features."""
     swaps, before = 0.0, 0
     for report in trial.reports:

@@ -25,11 +25,12 @@ from gaptune.data.tasks import (
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 from gaptune.metrics.classification import knn_accuracy, linear_probe, probe_with_selection, zero_shot
-from gaptune.metrics.embeddings import embedding_metrics
+from gaptune.metrics.embeddings import centered, embedding_metrics
 from gaptune.metrics.intervals import Outcomes
 from gaptune.metrics.mmvp import pair_accuracy
 from gaptune.metrics.retrieval import recalls
 from gaptune.metrics.table import Task
+from gaptune.storage.outcomes import RetrievalOutcomes
 from gaptune.trial.embed import Features, Progress, evaluating, silent
 from gaptune.trial.encoder import DualEncoder
 
@@ -101,6 +102,18 @@ class Evaluator:
         with evaluating(model):
             features = self._where.features(model)
             return features.images(self._val, rows), features.texts(self._val.texts[self._val.offsets[rows]])
+
+    def outcomes(self, model: DualEncoder) -> RetrievalOutcomes:
+        """What each validation image and caption counts in retrieval, and the metrics without the modalities' means."""
+        with evaluating(model):
+            features = self._where.features(model)
+            images, texts = features.images(self._val), features.texts(self._val.texts)
+            hits = recalls(images, texts, self._owner)
+            return RetrievalOutcomes(
+                captions=np.diff(self._val.offsets),
+                right={name: outcomes.right.numpy() > 0 for name, outcomes in hits.items()},
+                centered=embedding_metrics(centered(images), centered(texts), self._owner),
+            )
 
     def _classification(self, features: Features) -> dict[str, float]:
         (train, train_labels), (test, test_labels) = self._probes["probe_train"], self._probes["probe_test"]

@@ -21,6 +21,7 @@ from gaptune.data.open import open_store
 from gaptune.data.store.columns import feature_meta
 from gaptune.errors import UserError
 from gaptune.ledger.state import next_report
+from gaptune.storage.outcomes import RetrievalOutcomes
 from gaptune.trial.architecture import model_of_state
 from gaptune.trial.build_model import make_model
 from gaptune.trial.checkpoint import Checkpoints, save_sample
@@ -104,6 +105,7 @@ def train(
         if kept is not None:
             if done == epochs:
                 save_sample(kept.folder, *training.sample())
+                training.outcomes().save(kept.folder)
             kept.save(done, training.state(report, resumable=done < epochs))
         yield report
 
@@ -232,6 +234,10 @@ class Training:
     def sample(self) -> tuple[Tensor, Tensor]:
         """Features of some validation pairs, for plots: images and texts."""
         return self._evaluator.sample(self.model)
+
+    def outcomes(self) -> RetrievalOutcomes:
+        """What each validation image and caption counts in retrieval, for tests over photographs."""
+        return self._evaluator.outcomes(self.model)
 
     def state(self, report: Report, *, resumable: bool) -> dict[str, Any]:
         """The content of a checkpoint after a report; the optimizer only if the training can be resumed from it."""

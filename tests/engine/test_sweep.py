@@ -72,7 +72,9 @@ def test_the_folder_has_what_a_person_looks_for(finished):
         assert (folder / file).stat().st_size > 0
     assert sorted(path.name for path in (folder / "trials").iterdir()) == ["0000", "0001", "0002", "0003"]
     for trial in (folder / "trials").iterdir():  # of a complete trial its weights, and no optimizer
-        assert sorted(path.name for path in trial.glob("*.[pn][tp]*")) == ["epoch-0002.pt", "sample.npz"]
+        assert sorted(path.name for path in trial.glob("*.[pn][tp]*")) == [
+            *("epoch-0002.pt", "outcomes.npz", "sample.npz"),
+        ]
 
 
 def test_mlflow_reads_back_what_the_ledger_says(finished):

@@ -13,6 +13,7 @@ from gaptune.console.paper import paper_report
 from gaptune.errors import UserError
 from gaptune.ledger import SweepRecord, load
 from gaptune.paper.claims import claims, columns, named_rows
+from gaptune.paper.photographs import photographs_known
 from gaptune.paper.published import PUBLISHED
 from gaptune.paper.tables import paper_markdown
 
@@ -143,4 +144,6 @@ def test_the_command_runs_every_method_and_prints_a_verdict_for_each_claim(tmp_p
     assert {entry["verdict"] for entry in printed} <= {"not shown", "does not hold", "not run"}  # a single seed
     folder = tmp_path / "results" / "tiny"
     assert "## Claims" in (folder / "paper.md").read_text()
-    assert len(load(folder).trials) == 21
+    record = load(folder)
+    assert len(record.trials) == 19  # in so short a training, the two smaller probabilities of a swap are one
+    assert photographs_known(folder, record)
