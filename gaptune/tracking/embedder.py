@@ -11,6 +11,7 @@ import io
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ _DEEP = ("I", "F")  # modes of more than eight bits a color, which a conversion 
 _EXPECTED = {"text": "a text", "image": "an image file in base64"}
 _MODALITIES = ("image", "text")
 
-Columns = dict[str, Callable[[pd.Series], Tensor]]
+Columns = dict[str, Callable[[Any], Tensor]]
 """What embeds a column, by the column's name."""
 
 
@@ -53,8 +54,9 @@ class Embedder(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
         table = _unpacked(model_input, list(self._columns))
         with torch.no_grad():
             found = {
-                f"{name.removesuffix('_features')}_embedding": self._columns[name](table[name]).tolist()
-                for name in table
+                f"{name.removesuffix('_features')}_embedding": embed(table[name]).tolist()
+                for name, embed in self._columns.items()
+                if name in table
             }
         return pd.DataFrame(found, index=table.index)
 
@@ -66,10 +68,14 @@ def _clip(place: Path) -> Columns:
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{place}")
     model.eval()
     tokenizer = open_clip.get_tokenizer(f"local-dir:{place}")
-    return {
-        "text": lambda cells: model.encode_text(tokenizer(_texts(cells)), normalize=True),
-        "image": lambda cells: model.encode_image(torch.stack(list(map(preprocess, _images(cells)))), normalize=True),
-    }
+
+    def texts(cells: pd.Series[Any]) -> Any:
+        return model.encode_text(tokenizer(_texts(cells)), normalize=True)
+
+    def images(cells: pd.Series[Any]) -> Any:
+        return model.encode_image(torch.stack([preprocess(image) for image in _images(cells)]), normalize=True)
+
+    return {"text": texts, "image": images}
 
 
 def _heads(place: Path) -> Columns:
@@ -79,51 +85,73 @@ def _heads(place: Path) -> Columns:
     heads = json.loads((place / "heads.json").read_text(encoding="utf-8"))
     weights = load_file(place / "heads.safetensors")
     columns: Columns = {}
-    for modality in _MODALITIES:
-        head, about = _head(heads, weights, modality), heads["features"][modality]
-        columns[f"{modality}_features"] = lambda cells, head=head, about=about: head(_numbers(cells, about["width"]))
+    for modality, about in heads["features"].items():
+        head = _Head(heads, weights, modality)
+        columns[f"{modality}_features"] = partial(_embed_features, head, about["width"])
         if modality in heads["inputs"]:
-            tower = _tower(about["tower"], modality, heads["store"]["image_size"])
-            columns[modality] = lambda cells, head=head, tower=tower: head(tower(cells))
+            tower = _Tower(about["tower"], modality, heads["store"]["image_size"])
+            columns[modality] = partial(_embed_by_tower, head, tower)
     return columns
 
 
-def _head(heads: dict[str, Any], weights: dict[str, Tensor], modality: str) -> Callable[[Tensor], Tensor]:
-    """What embeds features of a modality, shape (n, d)."""
-
-    def layer(x: Tensor, name: str) -> Tensor:
-        return F.linear(x, weights[f"{modality}.{name}.weight"], weights.get(f"{modality}.{name}.bias"))
-
-    def head(features: Tensor) -> Tensor:
-        x = F.normalize(features) if heads["treatment"]["normalize"] else features
-        x = x - weights.get(f"{modality}.mean", 0)
-        x = F.normalize(x) * math.sqrt(x.shape[1]) if heads["normalize"] else x
-        linear = 0 if heads["head"] == "mlp" else layer(x, "linear")
-        mlp = 0 if heads["head"] == "linear" else layer(F.gelu(layer(x, "hidden")), "output")
-        return F.normalize(linear + mlp)
-
-    return head
+def _embed_features(head: _Head, width: int, cells: pd.Series[Any]) -> Tensor:
+    return head(_numbers(cells, width))
 
 
-def _tower(about: dict[str, Any], modality: str, side: int) -> Callable[[pd.Series], Tensor]:
-    """What computes features of images or texts by a tower of gaptune, which is opened when it is first used."""
-    opened: list[Any] = []
+def _embed_by_tower(head: _Head, tower: _Tower, cells: pd.Series[Any]) -> Tensor:
+    return head(tower(cells))
 
-    def features(cells: pd.Series) -> Tensor:
-        inputs = _texts(cells) if modality == "text" else _images(cells)
-        if not opened:
-            opened.append(_open_tower(about, modality))
-        if modality == "image":
+
+class _Head:
+    """Embeds features of one modality."""
+
+    def __init__(self, heads: dict[str, Any], weights: dict[str, Tensor], modality: str) -> None:
+        self._heads = heads
+        self._weights = {
+            name.removeprefix(f"{modality}."): weight
+            for name, weight in weights.items()
+            if name.startswith(f"{modality}.")
+        }
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Embeddings of features, float32 of shape (n, d)."""
+        kind = self._heads["head"]
+        x = F.normalize(features) if self._heads["treatment"]["normalize"] else features
+        x = x - self._weights.get("mean", 0)
+        x = F.normalize(x) * x.shape[1] ** 0.5 if self._heads["normalize"] else x
+        y = torch.zeros(())
+        if kind != "mlp":
+            y = y + self._layer(x, "linear")
+        if kind != "linear":
+            y = y + self._layer(F.gelu(self._layer(x, "hidden")), "output")
+        return F.normalize(y)
+
+    def _layer(self, x: Tensor, name: str) -> Tensor:
+        return F.linear(x, self._weights[f"{name}.weight"], self._weights.get(f"{name}.bias"))
+
+
+class _Tower:
+    """Computes features of images or texts by a tower of gaptune, which is opened when it is first used."""
+
+    def __init__(self, about: dict[str, Any], modality: Any, side: int) -> None:
+        self._about = about
+        self._modality = modality
+        self._side = side
+        self._opened: Any = None
+
+    def __call__(self, cells: pd.Series[Any]) -> Tensor:
+        """Features of cells, as a store holds them: in float16, on which the heads were trained."""
+        inputs: Any = _texts(cells) if self._modality == "text" else _images(cells)
+        if self._opened is None:
+            self._opened = _open_tower(self._about, self._modality)
+        if self._modality == "image":
             from gaptune.data.pixels import square
 
-            inputs = np.stack([square(image, side) for image in inputs])
-        # Stores hold features as float16, on which the heads were trained.
-        return torch.from_numpy(opened[0].encode(inputs)).half().float()
-
-    return features
+            inputs = np.stack([square(image, self._side) for image in inputs])
+        return torch.from_numpy(self._opened.encode(inputs)).half().float()
 
 
-def _open_tower(about: dict[str, Any], modality: str) -> Any:
+def _open_tower(about: dict[str, Any], modality: Any) -> Any:
     """The tower of the features that the heads were trained on.
 
     Raises:
@@ -147,7 +175,7 @@ def _open_tower(about: dict[str, Any], modality: str) -> Any:
 def _unpacked(table: pd.DataFrame, known: list[str]) -> pd.DataFrame:
     """The columns that are used. MLflow passes a dict of lists as one row of lists, which become columns here."""
     table = table[[name for name in known if name in table]]
-    if len(table) == 1 and all(_is_column(name, cell) for name, cell in table.iloc[0].items()):
+    if len(table) == 1 and all(_is_column(str(name), cell) for name, cell in table.iloc[0].items()):
         columns = dict(table.iloc[0])
         if len({len(column) for column in columns.values()}) > 1:
             raise MlflowException.invalid_parameter_value(f"{_listed(list(columns), 'and')} differ in length")
@@ -190,11 +218,11 @@ def _numbers(cells: pd.Series, width: int) -> Tensor:
     return torch.from_numpy(np.stack(rows))
 
 
-def _texts(cells: pd.Series) -> list[str]:
+def _texts(cells: pd.Series[Any]) -> list[str]:
     return [_text(cell, row, "text") for row, cell in cells.items()]
 
 
-def _images(cells: pd.Series) -> list[Image.Image]:
+def _images(cells: pd.Series[Any]) -> list[Image.Image]:
     return [_image(_text(cell, row, "image"), row) for row, cell in cells.items()]
 
 

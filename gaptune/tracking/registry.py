@@ -9,10 +9,10 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from gaptune import __version__
 from gaptune.errors import UserError
 from gaptune.towers import TOWERS
 
@@ -124,7 +124,7 @@ def _taken(exported: Path) -> _Taken:
     extras = ",".join(sorted({TOWERS[tower.partition(":")[0]].extra for tower in towers} - {""}))
     packages += ["numpy", "safetensors"]
     if towers:
-        packages.append(f"gaptune[{extras}]=={__version__}" if extras else f"gaptune=={__version__}")
+        packages.append(f"gaptune{f'[{extras}]' if extras else ''}=={version('gaptune')}")
     return _Taken(heads["inputs"], pd.DataFrame(features), packages)
 
 
@@ -135,10 +135,12 @@ def _signature(columns: Sequence[str]) -> Any:
     from mlflow.types.schema import AnyType, Array
 
     # Features are lists of numbers. An array type would show the whole table in each error, and refuse dicts of lists.
-    kinds = {name: AnyType() if name.endswith("_features") else "string" for name in columns}
-    inputs = [ColSpec(kind, name, required=False) for name, kind in kinds.items()]
-    outputs = [ColSpec(Array("double"), f"{name}_embedding", required=False) for name in ("text", "image")]
-    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
+    anything: Any = AnyType  # mlflow leaves it untyped
+    kinds = {name: anything() if name.endswith("_features") else "string" for name in columns}
+    return ModelSignature(
+        inputs=Schema([ColSpec(kind, name, required=False) for name, kind in kinds.items()]),
+        outputs=Schema([ColSpec(Array("double"), f"{name}_embedding", required=False) for name in ("text", "image")]),
+    )
 
 
 def _example() -> Any:

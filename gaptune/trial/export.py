@@ -35,7 +35,7 @@ def export_model(
     A compact vocabulary is spread over CLIP's 49,408 rows: a token that training never saw gets the row of unknown
     tokens, as in training. The temperature goes into ``logit_scale``, however it was parameterized or scheduled.
 
-    Heads are ``heads.safetensors``, and ``heads.json`` with all that the weights do not tell. They take features as the
+    Heads are ``heads.safetensors``, and ``heads.json`` with all that is not in the weights. They take features as the
     towers give them: what the store did to these (``--normalize``, ``--center``) is part of the export.
 
     Args:
@@ -86,7 +86,7 @@ def _clip_weights(model: ClipModel, beta: float) -> dict[str, Tensor]:
 
 
 def _heads(config: TrialConfig, model: Heads, store: Store, beta: float) -> dict[str, Any]:
-    """What the weights of heads do not tell: which layers they are, and which features they take."""
+    """What is not in the weights of heads: which layers they are, and which features they take."""
     source, given = store.meta.source, config.model
     towers = {name: source.get(f"{name}_tower") for name in ("image", "text")}
     widths = {"image": model.features.image, "text": model.features.text}

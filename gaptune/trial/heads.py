@@ -48,6 +48,7 @@ class Heads(DualEncoder):
                 "features: gaptune data features"
             )
         assert model.dropout is not None  # ModelConfig gives heads all their options
+        assert model.normalize is not None
         self.features = data.features
         self.tower = _Towers(model, data.features)
         self._dropped = round(model.dropout * _BYTE)

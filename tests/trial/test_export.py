@@ -102,7 +102,7 @@ def test_ten_lines_of_torch_embed_as_gaptune_does(options, tmp_path, small_featu
     assert (tmp_path / "exported/README.md").read_text() == "# card"
 
 
-def test_the_json_file_tells_what_the_weights_do_not(tmp_path, small_features):
+def test_the_json_file_has_what_is_not_in_the_weights(tmp_path, small_features):
     store = open_store(small_features)
     export_heads(store, tmp_path / "exported", head="mlp", bias=False)
     told = json.loads((tmp_path / "exported/heads.json").read_text())
