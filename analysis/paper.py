@@ -17,20 +17,21 @@ def _():
 
     results = Path(os.environ.get("GAPTUNE_RESULTS", "results"))
     ledgers = sorted(results.glob("*/ledger.jsonl"), key=lambda path: path.stat().st_mtime)
-    records = {"example-paper": load(example("example-paper"))}
-    records |= {path.parent.name: load(path.parent) for path in ledgers}
+    folders = {"example-paper": example("example-paper")}
+    folders |= {path.parent.name: path.parent for path in ledgers}
+    records = {name: load(folder) for name, folder in folders.items()}
     names = [name for name, record in records.items() if "method" in record.header.varied]
     choice = mo.ui.dropdown(names, value=names[-1], label="sweep over the paper's methods")
     choice  # noqa: B018  (a cell shows its last expression)
-    return choice, mo, records
+    return choice, folders, mo, records
 
 
 @app.cell
-def _(choice, mo, records):
+def _(choice, folders, mo, records):
     from gaptune.paper.tables import paper_markdown
 
     record = records[choice.value]
-    table = paper_markdown(record)
+    table = paper_markdown(record, folders[choice.value])
     mo.md(table)
     return record, table
 

@@ -166,7 +166,8 @@ def _towers() -> str:
 
 def _paper() -> str:
     """Tables and claims of the example sweep of the paper's methods, without the paper's own tables."""
-    _, *sections = paper_markdown(load(example("example-paper"))).split("\n## ")
+    folder = example("example-paper")
+    _, *sections = paper_markdown(load(folder), folder).split("\n## ")
     own = [section for section in sections if not section.partition("\n")[0].endswith("(MSCOCO, RN50)")]
     return "\n".join(f"### {section.replace(': this run', '', 1)}" for section in own).strip()
 
