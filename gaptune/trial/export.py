@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -134,9 +135,10 @@ def _write(out: Path, texts: dict[str, dict[str, Any]], tensors: dict[str, dict[
     with tempfile.TemporaryDirectory(dir=out.parent) as name:
         partial = Path(name) / out.name
         partial.mkdir()
-        for file, weights in tensors.items():
-            save_file(weights, partial / file)
+        (partial / CARD_FILE).write_text(card, encoding="utf-8")
         for file, content in texts.items():
             (partial / file).write_text(json.dumps(content, indent=2), encoding="utf-8")
-        (partial / CARD_FILE).write_text(card, encoding="utf-8")
+        for file, weights in tensors.items():
+            save_file(weights, partial / file)
+            shutil.copymode(partial / CARD_FILE, partial / file)  # safetensors makes files that only their owner reads
         partial.rename(out)
