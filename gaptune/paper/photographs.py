@@ -49,7 +49,7 @@ class Retrieval:
         p = above(self.values, other.values)
         if self.drawn is None or other.drawn is None:
             return p
-        mean, error = _differences(self.drawn, other.drawn)
+        mean, error = _differences(self.drawn - other.drawn, self.values - other.values)
         certain = np.where(mean > 0, -np.inf, np.inf)
         statistic = np.divide(-mean, error, out=certain, where=error > ROUNDING)
         return max(p, float(stdtr(self.drawn.shape[1] - 1, statistic).mean()))
@@ -58,7 +58,7 @@ class Retrieval:
         """95% interval of the difference from another, over photographs and seeds; None if they are not known."""
         if self.drawn is None or other.drawn is None or self.drawn.shape[1] < 2:
             return None
-        mean, error = _differences(self.drawn, other.drawn)
+        mean, error = _differences(self.drawn - other.drawn, self.values - other.values)
         seeds = stdtrit(self.drawn.shape[1] - 1, (np.arange(_DRAWS) + 0.5) / _DRAWS)
         low, high = np.quantile(mean + error * np.random.default_rng(0).permutation(seeds), _LEVELS)
         return float(low), float(high)
@@ -109,7 +109,18 @@ def _trial_folder(folder: Path, trial: TrialRecord) -> Path:
     return folder / "trials" / f"{trial.number:04d}"
 
 
-def _differences(one: Values, other: Values) -> tuple[Values, Values]:
-    """Mean of the paired differences over the seeds, and its standard error; two of shape (draws,)."""
-    differences = one - other
-    return differences.mean(axis=1), differences.std(axis=1, ddof=1) / np.sqrt(differences.shape[1])
+def _differences(drawn: Values, values: Values) -> tuple[Values, Values]:
+    """Mean of the paired differences over the seeds, and its standard error; two of shape (draws,).
+
+    What photographs and seeds do together is in both. The means are drawn towards their own by its part, so that it
+    counts once (as in the two-way clustered variance of Cameron, Gelbach & Miller 2011).
+
+    Args:
+        drawn: Differences with random weights, shape (draws, seeds).
+        values: Differences without, shape (seeds,).
+    """
+    seeds = len(values)
+    mean, error = drawn.mean(axis=1), drawn.std(axis=1, ddof=1) / np.sqrt(seeds)
+    both, total = (drawn - values).var(axis=1, ddof=1).mean() / seeds, mean.var()
+    kept = np.sqrt(max(0.0, 1 - both / total)) if total > 0 else 1.0
+    return values.mean() + kept * (mean - values.mean()), error
