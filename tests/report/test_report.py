@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import runpy
 import shutil
@@ -312,8 +313,10 @@ POINTS = """() => {
 
 
 @pytest.mark.slow
-def test_ten_thousand_trials_are_written_in_15_seconds_and_hovering_blocks_for_less_than_200_ms(browser, tmp_path):
-    (tmp_path / FILE_NAME).write_bytes(many(10_000))
+@pytest.mark.soak
+def test_thousands_of_trials_are_written_in_seconds_and_hovering_blocks_for_less_than_200_ms(browser, tmp_path):
+    trials = 10_000 if os.environ.get("GAPTUNE_SOAK") == "full" else 3_000
+    (tmp_path / FILE_NAME).write_bytes(many(trials))
     record = load(tmp_path)
     started = time.process_time()  # of this process alone: the machine may do other things beside
     write_report(record, tmp_path, tmp_path / "r.html", mlflow_url=URL)
@@ -335,7 +338,9 @@ def test_ten_thousand_trials_are_written_in_15_seconds_and_hovering_blocks_for_l
     longest = max(page.evaluate("window.long"), default=0)
     page.evaluate("setTimeout(() => { const end = performance.now() + 150; while (performance.now() < end); })")
     page.wait_for_function("window.long.some((duration) => duration >= 150)")  # what blocks is seen
-    print(f"10,000 trials: written in {written:.1f} s, {(tmp_path / 'r.html').stat().st_size / 1e6:.1f} MB; ", end="")
+    print(
+        f"{trials:,} trials: written in {written:.1f} s, {(tmp_path / 'r.html').stat().st_size / 1e6:.1f} MB; ", end=""
+    )
     print(f"open after {ready:.1f} s, all drawn after {drawn:.1f} s; hovering blocked it for {longest:.0f} ms at most")
     note = page.locator("#drawn").text_content()
     lines = page.evaluate("document.getElementById('parallel').data[0].line.color.length")
@@ -343,5 +348,5 @@ def test_ten_thousand_trials_are_written_in_15_seconds_and_hovering_blocks_for_l
     complete = sum(trial.state is State.COMPLETE for trial in record.trials.values())
     assert note == f"Drawn: the front and one of every {math.ceil(complete / 2000)} complete trials."
     assert lines <= 2000 + len(summarize(record).front)
-    assert written < 30  # 15 on a machine that does nothing else, and is not slow
+    assert written < 30 * trials / 10_000  # 15 of 10,000 on a machine that does nothing else, and is not slow
     assert longest < 400  # 200, likewise

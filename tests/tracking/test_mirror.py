@@ -143,6 +143,7 @@ def mlflow_server(folder, port):
         [sys.executable, "-m", *command.split()],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # three processes that nothing here needs
         start_new_session=True,
     )
     try:
