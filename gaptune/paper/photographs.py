@@ -17,7 +17,7 @@ from scipy.special import stdtr, stdtrit
 from gaptune.ledger import State, SweepRecord, TrialRecord
 from gaptune.metrics.table import ROUNDING
 from gaptune.paper.claim_tests import Values, above
-from gaptune.storage.outcomes import FILE_NAME, RetrievalOutcomes, load_outcomes
+from gaptune.storage.outcomes import RetrievalOutcomes, load_outcomes
 
 _DRAWS = 1000
 _LEVELS = (0.025, 0.975)
@@ -96,17 +96,13 @@ class Photographs:
 
 def outcomes_of(folder: Path | None, trial: TrialRecord) -> RetrievalOutcomes | None:
     """What a trial of a sweep in a folder has left; None without it."""
-    return None if folder is None else load_outcomes(_trial_folder(folder, trial))
+    return None if folder is None else load_outcomes(folder / "trials" / f"{trial.number:04d}")
 
 
 def photographs_known(folder: Path | None, record: SweepRecord) -> bool:
     """Whether every complete trial of a sweep has left which photographs were found."""
     complete = [trial for trial in record.trials.values() if trial.state is State.COMPLETE]
-    return folder is not None and all((_trial_folder(folder, trial) / FILE_NAME).exists() for trial in complete)
-
-
-def _trial_folder(folder: Path, trial: TrialRecord) -> Path:
-    return folder / "trials" / f"{trial.number:04d}"
+    return folder is not None and all(outcomes_of(folder, trial) is not None for trial in complete)
 
 
 def _differences(drawn: Values, values: Values) -> tuple[Values, Values]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +18,7 @@ FILE_NAME = "outcomes.npz"
 
 _I2T = "/i2t_"  # queries are images; else captions
 _NAMES, _VALUES = "centered_names", "centered_values"
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error)  # what numpy raises, or nothing is there
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,15 @@ class RetrievalOutcomes:
 
 
 def load_outcomes(folder: Path) -> RetrievalOutcomes | None:
-    """The outcomes in a trial's folder; None where there are none, as for trials of earlier versions."""
+    """The outcomes in a trial's folder; None without the file, as in earlier versions, or with a damaged one."""
     try:
         with np.load(folder / FILE_NAME, allow_pickle=False) as file:
-            arrays = dict(file)
-    except FileNotFoundError:
+            return _read(dict(file))
+    except _DAMAGED:
         return None
+
+
+def _read(arrays: dict[str, npt.NDArray[Any]]) -> RetrievalOutcomes:
     captions = arrays.pop("captions").astype(np.int64)
     centered = dict(zip(arrays.pop(_NAMES).tolist(), arrays.pop(_VALUES).tolist(), strict=True))
     right = {

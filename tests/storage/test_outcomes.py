@@ -27,6 +27,23 @@ def test_a_trial_without_a_file_has_none(tmp_path):
     assert load_outcomes(tmp_path) is None
 
 
+@pytest.mark.parametrize("damage", [b"", b"no zip", slice(0, 400), "0000", "retrieval/i2t_r1"])
+def test_damaged_file_counts_as_none(tmp_path, outcomes, damage):
+    outcomes.save(tmp_path)
+    file = tmp_path / FILE_NAME
+    content = file.read_bytes()
+    if isinstance(damage, bytes):
+        file.write_bytes(damage)
+    elif isinstance(damage, slice):
+        file.write_bytes(content[damage])
+    elif damage == "0000":
+        file.write_bytes(content[:300] + bytes(16) + content[316:])
+    else:
+        with np.load(file) as arrays:
+            np.savez(file, **{name: array for name, array in arrays.items() if name != "captions"})
+    assert load_outcomes(tmp_path) is None
+
+
 def test_captions_are_counted_by_their_image(outcomes):
     right, queries = outcomes.by_image("retrieval/t2i_r1")
     ends = np.cumsum(outcomes.captions)
