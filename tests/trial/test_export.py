@@ -146,3 +146,6 @@ def test_towers_of_a_store_are_named_in_the_export(tmp_path, small_features):
     assert told["features"]["image"]["tower"] == tower
     assert told["inputs"] == ["image_features", "text_features", "image"]
     assert told["store"]["image_size"] == 64
+    del store.meta.source["image_size"]  # as in stores of early versions
+    export_heads(store, tmp_path / "early")
+    assert json.loads((tmp_path / "early/heads.json").read_text())["inputs"] == ["image_features", "text_features"]
