@@ -98,4 +98,4 @@ def test_the_tutorial_on_features_runs_as_written(reader):
     printed = [reader.does(*block) for block in blocks("features.md")]
     assert "96 numbers" in printed[1]
     assert "8 COMPLETE" in reader.does("bash", None, "gaptune status heads")
-    assert "1280 numbers" in reader.does("bash", None, "gaptune data info photos-features")
+    assert "1,280 numbers" in reader.does("bash", None, "gaptune data info photos-features")
