@@ -92,7 +92,7 @@ def _heads(config: TrialConfig, model: Heads, store: Store, beta: float) -> dict
     towers = {name: source.get(f"{name}_tower") for name in ("image", "text")}
     widths = {"image": model.features.image, "text": model.features.text}
     opened = [name for name, tower in towers.items() if tower and tower["tower"].partition(":")[0] in TOWERS]
-    if not source.get("image_size"):  # not in stores of early versions: pictures would be resized in another way
+    if not source.get("image_size"):  # not in stores of early versions: images would be resized in another way
         opened = [name for name in opened if name != "image"]
     return {
         "format": _HEADS_FORMAT,
