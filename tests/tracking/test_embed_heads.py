@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 from contextlib import contextmanager
 
 import mlflow
@@ -30,7 +31,7 @@ def register(tmp_path_factory):
     uri = default_uri(results)
     client = open_client(uri)
     experiment = client.create_experiment("gaptune", artifact_location=str(results / "artifacts"))
-    before = mlflow.get_tracking_uri()
+    before = os.environ.get("MLFLOW_TRACKING_URI")  # which set_tracking_uri sets; None unsets it
     mlflow.set_tracking_uri(uri)
 
     def registered(exported):

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import io
 import math
+import os
 import warnings
 
 import mlflow
@@ -55,7 +56,7 @@ def registered(exported, tmp_path_factory):
     with warnings.catch_warnings(record=True) as warned, contextlib.redirect_stderr(said):
         warnings.simplefilter("always")
         version = register_model(exported, name="clip", uri=uri, run=run, tags={"sweep": "s"})
-    before = mlflow.get_tracking_uri()
+    before = os.environ.get("MLFLOW_TRACKING_URI")  # which set_tracking_uri sets; None unsets it
     mlflow.set_tracking_uri(uri)
     words = [*(str(each.message) for each in warned), *said.getvalue().splitlines()]
     yield mlflow.pyfunc.load_model(f"models:/clip/{version}"), words
