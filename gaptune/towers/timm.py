@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gaptune.towers.tower import Request, Tower, fill, frozen, stacked
+from gaptune.towers.tower import Request, Tower, fill, frozen, image_network
 
 
 def image_tower(request: Request) -> Tower:
@@ -19,11 +19,4 @@ def image_tower(request: Request) -> Tower:
         fill(model, request.weights, unused=(classifier,) if isinstance(classifier, str) else classifier)
     model = frozen(model, request.device)
     transform = create_transform(**resolve_model_data_config(model), is_training=False)
-    return Tower(
-        request.reference,
-        "image",
-        model,
-        lambda images: model(stacked(images, transform, request.device)),
-        preprocessing=" ".join(str(transform).split()),
-        packages=("timm", "torch"),
-    )
+    return image_network(request, model, transform, ("timm", "torch"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from gaptune.errors import UserError, did_you_mean
-from gaptune.towers.tower import Request, Tower, fill, frozen, stacked
+from gaptune.towers.tower import Request, Tower, fill, frozen, image_network
 
 
 def image_tower(request: Request) -> Tower:
@@ -27,14 +27,7 @@ def image_tower(request: Request) -> Tower:
     if request.weights and not published and not request.is_random:
         fill(model, request.weights, unused=(f"{classifier}.",))
     model, transform = frozen(model, request.device), weights.transforms()
-    return Tower(
-        request.reference,
-        "image",
-        model,
-        lambda images: model(stacked(images, transform, request.device)),
-        preprocessing=" ".join(str(transform).split()),
-        packages=("torchvision", "torch"),
-    )
+    return image_network(request, model, transform, ("torchvision", "torch"))
 
 
 def _remove_classifier(model: nn.Module) -> str:

@@ -140,6 +140,20 @@ def stacked(images: npt.NDArray[np.uint8], transform: Callable[[Image.Image], Te
         return torch.stack(list(each)).to(device)
 
 
+def image_network(
+    request: Request, module: nn.Module, transform: Callable[[Image.Image], Tensor], packages: Sequence[str]
+) -> Tower:
+    """A tower whose network gives features of the pixels that a transform of one image makes."""
+    return Tower(
+        request.reference,
+        "image",
+        module,
+        lambda images: module(stacked(images, transform, request.device)),
+        preprocessing=" ".join(str(transform).split()),
+        packages=packages,
+    )
+
+
 def fill(module: nn.Module, file: str, *, unused: Sequence[str] = ()) -> None:
     """Fills a network with the weights of a file, which is never executed.
 

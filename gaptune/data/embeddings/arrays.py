@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-import zlib
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
@@ -26,12 +25,6 @@ ENDINGS = (".npy", ".npz", ".safetensors", ".parquet")
 _SAFETENSORS = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 _LONGEST_HEADER = 100_000_000  # bytes, as in the safetensors library
 _AT_ONCE = 4096  # rows of Parquet
-_DAMAGED = (
-    *(OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError),
-    *(ArithmeticError, MemoryError, RuntimeError, SyntaxError),  # sizes that cannot be, ciphers, and headers of npy
-    *(zipfile.BadZipFile, zlib.error, pa.ArrowException),
-)
-"""What the readers raise of damaged files."""
 
 
 def open_features(place: Place) -> Array:
