@@ -12,7 +12,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 from rich.console import Console
-from support import write_yaml
+from support import trial_workers, write_yaml
 from warm import Gaptune
 from warm import run as gaptune
 
@@ -54,11 +54,11 @@ def strike(folder, blows):
         seen = len(reports())
         while len(reports()) <= seen:
             time.sleep(0.02)
-        for child in psutil.Process().children(recursive=True):  # and never those of another Ray on this machine
+        for worker in trial_workers():
             with suppress(psutil.Error):  # it has just ended
-                if child not in struck and "ray::ResourceTrainable" in child.cmdline()[0]:
-                    child.send_signal(blow)
-                    struck.append(child)
+                if worker not in struck:
+                    worker.send_signal(blow)
+                    struck.append(worker)
 
 
 @pytest.mark.soak

@@ -7,19 +7,18 @@ import os
 import shutil
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import mlflow
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 import torch
 from click.testing import CliRunner
 from mlflow import MlflowClient
 from PIL import Image
 from rich.console import Console
-from support import write_yaml
+from support import trial_workers, write_yaml
 
 from gaptune.cli import cli
 from gaptune.config import load_sweep_config
@@ -70,10 +69,7 @@ def workers_seen():
 
     def look():
         while not done.wait(0.05):
-            for child in psutil.Process().children(recursive=True):
-                with suppress(psutil.Error, IndexError):  # it has just ended
-                    if "ray::ResourceTrainable" in child.cmdline()[0]:
-                        seen.add(child.pid)
+            seen.update(worker.pid for worker in trial_workers())
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()

@@ -12,6 +12,7 @@ import urllib.request
 from contextlib import contextmanager, suppress
 
 import numpy as np
+import psutil
 
 from gaptune.config import SweepConfig, flatten
 from gaptune.data import FeatureMeta, StoreWriter
@@ -202,6 +203,14 @@ def cpu_seconds(run):
     run()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+def trial_workers():
+    """The processes below this one that run trials, and never those of another Ray on this machine."""
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error, IndexError):  # it has just ended
+            if "ray::ResourceTrainable" in child.cmdline()[0]:
+                yield child
 
 
 def free_port():
