@@ -205,9 +205,9 @@ def cpu_seconds(run):
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
-def trial_workers():
-    """The processes below this one that run trials, and never those of another Ray on this machine."""
-    for child in psutil.Process().children(recursive=True):
+def trial_workers(above=None):
+    """The processes below one, by default this one, that run trials: never those of another Ray on this machine."""
+    for child in (above or psutil.Process()).children(recursive=True):
         with suppress(psutil.Error, IndexError):  # it has just ended
             if "ray::ResourceTrainable" in child.cmdline()[0]:
                 yield child
