@@ -3,13 +3,13 @@
 import os
 import re
 import subprocess
-import sys
 import time
 from contextlib import suppress
 
 import pytest
 from mlflow import MlflowClient
-from support import free_port, wait_until_up, write_yaml
+from mlflow_server import MlflowServer
+from support import write_yaml
 from warm import Gaptune, run
 
 from gaptune.ledger import State, load, read_events
@@ -98,27 +98,6 @@ def test_worker_that_ray_ends_for_lack_of_memory_is_not_retried(tmp_path, small_
     assert trial.retries == []
 
 
-class Server:
-    """An MLflow server that can be killed and started again on the same store and port."""
-
-    def __init__(self, folder):
-        port = free_port()
-        self.uri = f"http://127.0.0.1:{port}"
-        folder.mkdir(parents=True)
-        store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--default-artifact-root", str(folder / "a")]
-        self._command = [sys.executable, "-m", "mlflow", "server", *store, "--workers", "1", "--port", str(port)]
-
-    def start(self):
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # three processes that nothing here needs
-        self._process = subprocess.Popen(self._command, env=env, start_new_session=True, **quiet)
-        wait_until_up(self.uri, self._process)
-
-    def kill(self):
-        os.killpg(self._process.pid, 9)
-        self._process.wait()
-
-
 def agrees(uri, folder):
     """Every metric value of the ledger is in MLflow, and nothing runs there."""
     record = load(folder)
@@ -142,7 +121,7 @@ def said_once_per_outage(out: str) -> bool:
 @pytest.mark.soak
 def test_mlflow_server_that_was_down_has_everything_in_the_end(tmp_path, small_features, ray_address):
     outage = 30 if FULL else 5
-    server, folder = Server(tmp_path / "server"), tmp_path / "results" / "s"
+    server, folder = MlflowServer(tmp_path / "server"), tmp_path / "results" / "s"
     server.start()
     more = ["--tracking-uri", server.uri, "--address", ray_address]
     process = Gaptune(*sweep_command(tmp_path, small_features, *more, trials=12 if FULL else 4, epochs=4))
@@ -167,7 +146,7 @@ def test_mlflow_server_that_was_down_has_everything_in_the_end(tmp_path, small_f
 
 @pytest.mark.soak
 def test_mlflow_server_that_was_never_up_is_updated_by_sync(tmp_path, small_features, ray_address):
-    server, folder = Server(tmp_path / "server"), tmp_path / "results" / "s"
+    server, folder = MlflowServer(tmp_path / "server"), tmp_path / "results" / "s"
     more = ["--tracking-uri", server.uri, "--address", ray_address, "--concurrency", "1"]
     done = run(*sweep_command(tmp_path, small_features, *more, trials=2))
     assert done.stdout.count("MLflow is unreachable") == 1

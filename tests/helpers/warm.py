@@ -1,9 +1,10 @@
 """``gaptune`` in processes of their own that need not import: each is forked from one that has torch, Ray and MLflow.
 
-Importing them is most of what a short sweep computes, and tests start dozens. So are the workers of a Ray that tests
-start (``WORKERS``), by ``warm_worker.py``. What a start itself must do is tested by those that start Python anew:
-``test_cli``, ``test_hosts``, ``test_wheel``, ``test_tutorials``, and the submitted job; and a Ray that gaptune starts
-has workers of its own.
+Importing them is most of what a short sweep computes, and tests start dozens. So are ``mlflow server`` (in
+``mlflow_server.py``), the ``gaptune`` of a shell (``program``), and the workers of a Ray that tests start
+(``WORKERS``), by ``warm_worker.py``. What a start itself must do is tested by those that start Python anew:
+``test_cli``, ``test_hosts``, ``test_wheel``, the first tutorial, and the submitted job; a Ray that gaptune starts has
+workers of its own, and ``gaptune ui`` a server of its own.
 """
 
 import atexit
@@ -21,31 +22,33 @@ import tempfile
 import threading
 import time
 import traceback
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 LINE = 1 << 20
 HEAVY = "mlflow", "open_clip", "gaptune.engine.ray_tune", "gaptune.search.study", "gaptune.cli", "matplotlib.figure"
+HEAVY += "mlflow.cli", "mlflow.server.fastapi_app", "uvicorn"
 OF_WORKERS = "open_clip", "pandas", "pyarrow", "sklearn.linear_model", "gaptune.trial.loop"
 """What workers need but for Ray, whose C++ reads a worker's environment when it is imported."""
 WORKERS = {"setup_worker_path": str(Path(__file__).with_name("warm_worker.py"))}
 """For ``ray.cluster_utils.Cluster``: its workers are forked; ``workers_are_warm`` must have been called before."""
 
 
-class Gaptune:
-    """A run of ``gaptune``, used like a ``Popen`` whose output is kept in a file.
+class Forked:
+    """A run of a program, used like a ``Popen`` whose output is kept in a file.
 
     Args:
-        words: What would be typed after ``gaptune``.
+        argv: The program, ``gaptune`` or ``mlflow``, and what would be typed after it.
         env: Its environment; None for this process's.
         new_session: Whether it leads a session of its own.
     """
 
-    def __init__(self, *words, env=None, new_session=False):
+    def __init__(self, *argv, env=None, new_session=False):
         self.returncode = None
         self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 (as long as it is)
         request = {
-            "argv": ["gaptune", *map(str, words)],
+            "argv": [*map(str, argv)],
             "cwd": str(Path.cwd()),
             "env": dict(os.environ if env is None else env),
             "new_session": new_session,
@@ -70,7 +73,7 @@ class Gaptune:
         while self.poll() is None:
             if time.monotonic() > deadline:
                 self.kill()
-                raise subprocess.TimeoutExpired("gaptune", timeout, self.stdout, self.stderr)
+                raise subprocess.TimeoutExpired("a forked program", timeout, self.stdout, self.stderr)
             time.sleep(0.01)
         return self.returncode
 
@@ -80,6 +83,37 @@ class Gaptune:
 
     def kill(self):
         self.send_signal(signal.SIGKILL)
+
+
+class Gaptune(Forked):
+    """A run of ``gaptune``.
+
+    Args:
+        words: What would be typed after ``gaptune``.
+        how: What ``Forked`` takes.
+    """
+
+    def __init__(self, *words, **how):
+        super().__init__("gaptune", *words, **how)
+
+
+def program(folder):
+    """Writes a program ``gaptune`` for shells into a directory."""
+    path = folder / "gaptune"
+    path.write_text(f"#!{sys.executable} -IS\n{_PROGRAM.format(address=_server().address)}")
+    path.chmod(0o755)
+
+
+_PROGRAM = """
+import json, os, socket, sys
+
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+    server.connect("\\0{address}")
+    request = {{"argv": ["gaptune", *sys.argv[1:]], "cwd": os.getcwd(), "env": dict(os.environ), "new_session": False}}
+    socket.send_fds(server, [json.dumps(request).encode()], [1, 2])
+    code = server.recv(8)  # nothing if it is killed
+sys.exit(int(code or 1))
+"""
 
 
 def run(*words, timeout=600, code=0, **how):
@@ -157,7 +191,7 @@ def workers_are_warm():
 
 
 def _serve(control, listener):
-    """Forks for each request; returns in a child, which is to run it."""
+    """Forks for each request; returns it in a child, which is to run it, with the connection of who waits for it."""
     wakes, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
@@ -179,11 +213,11 @@ def _serve(control, listener):
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, before)
-                for own in {control, listener, connection}:
-                    own.close()
+                control.close()
+                listener.close()
                 for own in (wakes, wake):
                     os.close(own)
-                return json.loads(line), files
+                return json.loads(line), files, None if asked is control else connection
             if asked is control:
                 control.send(json.dumps({"pid": pid}).encode())
             else:
@@ -209,6 +243,10 @@ def _become(request, files, set_by_imports):
     if request["new_session"]:
         os.setsid()
     os.chdir(request["cwd"])
+    before, now = (
+        set(filter(None, env.get("PYTHONPATH", "").split(os.pathsep))) for env in (os.environ, request["env"])
+    )
+    sys.path[:] = [*(now - before), *(folder for folder in sys.path if folder not in before - now)]
     os.environ.clear()
     os.environ.update(set_by_imports | request["env"])
     sys.argv = request["argv"]
@@ -218,14 +256,32 @@ def _become(request, files, set_by_imports):
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
 
-def _run_and_exit():
-    """Runs gaptune, or Ray's own program for workers, and ends without taking apart what was imported: seconds."""
+def _run_mlflow():
+    """MLflow's command line, whose server would be one more process that imports."""
+    import mlflow.server
+    from mlflow.cli import cli
+
+    def become(command, *, extra_env, **how):
+        os.environ.update(extra_env)
+        assert command[:3] == [sys.executable, "-m", "uvicorn"], command
+        sys.argv = command[2:]
+        runpy.run_module("uvicorn", run_name="__main__", alter_sys=True)
+        sys.exit()
+
+    mlflow.server._exec_cmd = become
+    cli()
+
+
+def _run_and_exit(waiting):
+    """Runs a program, or Ray's own for workers, and ends without taking apart what was imported: seconds."""
     code = 0
     try:
         if sys.argv[0] == "gaptune":
             from gaptune.cli import main
 
             main()
+        elif sys.argv[0] == "mlflow":
+            _run_mlflow()
         else:
             runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as end:
@@ -237,6 +293,9 @@ def _run_and_exit():
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
+    if waiting is not None:
+        with suppress(OSError):  # it has not waited
+            waiting.send(str(code).encode())
     os._exit(code)
 
 
@@ -248,5 +307,6 @@ if __name__ == "__main__":
         importlib.import_module(module)
     set_by_imports = {name: value for name, value in os.environ.items() if before.get(name) != value}
     gc.freeze()  # a collection in a child would copy every page that the imports filled
-    _become(*_serve(*(socket.socket(fileno=int(number)) for number in numbers)), set_by_imports)
-    _run_and_exit()
+    request, files, waiting = _serve(*(socket.socket(fileno=int(number)) for number in numbers))
+    _become(request, files, set_by_imports)
+    _run_and_exit(waiting)

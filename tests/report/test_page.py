@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from made_sweep import TWO, made, objective, scores, trial
+from report_page import goto, see
 
 from gaptune.ledger import load
 from gaptune.report import write_report
@@ -36,11 +37,7 @@ def open_page(browser, tmp_path):
         page.on("console", lambda said: page.troubles.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: page.troubles.append(str(error)))
         page.on("request", lambda request: page.troubles.append(request.url) if "http" in request.url[:4] else None)
-        page.goto(out.as_uri())
-        page.wait_for_function(
-            "[...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('.main-svg'))",
-            timeout=120_000,
-        )
+        goto(page, out)
         opened.append(context)
         return page
 
@@ -57,6 +54,7 @@ def filtered(page, text):
 
 
 def traces(page, chart):
+    see(page, chart)
     return {trace["name"]: trace for trace in page.evaluate(TRACES, chart)}
 
 
@@ -162,7 +160,10 @@ def test_epochs_are_counted_in_whole_numbers(open_page, tmp_path):
         curve = [scores(0.1 + epoch / 50, 1.0 - epoch / 50) for epoch in range(epochs)]
         params = [{"temperature.tau_start": 0.05, "temperature.schedule_fraction": 0.5 + k / 10} for k in range(3)]
         made(tmp_path / f"s{epochs}", [{"reports": curve, "params": each} for each in params])
-        for texts in open_page(tmp_path / f"s{epochs}").evaluate(ticks):
+        page = open_page(tmp_path / f"s{epochs}")
+        for chart in ("curve-gap", "history-trials"):
+            see(page, chart)
+        for texts in page.evaluate(ticks):
             assert len(set(texts)) == len(texts) > 1
             assert all(text.isdigit() for text in texts)
 
@@ -179,7 +180,7 @@ def test_an_infeasible_candidate_has_a_mark_of_its_own_everywhere(open_page, tmp
     assert filtered(page, "infeasible")[0] == filtered(page, "feasible = no")[0] == [6]
     assert filtered(page, "feasible")[0] == list(range(6))
     page.fill("#filter", "")
-    page.wait_for_function("document.getElementById('parallel').data[0].line.color.length === 7")
+    see(page, "parallel")
     line = page.evaluate("(({ color, cmin, colorbar }) => ({ color: [...color], cmin, ticks: colorbar.ticktext }))"
                          "(document.getElementById('parallel').data[0].line)")  # fmt: skip
     assert line["color"][6] == line["cmin"] < min(line["color"][:6])
@@ -228,6 +229,7 @@ def test_metrics_with_the_same_last_part_have_full_labels(open_page, tmp_path):
     made(tmp_path / "s", trials, objectives=[objective(name, True, 0, 1) for name in names])
     page = open_page(tmp_path / "s")
     headings = page.evaluate(HEADINGS)
+    see(page, "parallel")
     axes = page.evaluate("document.getElementById('parallel').data[0].dimensions.map((one) => one.label)")
     assert {f"{name} ↑" for name in names} <= set(headings) & set(axes)
     assert len(set(headings)) == len(headings)
@@ -327,6 +329,7 @@ def test_null_not_applicable_and_not_measured_are_three_signs(open_page, mixed):
     assert cells[5][column["gap"]] == "·"
     for sign in ("null:", "–:", "·:"):
         assert sign in page.locator("#signs").inner_text()
+    see(page, "parallel")
     dimensions = page.evaluate(
         "document.getElementById('parallel').data[0].dimensions.map(({ label, ticktext }) => [label, ticktext])"
     )
@@ -387,11 +390,14 @@ def test_the_filter_takes_what_is_shown_and_says_what_it_does_not_understand(ope
 def test_filter_and_ranges_narrow_table_and_plots_together(open_page, mixed):
     page = open_page(mixed)
     page.fill("#filter", "method = TS")
-    page.wait_for_function("document.getElementById('parallel').data[0].line.color.length === 3")
+    see(page, "parallel")
+    assert page.evaluate("document.getElementById('parallel').data[0].line.color.length") == 3
+    see(page, "front")
     others = "document.getElementById('front').data.find((one) => one.name === 'FLT')"
     page.wait_for_function(f"{others}.marker.opacity.every((one) => one < 0.2)")
     page.fill("#filter", "")
-    page.wait_for_function("document.getElementById('parallel').data[0].line.color.length === 6")
+    see(page, "parallel")
+    assert page.evaluate("document.getElementById('parallel').data[0].line.color.length") == 6
     across = page.evaluate("document.getElementById('parallel').data[0].dimensions.map((one) => one.label)")
     place = next(k for k, label in enumerate(across) if label.startswith("mean_r1"))
     page.evaluate(f"Plotly.restyle('parallel', {{ 'dimensions[{place}].constraintrange': [[0.19, 0.26]] }})")
@@ -419,6 +425,8 @@ def test_a_cut_table_says_so_and_can_be_seen_whole(open_page, tmp_path):
 def test_no_title_is_cut_on_a_phone(open_page, mixed, scheme):
     page = open_page(mixed, 390, scheme)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    for chart in page.evaluate("[...document.querySelectorAll('.chart')].map((chart) => chart.id)"):
+        see(page, chart)
     cut = """[...document.querySelectorAll('.chart .xtitle, .chart .ytitle')].filter((title) => {
         const [box, chart] = [title.getBoundingClientRect(), title.closest('.chart').getBoundingClientRect()];
         return box.left < chart.left - 1 || box.right > chart.right + 1

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_sweep import PARAMS, made, scores
 from made_sweep import trial as made_trial
+from report_page import goto, see
 from support import Stage
 
 from gaptune.ledger import FILE_NAME, State, load
@@ -243,10 +244,7 @@ def opened(browser, path, width=1280, scheme="light"):
     page.troubles = []
     page.on("console", lambda said: page.troubles.append(said.text) if said.type == "error" else None)
     page.on("pageerror", lambda error: page.troubles.append(str(error)))
-    page.goto(path.as_uri())
-    page.wait_for_function(
-        "[...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('.main-svg'))", timeout=120_000
-    )
+    goto(page, path)
     return page
 
 
@@ -259,11 +257,21 @@ def test_every_section_is_drawn_without_an_error(browser, folder, width, scheme)
     write_report(load(folder), folder, folder / "r.html", mlflow_url=URL)
     page = opened(browser, folder / "r.html", width, scheme)
     for chart in CHARTS:
-        assert page.locator(f"#{chart} .main-svg").count() > 0, chart
+        see(page, chart)
     assert page.evaluate("document.documentElement.scrollWidth") == width
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
     assert dark == (scheme == "dark")
     assert page.troubles == []
+    page.close()
+
+
+def test_charts_are_drawn_when_they_come_near_and_all_are_on_paper(browser, folder):
+    write_report(load(folder), folder, folder / "r.html", mlflow_url=URL)
+    page = opened(browser, folder / "r.html")
+    drawn = "[...document.querySelectorAll('.chart')].filter((chart) => chart.querySelector('.main-svg')).length"
+    assert 1 <= page.evaluate(drawn) < len(CHARTS)
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(drawn) == len(CHARTS)
     page.close()
 
 
@@ -341,7 +349,8 @@ def test_thousands_of_trials_are_written_in_seconds_and_hovering_blocks_for_less
     print(
         f"{trials:,} trials: written in {written:.1f} s, {(tmp_path / 'r.html').stat().st_size / 1e6:.1f} MB; ", end=""
     )
-    print(f"open after {ready:.1f} s, all drawn after {drawn:.1f} s; hovering blocked it for {longest:.0f} ms at most")
+    print(f"open after {ready:.1f} s, drawn after {drawn:.1f} s; hovering blocked it for {longest:.0f} ms at most")
+    see(page, "parallel")
     note = page.locator("#drawn").text_content()
     lines = page.evaluate("document.getElementById('parallel').data[0].line.color.length")
     page.close()

@@ -1,15 +1,11 @@
 """MLflow as the ledger's mirror, against real stores: SQLite, and a real server that comes and goes."""
 
-import os
-import signal
-import subprocess
-import sys
 import time
-from contextlib import contextmanager
 
 import pytest
 from mlflow import MlflowClient
-from support import Stage, free_port, wait_until_up
+from mlflow_server import MlflowServer
+from support import Stage, free_port
 
 from gaptune.ledger import read_events
 from gaptune.space.methods import expand_method
@@ -135,30 +131,11 @@ def test_an_interrupted_sweep_leaves_no_run_running_and_is_mended_by_the_next_dr
     assert assert_equal_to_ledger(uri, second.record).info.status == "FINISHED"
 
 
-@contextmanager
-def mlflow_server(folder, port):
-    command = f"mlflow server --backend-store-uri sqlite:///{folder / 'server.db'} --host 127.0.0.1 --port {port}"
-    command += f" --artifacts-destination {folder / 'artifacts'} --workers 1"
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command.split()],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # three processes that nothing here needs
-        start_new_session=True,
-    )
-    try:
-        wait_until_up(f"http://127.0.0.1:{port}", process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 @pytest.mark.whole
 def test_server_that_is_down_twice_is_updated_and_reported_once_each(tmp_path):
-    port, said = free_port(), []
+    server, said = MlflowServer(tmp_path / "server"), []
     stage = Stage(tmp_path / "s")
-    mirror = Mirror(f"http://127.0.0.1:{port}", tmp_path)
+    mirror = Mirror(server.uri, tmp_path)
     tracker = Tracker(mirror, stage.record, read_events(tmp_path / "s")[0], said.append)
     stage.orchestrator._listeners = (tracker,)
     play(stage)
@@ -167,15 +144,19 @@ def test_server_that_is_down_twice_is_updated_and_reported_once_each(tmp_path):
         time.sleep(0.1)
     assert len(said) == 1
     assert "Trials continue" in said[0]
-    with mlflow_server(tmp_path, port):
-        while len(said) < 2 and time.monotonic() < deadline + 120:
-            time.sleep(0.1)
-        assert said[1] == "MLflow is reachable again and up to date"
+    server.start()
+    while len(said) < 2 and time.monotonic() < deadline + 120:
+        time.sleep(0.1)
+    server.kill()
+    assert said[1] == "MLflow is reachable again and up to date"
     stage.orchestrator.reported(3, 2, 20, scores(3, 2))  # down again
     finish(stage)
-    with mlflow_server(tmp_path, port) as address:
+    server.start()
+    try:
         assert tracker.close(patience=120)
-        assert_equal_to_ledger(address, stage.record)
+        assert_equal_to_ledger(server.uri, stage.record)
+    finally:
+        server.kill()
 
 
 def test_unreachable_server_delays_the_end_for_a_limited_time(tmp_path):

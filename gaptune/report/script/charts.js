@@ -10,22 +10,45 @@ const SETTINGS = { responsive: true, displaylogo: false, modeBarButtonsToRemove:
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-const charts = [];
+// Only charts near what the reader sees are drawn; the others are out of date ("busy") until they come near.
+const charts = new Map(), near = new Set(), stale = new Set(); // functions by id; ids
+const watcher = new IntersectionObserver((seen) => {
+  for (const { target, isIntersecting } of seen) near[isIntersecting ? "add" : "delete"](target.id);
+  drawStale();
+}, { rootMargin: "200px" });
 let turn = 0;
+function addChart(id, draw) {
+  charts.set(id, draw);
+  watcher.observe(byId(id));
+}
+function outdate(id) {
+  stale.add(id);
+  byId(id).setAttribute("aria-busy", "true");
+}
+function drawNow(id) {
+  stale.delete(id);
+  charts.get(id)();
+  byId(id).removeAttribute("aria-busy");
+}
 // One after the other, with time between them for the reader's clicks; a second call takes over from the first.
-async function redraw() {
+async function drawStale() {
   const mine = ++turn;
-  for (const draw of charts) {
+  for (const id of charts.keys()) {
+    if (!stale.has(id) || !near.has(id)) continue;
     await new Promise((next) => setTimeout(next));
     if (mine !== turn) return;
-    draw();
+    drawNow(id);
   }
 }
-function chart(id, traces, more) {
-  const draw = () => Plotly.react(id, traces(), layout(more()), SETTINGS);
-  charts.push(draw);
-  return draw;
+function redraw() {
+  for (const id of charts.keys()) outdate(id);
+  drawStale();
 }
+function drawAll() {
+  turn += 1; // paper does not wait
+  for (const id of charts.keys()) drawNow(id);
+}
+const chart = (id, traces, more) => addChart(id, () => Plotly.react(id, traces(), layout(more()), SETTINGS));
 function empty(id, why) {
   const place = byId(id);
   place.replaceChildren(make("p", why, { class: "note" }));
@@ -139,11 +162,11 @@ function drawPoints(id, traces, more) {
   byId(id).on("plotly_click", (event) => openTrial(event.points[0].customdata));
 }
 const pointCharts = []; // those that follow a range as it is dragged
-function pointChart(draw) {
-  charts.push(draw);
-  pointCharts.push(draw);
+function pointChart(id, draw) {
+  addChart(id, draw);
+  pointCharts.push(id);
 }
-followers.push((what) => (what === "filter" ? redraw() : pointCharts.forEach((draw) => draw())));
+followers.push((what) => (what === "filter" ? redraw() : pointCharts.forEach((id) => (near.has(id) ? drawNow : outdate)(id))));
 // ---- what several sections need ----
 function metricSelect(id, chosenName, names = metricNames) {
   for (const name of names) byId(id).append(make("option", labelOf(name), { value: name, title: name }));

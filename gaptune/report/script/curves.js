@@ -45,7 +45,7 @@ if (curved.length) {
   for (const [id, select, metric] of CURVES) {
     metricSelect(select, metric, curveMetrics);
     byId(select).addEventListener("change", () => drawCurve(id, select));
-    charts.push(() => drawCurve(id, select));
+    addChart(id, () => drawCurve(id, select));
   }
   const reported = all.filter((row) => rows.epochs[row] > 0).length;
   if (curved.length < reported) {

@@ -66,8 +66,7 @@ byId("theme").addEventListener("click", () => theme(!document.documentElement.cl
 dark.addEventListener("change", () => theme(dark.matches));
 window.addEventListener("beforeprint", () => {
   theme(false);
-  turn += 1; // paper does not wait: all at once, in place of one after the other
-  for (const draw of charts) draw();
+  drawAll();
   for (const closed of document.querySelectorAll("details")) closed.open = true;
 });
 theme(dark.matches);

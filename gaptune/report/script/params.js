@@ -72,7 +72,7 @@ function readRanges() {
 const hasParallel = complete.length > 1 && columns.has(objectives[0]);
 if (hasParallel) {
   byId("parallel").style.minWidth = `${75 * (across.length + 2)}px`;
-  charts.push(drawParallel);
+  addChart("parallel", drawParallel);
 } else empty("parallel", complete.length ? "Needs at least two complete candidates." : NOTHING);
 function clearRanges() {
   ranges.clear();

@@ -32,7 +32,7 @@ function drawFront() {
 if (complete.length) {
   metricSelect("front-x", objectives[0]);
   metricSelect("front-y", objectives[1]);
-  pointChart(drawFront);
+  pointChart("front", drawFront);
   for (const id of ["front-x", "front-y"]) byId(id).addEventListener("change", drawFront);
   byId("chance").append(...(data.seeds > 1
     ? [`Bars: standard error of the mean over ${data.seeds} seeds.`]
@@ -47,7 +47,7 @@ const retrieval = objectives.find((metric) => metric.startsWith("retrieval/")) ?
 for (const [id, across] of [["u-gap", "geometry/gap"], ["u-tau", "temperature/tau"]]) {
   const [x, y] = [columns.get(across), columns.get(retrieval)];
   if (x && y && complete.some((row) => place(x, row) !== null && place(y, row) !== null))
-    pointChart(() => drawPoints(id, points(x, y), { xaxis: axisOf(x), yaxis: axisOf(y), showlegend: false }));
+    pointChart(id, () => drawPoints(id, points(x, y), { xaxis: axisOf(x), yaxis: axisOf(y), showlegend: false }));
   else empty(id, complete.length ? `No complete trial has both ${labelOf(across)} and ${labelOf(retrieval)}.` : NOTHING);
 }
 if (data.correlations.length) {
@@ -73,7 +73,7 @@ const sliced = ["method", ...paramNames].filter((name) => new Set(complete.map((
 if (complete.length && sliced.length) {
   metricSelect("slice-x", sliced.find((name) => name !== "method"), sliced);
   metricSelect("slice-y", objectives[0]);
-  pointChart(drawSlice);
+  pointChart("slice", drawSlice);
   for (const id of ["slice-x", "slice-y"]) byId(id).addEventListener("change", drawSlice);
 } else {
   empty("slice", complete.length ? "No parameter differs between the complete trials." : NOTHING);

@@ -26,7 +26,7 @@ const embedded = data.front.filter((trial) => trial in data.pca);
 if (embedded.length) {
   for (const trial of embedded) byId("pca-trial").append(make("option", `${trial} ${rows.method[rowOf.get(trial)]}`, { value: trial }));
   const draw = () => drawEmbeddings("pca", byId("pca-trial").value);
-  charts.push(draw);
+  addChart("pca", draw);
   byId("pca-trial").addEventListener("change", draw);
   if (embedded.length < data.front.length) byId("pca-note").textContent = `${embedded.length} of the ${data.front.length} members of the front are here.`;
 } else {
