@@ -32,7 +32,7 @@ def scores(tau, seed):
     sweep = load_sweep_config(CONFIG)
     params = {"temperature.schedule": "constant", "temperature.tau_start": tau, "seed": seed}
     if not FULL:
-        params["training.epochs"] = 4
+        params |= {"training.epochs": 4, "training.evaluate_every": 4}
     *_, last = train(sweep.trial(params), open_store(sweep.data.store))
     return last.metrics
 

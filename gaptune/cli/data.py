@@ -11,7 +11,7 @@ import click
 from gaptune.cli.embeddings import FILE_OPTIONS, build_from_files
 from gaptune.cli.features import TOWER_OPTIONS, TOWERS, features_of_store
 from gaptune.cli.group import Group
-from gaptune.cli.options import LocalPath, NewFile, json_option
+from gaptune.cli.options import LocalPath, NewFile, json_option, one_by_split
 from gaptune.console.json_output import print_json
 from gaptune.console.plain import print_pairs, print_rows
 from gaptune.console.progress import progress_bar
@@ -159,7 +159,8 @@ def coco(annotations: tuple[str, ...], images: tuple[str, ...], allow_outside: b
     """
     from gaptune.data.sources import Coco
 
-    tables, folders = _by_split(annotations, "--annotations"), _by_split(images, "--images")
+    tables = {split: Path(file) for split, file in one_by_split(annotations, "--annotations").items()}
+    folders = {split: Path(folder) for split, folder in one_by_split(images, "--images").items()}
     _build(Coco(tables, folders, outside=allow_outside), options)
 
 
@@ -369,17 +370,3 @@ def _print(store: Store) -> None:
 
 def _dashed(name: str) -> str:
     return name.replace("_", "-")
-
-
-def _by_split(texts: tuple[str, ...], option: str) -> dict[str, Path]:
-    from gaptune.data.sources.splits import canonical
-
-    found: dict[str, Path] = {}
-    for text in texts:
-        split, equals, path = text.partition("=")
-        if not equals or not split or not path:
-            raise UserError(f"{option} {text!r}: expected SPLIT=PATH, such as train=captions_train.json")
-        if canonical(split) in found:
-            raise UserError(f"{option} is given twice for {canonical(split)}")
-        found[canonical(split)] = Path(path)
-    return found

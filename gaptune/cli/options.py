@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
+from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME
 from gaptune.storage.bundled import EXAMPLES, bundled_yaml, example
 from gaptune.storage.paths import check_file, local_path
@@ -198,3 +199,33 @@ def config_option(help: str, **more: Any) -> Callable[[Command], Command]:
         more: Further arguments of the option.
     """
     return click.option("--config", "config_file", metavar="FILE", type=YamlFile("sweeps"), help=help, **more)
+
+
+def by_split(texts: Iterable[str], option: str) -> dict[str, list[str]]:
+    """The values of an option that is given as SPLIT=FILE, in their order.
+
+    Raises:
+        UserError: A value has no split or no file.
+    """
+    from gaptune.data.sources.splits import canonical
+
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        split, equals, file = text.partition("=")
+        if not equals or not split or not file:
+            raise UserError(f"{option} {text!r}: expected SPLIT=FILE, such as train=FILE")
+        found.setdefault(canonical(split), []).append(file)
+    return found
+
+
+def one_by_split(texts: Iterable[str], option: str) -> dict[str, str]:
+    """As ``by_split``, for an option with one file for each split.
+
+    Raises:
+        UserError: A value has no split or no file, or there are two for one split.
+    """
+    found = by_split(texts, option)
+    for split, files in found.items():
+        if len(files) > 1:
+            raise UserError(f"{option} is given twice for {split}")
+    return {split: file for split, (file,) in found.items()}

@@ -154,8 +154,9 @@ class SamplerConformance:
         """What the sampler draws in one go; once for all tests, because some samplers take long."""
         return draw(Study(CONDITIONAL, cls.sweep(), "x"), range(cls.count))
 
-    @pytest.mark.parametrize("cut", [1, 2, 5, 11, 17])
+    @pytest.mark.parametrize("cut", [1, 2, 5, 11, -1])
     def test_interrupted_study_draws_as_uninterrupted_one(self, cut):
+        cut %= self.count
         whole = self.uninterrupted()
         again = resumed(self.sweep(), CONDITIONAL, whole[:cut])
         assert draw(again, range(cut, self.count)) == whole[cut:]

@@ -22,7 +22,7 @@ class TestNsga2(SamplerConformance):
 @pytest.mark.whole  # half a minute of fitting
 class TestGp(SamplerConformance):
     sampler = "gp"
-    count = 18
+    count = 15
 
 
 class TestRandom(SamplerConformance):

@@ -81,14 +81,18 @@ def test_one_report_per_epoch_with_every_metric(store, short):
         assert all(type(value) is float and math.isfinite(value) for value in report.metrics.values())
 
 
+@pytest.fixture(scope="module")
+def often(store, short):
+    """The reports of five epochs, after each one."""
+    return list(train(short({"training.epochs": 5}), store))
+
+
 @pytest.mark.parametrize(("every", "epochs"), [(2, [2, 4, 5]), (4, [4, 5]), (5, [5]), (100, [5])])
-def test_reports_and_checkpoints_come_after_every_nth_epoch_and_the_last(every, epochs, store, short, tmp_path):
-    often, seldom = (
-        list(train(short({"training.epochs": 5, "training.evaluate_every": n}), store, checkpoints=tmp_path / f"{n}"))
-        for n in (1, every)
-    )
+def test_reports_and_checkpoints_come_after_every_nth_epoch_and_the_last(every, epochs, often, store, short, tmp_path):
+    config = short({"training.epochs": 5, "training.evaluate_every": every})
+    seldom = list(train(config, store, checkpoints=tmp_path))
     assert [(report.epoch, report.step) for report in seldom] == [(epoch, 4 * epoch) for epoch in epochs]
-    kept = sorted(path.name for path in (tmp_path / f"{every}").glob("epoch-????.pt"))
+    kept = sorted(path.name for path in tmp_path.glob("epoch-????.pt"))
     assert kept == [f"epoch-{epoch:04d}.pt" for epoch in epochs[-2:]]
     averaged = ("train/loss", "train/swapped_fraction")
     for report in seldom:
