@@ -40,6 +40,11 @@ def brief(value: object, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of a library's message; the name of its type if it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """A hint such as ``" (did you mean 'temperature.tau_end'?)"``, or a list of all names if there are few.
 

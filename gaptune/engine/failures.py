@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gaptune.engine.messages import WorkerMessage
-from gaptune.errors import UserError
+from gaptune.errors import UserError, first_line
 from gaptune.ledger import LostError
 
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
@@ -56,7 +56,7 @@ def _full_disk(error: Exception) -> str:
 KNOWN_ERRORS: tuple[KnownError, ...] = (
     KnownError(_is_non_finite, lambda error: WorkerMessage(failure=f"non-finite: {error}")),
     KnownError(lambda error: isinstance(error, UserError), lambda error: WorkerMessage(failure=str(error))),
-    KnownError(_is_out_of_memory, lambda error: WorkerMessage(failure=f"out of memory: {str(error).splitlines()[0]}")),
+    KnownError(_is_out_of_memory, lambda error: WorkerMessage(failure=f"out of memory: {first_line(error)}")),
     KnownError(_is_full_disk, lambda error: WorkerMessage(halt=_full_disk(error))),
 )
 

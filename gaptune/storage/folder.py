@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 from pyarrow import fs
 
-from gaptune.errors import UserError
+from gaptune.errors import UserError, first_line
 from gaptune.storage.atomic import PARTIAL, replacing
 
 _FORM = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(/*)(.*)", re.DOTALL)
@@ -40,7 +40,7 @@ class Folder:
         try:
             self._files, self._root = _resolve(self.url)
         except (ImportError, ValueError, pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"cannot open {url}: {str(error).splitlines()[0]}") from None
+            raise UserError(f"cannot open {url}: {first_line(error)}") from None
         except TypeError:  # from fsspec, for a scheme such as ftp that needs more than a path
             raise UserError(f"cannot open {url}: this kind of storage needs more than a URL") from None
 

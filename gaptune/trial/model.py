@@ -15,7 +15,7 @@ from gaptune.config import ModelConfig
 from gaptune.config.models import CLIP_VOCABULARY, PRESETS, check_model
 from gaptune.data import StoreMeta
 from gaptune.data.tokens import END
-from gaptune.errors import UserError
+from gaptune.errors import UserError, first_line
 from gaptune.trial.architecture import Architecture, architecture_named, other_tokenizer
 from gaptune.trial.augment import augment, resize
 from gaptune.trial.encoder import Augmentation, DualEncoder
@@ -154,7 +154,7 @@ def _build(model: ModelConfig, architecture: Architecture, rows: int) -> Any:
             tower.train()
     except (RuntimeError, TypeError, OSError, ImportError) as error:
         of_size = f" for images of {size} pixels" if size != own else ""
-        raise UserError(f"{model.name} cannot be built{of_size}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{model.name} cannot be built{of_size}: {first_line(error)}") from None
     return tower
 
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from gaptune.data.embeddings.arrays import open_array
 from gaptune.data.embeddings.places import Place, chosen, listed, parts_of
 from gaptune.data.sources.base import read_text, storable
-from gaptune.errors import UserError, brief, did_you_mean
+from gaptune.errors import UserError, brief, did_you_mean, first_line
 
 ENDINGS = (".txt", ".csv", ".tsv", ".parquet", ".npy", ".npz")
 
@@ -63,7 +63,7 @@ def read_columns(path: Path, names: Sequence[str]) -> list[list[Any]]:
             table = pq.read_table(path, columns=list(names))
             return [table[name].to_pylist() for name in names]
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot be read as parquet: {str(error).splitlines()[0]}", file=path) from None
+            raise UserError(f"cannot be read as parquet: {first_line(error)}", file=path) from None
     reader = _csv(path)
     header = next(reader)
     columns: list[list[Any]] = [[] for _ in names]
@@ -87,7 +87,7 @@ def column_names(path: Path) -> list[str]:
         try:
             return list(pq.read_schema(path).names)
         except (pa.ArrowException, OSError) as error:
-            raise UserError(f"cannot be read as parquet: {str(error).splitlines()[0]}", file=path) from None
+            raise UserError(f"cannot be read as parquet: {first_line(error)}", file=path) from None
     if path.suffix.casefold() not in (".csv", ".tsv"):
         raise UserError(f"has another format: expected {', '.join(ENDINGS)}", file=path)
     return next(_csv(path), [])

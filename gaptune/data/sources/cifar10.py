@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from gaptune.data.sources.base import Sample, Source, existing
-from gaptune.errors import UserError
+from gaptune.errors import UserError, first_line
 
 FOLDER, ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"
 BATCHES = {"train": tuple(f"data_batch_{number}" for number in range(1, 6)), "test": ("test_batch",)}
@@ -146,4 +146,4 @@ def download_cifar10(folder: Path) -> None:
     try:
         CIFAR10(str(folder), download=True)
     except (OSError, RuntimeError) as error:
-        raise UserError(f"cannot download CIFAR-10 into {folder}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"cannot download CIFAR-10 into {folder}: {first_line(error)}") from None

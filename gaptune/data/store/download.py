@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gaptune.data.store.meta import META, PROMPT_FEATURES
 from gaptune.data.store.reader import Store, read_store
-from gaptune.errors import UserError
+from gaptune.errors import UserError, first_line
 from gaptune.storage.cache import cache_folder, locked
 from gaptune.storage.folder import Folder
 
@@ -28,7 +28,7 @@ def fetch_store(url: str) -> Store:
     try:
         content = place.read(META)
     except (OSError, ValueError) as error:  # of Arrow too, which calls a bad URL an invalid value
-        raise UserError(f"cannot read {url}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"cannot read {url}: {first_line(error)}") from None
     if content is None:
         raise UserError(f"no data store at {url} (it has no {META})")
     try:
@@ -52,7 +52,7 @@ def _copy(place: Folder, files: list[str], meta: bytes, copy: Path) -> None:
             try:
                 there = place.get(file, partial / file)
             except OSError as error:
-                raise UserError(f"cannot copy {place.url}: {str(error).splitlines()[0]}") from None
+                raise UserError(f"cannot copy {place.url}: {first_line(error)}") from None
             if not there:
                 raise UserError(f"corrupt store: {place.url} has no {file}")
         (partial / META).write_bytes(meta)

@@ -31,7 +31,7 @@ from gaptune.data.store.meta import (
 )
 from gaptune.data.store.split import Split
 from gaptune.data.tokens import tokenize
-from gaptune.errors import UserError, did_you_mean
+from gaptune.errors import UserError, did_you_mean, first_line
 
 _OPTIONAL = ("features", "prompt_features")
 _REQUIRED = tuple(name for name in StoreMeta.__dataclass_fields__ if name not in _OPTIONAL)
@@ -168,7 +168,7 @@ class Store:
         try:
             return StoredSplit(path, self.meta)
         except (pa.ArrowInvalid, OSError, ValueError) as error:
-            raise UserError(f"corrupt store: {path}: {str(error).splitlines()[0]}") from None
+            raise UserError(f"corrupt store: {path}: {first_line(error)}") from None
 
     def prompt_features(self) -> npt.NDArray[Any] | None:
         """Features of the class prompts of a store of features, memory-mapped.
@@ -186,7 +186,7 @@ class Store:
         try:
             found: npt.NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"corrupt store: {file}: {str(error).splitlines()[0]}") from None
+            raise UserError(f"corrupt store: {file}: {first_line(error)}") from None
         shape = len(self.meta.classes), len(self.meta.prompts), features.text
         if found.shape != shape or found.dtype != features.dtype:
             raise UserError(

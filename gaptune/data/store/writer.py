@@ -31,7 +31,7 @@ from gaptune.data.store.meta import (
     storable,
 )
 from gaptune.data.store.reader import Store, read_store
-from gaptune.errors import UserError
+from gaptune.errors import UserError, first_line
 
 _ROWS = 1024  # images per record batch: gathers touch few batches, builds hold few images
 
@@ -173,7 +173,7 @@ class StoreWriter:
             error = error or failed
         shutil.rmtree(self._partial, ignore_errors=True)
         if isinstance(error, OSError):
-            raise UserError(f"cannot write {self._out}: {str(error).splitlines()[0]}") from None
+            raise UserError(f"cannot write {self._out}: {first_line(error)}") from None
 
     def add(
         self,
