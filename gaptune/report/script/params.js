@@ -47,6 +47,7 @@ function lineColors(column, some) {
 }
 const across = ["method", "feasible", ...paramNames.filter((name) => new Set(complete.map((row) => columns.get(name).values[row])).size > 1), ...objectives].filter((name) => columns.has(name));
 const scales = across.map((name) => scaleOf(columns.get(name)));
+const slanted = across.length > 8; // else long names meet
 const ranges = new Map(); // by place in `across`: what is chosen on the axis, a range or several
 function drawParallel() {
   const kept = complete.filter(choice.keep), every = Math.ceil(kept.length / MANY);
@@ -55,8 +56,8 @@ function drawParallel() {
   const dimensions = scales.map(({ at, ...scale }, index) => ({
     ...scale, values: lines.map((row) => at(columns.get(across[index]).values[row])), ...(ranges.has(index) ? { constraintrange: ranges.get(index) } : {}),
   }));
-  const trace = { type: "parcoords", labelfont: { size: 11 }, tickfont: { size: 10 }, line: lineColors(columns.get(objectives[0]), lines), dimensions };
-  Plotly.react("parallel", [trace], layout({ margin: { l: 130, r: 20, t: 50, b: 20 } }), SETTINGS);
+  const trace = { type: "parcoords", labelangle: slanted ? -25 : 0, labelfont: { size: 11 }, tickfont: { size: 10 }, line: lineColors(columns.get(objectives[0]), lines), dimensions };
+  Plotly.react("parallel", [trace], layout({ margin: { l: 140, r: 20, t: slanted ? 85 : 50, b: 20 } }), SETTINGS);
   byId("parallel").removeAllListeners("plotly_restyle");
   byId("parallel").on("plotly_restyle", readRanges);
 }
@@ -71,7 +72,7 @@ function readRanges() {
 }
 const hasParallel = complete.length > 1 && columns.has(objectives[0]);
 if (hasParallel) {
-  byId("parallel").style.minWidth = `${75 * (across.length + 2)}px`;
+  byId("parallel").style.minWidth = `${(slanted ? 66 : 75) * (across.length + 2)}px`;
   addChart("parallel", drawParallel);
 } else empty("parallel", complete.length ? "Needs at least two complete candidates." : NOTHING);
 function clearRanges() {
