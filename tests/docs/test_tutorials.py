@@ -108,4 +108,5 @@ def test_the_tutorial_on_features_runs_as_written(warm_reader):
     printed = [warm_reader.does(*block) for block in blocks("features.md")]
     assert "96 numbers" in printed[1]
     assert "8 COMPLETE" in warm_reader.does("bash", None, "gaptune status heads")
+    assert (warm_reader.folder / "exported/heads.safetensors").exists()
     assert "1,280 numbers" in warm_reader.does("bash", None, "gaptune data info photos-features")
