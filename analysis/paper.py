@@ -17,7 +17,7 @@ def _():
 
     results = Path(os.environ.get("GAPTUNE_RESULTS", "results"))
     ledgers = sorted(results.glob("*/ledger.jsonl"), key=lambda path: path.stat().st_mtime)
-    folders = {"example-paper": example("example-paper")}
+    folders = {name: example(name) for name in ("example-paper", "example-paper-features")}
     folders |= {path.parent.name: path.parent for path in ledgers}
     records = {name: load(folder) for name, folder in folders.items()}
     names = [name for name, record in records.items() if "method" in record.header.varied]

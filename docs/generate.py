@@ -164,12 +164,13 @@ def _towers() -> str:
     return _rows(("KIND", "NAME", "towers of", "installed with", "example"), rows)
 
 
-def _paper() -> str:
-    """Tables and claims of the example sweep of the paper's methods, without the paper's own tables."""
-    folder = example("example-paper")
+def _paper(name: str, place: str = "") -> str:
+    """Tables and claims of an example sweep of the paper's methods, without the paper's own tables."""
+    folder = example(name)
     _, *sections = paper_markdown(load(folder), folder).split("\n## ")
     own = [section for section in sections if not section.partition("\n")[0].endswith("(MSCOCO, RN50)")]
-    return "\n".join(f"### {section.replace(': this run', '', 1)}" for section in own).strip()
+    titled = [section.replace(": this run", "", 1).split("\n", 1) for section in own]
+    return "\n".join(f"### {title}{place}\n{rest}" for title, rest in titled).strip()
 
 
 def _commands() -> str:
@@ -214,7 +215,8 @@ TABLES = {
     "metrics": lambda: _metrics(METRICS),
     "system": lambda: _metrics(SYSTEM),
     "evaluations": lambda: _metrics(TASK_METRICS),
-    "paper": _paper,
+    "paper": lambda: _paper("example-paper"),
+    "paper features": lambda: _paper("example-paper-features", " on features"),
     "towers": _towers,
     "commands": _commands,
 }

@@ -141,8 +141,8 @@ def load_sweep(name: str | None = None, results: Path | str | None = None) -> Sw
     """Reads a sweep.
 
     Args:
-        name: Name of the sweep; ``example`` and ``example-paper`` are part of gaptune. None for the newest sweep in the
-            results directory, or ``example`` if it has none.
+        name: Name of the sweep; ``example``, ``example-paper``, and ``example-paper-features`` are part of gaptune.
+            None for the newest sweep in the results directory, or ``example`` if it has none.
         results: Directory of all sweeps; None for ``GAPTUNE_RESULTS``, or ``results`` in the working directory.
 
     Raises:

@@ -69,6 +69,17 @@ def test_example_paper_sweep_is_complete():
     assert {trial.state for trial in record.trials.values()} == {State.COMPLETE}
 
 
+def test_example_paper_sweep_on_features_has_all_outcomes_and_no_feature():
+    folder = example("example-paper-features")
+    record = load(folder)
+    assert record.done
+    assert len(record.trials) == 5 * 21
+    assert {trial.state for trial in record.trials.values()} == {State.COMPLETE}
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    assert sizes.keys() == {"ledger.jsonl", *(f"trials/{number:04d}/outcomes.npz" for number in record.trials)}
+    assert sum(sizes.values()) < 2_000_000
+
+
 def test_default_sweep_is_the_newest_or_else_the_example(tmp_path, monkeypatch):
     monkeypatch.setenv("GAPTUNE_RESULTS", str(tmp_path))
     assert gaptune.load_sweep().folder == example()

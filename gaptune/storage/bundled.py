@@ -9,8 +9,8 @@ from gaptune.errors import UserError, did_you_mean
 _HERE = Path(__file__).resolve().parents[1]
 _ROOTS = (_HERE / "_shipped", _HERE.parent)
 
-EXAMPLES = {"example": "temp", "example-paper": "paper"}
-"""Example sweeps on the embedded data: their names and folders."""
+EXAMPLES = {"example": "temp", "example-paper": "paper", "example-paper-features": "paper-features"}
+"""Example sweeps, on the embedded data and on features of photographs: their names and folders."""
 
 
 def find(path: Path, folder: str) -> Path:

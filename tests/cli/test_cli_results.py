@@ -156,7 +156,8 @@ def completed(words, **more):
 
 @pytest.mark.parametrize("command", ["front", "compare s", "status", "importance", "confirm", "sync", "transfer"])
 def test_shell_completes_sweep_names(results, command):
-    shipped = [] if command in ("confirm", "sync", "transfer") else ["example", "example-paper"]
+    examples = ["example", "example-paper", "example-paper-features"]
+    shipped = [] if command in ("confirm", "sync", "transfer") else examples
     assert completed(f"gaptune {command} --results {results} ") == [*shipped, "s", "t"]
     assert completed(f"gaptune {command} t", GAPTUNE_RESULTS=str(results)) == ["t"]
 
