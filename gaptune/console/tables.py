@@ -183,7 +183,7 @@ def stopping_text(record: SweepRecord) -> RenderableType:
     """The epochs that early stopping saved, and how well each rung ranked the completed candidates."""
     trials = [trial for trial in record.trials.values() if trial.config]
     spent, full = sum(trial.epoch for trial in trials), sum(trial.epochs for trial in trials)
-    lines = [f"early stopping: {spent} of {counted(full, 'epoch')} trained"]
+    lines = [f"early stopping: {spent:,} of {counted(full, 'epoch')} trained"]
     for rung in rank_rungs(record):
         where = f"rung {rung.fraction:.0%}{f' ({rung.cohort})' if rung.cohort else ''}"
         if rung.kendall is None:

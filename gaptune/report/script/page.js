@@ -35,7 +35,7 @@ if (frontRows.length) {
 const cost = data.cost, spent = cost.money === null ? "" : ` (${show(cost.money)} at the price given)`;
 byId("cost").append(make("p", [
   `${show(cost.spent)} ${cost.unit}${spent} of training and evaluation, over ${show(cost.wall_hours)} hours;`,
-  `${cost.epochs} of ${plural(cost.full, "epoch")} that full budgets have.`,
+  `${cost.epochs.toLocaleString("en")} of ${plural(cost.full, "epoch")} that full budgets have.`,
   `${plural(cost.sessions, "session")}, ${plural(cost.retries, "retry", "retries")} after failures.`,
 ].join(" ")));
 const nodes = make("table");
