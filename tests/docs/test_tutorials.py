@@ -1,7 +1,6 @@
 """Every block of the tutorials runs, in order, as a reader would run it.
 
-With GAPTUNE_SOAK=full the first sweep has its own sizes, else the reader's directory has a smaller sweep config. The
-readers of the other pages have gaptune already imported, and a Ray that runs.
+With GAPTUNE_SOAK=full as it is, else with gaptune already imported, and the first sweep with a smaller sweep config.
 """
 
 import os
@@ -13,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from support import pages_of
-from warm import program
+from warm import program, warm_workers
 
+FULL = os.environ.get("GAPTUNE_SOAK") == "full"
 TUTORIALS = Path(__file__).resolve().parents[2] / "docs/tutorials"
 SMALLER = """
 model: {{name: scenes-tiny}}
@@ -45,7 +45,10 @@ class Reader:
         opener.write_text(f'#!/bin/sh\necho "$1" >> {folder}/opened\n')
         opener.chmod(0o755)
         path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith(("GAPTUNE_R", "MLFLOW_"))}
+        if not FULL:
+            program(programs)
+        env = os.environ if FULL else warm_workers()
+        self.env = {name: value for name, value in env.items() if not name.startswith(("GAPTUNE_R", "MLFLOW_"))}
         self.env |= {"PATH": path, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 
     def does(self, kind, title, text):
@@ -70,18 +73,11 @@ def reader(tmp_path):
     return Reader(tmp_path)
 
 
-@pytest.fixture
-def warm_reader(reader, ray_address):
-    program(reader.folder / "programs")
-    reader.env["RAY_ADDRESS"] = ray_address
-    return reader
-
-
 @pytest.mark.slow
 @pytest.mark.soak
 @pytest.mark.timeout(1500)
 def test_the_first_sweep_runs_as_written(reader, small_store):
-    if os.environ.get("GAPTUNE_SOAK") != "full":
+    if not FULL:
         (reader.folder / "embedded.yaml").write_text(SMALLER.format(store=small_store))
     printed = [reader.does(*block) for block in blocks("first-sweep.md")]
     report = reader.folder / "results/first/report.html"
@@ -93,20 +89,20 @@ def test_the_first_sweep_runs_as_written(reader, small_store):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_tutorial_on_own_data_runs_as_written(warm_reader):
-    printed = [warm_reader.does(*block) for block in blocks("own-data.md")]
+def test_the_tutorial_on_own_data_runs_as_written(reader):
+    printed = [reader.does(*block) for block in blocks("own-data.md")]
     assert "zeroshot/top1" in printed[-1]
-    assert "2 COMPLETE" in warm_reader.does("bash", None, "gaptune status my-data")
+    assert "2 COMPLETE" in reader.does("bash", None, "gaptune status my-data")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_tutorial_on_features_runs_as_written(warm_reader):
+def test_the_tutorial_on_features_runs_as_written(reader):
     absent = str(Path(__file__).parents[1] / "absent")  # a tower needs one of these packages
-    path = warm_reader.env["PYTHONPATH"].split(os.pathsep)
-    warm_reader.env["PYTHONPATH"] = os.pathsep.join(folder for folder in path if folder != absent)
-    printed = [warm_reader.does(*block) for block in blocks("features.md")]
+    path = reader.env["PYTHONPATH"].split(os.pathsep)
+    reader.env["PYTHONPATH"] = os.pathsep.join(folder for folder in path if folder != absent)
+    printed = [reader.does(*block) for block in blocks("features.md")]
     assert "96 numbers" in printed[1]
-    assert "8 COMPLETE" in warm_reader.does("bash", None, "gaptune status heads")
-    assert (warm_reader.folder / "exported/heads.safetensors").exists()
-    assert "1,280 numbers" in warm_reader.does("bash", None, "gaptune data info photos-features")
+    assert "8 COMPLETE" in reader.does("bash", None, "gaptune status heads")
+    assert (reader.folder / "exported/heads.safetensors").exists()
+    assert "1,280 numbers" in reader.does("bash", None, "gaptune data info photos-features")

@@ -20,7 +20,7 @@ from gaptune.trial.checkpoint import Checkpoints
 
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(600)]
 
-EPOCHS = 200
+EPOCHS = 150
 """Seconds: the second of two trials has begun long before the first ends, however slowly its worker starts."""
 
 
@@ -66,14 +66,16 @@ def test_address_without_cluster_is_one_clear_line(tmp_path, small_features):
     assert f"no Ray cluster at 127.0.0.1:{port}" in done.stderr
 
 
-def test_a_killed_node_loses_nothing_and_its_trials_end_with_the_same_weights(tmp_path, small_features, two_nodes):
+def test_a_killed_node_loses_nothing_and_its_trials_end_with_the_same_weights(
+    tmp_path, small_features, two_nodes, ray_address
+):
     """The storage carries the checkpoints: nodes share no folder of their own."""
     cluster, nodes = two_nodes
     calm, struck = tmp_path / "calm", tmp_path / "struck"
     for folder in (calm, struck):
         folder.mkdir()
+    run(*sweep_command(calm, small_features, "--address", ray_address, trials=2, epochs=EPOCHS))
     joined = "--address", cluster.address
-    run(*sweep_command(calm, small_features, *joined, trials=2, epochs=EPOCHS))
     storage = "--storage", f"file://{tmp_path}/far"
     process = Gaptune(*sweep_command(struck, small_features, *joined, *storage, trials=2, epochs=EPOCHS))
     while process.poll() is None and len({e["trial"] for e in events(struck) if e["event"] == "report"}) < 2:

@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from rich.console import Console
 from support import trial_workers, write_yaml
-from warm import Gaptune
+from warm import Gaptune, warm_workers
 from warm import run as gaptune
 
 from gaptune.config import load_sweep_config
@@ -53,14 +53,16 @@ def strike(folder, blows):
 
     there, struck = folder / "ledger.jsonl", []
     for blow in blows:
-        seen = len(reports())
-        while len(reports()) <= seen:
-            time.sleep(0.02)
-        for worker in trial_workers():
-            with suppress(psutil.Error):  # it has just ended
-                if worker not in struck:
-                    worker.send_signal(blow)
-                    struck.append(worker)
+        before = len(struck)
+        while len(struck) == before:  # a report may still be of a worker that has been struck
+            seen = len(reports())
+            while len(reports()) <= seen:
+                time.sleep(0.02)
+            for worker in trial_workers():
+                with suppress(psutil.Error):  # it has just ended
+                    if worker not in struck:
+                        worker.send_signal(blow)
+                        struck.append(worker)
 
 
 @pytest.mark.soak
@@ -136,7 +138,7 @@ def test_a_driver_killed_at_random_moments_is_continued_by_the_same_command(tmp_
 
     for _ in range(kills):
         seen = len(events())
-        process = Gaptune(*command)
+        process = Gaptune(*command, env=warm_workers())
         # A moment in what happens, not on the clock: starting takes its time. Or one while it starts.
         wanted = seen + (rng.randint(1, 8) if rng.random() < 0.9 else 0)
         while len(events()) < wanted and process.poll() is None:
@@ -148,7 +150,7 @@ def test_a_driver_killed_at_random_moments_is_continued_by_the_same_command(tmp_
             assert finished.get(number, trial) == trial  # what has ended stays as it ended
             if trial.state.ended:
                 finished[number] = trial
-    gaptune(*command, timeout=1200)
+    gaptune(*command, timeout=1200, env=warm_workers())
     record = load(folder)
     assert sorted(record.trials) == list(range(trials))
     assert all(trial.state in (State.COMPLETE, State.PRUNED) for trial in record.trials.values())

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 from support import write_yaml
-from warm import Gaptune, run
+from warm import Gaptune, run, warm_workers
 
 from gaptune.engine import signals
 from gaptune.engine.signals import Stopped, exit_code, stopping
@@ -109,7 +109,8 @@ def test_sweep_stopped_at_any_moment_ends_in_order_and_is_resumed(tmp_path, smal
 
     for signum, to_all in stops:
         wanted = len(events()) + rng.randint(4, 9)  # a moment in what happens, not on the clock
-        process = Gaptune(*command, new_session=True)
+        # Only workers of Ray's own are in the session that is sent a signal.
+        process = Gaptune(*command, new_session=True, env=None if to_all else warm_workers())
         while len(events()) < wanted and process.poll() is None:
             time.sleep(0.02)
         time.sleep(rng.uniform(0, 0.5))
@@ -132,5 +133,5 @@ def test_sweep_stopped_at_any_moment_ends_in_order_and_is_resumed(tmp_path, smal
         client = MlflowClient(tracking_uri=default_uri(tmp_path / "results"))
         runs = client.search_runs([client.get_experiment_by_name("gaptune").experiment_id], max_results=1000)
         assert {run.info.status for run in runs} <= {"FINISHED", "KILLED", "FAILED"}
-    run(*command, timeout=1200)
+    run(*command, timeout=1200, env=warm_workers())
     assert load(folder).count(State.COMPLETE) == trials

@@ -2,9 +2,9 @@
 
 Importing them is most of what a short sweep computes, and tests start dozens. So are ``mlflow server`` (in
 ``mlflow_server.py``), the ``gaptune`` of a shell (``program``), and the workers of a Ray that tests start
-(``WORKERS``), by ``warm_worker.py``. What a start itself must do is tested by those that start Python anew:
-``test_cli``, ``test_hosts``, ``test_wheel``, the first tutorial, and the submitted job; a Ray that gaptune starts has
-workers of its own, and ``gaptune ui`` a server of its own.
+(``WORKERS``) or that a forked gaptune starts (``warm_workers``), by ``warm_worker.py``. What a start itself must do is
+tested by those that start Python anew: ``test_cli``, ``test_hosts``, ``test_wheel``, and the submitted job; and
+``gaptune ui`` starts its server as it does.
 """
 
 import atexit
@@ -23,7 +23,7 @@ import threading
 import time
 import traceback
 from contextlib import suppress
-from functools import cache
+from functools import cache, partialmethod
 from pathlib import Path
 
 LINE = 1 << 20
@@ -95,6 +95,12 @@ class Gaptune(Forked):
 
     def __init__(self, *words, **how):
         super().__init__("gaptune", *words, **how)
+
+
+def warm_workers():
+    """An environment in which the workers of a Ray that a forked ``gaptune`` starts are forked, too."""
+    workers_are_warm()
+    return os.environ | {"GAPTUNE_TESTS_OWN_RAY": "1"}
 
 
 def program(folder):
@@ -256,6 +262,16 @@ def _become(request, files, set_by_imports):
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
 
+def _run_gaptune():
+    from ray._private.parameter import RayParams
+
+    from gaptune.cli import main
+
+    if "GAPTUNE_TESTS_OWN_RAY" in os.environ:
+        RayParams.__init__ = partialmethod(RayParams.__init__, **WORKERS)
+    main()
+
+
 def _run_mlflow():
     """MLflow's command line, whose server would be one more process that imports."""
     import mlflow.server
@@ -277,9 +293,7 @@ def _run_and_exit(waiting):
     code = 0
     try:
         if sys.argv[0] == "gaptune":
-            from gaptune.cli import main
-
-            main()
+            _run_gaptune()
         elif sys.argv[0] == "mlflow":
             _run_mlflow()
         else:

@@ -182,4 +182,5 @@ def test_the_sweeps_page_says_how_it_ended_and_shows_its_files(page, folder, rec
     widest = "() => Math.max(...[...document.querySelectorAll('img')].map((image) => image.naturalWidth))"
     comes_to(page, widest, Image.open(folder / "front.png").width)
     page.get_by_text("report.html", exact=True).click()
+    page.frame_locator("iframe").locator("#front").scroll_into_view_if_needed()  # drawn when it is near
     page.frame_locator("iframe").locator("#front .main-svg").first.wait_for()
