@@ -12,7 +12,7 @@ from hypothesis import settings
 from support import SMALL, make_features
 from warm import WORKERS, workers_are_warm
 
-_EXAMPLES = 100 if os.environ.get("GAPTUNE_SOAK") == "full" else 40
+_EXAMPLES = 100 if os.environ.get("GAPTUNE_SOAK") == "full" else 25
 settings.register_profile(
     "gaptune", deadline=None, max_examples=_EXAMPLES
 )  # what is slow on a busy machine is not wrong
