@@ -165,7 +165,7 @@ BROKEN = {
     "other type of safetensors": (
         lambda files: (save_file({"a": np.ones((3, 2), "i8")}, files.folder / "a.safetensors"),
                        files.use(image="test=a.safetensors")),
-        "has the type I64: expected F16, F32, or F64",
+        "has the type I64: expected BF16, F16, F32, or F64",
     ),
     "twice a key": (
         keys([*range(11), 4], range(12)),

@@ -102,6 +102,20 @@ def reference(tmp_path_factory):
 TREATED = ("--val-fraction", "0.3", "--normalize", "--center")
 
 
+def test_bfloat16_is_read_as_torch_reads_it(tmp_path):
+    import torch
+    from safetensors.torch import save_file as save_tensors
+
+    from gaptune.data.embeddings.arrays import open_features
+    from gaptune.data.embeddings.places import Place
+
+    x = torch.randn(30, 6, generator=torch.Generator().manual_seed(0)).bfloat16()
+    save_tensors({"image": x}, tmp_path / "image.safetensors")
+    found = open_features(Place(tmp_path / "image.safetensors", None))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, x.float().numpy())
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_every_format_gives_the_same_content(form, reference, gaptune, tmp_path):
     image = written(tmp_path, form, "image", features(IMAGES, 6))

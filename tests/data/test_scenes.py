@@ -185,10 +185,10 @@ print(store.meta.content_hash)
 def test_processes_that_ask_at_once_with_an_empty_cache_get_the_same_store(store, tmp_path):
     env = os.environ | {"GAPTUNE_CACHE": str(tmp_path)}
     asking = [
-        subprocess.Popen([sys.executable, "-c", ASK], env=env, stdout=subprocess.PIPE, text=True) for _ in range(3)
+        subprocess.Popen([sys.executable, "-c", ASK], env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
     answers = [process.communicate(timeout=300)[0].strip() for process in asking]
-    assert answers == [store.meta.content_hash] * 3
+    assert answers == [store.meta.content_hash] * 2
     assert [path.name for path in tmp_path.iterdir()] == [f"scenes-v{scenes.VERSION}"]
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 from contextlib import suppress
 
 import psutil
@@ -126,6 +127,13 @@ def test_another_machine_resumes_from_the_storage(tmp_path, small_features, ray_
     assert parse_events(stored_ledger(far))[0] == events(second)
 
 
+def answers(url):
+    try:
+        return urllib.request.urlopen(url, timeout=2).status == 200
+    except OSError:
+        return False
+
+
 def test_a_job_submitted_to_a_cluster_runs_a_sweep(tmp_path, small_features):
     port, pages, agent = free_port(), free_port(), free_port()
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
@@ -141,6 +149,8 @@ def test_a_job_submitted_to_a_cluster_runs_a_sweep(tmp_path, small_features):
         command = [sys.executable, "-m", "gaptune.cli", *map(str, command)]
         submit = [*ray, "job", "submit", f"--address=http://127.0.0.1:{pages}", "--", *command]
         deadline = time.monotonic() + 120
+        while not answers(f"http://127.0.0.1:{pages}/api/jobs/") and time.monotonic() < deadline:
+            time.sleep(0.2)
         while True:  # the pages answer, in several ways, before jobs can be taken
             done = subprocess.run(submit, capture_output=True, text=True, timeout=300, env=open_to_all)
             if done.returncode == 0 or time.monotonic() > deadline:

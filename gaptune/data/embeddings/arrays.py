@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 
 from gaptune.data.embeddings.places import Place, chosen, listed
 from gaptune.data.sources.parquet import items_of, plain
-from gaptune.errors import UserError
+from gaptune.errors import UserError, first_line
 
 Array = npt.NDArray[Any]
 
 ENDINGS = (".npy", ".npz", ".safetensors", ".parquet")
 
-_SAFETENSORS = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
+_SAFETENSORS = {"BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
 _LONGEST_HEADER = 100_000_000  # bytes, as in the safetensors library
 _AT_ONCE = 4096  # rows of Parquet
 
@@ -34,7 +34,8 @@ def open_features(place: Place) -> Array:
         place: The file, with the name of an array or column in it where it has several.
 
     Returns:
-        Shape (rows, width), float16, float32 or float64; mapped into memory, except for Parquet and compressed npz.
+        Shape (rows, width), float16, float32 or float64; mapped into memory, except for Parquet, compressed npz, and
+        bfloat16, which becomes float32.
 
     Raises:
         UserError: It is damaged, or holds something else.
@@ -64,8 +65,7 @@ def open_array(place: Place) -> Array:
     except (
         Exception
     ) as error:  # a damaged header can mean anything; the readers of three libraries raise what they like
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"cannot be read as {place.ending[1:]}: {reason}", file=place.path) from None
+        raise UserError(f"cannot be read as {place.ending[1:]}: {first_line(error)}", file=place.path) from None
 
 
 def _npy(place: Place) -> Array:
@@ -118,11 +118,14 @@ def _safetensors(place: Place) -> Array:
     header.pop("__metadata__", None)
     entry = header[chosen(place, list(header), "array")]
     if entry["dtype"] not in _SAFETENSORS:
-        raise UserError(f"has the type {entry['dtype']}: expected F16, F32, or F64", file=place.path)
+        raise UserError(f"has the type {entry['dtype']}: expected BF16, F16, F32, or F64", file=place.path)
     start, end = (8 + length + offset for offset in entry["data_offsets"])
     if end > size:
         raise ValueError(f"it is truncated: it has {size} bytes, its header means at least {end}")
-    return _mapped(place.path, np.dtype(_SAFETENSORS[entry["dtype"]]), start, end, tuple(entry["shape"]), "C")
+    found = _mapped(place.path, np.dtype(_SAFETENSORS[entry["dtype"]]), start, end, tuple(entry["shape"]), "C")
+    if entry["dtype"] == "BF16":  # numpy has no such type: it is the upper half of a float32
+        return (found.astype(np.uint32) << 16).view(np.float32)
+    return found
 
 
 def _mapped(path: Path, dtype: np.dtype[Any], start: int, end: int, shape: tuple[int, ...], order: Any) -> Array:
