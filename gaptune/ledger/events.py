@@ -110,5 +110,7 @@ def _decode(line: bytes) -> Event | None:
     body = head + b"}"
     if not mark or crc != b'%08x"}' % zlib.crc32(body):
         return None
-    event: Event = orjson.loads(body)  # three times as quick as json: most of what reading a sweep takes
+    # Three times as quick as json: most of what reading a sweep takes. Whole numbers are exact within 64 bits, and all
+    # that a ledger may contain are.
+    event: Event = orjson.loads(body)
     return event
