@@ -46,6 +46,11 @@ FILE_OPTIONS = (
     ),
     click.option("--normalize", is_flag=True, help="Divide each feature by its length."),
     click.option("--center", is_flag=True, help="Subtract the training mean of images and of texts."),
+    click.option(
+        "--treated-as",
+        metavar="STORE",
+        help="Normalize and center as the data store STORE was, with its means: for evaluation data of its heads.",
+    ),
 )
 """Options of files, and of what is done with the features in them."""
 
@@ -58,6 +63,8 @@ def build_from_files(out: Path, options: dict[str, Any]) -> Store:
     """
     from gaptune.data.embeddings import Request, build_embeddings
     from gaptune.data.embeddings.places import find_place
+    from gaptune.data.embeddings.treatment import Treatment
+    from gaptune.data.open import open_store
 
     found = dict(options)
     for name in ("image", "text"):
@@ -67,5 +74,7 @@ def build_from_files(out: Path, options: dict[str, Any]) -> Store:
         single = one_by_split(options[name], f"--{name.replace('_', '-')}")
         found[name] = {split: find_place(file) for split, file in single.items()}
     found |= {name: options[name] and find_place(options[name]) for name in ("classes", "prompts")}
+    if found["treated_as"]:
+        found["treated_as"] = Treatment.of_store(open_store(found["treated_as"]))
     with progress_bar("images") as show:
         return build_embeddings(Request(**found), out=out, progress=show)

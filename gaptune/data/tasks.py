@@ -108,6 +108,17 @@ def other_features(model: FeatureMeta | None, data: Store | Source) -> str:
     return f"the model takes {kinds[0]}, and it has {kinds[1]}"
 
 
+def other_treatment(training: Store, data: Store | Source) -> str:
+    """How features were prepared in another way than those that a model is trained on; empty if they were not."""
+    if not isinstance(data, Store) or data.meta.features is None:
+        return ""
+    both = [[name for name in ("normalize", "center") if store.meta.source.get(name)] for store in (training, data)]
+    if both[0] == both[1] and training.meta.source.get("center") == data.meta.source.get("center"):
+        return ""
+    done = [" and ".join(f"--{name}" for name in names) or "neither --normalize nor --center" for names in both]
+    return f"its features were made with {done[1]}, the training features with {done[0]}"
+
+
 def lacking_of_source(source: Source, task: Task) -> str:
     """What a source lacks for a task, as far as it is known before its images are read; empty if nothing."""
     if task in ("retrieval", "mmvp"):

@@ -6,7 +6,7 @@ A sweep that cannot work is refused. A sweep that works, but probably not as int
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,15 @@ from gaptune.config.models import PRESETS, check_model, preset_weights
 from gaptune.config.sweep import MOST_CANDIDATES
 from gaptune.data import Mixture, Store
 from gaptune.data.open import look_up, open_training
-from gaptune.data.tasks import PROBED, lacking, lacking_of_source, no_prompts, other_features, own_probes
+from gaptune.data.tasks import (
+    PROBED,
+    lacking,
+    lacking_of_source,
+    no_prompts,
+    other_features,
+    other_treatment,
+    own_probes,
+)
 from gaptune.engine.cluster import check_place, is_running
 from gaptune.engine.machine import available_cores
 from gaptune.errors import UserError
@@ -49,7 +57,7 @@ class Sizes:
         weights: Number of weights.
         image_size: Height and width of the images.
         context_length: Tokens per caption.
-        remarks: Remarks on the initial weights, one sentence each.
+        remarks: Remarks on the initial weights and on evaluation data, one sentence each.
     """
 
     weights: int
@@ -153,6 +161,9 @@ def check_trial(
         found = look_up(evaluation.data, image_size=sizes.image_size, context_length=sizes.context_length)
         if misfit := other_features(store.meta.features, found):
             raise UserError(f"{evaluation.name} ({evaluation.data}) cannot be evaluated: {misfit}")
+        if unlike := other_treatment(store, found):
+            remark = f"{evaluation.name} ({evaluation.data}): {unlike}; use --treated-as {config.data.store}"
+            sizes = replace(sizes, remarks=(*sizes.remarks, remark))
         for task in evaluation.tasks:
             what = lacking(found, task) if isinstance(found, Store) else lacking_of_source(found, task)
             if what:

@@ -281,13 +281,21 @@ def test_broken_features_are_refused_in_one_line(kind, gaptune, tmp_path):
         (["--image", "train=F", "--text", "train=F", "--pairs", "train=F", "--pairs", "training=F"],
          "--pairs is given twice for train"),
         (["scenes", "--image", "train=F"], "--image is for features in files: leave out scenes"),
+        (["--image", "train=F", "--text", "train=F", "--center", "--treated-as", "STORE"], "in place of --normalize"),
+        (["--image", "train=F", "--text", "train=F", "--treated-as", "STORE"], "6 numbers, those of --treated-as 3"),
+        (["--image", "train=F", "--text", "train=F", "--treated-as", "scenes"], "holds images, not features"),
         (["--model", "scenes-tiny"], "--model needs a STORE"),
         ([], "there are no features of images: give --image SPLIT=FILE"),
     ],
 )  # fmt: skip
 def test_options_that_do_not_fit_each_other_are_refused(words, message, gaptune, tmp_path):
     np.save(tmp_path / "f.npy", features(30, 6))
-    words = [word.replace("=F", f"={tmp_path / 'f.npy'}") for word in words]
+    np.save(tmp_path / "narrow.npy", features(30, 3))
+    narrow = [f"--{modality}=train={tmp_path / 'narrow.npy'}" for modality in ("image", "text")]
+    assert (
+        gaptune("data", "features", *narrow, "--val-fraction", "0.3", "--center", "--out", tmp_path / "narrow")[0] == 0
+    )
+    words = [word.replace("=F", f"={tmp_path / 'f.npy'}").replace("STORE", str(tmp_path / "narrow")) for word in words]
     code, _, error = gaptune("data", "features", *words, "--out", tmp_path / "out")
     assert code == 2
     assert message in error

@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 
 from gaptune.data import open_store
 from gaptune.data.info import describe, splits_table
+from gaptune.data.tasks import other_treatment
 
 IMAGES, TEXTS = 40, 90
 BESIDE = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -266,6 +267,31 @@ def test_normalized_and_centered_features_are_described(gaptune, tmp_path):
     means = json.loads((store.path / "store.json").read_text())["source"]["center"]
     assert (len(means["image"]), len(means["text"])) == (6, 4)
     assert np.allclose(means["image"], 5, atol=0.2)
+
+
+def test_evaluation_data_are_treated_as_the_training_data_were(gaptune, tmp_path):
+    draw = np.random.default_rng(0)
+    np.save(tmp_path / "i.npy", (5 + draw.standard_normal((400, 6))).astype("f4"))
+    np.save(tmp_path / "t.npy", (1 + draw.standard_normal((400, 4))).astype("f4"))
+    np.save(tmp_path / "labeled.npy", labeled := (3 + draw.standard_normal((20, 6))).astype("f4"))
+    np.save(tmp_path / "prompts.npy", prompts := (1 + draw.standard_normal((2, 4))).astype("f4"))
+    (tmp_path / "labels.txt").write_text("0\n1\n" * 10)
+    words = ["--image", f"train={tmp_path}/i.npy", "--text", f"train={tmp_path}/t.npy", "--normalize", "--center"]
+    training, _ = built(gaptune, tmp_path / "training", *words)
+    words = ["--image", f"test={tmp_path}/labeled.npy", "--labels", f"test={tmp_path}/labels.txt"]
+    words += ["--prompts", tmp_path / "prompts.npy"]
+    plain, _ = built(gaptune, tmp_path / "plain", *words)
+    unlike = "made with neither --normalize nor --center, the training features with --normalize and --center"
+    assert unlike in other_treatment(training, plain)
+    store, said = built(gaptune, tmp_path / "alike", *words, "--treated-as", tmp_path / "training")
+    assert "normalized, training mean subtracted" in said
+    assert other_treatment(training, store) == ""
+    means = training.meta.source["center"]
+    expected = labeled / np.linalg.norm(labeled, axis=1, keepdims=True) - means["image"]
+    found = store.split("test").gather(np.arange(20))
+    assert np.allclose(found[np.lexsort(found.T)], expected[np.lexsort(expected.T)], atol=1e-6)
+    expected = prompts / np.linalg.norm(prompts, axis=1, keepdims=True) - means["text"]
+    assert np.allclose(store.prompt_features()[:, 0], expected, atol=1e-6)
 
 
 def test_features_that_a_user_brings(gaptune, tmp_path):

@@ -25,7 +25,7 @@ from gaptune.trial.pretrained import weights_hash
 TAU = {"temperature.schedule": "constant", "temperature.tau_start": {"log_uniform": [0.02, 0.3]}}
 
 
-def make_store(folder, splits, *, context=16, classes=(), features=0, side=32):
+def make_store(folder, splits, *, context=16, classes=(), features=0, side=32, source=None):
     """A store of noise; each split has a number of images, or the labels of its images."""
     random = np.random.default_rng(0)
     sizes = {"features": FeatureMeta(features, features)} if features else {}
@@ -42,7 +42,8 @@ def make_store(folder, splits, *, context=16, classes=(), features=0, side=32):
                 writer.add(split, pixels, texts, tokens, id=f"{split}-{row}", label=label)
         prompts = ("a photo of a {}",) if classes else ()
         more = {"prompt_tokens": tokenize([prompts[0].format(name) for name in classes], context)} if classes else {}
-        return str(writer.finish(name=folder.name, source={}, classes=list(classes), prompts=prompts, **more).path)
+        more |= {"source": source or {}, "classes": list(classes), "prompts": prompts}
+        return str(writer.finish(name=folder.name, **more).path)
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +62,7 @@ def places(tmp_path_factory, small_store):
     return {
         "SMALL": str(small_store),
         "FEATURES": make_store(base / "features", own, features=8),
+        "NORMALIZED": make_store(base / "normalized", own, features=8, source={"normalize": True}),
         "WIDER": make_store(base / "wider", own, features=9),
         "UNPROMPTED": make_store(
             base / "unprompted",
@@ -244,6 +246,12 @@ WARNED = {
         r"only 9 validation images: recall@10 is 1 whatever the model does, and one image counts 0\.11",
     ),
     "fewer than a hundred": ("", {}, {}, r"only 64 validation images: recall@10 is 0\.16 by chance"),
+    "evaluation data that were prepared in another way": (
+        "data: {store: FEATURES}\nmodel: {name: heads}\n" + evaluate("NORMALIZED", "retrieval"),
+        {},
+        {},
+        "made with --normalize, the training features with neither --normalize nor --center; use --treated-as",
+    ),
     "a parameter without a switch": (
         "",
         {"swap.probability": {"uniform": [0.0, 0.5]}},

@@ -60,7 +60,8 @@ def build_embeddings(
             for split, reading in readings.items()
         }
         _separate(arranged, _val_fraction(request, arranged), counts)
-        treatment = Treatment(request.normalize)
+        treatment = request.treated_as or Treatment(request.normalize)
+        treatment.check(features)
         if request.center:
             treatment = treatment.centered(_training(readings[TRAIN], arranged[TRAIN]), features.dtype)
         prompt_features = _prompts(prompts, request.prompts, classes, treatment, features.dtype)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gaptune.data.embeddings.places import Place
+from gaptune.data.embeddings.treatment import Treatment
 from gaptune.data.sources.splits import TRAIN, VAL
 from gaptune.errors import UserError, did_you_mean
 
@@ -26,6 +27,7 @@ class Request:
         val_fraction: Fraction of ``train`` that becomes ``val`` where there is none; None for the default.
         normalize: Whether each row is divided by its length.
         center: Whether the mean of the training features of its modality is subtracted from each row.
+        treated_as: In place of these two, what was done with the features of another store.
     """
 
     image: Mapping[str, Sequence[Place]]
@@ -39,6 +41,7 @@ class Request:
     val_fraction: float | None = None
     normalize: bool = False
     center: bool = False
+    treated_as: Treatment | None = None
 
     def check(self) -> None:
         """Checks that the options fit each other, before any file is read.
@@ -71,6 +74,8 @@ class Request:
             yield "there are no features of texts: give --text SPLIT=FILE, or --prompts FILE for labeled images"
         if self.prompts is not None and self.classes is None and not self.labels:
             yield "--prompts needs --labels or --classes: how many classes there are"
+        if self.treated_as and (self.normalize or self.center):
+            yield "--treated-as is in place of --normalize and --center: leave them out"
         if self.center and TRAIN not in self.text:
             yield "--center needs training features: give --image train=FILE and --text train=FILE"
         if self.val_fraction and TRAIN not in self.image:

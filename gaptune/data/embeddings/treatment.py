@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from gaptune.data.embeddings.order import Numbers
 from gaptune.data.embeddings.rows import Rows
+from gaptune.data.store.columns import FeatureMeta
+from gaptune.data.store.reader import Store
 from gaptune.errors import UserError
 
 AT_ONCE = 1024  # rows
@@ -27,6 +29,28 @@ class Treatment:
 
     normalize: bool
     means: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+
+    @classmethod
+    def of_store(cls, store: Store) -> Treatment:
+        """What was done with the features of a store.
+
+        Raises:
+            UserError: The store holds images.
+        """
+        if store.meta.features is None:
+            raise UserError(f"{store.path} holds images, not features")
+        means = store.meta.source.get("center") or {}
+        return cls(bool(store.meta.source.get("normalize")), {name: np.array(mean) for name, mean in means.items()})
+
+    def check(self, features: FeatureMeta) -> None:
+        """Checks that features can be treated in this way.
+
+        Raises:
+            UserError: The means have other widths.
+        """
+        for modality, mean in self.means.items():
+            if len(mean) != (width := getattr(features, modality)):
+                raise UserError(f"the {modality} features have {width} numbers, those of --treated-as {len(mean)}")
 
     def apply(self, block: npt.NDArray[Any], modality: str) -> npt.NDArray[Any]:
         """Treated rows, in the dtype of ``block``.
