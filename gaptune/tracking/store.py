@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
@@ -119,6 +120,9 @@ def open_client(uri: str) -> MlflowClient:
             _create_sqlite(path)
     elif uri.split(":")[0].split("+")[0] in ("postgresql", "mysql", "mssql"):
         limited(ASK_S, lambda: _connect(uri))  # MLflow itself would try for minutes
+    elif uri.startswith("databricks"):
+        with suppress(ImportError):  # its absence has a message of MLflow's
+            import_module("databricks.sdk")  # seconds on a busy machine, which must not count as no answer
     elif uri.startswith("sqlite:"):
         raise UnusableError(f"MLflow at {uri} cannot be used (it is not a file); {hint(uri)}")
     return MlflowClient(tracking_uri=uri)
