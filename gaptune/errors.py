@@ -42,7 +42,7 @@ def brief(value: object, most: int = 80) -> str:
 
 def first_line(error: BaseException) -> str:
     """The first line of a library's message; the name of its type if it has none."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip()
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

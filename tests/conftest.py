@@ -13,9 +13,8 @@ from support import SMALL, make_features
 from warm import WORKERS, workers_are_warm
 
 _EXAMPLES = 100 if os.environ.get("GAPTUNE_SOAK") == "full" else 25
-settings.register_profile(
-    "gaptune", deadline=None, max_examples=_EXAMPLES
-)  # what is slow on a busy machine is not wrong
+# Without a deadline: what is slow on a busy machine is not wrong.
+settings.register_profile("gaptune", deadline=None, max_examples=_EXAMPLES)
 settings.load_profile("gaptune")
 # Ray's workers step back for others by default, and then stand still while the tests that compute run beside theirs.
 os.environ.setdefault("RAY_worker_niceness", "0")

@@ -159,8 +159,8 @@ def coco(annotations: tuple[str, ...], images: tuple[str, ...], allow_outside: b
     """
     from gaptune.data.sources import Coco
 
-    tables = {split: Path(file) for split, file in one_by_split(annotations, "--annotations").items()}
-    folders = {split: Path(folder) for split, folder in one_by_split(images, "--images").items()}
+    tables = {split: Path(file) for split, file in one_by_split(annotations, "--annotations", "PATH").items()}
+    folders = {split: Path(folder) for split, folder in one_by_split(images, "--images", "PATH").items()}
     _build(Coco(tables, folders, outside=allow_outside), options)
 
 

@@ -201,8 +201,13 @@ def config_option(help: str, **more: Any) -> Callable[[Command], Command]:
     return click.option("--config", "config_file", metavar="FILE", type=YamlFile("sweeps"), help=help, **more)
 
 
-def by_split(texts: Iterable[str], option: str) -> dict[str, list[str]]:
+def by_split(texts: Iterable[str], option: str, value: str = "FILE") -> dict[str, list[str]]:
     """The values of an option that is given as SPLIT=FILE, in their order.
+
+    Args:
+        texts: What was given.
+        option: The option, for messages.
+        value: What stands behind the split, for messages.
 
     Raises:
         UserError: A value has no split or no file.
@@ -213,18 +218,18 @@ def by_split(texts: Iterable[str], option: str) -> dict[str, list[str]]:
     for text in texts:
         split, equals, file = text.partition("=")
         if not equals or not split or not file:
-            raise UserError(f"{option} {text!r}: expected SPLIT=FILE, such as train=FILE")
+            raise UserError(f"{option} {text!r}: expected SPLIT={value}, such as train={value}")
         found.setdefault(canonical(split), []).append(file)
     return found
 
 
-def one_by_split(texts: Iterable[str], option: str) -> dict[str, str]:
-    """As ``by_split``, for an option with one file for each split.
+def one_by_split(texts: Iterable[str], option: str, value: str = "FILE") -> dict[str, str]:
+    """As ``by_split``, for an option with one value for each split.
 
     Raises:
         UserError: A value has no split or no file, or there are two for one split.
     """
-    found = by_split(texts, option)
+    found = by_split(texts, option, value)
     for split, files in found.items():
         if len(files) > 1:
             raise UserError(f"{option} is given twice for {split}")

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from gaptune.errors import UserError
+from gaptune.errors import UserError, first_line
 from gaptune.ledger import FILE_NAME, Event, encode, parse_events, replay
 from gaptune.ledger.file import QUARANTINE, check_readable
 from gaptune.ledger.header import SweepHeader
@@ -71,8 +71,8 @@ class Backup:
                 self._copy()
             except Exception as error:  # a storage's client may raise anything
                 if not self._behind:
-                    why = str(error).strip().splitlines() or [type(error).__name__]
-                    self._say(f"the ledger could not be copied to {self._place.url} ({why[0]}); it will be retried")
+                    why = first_line(error)
+                    self._say(f"the ledger could not be copied to {self._place.url} ({why}); it will be retried")
                     _log.debug("the ledger could not be copied", exc_info=True)
                 self._behind = True
             else:
@@ -126,8 +126,7 @@ def stored_ledger(place: Folder) -> bytes:
                 content += place.read(name) or b""
         return content or place.read(FILE_NAME) or b""
     except Exception as error:  # a storage's client may raise anything
-        why = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"cannot read the sweep's storage {place.url}: {why[0]}") from error
+        raise UserError(f"cannot read the sweep's storage {place.url}: {first_line(error)}") from error
 
 
 def newer_ledger(place: Folder, folder: Path) -> bytes | None:

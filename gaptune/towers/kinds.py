@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gaptune.errors import UserError, did_you_mean
+from gaptune.errors import UserError, did_you_mean, first_line
 
 if TYPE_CHECKING:
     from gaptune.towers.tower import Modality, Tower
@@ -135,7 +135,9 @@ def open_tower(reference: str, modality: Modality, *, seed: int = 0) -> Tower:
             raise
         except Exception as error:  # libraries raise whatever they like, and hubs do without a network
             advice = "" if request.is_random else "; offline, give a directory or file of weights, or an offline tower"
-            raise UserError(f"cannot open the {modality} tower {reference}: {_first_line(error)}{advice}") from error
+            raise UserError(
+                f"cannot open the {modality} tower {reference}: {first_line(error)[:300]}{advice}"
+            ) from error
         finally:
             logging.disable(before)
     return tower
@@ -153,8 +155,3 @@ def _kind(reference: str, modality: Modality) -> tuple[str, Kind]:
         others = ", ".join(other for other, each in TOWERS.items() if modality in each.modalities)
         raise UserError(f"--{modality}-tower {reference}: {named} has no {modality} towers; these kinds have: {others}")
     return name, kind
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]

@@ -374,7 +374,7 @@ def test_coco_store_is_built_from_options(gaptune, tmp_path):
     assert "exists" in err
     code, _, err = gaptune("data", "build", "coco", "--annotations", "oops", "--images", "a=b", "--out", tmp_path / "x")
     assert code == 2
-    assert "expected SPLIT=FILE" in err
+    assert "expected SPLIT=PATH" in err
 
 
 def test_ui_listens_on_loopback_only(tmp_path, store, monkeypatch):

@@ -290,11 +290,11 @@ def test_broken_features_are_refused_in_one_line(kind, gaptune, tmp_path):
 )  # fmt: skip
 def test_options_that_do_not_fit_each_other_are_refused(words, message, gaptune, tmp_path):
     np.save(tmp_path / "f.npy", features(30, 6))
-    np.save(tmp_path / "narrow.npy", features(30, 3))
-    narrow = [f"--{modality}=train={tmp_path / 'narrow.npy'}" for modality in ("image", "text")]
-    assert (
-        gaptune("data", "features", *narrow, "--val-fraction", "0.3", "--center", "--out", tmp_path / "narrow")[0] == 0
-    )
+    if "STORE" in words:
+        np.save(tmp_path / "narrow.npy", features(30, 3))
+        narrow = [f"--{modality}=train={tmp_path / 'narrow.npy'}" for modality in ("image", "text")]
+        narrow += ["--val-fraction", "0.3", "--center", "--out", tmp_path / "narrow"]
+        assert gaptune("data", "features", *narrow)[0] == 0
     words = [word.replace("=F", f"={tmp_path / 'f.npy'}").replace("STORE", str(tmp_path / "narrow")) for word in words]
     code, _, error = gaptune("data", "features", *words, "--out", tmp_path / "out")
     assert code == 2

@@ -12,7 +12,5 @@ def goto(page, path):
 
 def see(page, chart):
     """Scrolls to a chart, and waits until it is drawn."""
-    place = page.locator(f"#{chart}")
-    place.scroll_into_view_if_needed()
+    page.locator(f"#{chart}").scroll_into_view_if_needed()
     page.locator(f"#{chart}:not([aria-busy]) .main-svg").first.wait_for(state="attached", timeout=120_000)
-    return place

@@ -62,9 +62,7 @@ def open_array(place: Place) -> Array:
         return readers[place.ending](place)
     except UserError:
         raise
-    except (
-        Exception
-    ) as error:  # a damaged header can mean anything; the readers of three libraries raise what they like
+    except Exception as error:  # of a damaged header, the readers of three libraries raise what they like
         raise UserError(f"cannot be read as {place.ending[1:]}: {first_line(error)}", file=place.path) from None
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gaptune.data.sources.rows import Row
-from gaptune.errors import UserError
+from gaptune.errors import UserError, first_line
 
 _WITH_IMAGES, _WITHOUT = 16, 4096  # rows read at a time, at most
 _BYTES_AT_ONCE = 1 << 24  # of them, about: texts may hold images, too
@@ -117,8 +117,7 @@ class ParquetFile:
             raise
 
     def _error(self, error: Exception, where: str = "") -> UserError:
-        lines = str(error).splitlines() or [type(error).__name__]
-        return UserError(f"{where}cannot be read as parquet: {lines[0]}", file=self.file)
+        return UserError(f"{where}cannot be read as parquet: {first_line(error)}", file=self.file)
 
 
 def plain(kind: pa.DataType) -> pa.DataType:
