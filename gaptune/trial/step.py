@@ -88,9 +88,21 @@ class Updates:
         Raises:
             NonFinite: On a CPU, the loss or the gradient is not finite.
         """
-        set_lr(self._optimizer, plan.lr_factor)
         with global_seed(plan.dropout, self._device):
             loss = self._backward(batch, self._scale.beta(plan.beta))
+        self.apply(plan, loss)
+
+    def apply(self, plan: StepPlan, loss: Tensor) -> None:
+        """Updates the weights by the gradients that they have.
+
+        Args:
+            plan: The step.
+            loss: Its loss, a scalar on the device.
+
+        Raises:
+            NonFinite: On a CPU, the loss or a gradient is not finite.
+        """
+        set_lr(self._optimizer, plan.lr_factor)
         norm = clip_gradients(self._optimizer, self._config.optimizer.clip_norm)
         self._note(plan.step, loss, norm)
         self._optimizer.found_inf = self._skip  # type: ignore[attr-defined]  # fused AdamW looks for it
