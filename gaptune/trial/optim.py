@@ -71,6 +71,18 @@ def clip_gradients(optimizer: AdamW, most: float | None) -> Tensor:
     return norm
 
 
+def align_state(optimizer: AdamW) -> None:
+    """Gives the moments the memory layout of their weights: fused AdamW takes it for granted.
+
+    Args:
+        optimizer: Optimizer whose state comes from a checkpoint, or whose weights have another layout now.
+    """
+    for weight, state in optimizer.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            if name in state and state[name].stride() != weight.stride():
+                state[name] = torch.empty_like(weight).copy_(state[name])
+
+
 def set_lr(optimizer: AdamW, factor: float) -> None:
     """Sets each group's learning rate to a fraction of its highest."""
     for group in optimizer.param_groups:

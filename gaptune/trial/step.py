@@ -24,7 +24,7 @@ _LARGEST = math.sqrt(torch.finfo(torch.float32).max)
 
 
 def contrast(
-    x: Tensor, y: Tensor, beta: Tensor | float, kept: Tensor | None = None, *, renormalize: bool = False
+    x: Tensor, y: Tensor, beta: Tensor | float, kept: Tensor | None = None, *, renormalize: bool | Tensor = False
 ) -> Tensor:
     """The loss of a batch from its features, which may be swapped first.
 
@@ -33,7 +33,7 @@ def contrast(
         y: Text features, shape (n, d).
         beta: Logit scale.
         kept: Fraction of its own feature that each entry keeps, shape (n, d); None to swap nothing.
-        renormalize: Whether swapped features are normalized again.
+        renormalize: Whether swapped features are normalized again, a boolean scalar where it is data.
     """
     if kept is not None:
         x, y = swap(x, y, kept, renormalize=renormalize)
