@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
@@ -13,31 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from gaptune.config import ModelConfig, TrialConfig
 from gaptune.data import Store
 from gaptune.errors import first_line
-from gaptune.ledger.state import next_report
 from gaptune.trial.build_model import make_model
-from gaptune.trial.checkpoint import Checkpoints
 from gaptune.trial.embed import Progress, silent
-from gaptune.trial.feed import Batch
 from gaptune.trial.loop import Training, pick_device, train
 from gaptune.trial.loss import NonFinite
-from gaptune.trial.optim import align_state
-from gaptune.trial.plan import StepPlan
-from gaptune.trial.saver import Report, Saver, snapshot
 from gaptune.trial.stack import Inputs, Stack
 from gaptune.trial.step import contrast
 from gaptune.trial.streams import global_seed
-
-LaneResult = Report | NonFinite
-"""What a lane has to say: a report, or why it is over."""
-
-Results = dict[int, LaneResult]
-Position = tuple[int, int]
+from gaptune.trial.together import Lane, Results, Together
 
 _FREE: dict[str, Any] = {"temperature": True, "swap": True, "seed": True, "optimizer": {"lr", "weight_decay"}}
 
@@ -82,7 +68,7 @@ def _misfit(given: ModelConfig, bf16: bool, device: str, store: Store) -> str | 
     try:
         for shared in (True, False):
             many = (images, texts) if shared else (torch.stack([images] * 2), torch.stack([texts] * 2))
-            Stack(models, shared=shared, bf16=bf16).backward(Inputs(*many, torch.ones(2, device=device), None, False))
+            Stack(models, shared=shared, bf16=bf16).gradients(Inputs(*many, torch.ones(2, device=device), None, False))
     except Exception as error:  # whatever open_clip's and timm's models meet there
         reason = first_line(error)
         return "its towers draw random numbers" if "random" in reason else f"torch.func cannot vectorize it: {reason}"
@@ -127,7 +113,7 @@ def train_lanes(
         return
     with ExitStack() as savers:
         lanes = [
-            _Lane(index, Training(config, store, progress), folder)
+            Lane(index, Training(config, store, progress), folder)
             for index, (config, folder) in enumerate(zip(configs, checkpoints, strict=True))
         ]
         for lane in lanes:
@@ -156,79 +142,17 @@ def _train_one(
         yield {0: error}
 
 
-class _Lane:
-    """One of the trainings."""
-
-    def __init__(self, index: int, trial: Training, folder: Path | None) -> None:
-        self.index = index
-        self.trial = trial
-        self.over = False
-        self.done = self._reported = 0
-        self._kept = Checkpoints(folder) if folder is not None else None
-        self._beside = trial.device.type == "cuda"
-        self.saver = Saver(self._kept, beside=self._beside)
-
-    def resume(self) -> Results:
-        """Goes on from its newest checkpoint; gives that one's report."""
-        epochs = self.trial.config.training.epochs
-        state = self._kept.resume(self.trial.identity, epochs) if self._kept is not None else None
-        if state is None:
-            return {}
-        self.done = self._reported = self.trial.restore(state)
-        self.over = not self.ahead
-        return {self.index: Report(**state["report"])}
-
-    def saved(self, *, wait: bool = False) -> Results:
-        """The report whose checkpoint is on the disk by now: there is one at most."""
-        reports = list(self.saver.saved(wait=wait))
-        return {self.index: reports[-1]} if reports and not self.over else {}
-
-    @property
-    def position(self) -> Position:
-        """What decides the next batch: seed, and epochs that are done."""
-        return self.trial.config.seed, self.done
-
-    @property
-    def ahead(self) -> bool:
-        """Whether there are epochs ahead."""
-        return self.done < self.trial.config.training.epochs
-
-    def steps(self) -> tuple[int, int]:
-        """The first step of the next epoch, and that of the one after it."""
-        per_epoch = self.trial.planner.per_epoch
-        return self.done * per_epoch, (self.done + 1) * per_epoch
-
-    def next_epoch(self) -> Results:
-        """Counts an epoch, and measures what it has led to, if a report is due; gives the lane's end, if it is that."""
-        trial, training = self.trial, self.trial.config.training
-        self.done += 1
-        if self.done != next_report(self._reported + 1, training.epochs, training.evaluate_every):
-            return {}
-        try:
-            report = trial.report(self._reported, self.done)
-        except NonFinite as error:
-            self.over = True
-            return {self.index: error}
-        self._reported = self.done
-        if self._kept is not None and not self.ahead:
-            trial.save_outcomes(self._kept.folder)
-        state = trial.state(report, resumable=self.ahead)
-        # Views are written with all that they are a view of.
-        self.saver.save(report, state if self._beside or self._kept is None else snapshot(state))
-        return {}
-
-
-def _rounds(lanes: Sequence[_Lane], store: Store, progress: Progress) -> Iterator[Results]:
+def _rounds(lanes: Sequence[Lane], store: Store, progress: Progress) -> Iterator[Results]:
     """Trains all lanes epoch by epoch until they are over; yields what they report, never nothing."""
     resumed: Results = {}
     for lane in lanes:
         resumed |= lane.resume()
     if resumed:
         yield resumed
-    together: _Together | None = None
+    together: Together | None = None
     while going := [lane for lane in lanes if not lane.over]:
         if together is None or 2 * len(going) <= len(together.lanes):
-            together = _Together(going, store)
+            together = Together(going, store)
         for ended in together.epoch():
             progress()
             if results := _saved(going) | ended:
@@ -245,93 +169,6 @@ def _rounds(lanes: Sequence[_Lane], store: Store, progress: Progress) -> Iterato
             lane.over |= not lane.ahead
 
 
-def _saved(lanes: Sequence[_Lane], *, wait: bool = False) -> Results:
+def _saved(lanes: Sequence[Lane], *, wait: bool = False) -> Results:
     """What lanes may report by now."""
     return {index: report for lane in lanes for index, report in lane.saved(wait=wait).items()}
-
-
-class _Together:
-    """Lanes that take their steps as one; those that are over by now are computed, too, and not updated."""
-
-    def __init__(self, lanes: Sequence[_Lane], store: Store) -> None:
-        self.lanes = lanes
-        first = lanes[0].trial
-        self._per_epoch = first.planner.per_epoch
-        self._shared = len({lane.position for lane in lanes}) == 1
-        # However long the captions of others are, those of a lane are always as long.
-        self._length = 0 if self._shared else first.model.trimmed(store.split("train").texts).shape[1]
-        models, bf16 = [lane.trial.model for lane in lanes], first.config.training.precision == "bf16"
-        self._stack = Stack(models, shared=self._shared, bf16=bf16)
-        for lane in lanes:
-            align_state(lane.trial.optimizer)
-
-    def epoch(self) -> Iterator[Results]:
-        """Takes the steps of the next epoch of each; yields after each step the lanes that it has ended."""
-        readers = {lane.position: lane for lane in reversed(self.lanes) if not lane.over}
-        feeds = [lane.trial.feed.batches(*lane.steps()) for lane in readers.values()]
-        started = time.perf_counter()
-        for found in zip(*feeds, strict=True):
-            ended = self._step(dict(zip(readers, found, strict=True)))
-            spent = time.perf_counter() - started
-            for lane in self.lanes:
-                lane.trial.train_s += spent  # its own part of it cannot be told
-            yield ended
-            if all(lane.over for lane in self.lanes):
-                return
-            started = time.perf_counter()
-
-    def _step(self, found: dict[Position, tuple[StepPlan, Batch]]) -> Results:
-        some, batch = next(iter(found.values()))
-        plans, batches = [], []
-        for lane in self.lanes:
-            theirs, batch = found.get(lane.position, (some, batch))
-            plans.append(None if lane.over else lane.trial.planner.replan(theirs))
-            batches.append(batch)
-        losses = self._stack.backward(self._inputs(plans, batches))
-        ended: Results = {}
-        for lane, plan, loss in zip(self.lanes, plans, losses, strict=True):
-            if plan is not None:
-                try:
-                    lane.trial.updates.apply(plan, loss)
-                except NonFinite as error:
-                    lane.over = True
-                    ended[lane.index] = error
-        return ended
-
-    def _inputs(self, plans: Sequence[StepPlan | None], batches: Sequence[Batch]) -> Inputs:
-        if self._shared:
-            images, texts = batches[0].images, batches[0].texts
-        else:
-            images = torch.stack([each.images for each in batches])
-            texts = torch.stack(
-                [F.pad(each.texts, (0, max(0, self._length - each.texts.shape[1]))) for each in batches]
-            )
-        kept, renormalize = self._swaps(plans)
-        return Inputs(images, texts, self._betas(plans), kept, renormalize)
-
-    def _betas(self, plans: Sequence[StepPlan | None]) -> Tensor:
-        """The logit scales; gradients lead from there to what is learned."""
-        scales = [lane.trial.scale for lane in self.lanes]
-        scheduled = [1.0 if plan is None or plan.beta is None else plan.beta for plan in plans]
-        betas = list(torch.tensor(scheduled, dtype=scales[0].nu.dtype).to(scales[0].nu.device))
-        for number, (scale, plan) in enumerate(zip(scales, plans, strict=True)):
-            if plan is not None and plan.beta is None:
-                scale.nu.grad = None
-                beta = scale.beta()
-                assert isinstance(beta, Tensor)
-                betas[number] = beta
-        return torch.stack(betas)
-
-    def _swaps(self, plans: Sequence[StepPlan | None]) -> tuple[Tensor | None, Tensor | bool]:
-        """What each entry keeps, all of itself in lanes that swap nothing; and which lanes normalize again."""
-        shapes = [plan.kept for plan in plans if plan is not None and plan.kept is not None]
-        if not shapes:
-            return None, False
-        device, whole = self.lanes[0].trial.device, torch.ones_like(shapes[0])
-        kept = [whole if plan is None or plan.kept is None else plan.kept for plan in plans]
-        again = [
-            each is not whole and lane.trial.config.swap.renormalize
-            for each, lane in zip(kept, self.lanes, strict=True)
-        ]
-        mixed = torch.tensor(again, device=device) if any(again) else False
-        return torch.stack(kept).to(device), mixed

@@ -12,11 +12,13 @@ from gaptune.config import TrialConfig
 from gaptune.text.numbers import exact
 
 
+def has_decay(name: str, weight: Tensor) -> bool:
+    """Whether a weight decays; as in open_clip's trainer, norms and biases do not."""
+    return weight.ndim >= 2 and not any(part in name for part in ("bn", "ln", "bias"))
+
+
 def make_optimizer(model: nn.Module, nu: nn.Parameter, config: TrialConfig) -> AdamW:
     """AdamW with three groups: weights with decay; norms and biases without; ν without, at a learning rate of its own.
-
-    As in open_clip's trainer, what has fewer than two dimensions, or "bn", "ln", "bias" in its name, has no weight
-    decay.
 
     Args:
         model: Model whose trainable parameters are optimized.
@@ -28,8 +30,7 @@ def make_optimizer(model: nn.Module, nu: nn.Parameter, config: TrialConfig) -> A
     plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            excluded = parameter.ndim < 2 or any(part in name for part in ("bn", "ln", "bias"))
-            (plain if excluded else decayed).append(parameter)
+            (decayed if has_decay(name, parameter) else plain).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": params.weight_decay, "peak": params.lr},
         {"params": plain, "weight_decay": 0.0, "peak": params.lr},

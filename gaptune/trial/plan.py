@@ -90,14 +90,12 @@ class Planner:
         )
 
     def replan(self, plan: StepPlan) -> StepPlan:
-        """The step of this trial in which it sees the batch of another trial's, which differs in other parameters.
+        """The same step in this trial: the batch is the same, temperature and swap are its own.
 
         Args:
-            plan: Step of a trial of the same seed, data and augmentation.
+            plan: Step of a trial that differs from this one in temperature, swap, learning rate or weight decay only.
         """
-        return plan._replace(
-            lr_factor=self.lr_factor(plan.step), beta=self._beta(plan.step), kept=self._kept(plan.step)
-        )
+        return plan._replace(beta=self._beta(plan.step), kept=self._kept(plan.step))
 
     def lr_factor(self, step: int) -> float:
         """Fraction of the highest learning rate in a step."""

@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gaptune.trial.encoder import DualEncoder
+from gaptune.trial.optim import has_decay
 from gaptune.trial.step import contrast
 
 
@@ -33,6 +34,20 @@ class Inputs(NamedTuple):
     renormalize: Tensor | bool
 
 
+class Gradients(NamedTuple):
+    """What a step of K models leads to.
+
+    Attributes:
+        losses: Shape (K,).
+        weights: Gradients of ``Stack.weights``, of its shape.
+        betas: Gradients of the logit scales, shape (K,).
+    """
+
+    losses: Tensor
+    weights: Tensor
+    betas: Tensor
+
+
 class Stack:
     """Models whose weights, and statistics of batch norm, become views of tensors that hold those of all.
 
@@ -42,6 +57,10 @@ class Stack:
         models: Of one configuration, in their mode for training.
         shared: Whether all see the same batches.
         bf16: Whether they compute in bf16.
+
+    Attributes:
+        weights: All that is trained, shape (K, P); first what has weight decay.
+        decayed: How many of the P numbers have weight decay.
     """
 
     def __init__(self, models: Sequence[DualEncoder], *, shared: bool, bf16: bool = False) -> None:
@@ -49,59 +68,54 @@ class Stack:
         self._shared = shared
         self._bf16 = bf16
         self._embed = _Embed(models[0])
-        self._trained: dict[str, Tensor] = {}
-        self._fixed: dict[str, Tensor] = {}
-        self._weights: dict[str, list[Tensor]] = {}
-        tensors = [{**dict(each.named_parameters()), **dict(each.named_buffers())} for each in models]
+        self._parameters = [dict(each.named_parameters()) for each in models]
+        trained = {name: each for name, each in self._parameters[0].items() if each.requires_grad}
+        order = sorted(trained, key=lambda name: not has_decay(name, trained[name]))
+        self._shapes = {name: trained[name].shape for name in order}
+        self.decayed = sum(each.numel() for name, each in trained.items() if has_decay(name, each))
+        flat = [torch.cat([each[name].detach().reshape(-1) for name in order]) for each in self._parameters]
+        self.weights = torch.stack(flat)
+        for number, parameters in enumerate(self._parameters):
+            for name, view in self.views(self.weights[number]).items():
+                parameters[name].data = view
+        self._trained = {f"model.{name}": view for name, view in self.views(self.weights).items()}
+        self._fixed = self._stacked_rest(models)
+
+    def views(self, numbers: Tensor) -> dict[str, Tensor]:
+        """Tensors of shape (…, P) by the weights to which their parts belong, in the shapes of these."""
+        parts = torch.split(numbers, [shape.numel() for shape in self._shapes.values()], dim=-1)
+        named = zip(self._shapes.items(), parts, strict=True)
+        return {name: part.view(*part.shape[:-1], *shape) for (name, shape), part in named}
+
+    def parameters(self, number: int) -> dict[str, nn.Parameter]:
+        """What is trained of a model."""
+        return {name: self._parameters[number][name] for name in self._shapes}
+
+    def _stacked_rest(self, models: Sequence[DualEncoder]) -> dict[str, Tensor]:
+        """What is not trained, but changes or differs between the models."""
+        tensors = [{**own, **dict(model.named_buffers())} for own, model in zip(self._parameters, models, strict=True)]
         statistics = _statistics(models[0])
-        for name, first in tensors[0].items():
+        rest = {}
+        for name in tensors[0].keys() - self._shapes.keys():
             each = [named[name] for named in tensors]
-            if not first.requires_grad and name not in statistics and all(torch.equal(first, other) for other in each):
-                continue  # the same for all, and stays so
-            whole = torch.stack([tensor.detach() for tensor in each]).contiguous()
-            for tensor, part in zip(each, whole, strict=True):
-                tensor.data = part
-            if first.requires_grad:
-                self._trained[f"model.{name}"] = whole
-                self._weights[f"model.{name}"] = each
-            else:
-                self._fixed[f"model.{name}"] = whole
+            if name in statistics or not all(torch.equal(each[0], other) for other in each):
+                rest[f"model.{name}"] = whole = torch.stack([tensor.detach() for tensor in each]).contiguous()
+                for tensor, part in zip(each, whole, strict=True):
+                    tensor.data = part
+        return rest
 
-    def backward(self, inputs: Inputs) -> Tensor:
-        """Gives all weights their gradients, and what the logit scales depend on its own; returns the losses.
-
-        Returns:
-            Shape (K,).
-        """
+    def gradients(self, inputs: Inputs) -> Gradients:
+        """Losses and gradients of all models in a step."""
         each = None if self._shared else 0
-        axes = (
-            0,
-            0,
-            0,
-            each,
-            each,
-            None if inputs.kept is None else 0,
-            0 if torch.is_tensor(inputs.renormalize) else None,
-        )
-        of_all = vmap(grad_and_value(self._loss, argnums=(0, 1)), in_dims=axes)
+        kept, again = (0 if torch.is_tensor(given) else None for given in (inputs.kept, inputs.renormalize))
+        of_all = vmap(grad_and_value(self._loss, argnums=(0, 1)), in_dims=(0, 0, 0, each, each, kept, again))
         # Attention by plain products: vmap has no rule for the other kinds, and would take the models one by one.
         with sdpa_kernel(SDPBackend.MATH):
-            (gradients, by_beta), losses = of_all(
-                self._trained,
-                inputs.betas.detach(),
-                self._fixed,
-                inputs.images,
-                inputs.texts,
-                inputs.kept,
-                inputs.renormalize,
+            (weights, betas), losses = of_all(
+                self._trained, inputs.betas, self._fixed, inputs.images, inputs.texts, inputs.kept, inputs.renormalize
             )
-        for name, weights in self._weights.items():
-            for weight, gradient in zip(weights, gradients[name].contiguous(), strict=True):
-                weight.grad = gradient
-        if inputs.betas.requires_grad:
-            inputs.betas.backward(by_beta)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        detached: Tensor = losses.detach()
-        return detached
+        flat = torch.cat([weights[name].flatten(1) for name in self._trained], dim=1)
+        return Gradients(losses.detach(), flat.detach(), betas.detach())
 
     def _loss(
         self,
