@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from gaptune.config import ModelConfig
+from gaptune.config import ModelConfig, TrialConfig, with_params
 from gaptune.config.models import PRESETS
 from gaptune.data import FeatureMeta, StoreWriter
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
-from gaptune.trial import NonFinite, train
+from gaptune.trial import NonFinite, lanes, train
 from gaptune.trial.checkpoint import Checkpoints
 from gaptune.trial.lanes import lanes_key, train_lanes, why_not
 from gaptune.trial.loop import Training
@@ -55,25 +55,23 @@ def pairs(tmp_path_factory):
         return writer.finish(name="pairs", source={})
 
 
-@pytest.fixture(scope="module")
-def heads(short):
-    """Makes the configuration of heads, 3 epochs of 4 steps, with some parameters set."""
-    model = ModelConfig(name="heads", width=8, head="mlp")
+BASE = {"training.epochs": 2, "training.batch_size": 8, "optimizer.lr": 2e-3, "device": "cpu"}
 
-    def make(params=None):
-        base = {"training.epochs": 3, "training.batch_size": 10, "optimizer.clip_norm": 0.3}
-        return short(base | (params or {})).model_copy(update={"model": model})
 
-    return make
+def heads(params=None):
+    """The configuration of heads, 3 epochs of 4 steps, with some parameters set."""
+    own = {"training.epochs": 3, "training.batch_size": 10, "optimizer.clip_norm": 0.3}
+    config = with_params(TrialConfig(), BASE | own | (params or {}))
+    return config.model_copy(update={"model": ModelConfig(name="heads", width=8, head="mlp")})
 
 
 @pytest.fixture
-def tower(short, monkeypatch):
+def tower(monkeypatch):
     """Makes the configuration of a small model with batch norm and attention, 2 epochs of 3 steps."""
     monkeypatch.setitem(PRESETS, "test-lanes", {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT})
 
     def make(params=None):
-        config = short({"training.batch_size": 8, "augment.flip": True, **(params or {})})
+        config = with_params(TrialConfig(), BASE | {"augment.flip": True} | (params or {}))
         return config.model_copy(update={"model": ModelConfig(name="test-lanes")})
 
     return make
@@ -103,7 +101,7 @@ def in_lanes(configs, store, folders=None, **more):
 # --- equal to single trainings ---
 
 
-def test_one_lane_is_a_single_training_to_the_bit(heads, features, tmp_path):
+def test_one_lane_is_a_single_training_to_the_bit(features, tmp_path):
     alone = [*train(heads(LINEAR), features, checkpoints=tmp_path / "alone")]
     lane = in_lanes([heads(LINEAR)], features, [tmp_path / "lane"])
     assert [timeless(each[0]) for each in lane] == [*map(timeless, alone)]
@@ -111,7 +109,7 @@ def test_one_lane_is_a_single_training_to_the_bit(heads, features, tmp_path):
     torch.testing.assert_close(one["model"], other["model"], rtol=0, atol=0)
 
 
-def test_one_lane_that_dies_says_so(heads, features):
+def test_one_lane_that_dies_says_so(features):
     (result,) = in_lanes([heads(ABSURD)], features)
     assert isinstance(result[0], NonFinite)
 
@@ -148,14 +146,14 @@ def test_lanes_are_single_trainings_in_double_precision(params, tower, double, p
     for trial in alone:
         for _ in itertools.islice(trial.steps(0, 1), 3):
             pass
-    lanes = [Lane(number, trial, None) for number, trial in enumerate(together)]
-    for ended in itertools.islice(Together(lanes, pairs).epoch(), 3):
+    joint = Together([Lane(number, trial, None) for number, trial in enumerate(together)], pairs)
+    for ended in itertools.islice(joint.epoch(), 3):
         assert ended == {}
     for one, other in zip(alone, together, strict=True):
         assert_same_training(one, other)
 
 
-def test_lanes_report_and_save_what_single_trainings_do(heads, features, tmp_path):
+def test_lanes_report_and_save_what_single_trainings_do(features, tmp_path):
     configs = [heads(each) for each in (LINEAR, SOFTPLUS, SOFT, HARD)]
     alone = [[*train(each, features, checkpoints=tmp_path / f"alone-{n}")] for n, each in enumerate(configs)]
     results = in_lanes(configs, features, [tmp_path / f"lane-{number}" for number in range(4)])
@@ -171,7 +169,7 @@ def test_lanes_report_and_save_what_single_trainings_do(heads, features, tmp_pat
         torch.testing.assert_close(one["model"], other["model"], rtol=1e-4, atol=1e-4)
 
 
-def test_lanes_save_optimizers_as_single_trainings_do(heads, features, tmp_path):
+def test_lanes_save_optimizers_as_single_trainings_do(features, tmp_path):
     configs, states = [heads(SOFTPLUS), heads(SCALED)], []
     next(train(configs[1], features, checkpoints=tmp_path / "1"))
     next(train_lanes(configs, features, checkpoints=[None, tmp_path / "2"]))
@@ -181,6 +179,20 @@ def test_lanes_save_optimizers_as_single_trainings_do(heads, features, tmp_path)
     one, other = states
     assert one["param_groups"] == other["param_groups"]
     torch.testing.assert_close(one["state"], other["state"], rtol=1e-4, atol=1e-4)
+
+
+def test_frozen_towers_in_lanes_stay_as_they_are(tower, double, pairs):
+    """Each its own, if the seeds differ."""
+    frozen = {"model": ModelConfig(name="test-lanes", freeze="image")}
+    configs = [tower(each).model_copy(update=frozen) for each in (LINEAR, SOFT, HARD)]
+    alone, together = double(configs, pairs), double(configs, pairs)
+    before = [trial.model.tower.visual.state_dict() for trial in double(configs, pairs)]
+    for trial in alone:
+        next(trial.steps(0, 1))
+    next(Together([Lane(number, trial, None) for number, trial in enumerate(together)], pairs).epoch())
+    for one, other, start in zip(alone, together, before, strict=True):
+        assert_same_training(one, other)
+        torch.testing.assert_close(other.model.tower.visual.state_dict(), start, rtol=0, atol=0)
 
 
 @pytest.mark.whole
@@ -197,7 +209,7 @@ def test_towers_in_lanes_report_nearly_what_single_trainings_do(tower, pairs):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(heads, features):
+def undisturbed(features):
     """What four lanes report of which none ends before the others."""
     return in_lanes([heads(each) for each in (LINEAR, {}, SOFTPLUS, HARD)], features)
 
@@ -207,7 +219,7 @@ def assert_others_equal(found, expected, but):
         assert [*map(timeless, everything(found, number))] == [*map(timeless, everything(expected, number))]
 
 
-def test_lane_that_dies_leaves_the_others_as_they_were(undisturbed, heads, features):
+def test_lane_that_dies_leaves_the_others_as_they_were(undisturbed, features):
     results = in_lanes([heads(each) for each in (LINEAR, ABSURD, SOFTPLUS, HARD)], features)
     (error,) = everything(results, 1)
     with pytest.raises(NonFinite) as alone:
@@ -216,7 +228,19 @@ def test_lane_that_dies_leaves_the_others_as_they_were(undisturbed, heads, featu
     assert_others_equal(results, undisturbed, but=1)
 
 
-def test_dropped_lane_leaves_the_others_as_they_were(undisturbed, heads, features):
+@pytest.mark.whole
+@pytest.mark.parametrize("seed", [0, 1])
+def test_tower_that_dies_leaves_the_others_as_they_were(seed, tower, pairs):
+    """Whether or not they see the same batches."""
+    good, bad = (
+        in_lanes([tower(LINEAR), tower({**each, "seed": seed}), tower(SOFTPLUS), tower(HARD)], pairs)
+        for each in ({}, ABSURD)
+    )
+    assert isinstance(everything(bad, 1)[-1], NonFinite)
+    assert_others_equal(bad, good, but=1)
+
+
+def test_dropped_lane_leaves_the_others_as_they_were(undisturbed, features):
     configs = [heads(each) for each in (LINEAR, {}, SOFTPLUS, HARD)]
     results = in_lanes(configs, features, dropped=lambda: [1])
     assert len(everything(results, 1)) == 1
@@ -224,7 +248,7 @@ def test_dropped_lane_leaves_the_others_as_they_were(undisturbed, heads, feature
 
 
 @pytest.fixture
-def ahead(heads, features, tmp_path):
+def ahead(features, tmp_path):
     """Makes the folder of the checkpoints of a training that has stopped after some epochs."""
 
     def make(epochs, params):
@@ -236,30 +260,44 @@ def ahead(heads, features, tmp_path):
     return make
 
 
-def test_lane_that_ends_early_leaves_the_others_as_they_were(ahead, heads, features):
+def test_lane_that_ends_early_leaves_the_others_as_they_were(ahead, features):
     configs = [heads(each) for each in (LINEAR, {}, SOFTPLUS, HARD)]
     long, short = (in_lanes(configs, features, [None, ahead(epochs, {}), None, None]) for epochs in (1, 2))
     assert [[each.epoch for each in everything(found, 1)] for found in (long, short)] == [[1, 2, 3], [2, 3]]
     assert_others_equal(short, long, but=1)
 
 
-def test_lanes_end_together_when_all_are_dropped(heads, features):
+def test_lanes_end_together_when_all_are_dropped(features):
     results = in_lanes([heads(LINEAR), heads(HARD)], features, dropped=lambda: [0, 1])
     assert [sorted(found) for found in results] == [[0, 1]]
 
 
-def test_lanes_go_on_without_those_that_are_over(undisturbed, heads, features):
-    """Half of them: the others are stacked anew, and only their rounding changes."""
+@pytest.fixture
+def stacked(monkeypatch):
+    """The numbers of lanes that have been stacked."""
+    numbers = []
+
+    def made(some, store):
+        numbers.append(len(some))
+        return Together(some, store)
+
+    monkeypatch.setattr(lanes, "Together", made)
+    return numbers
+
+
+def test_lanes_go_on_without_those_that_are_over(undisturbed, stacked, features):
+    """Once they are half of all: the others are stacked anew, and only their rounding changes."""
     configs = [heads(each) for each in (LINEAR, {}, SOFTPLUS, HARD)]
     results = in_lanes(configs, features, dropped=lambda: [0, 1, 3])
     assert [sorted(found) for found in results] == [[0, 1, 2, 3], [2], [2]]
+    assert stacked == [4, 1]
     assert_close(everything(results, 2), everything(undisturbed, 2), rel=1e-4)
 
 
 # --- resuming ---
 
 
-def test_lanes_resume_each_from_its_own_epoch(undisturbed, heads, features, tmp_path):
+def test_lanes_resume_each_from_its_own_epoch(undisturbed, features, tmp_path):
     configs, folders = [heads(each) for each in (LINEAR, {}, SOFTPLUS, HARD)], [tmp_path / str(n) for n in range(4)]
     stopped = train_lanes(configs, features, checkpoints=folders)
     for _ in range(2):
@@ -276,7 +314,7 @@ def test_lanes_resume_each_from_its_own_epoch(undisturbed, heads, features, tmp_
     assert [[each.epoch for each in found.values()] for found in again] == [[3, 3, 3, 3]]
 
 
-def test_single_training_resumes_from_a_lanes_checkpoint(undisturbed, heads, features, tmp_path):
+def test_single_training_resumes_from_a_lanes_checkpoint(undisturbed, features, tmp_path):
     configs, folders = [heads(each) for each in (LINEAR, SOFTPLUS)], [tmp_path / str(n) for n in range(2)]
     next(train_lanes(configs, features, checkpoints=folders))
     for number, config in zip((0, 2), configs, strict=True):
@@ -301,7 +339,7 @@ def test_training_with_convolutions_changes_between_lanes_and_alone(tower, pairs
 # --- what can be trained in lanes ---
 
 
-def test_lanes_have_all_in_common_but_temperature_swap_rates_and_seed(heads):
+def test_lanes_have_all_in_common_but_temperature_swap_rates_and_seed():
     key = lanes_key(heads())
     for params in (LINEAR, SOFTPLUS, HARD, SOFT, {"optimizer.lr": 0.5}, {"optimizer.weight_decay": 0.0}):
         assert lanes_key(heads(params)) == key
@@ -309,7 +347,7 @@ def test_lanes_have_all_in_common_but_temperature_swap_rates_and_seed(heads):
         assert lanes_key(heads(params)) != key
 
 
-def test_models_that_can_be_trained_in_lanes(heads, tower, features, pairs):
+def test_models_that_can_be_trained_in_lanes(tower, features, pairs):
     assert why_not(heads(), features) is None
     assert why_not(tower(), pairs) is None
 
@@ -327,10 +365,24 @@ def test_towers_that_draw_random_numbers_are_refused(tower, pairs, monkeypatch):
     assert why_not(config, pairs) == "its towers draw random numbers"
 
 
+def test_weights_that_no_loss_depends_on_are_refused(tower, pairs, monkeypatch):
+    made = lanes.make_model
+
+    def with_more(*given):
+        model = made(*given)
+        model.tower.more = torch.nn.Linear(2, 2)
+        return model
+
+    monkeypatch.setattr(lanes, "make_model", with_more)
+    lanes._misfit.cache_clear()
+    assert why_not(tower(), pairs) == "its loss does not depend on tower.more.weight"
+    lanes._misfit.cache_clear()
+
+
 def test_batch_norm_in_bf16_is_refused_on_a_cpu(tower, pairs):
     assert "torch.func cannot vectorize it" in why_not(tower({"training.precision": "bf16"}), pairs)
 
 
-def test_checkpoints_of_another_trial_are_refused(ahead, heads, features):
+def test_checkpoints_of_another_trial_are_refused(ahead, features):
     with pytest.raises(UserError, match="another configuration"):
         in_lanes([heads(), heads(HARD)], features, [None, ahead(1, {})])
