@@ -267,6 +267,13 @@ def test_lane_that_ends_early_leaves_the_others_as_they_were(ahead, features):
     assert_others_equal(short, long, but=1)
 
 
+def test_progress_is_that_of_the_lane_that_is_behind(ahead, features):
+    seen = []
+    in_lanes([heads(), heads(HARD)], features, [ahead(1, {}), None], progress=lambda epochs=None: seen.append(epochs))
+    trained = [each for each in seen if each is not None]
+    assert trained == [number / 4 for number in range(1, 13)]
+
+
 def test_lanes_end_together_when_all_are_dropped(features):
     results = in_lanes([heads(LINEAR), heads(HARD)], features, dropped=lambda: [0, 1])
     assert [sorted(found) for found in results] == [[0, 1]]
@@ -285,7 +292,7 @@ def stacked(monkeypatch):
     return numbers
 
 
-def test_lanes_go_on_without_those_that_are_over(undisturbed, stacked, features):
+def test_lanes_continue_without_those_that_are_over(undisturbed, stacked, features):
     """Once they are half of all: the others are stacked anew, and only their rounding changes."""
     configs = [heads(each) for each in (LINEAR, {}, SOFTPLUS, HARD)]
     results = in_lanes(configs, features, dropped=lambda: [0, 1, 3])
@@ -352,7 +359,8 @@ def test_models_that_can_be_trained_in_lanes(tower, features, pairs):
     assert why_not(tower(), pairs) is None
 
 
-def test_parts_of_batches_and_of_graphs_are_refused(tower, pairs):
+def test_parts_of_batches_and_of_graphs_and_compiled_towers_are_refused(tower, pairs):
+    assert "compile" in why_not(tower({"training.compile": True}), pairs)
     assert "micro_batch" in why_not(tower({"training.micro_batch": 4}), pairs)
     assert "grad_checkpointing" in why_not(tower({"training.grad_checkpointing": True}), pairs)
     assert why_not(tower({"training.micro_batch": 8}), pairs) is None
