@@ -23,7 +23,9 @@ from gaptune.trial.loss import NonFinite
 from gaptune.trial.stack import Inputs, Stack
 from gaptune.trial.step import contrast
 from gaptune.trial.streams import global_seed
-from gaptune.trial.together import Lane, Results, Together
+from gaptune.trial.together import Lane, LaneResult, Results, Together
+
+__all__ = ["LaneResult", "lanes_key", "train_lanes", "why_not"]
 
 _FREE: dict[str, Any] = {"temperature": True, "swap": True, "seed": True, "optimizer": {"lr", "weight_decay"}}
 
@@ -89,7 +91,7 @@ def train_lanes(
     progress: Progress = silent,
     weights: str | None = None,
     dropped: Callable[[], Collection[int]] = _none,
-) -> Iterator[Results]:
+) -> Iterator[dict[int, LaneResult]]:
     """Trains several trials as one. Each is what ``train`` would make of it, but for rounding; a single one is equal.
 
     Each has its own report, checkpoint and end. A lane that is over changes nothing in the others, not even a rounding
