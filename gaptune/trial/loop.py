@@ -25,6 +25,7 @@ from gaptune.storage.outcomes import RetrievalOutcomes
 from gaptune.trial.architecture import model_of_state
 from gaptune.trial.build_model import make_model
 from gaptune.trial.checkpoint import Checkpoints, save_sample
+from gaptune.trial.device import numerics, pick_device
 from gaptune.trial.embed import Progress, silent
 from gaptune.trial.encoder import Augmentation, DualEncoder
 from gaptune.trial.evaluate import Evaluator, Where
@@ -176,7 +177,8 @@ class Training:
         order = epoch_order(self._data, self._stream("order", epoch), self._batch)
         which = torch.rand(len(self._data), generator=self._stream("caption", epoch)).numpy()
         losses, swapped = 0.0, 0
-        with global_seed(self._stream("dropout", epoch).initial_seed(), self._device):
+        seeded = global_seed(self._stream("dropout", epoch).initial_seed(), self._device)
+        with seeded, numerics(self._config.training, self._device):
             for index in range(self._per_epoch):
                 drawn = slice(index * self._batch, (index + 1) * self._batch)
                 loss, was_swapped = self._step(epoch * self._per_epoch + index, order[drawn], which[drawn])
@@ -284,19 +286,6 @@ def trained_model(state: dict[str, Any], device: str = "auto") -> tuple[DualEnco
 
 def _one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
-
-
-def pick_device(wanted: str) -> str:
-    """A device by what a configuration says, which may be ``auto``.
-
-    Raises:
-        UserError: There is no such device.
-    """
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: cuda, but torch sees no GPU here")
-    return wanted
 
 
 def _identity(config: TrialConfig, store: Store, further: list[Store], weights: str | None) -> str:

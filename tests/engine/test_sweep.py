@@ -276,7 +276,9 @@ def test_worker_reports_epochs_and_names_out_of_memory(tmp_path, small_store, mo
 
     monkeypatch.setattr(gaptune.trial, "train", out_of_memory)
     worker.reset_config(task)
-    assert worker.step()["failure"] == "out of memory: CUDA out of memory. Tried to allocate 20.00 MiB"
+    told = worker.step()["failure"]
+    assert told.startswith("out of memory on the CPU with batches of 64; set a smaller training.batch_size")
+    assert told.endswith("(CUDA out of memory. Tried to allocate 20.00 MiB)")
 
 
 def test_the_front_alone_is_evaluated_when_asked(tmp_path, small_store, local_ray):
