@@ -15,7 +15,7 @@ from gaptune.config import SweepConfig, TrialConfig
 from gaptune.engine.placement import Gpus, Machine
 from gaptune.engine.plan import Plan, with_gpus
 from gaptune.engine.signals import Stop
-from gaptune.errors import UserError
+from gaptune.errors import UserError, first_line
 from gaptune.space.methods import expand_method
 from gaptune.space.model import Choice, Space
 
@@ -199,7 +199,7 @@ def share_gpus(plan: Plan, stop: Stop, say: Callable[[str], None]) -> Plan:
             stop.check()
         readings = ray.get(measuring)
     except ray.exceptions.RayError as error:  # a whole GPU is enough if anything is; otherwise the trial says why not
-        why = f"{plan.gpus.why}; not measured: {str(error).strip().splitlines()[-1]}"
+        why = f"{plan.gpus.why}; not measured: {first_line(getattr(error, 'cause', error))}"
         return _with(plan, Gpus(1.0, why))
     finally:
         ray.cancel(measuring, force=True)

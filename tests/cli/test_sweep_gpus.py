@@ -46,10 +46,9 @@ def test_a_gpu_that_is_not_there_is_refused_before_the_start(gpu, hidden, comman
     code, _, errors = gaptune(*command(f"resources: {{gpu: {gpu}}}\n"))
     why = HIDDEN if hidden else "Found no NVIDIA driver on your system"
     assert code == 2
-    assert errors == (
-        f"gaptune: each trial needs 1 CPU and {gpu} GPU on one machine; this machine has at most {available_cores()} CPU "
-        f"and 0 GPU ({why}); see resources.cpu and resources.gpu\n"
-    )
+    has = f"this machine has at most {available_cores()} CPU and 0 GPU ({why})"
+    told = f"each trial needs 1 CPU and {gpu} GPU on one machine; {has}; see resources.cpu and resources.gpu"
+    assert errors == f"gaptune: {told}\n"
     assert not (tmp_path / "results").exists()
 
 

@@ -23,6 +23,8 @@ from gaptune.ledger import State, read_events
 from gaptune.space.parse import load_space
 from gaptune.trial.device import NoGpuError
 
+MIG = ("MIG-0f5a77c1-9d10-5b1c-a3f2-000000000001", "MIG-0f5a77c1-9d10-5b1c-a3f2-000000000002")
+
 pytestmark = [
     pytest.mark.whole,
     pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU"),
@@ -31,10 +33,12 @@ pytestmark = [
 
 @pytest.fixture(scope="module", autouse=True)
 def _pretended(gaptune_cache):
-    """A Ray of eight cores and two GPUs that do not exist."""
+    """A Ray of eight cores and two MIG devices that do not exist."""
     workers_are_warm()
     node = {"num_cpus": 8, "num_gpus": 2, "include_dashboard": False, "object_store_memory": OBJECT_STORE, **WORKERS}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", ",".join(MIG))
+        cluster = Cluster(initialize_head=True, head_node_args=node)
     with ray_for(ResourcesConfig(gpu=1), cluster.address):
         yield
     cluster.shutdown()
@@ -50,32 +54,29 @@ def sweep(folder, store, more=""):
     return record, out.getvalue(), sessions[-1]
 
 
-class Holder:
-    """Holds a share of a GPU; says which."""
-
-    def card(self):
-        return ray.get_gpu_ids()[0], os.environ["CUDA_VISIBLE_DEVICES"]
-
-
 def test_ray_puts_three_trials_of_a_third_on_each_gpu_as_the_plan_says():
+    class Holder:
+        def card(self):
+            return os.environ["CUDA_VISIBLE_DEVICES"]
+
     resources = ResourcesConfig(gpu=0.3)
     assert side_by_side(resources) == 6
     holders = [ray.remote(num_cpus=1, num_gpus=0.3)(Holder).remote() for _ in range(7)]
     asked = [holder.card.remote() for holder in holders]
     held, waiting = ray.wait(asked, num_returns=6)
     assert not ray.wait(waiting, timeout=0.3)[0]
-    cards = ray.get(held)
-    assert sorted(cards) == [(card, str(card)) for card in (0, 0, 0, 1, 1, 1)]
+    assert sorted(ray.get(held)) == [MIG[0]] * 3 + [MIG[1]] * 3
     for holder in holders:
         ray.kill(holder)
 
 
 def test_a_process_sees_the_gpu_that_it_was_given_or_none():
     def with_none():
-        os.environ["CUDA_VISIBLE_DEVICES"] = "0"  # Ray leaves it as it is for who asks for no GPU
-        return take_device(0), os.environ["CUDA_VISIBLE_DEVICES"]
+        return os.environ["CUDA_VISIBLE_DEVICES"], take_device(0), os.environ["CUDA_VISIBLE_DEVICES"]
 
-    assert ray.get(ray.remote(num_cpus=1)(with_none).remote()) == ("cpu", "")
+    before, device, after = ray.get(ray.remote(num_cpus=1)(with_none).remote())
+    assert before == ",".join(MIG)  # Ray hides nothing from who asks for no GPU
+    assert (device, after) == ("cpu", "")
     with pytest.raises(NoGpuError, match=r"Found no NVIDIA driver on your system|is built for CPUs only"):
         ray.get(ray.remote(num_cpus=1, num_gpus=0.5)(take_device).remote(0.5))
 
@@ -84,7 +85,7 @@ def test_a_sweep_whose_trials_cannot_use_their_gpu_stops_and_resumes_elsewhere(t
     assert place_of(ResourcesConfig(), None).assign(ResourcesConfig(), "auto").to_measure
     record, text, session = sweep(tmp_path, small_features)
     assert "measuring how many trials can share a GPU" in text
-    assert "each trial gets 1 CPU, 1 GPU (auto: this machine has 2 GPUs; not measured: " in text
+    assert "each trial gets 1 CPU, 1 GPU (auto: this machine has 2 GPUs; not measured: Found no" in text
     assert session["gpu"] == 1.0
     assert record.paused.startswith("trial ")
     assert " cannot use its GPU on " in record.paused
