@@ -57,13 +57,13 @@ def _no_gpu(error: Exception, task: WorkerTask) -> WorkerMessage:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    from gaptune.trial.memory import is_out_of_memory
+    from gaptune.trial.gpu_memory import is_out_of_memory
 
     return is_out_of_memory(error)
 
 
 def _out_of_memory(error: Exception, task: WorkerTask) -> WorkerMessage:
-    from gaptune.trial.memory import memory_use, out_of_memory
+    from gaptune.trial.gpu_memory import memory_use, out_of_memory
 
     training = TrialConfig.model_validate(task.config).training
     return WorkerMessage(failure=out_of_memory(error, training, on_gpu=task.gpu > 0, use=memory_use()))

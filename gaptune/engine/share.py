@@ -188,7 +188,7 @@ def share_gpus(plan: Plan, stop: Stop, say: Callable[[str], None]) -> Plan:
         return plan
     import ray
 
-    from gaptune.trial.memory import CONTEXT
+    from gaptune.trial.gpu_memory import CONTEXT
 
     say("measuring how many trials can share a GPU")
     config = largest_trial(plan.sweep, plan.space).model_dump()

@@ -100,7 +100,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         """Leaves nothing of a trial on this node that the storage has."""
         self._reports = None  # its model is freed before the next one is built
         if self._task.gpu and "torch" in sys.modules:
-            from gaptune.trial.memory import release_memory
+            from gaptune.trial.gpu_memory import release_memory
 
             release_memory()
         if self._copies is not None:
@@ -133,7 +133,7 @@ def take_device(gpus: float) -> str:
     import torch
 
     from gaptune.trial.device import NoGpuError, cuda_problem
-    from gaptune.trial.memory import CONTEXT, limit_memory
+    from gaptune.trial.gpu_memory import CONTEXT, limit_memory
 
     if problem := cuda_problem():
         raise NoGpuError(problem)

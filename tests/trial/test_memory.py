@@ -1,87 +1,65 @@
-"""Whether an error says that there is too little memory, and what the user reads."""
+"""A training's memory does not grow with its data."""
+
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-import torch
 
-from gaptune.config.trial import TrainingConfig
-from gaptune.trial.memory import CONTEXT, MemoryUse, free_memory, is_out_of_memory, memory_use, out_of_memory
+from gaptune.data import StoreWriter
+from gaptune.data.tokens import tokenize
 
-SAYS = {
-    "torch": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of"),
-    "outside torch": RuntimeError(
-        "CUDA ran out of memory outside PyTorch's allocator. If this workload uses many dynamic shapes, cuDNN may need"
-    ),
-    "runtime": torch.AcceleratorError("CUDA error: out of memory"),
-    "driver": RuntimeError("CUDA driver error: out of memory"),
-    "cuBLAS": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-    "cuDNN 8": RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
-    "cuDNN 9": RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
-    "cuSOLVER": RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`"),
-    "NCCL": torch.distributed.DistBackendError(
-        "NCCL error in: ProcessGroupNCCL.cpp:3690, unhandled cuda error (run with NCCL_DEBUG=INFO for details)\n"
-        "ncclUnhandledCudaError: Call to CUDA function failed.\nLast error:\nCuda failure 2 'out of memory'"
-    ),
-    "Python": MemoryError(),
-    "numpy": np._core._exceptions._ArrayMemoryError((1 << 40,), np.dtype("f8")),
-}
-SAYS_NOT = {
-    "another CUDA error": torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
-    "another NCCL error": torch.distributed.DistBackendError("Cuda failure 1 'invalid argument'"),
-    "another kind": ValueError("out of memory"),
-    "a shape": RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3)"),
-}
-MAY_MEAN = (
-    "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
-    "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",
-    "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR",
-    "GET was unable to find an engine to execute this computation",
-    "Unable to find a valid cuDNN algorithm to run convolution",
-)
+FULL = os.environ.get("GAPTUNE_SOAK") == "full"
+SIDE = 224
+TRAIN = """
+import sys
+from gaptune.config import TrialConfig
+from gaptune.data.open import open_store; from gaptune.data.store import reader as store
+from gaptune.trial import order, train
+
+if sys.argv[2] == "small":
+    store.LARGE, store.WINDOW, order.WINDOW, order.BLOCK = 2**26, 2**25, 2**25, 2**22
+config = TrialConfig.model_validate({"training": {"epochs": 1}, "model": {"name": "scenes-tiny"}})
+(report,) = train(config, open_store(sys.argv[1]))
+with open("/proc/self/status") as lines:
+    print(next(int(line.split()[1]) / 1e6 for line in lines if line.startswith("VmHWM")))
+print(report.metrics["time/samples_per_s"], file=sys.stderr)
+"""
 
 
-@pytest.mark.parametrize("error", SAYS.values(), ids=SAYS)
-def test_out_of_memory_is_known_in_every_librarys_words(error):
-    assert is_out_of_memory(error)
+def write(path, gigabytes):
+    """Noise, but no two images the same."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (256, SIDE, SIDE, 3), dtype=np.uint8)
+    tokens = tokenize(["a dog"], 16)
+    with StoreWriter(path, SIDE, 16) as writer:
+        for split, n in (("train", int(gigabytes * 1e9 / noise[0].nbytes)), ("val", 64)):
+            for row in range(n):
+                image = noise[row % 256]
+                image[0, 0] = (row % 256, row // 256 % 256, row // 65536)
+                writer.add(split, image, ["a dog"], tokens, id=str(row))
+        writer.finish(name="big", source={})
+    return path
 
 
-@pytest.mark.parametrize("error", SAYS_NOT.values(), ids=SAYS_NOT)
-def test_other_errors_are_not_taken_for_it(error):
-    assert not is_out_of_memory(error, free=lambda: 0)
-
-
-@pytest.mark.parametrize("text", MAY_MEAN)
-def test_an_error_with_several_causes_counts_if_the_gpu_is_full(text):
-    assert is_out_of_memory(RuntimeError(text), free=lambda: CONTEXT - 1)
-    assert not is_out_of_memory(RuntimeError(text), free=lambda: 2 * CONTEXT)
-    assert not is_out_of_memory(RuntimeError(text), free=lambda: None)
-
-
-def test_torchs_own_error_on_a_cpu_is_known():
-    with pytest.raises(RuntimeError) as caught:
-        torch.zeros(10**15)
-    assert is_out_of_memory(caught.value)
-
-
-def test_message_tells_what_was_needed_what_there_was_and_what_to_change():
-    use = MemoryUse(allocated=3 * 2**30, reserved=7 * 2**29, limit=4 * 2**30, total=16 * 2**30)
-    error = SAYS["torch"]
-    text = out_of_memory(error, TrainingConfig(batch_size=256, micro_batch=32), on_gpu=True, use=use)
-    assert text.startswith(
-        "out of memory on the GPU with batches of 256 in parts of 32: at most 3.50 GiB reserved (3.00 GiB allocated) "
-        "of the 4.00 GiB that a trial may use; the GPU has 16.00 GiB; set a smaller training.batch_size or "
-        "training.micro_batch, or a larger resources.gpu (CUDA out of memory. Tried to allocate 20.00 MiB."
+def peak(path, windows):
+    """Gigabytes of resident memory at most, in a process of its own."""
+    ran = subprocess.run(
+        [sys.executable, "-c", TRAIN, str(path), windows], capture_output=True, text=True, check=True, timeout=3600
     )
+    print(f"{path.name}: {ran.stdout.strip()} GB resident at most, {float(ran.stderr.split()[-1]):.0f} images/s")
+    return float(ran.stdout)
 
 
-def test_message_on_a_cpu_says_nothing_of_gpus():
-    text = out_of_memory(SAYS["NCCL"], TrainingConfig(), on_gpu=False, use=None)
-    assert "GPU" not in text
-    assert "\n" not in text
-    assert "with batches of 128; set a smaller training.batch_size" in text
+@pytest.mark.soak
+def test_large_store_trains_in_250_mb_beside_the_model(tmp_path):
+    little = peak(write(tmp_path / "little", 0.03), "small")
+    assert peak(write(tmp_path / "big", 1 if FULL else 0.5), "small") < little + 0.25
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_a_process_without_a_gpu_has_no_memory_there():
-    assert memory_use() is None
-    assert free_memory() is None
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+@pytest.mark.skipif(not FULL, reason="20 GB of disk and ten minutes: GAPTUNE_SOAK=full")
+def test_store_of_20_gb_trains_with_under_2_gb_of_resident_memory(tmp_path):
+    assert peak(write(tmp_path / "big", 20), "default") < 2
