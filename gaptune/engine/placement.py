@@ -174,7 +174,7 @@ def trials_per_gpu(gpus: float) -> int:
 
 
 def memory_fraction(gpus: float, total: int, context: int) -> float:
-    """Fraction of a GPU's memory that the tensors of a trial may use, so that all trials on the GPU have room.
+    """Fraction of a GPU's memory that the tensors of a trial may use, so that the contexts of all trials have theirs.
 
     K trials on a GPU need K contexts beside their tensors: each may use (1 - K·context/total)/K.
 

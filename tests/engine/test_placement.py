@@ -123,7 +123,7 @@ def test_trials_on_a_gpu(gpu, trials):
 
 
 @pytest.mark.parametrize(("gpu", "trials"), [(0.5, 2), (0.3, 3), (1 / 3, 3), (1 / 7, 6), (0.0625, 16)])
-def test_memory_leaves_room_for_the_contexts_of_all_trials_on_a_gpu(gpu, trials):
+def test_memory_is_left_for_the_contexts_of_all_trials_on_a_gpu(gpu, trials):
     total, context = 80 * GIB, GIB // 2
     each = memory_fraction(gpu, total, context) * total
     assert trials * (each + context) == pytest.approx(total)
