@@ -30,7 +30,7 @@ class Gpus:
     """How many GPUs each trial of a sweep gets.
 
     Attributes:
-        number: The number; a fraction below 1 is a share of a GPU.
+        number: The number; several trials share a GPU if it is below 1.
         why: Why it was chosen; empty if the sweep config has the number.
         to_measure: Whether a measurement before the first trial decides how many trials share a GPU.
     """

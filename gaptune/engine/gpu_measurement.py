@@ -78,7 +78,7 @@ def gpus_of(trials: int) -> float:
     return math.floor(10_000 / trials) / 10_000
 
 
-def measure_share(config: TrialConfig, store: Store, probe: GpuProbe, *, seconds: float = _LONGEST_S) -> Readings:
+def measure_training(config: TrialConfig, store: Store, probe: GpuProbe, *, seconds: float = _LONGEST_S) -> Readings:
     """Trains until the first report and 40 steps are over, or the time is.
 
     Args:
@@ -169,11 +169,11 @@ def largest_trial(sweep: SweepConfig, space: Space) -> TrialConfig:
             params[parameter.name] = max(of.values) if isinstance(of, Choice) else of.high
     try:
         return sweep.trial(expand_method(params))
-    except UserError:  # they do not go together with the sweep's own values
+    except UserError:  # they contradict the sweep's own values
         return sweep.trial({})
 
 
-def share_gpus(plan: Plan, stop: Stop, say: Callable[[str], None]) -> Plan:
+def measured_plan(plan: Plan, stop: Stop, say: Callable[[str], None]) -> Plan:
     """A plan in which small models share a GPU, from a measurement on one of Ray's GPUs.
 
     Args:
@@ -240,4 +240,4 @@ def _measure(config: dict[str, Any], threads: int, folder: str) -> Readings:
     with suppress(OSError):  # it may not exist on another node
         os.chdir(folder)
     trial = TrialConfig.model_validate({**config, "device": device})
-    return measure_share(trial, open_training(trial.data), CudaProbe())
+    return measure_training(trial, open_training(trial.data), CudaProbe())

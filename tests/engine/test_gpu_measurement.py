@@ -4,16 +4,16 @@ import pytest
 from support import sweep_config
 
 from gaptune.data.open import open_store
-from gaptune.engine.placement import trials_per_gpu
-from gaptune.engine.share import (
+from gaptune.engine.gpu_measurement import (
     MOST_TRIALS,
     Readings,
     cores_per_gpu,
     gpus_of,
     largest_trial,
-    measure_share,
+    measure_training,
     trials_that_fit,
 )
+from gaptune.engine.placement import trials_per_gpu
 from gaptune.space.parse import parse_space
 
 GIB = 2**30
@@ -86,15 +86,15 @@ def trial(small_features):
 
 def test_some_steps_of_a_real_training_are_measured(trial):
     probe = Probe()
-    assert measure_share(*trial, probe) == Readings(GIB, 80 * GIB, 0.5)
+    assert measure_training(*trial, probe) == Readings(GIB, 80 * GIB, 0.5)
     assert probe.steps == ["started", "stopped"]
 
 
 def test_a_profiler_that_may_not_run_leaves_memory_and_cores(trial):
-    assert measure_share(*trial, Probe(fails=True)) == Readings(GIB, 80 * GIB, None)
+    assert measure_training(*trial, Probe(fails=True)) == Readings(GIB, 80 * GIB, None)
 
 
 def test_a_slow_training_is_measured_for_a_while_only(trial):
     probe = Probe()
-    assert measure_share(*trial, probe, seconds=0.0) == Readings(GIB, 80 * GIB, None)
+    assert measure_training(*trial, probe, seconds=0.0) == Readings(GIB, 80 * GIB, None)
     assert probe.steps == []
