@@ -114,8 +114,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
 def take_device(gpus: float) -> str:
     """Makes this process, before it uses a device, see the GPUs that it was given and no other.
 
-    Ray hides the GPUs of others only from a process that was given some. The memory limit leaves enough for all trials on
-    a GPU, so that they cannot starve each other.
+    Ray hides the GPUs of others only from a process that was given some. The memory limit leaves enough for all trials
+    on a GPU, so that they cannot starve each other.
 
     Args:
         gpus: GPUs that the process was given.
