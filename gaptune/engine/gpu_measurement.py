@@ -18,6 +18,7 @@ from gaptune.engine.signals import Stop
 from gaptune.errors import UserError, first_line
 from gaptune.space.methods import expand_method
 from gaptune.space.model import Choice, Space
+from gaptune.text.words import counted
 
 if TYPE_CHECKING:
     from gaptune.data import Store
@@ -86,6 +87,9 @@ def measure_training(config: TrialConfig, store: Store, probe: GpuProbe, *, seco
         store: Its training data.
         probe: Measures the GPU.
         seconds: Longest duration.
+
+    Raises:
+        UserError: The time was too short for a measurement.
     """
     from gaptune.trial import train
 
@@ -94,6 +98,8 @@ def measure_training(config: TrialConfig, store: Store, probe: GpuProbe, *, seco
         for _ in train(config, store, progress=watch):
             if watch.finished:
                 break
+    if watch.steps < _WARM_UP:
+        raise UserError(f"only {counted(watch.steps, 'step')} in {seconds:g} s")
     reserved, total = probe.memory()
     return Readings(reserved, total, watch.busy)
 
@@ -108,18 +114,18 @@ class _Watch:
     def __init__(self, probe: GpuProbe, seconds: float) -> None:
         self.busy: float | None = None
         self.finished = False
+        self.steps = 0
         self._probe = probe
         self._stop: Callable[[], float] | None = None
         self._end = time.monotonic() + seconds
-        self._steps = 0
 
     def __call__(self) -> None:
-        self._steps += 1
+        self.steps += 1
         over = time.monotonic() > self._end
-        if self._steps == _WARM_UP:
+        if self.steps == _WARM_UP:
             with suppress(Exception):  # the profiler may lack permissions, or its library
                 self._stop = self._probe.busy()
-        elif self._steps >= _WARM_UP + _MEASURED or over:
+        elif self.steps >= _WARM_UP + _MEASURED or over:
             self._finish()
         if over:
             raise _TimeOverError

@@ -14,6 +14,7 @@ from gaptune.engine.gpu_measurement import (
     trials_that_fit,
 )
 from gaptune.engine.placement import trials_per_gpu
+from gaptune.errors import UserError
 from gaptune.space.parse import parse_space
 
 GIB = 2**30
@@ -94,7 +95,8 @@ def test_a_profiler_that_may_not_run_leaves_memory_and_cores(trial):
     assert measure_training(*trial, Probe(fails=True)) == Readings(GIB, 80 * GIB, None)
 
 
-def test_a_slow_training_is_measured_for_a_while_only(trial):
+def test_a_training_that_is_too_slow_to_be_measured_is_ended(trial):
     probe = Probe()
-    assert measure_training(*trial, probe, seconds=0.0) == Readings(GIB, 80 * GIB, None)
+    with pytest.raises(UserError, match="only 1 step in 0 s"):
+        measure_training(*trial, probe, seconds=0.0)
     assert probe.steps == []

@@ -33,9 +33,9 @@ pytestmark = [
 
 @pytest.fixture(scope="module", autouse=True)
 def _pretended(gaptune_cache):
-    """A Ray of eight cores and two MIG devices that do not exist."""
+    """A Ray of seven cores and two MIG devices that do not exist."""
     workers_are_warm()
-    node = {"num_cpus": 8, "num_gpus": 2, "include_dashboard": False, "object_store_memory": OBJECT_STORE, **WORKERS}
+    node = {"num_cpus": 7, "num_gpus": 2, "include_dashboard": False, "object_store_memory": OBJECT_STORE, **WORKERS}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", ",".join(MIG))
         cluster = Cluster(initialize_head=True, head_node_args=node)
