@@ -27,22 +27,17 @@ def pick_device(wanted: str) -> str:
     Raises:
         NoGpuError: It is ``cuda``, and torch cannot use a GPU; the message has the reason.
     """
-    if wanted == "cpu":
-        return "cpu"
-    problem = cuda_problem()
-    if problem is None:
-        return "cuda"
-    if wanted == "cuda":
+    if wanted == "auto":
+        return "cuda" if _is_available() else "cpu"
+    if wanted == "cuda" and (problem := cuda_problem()):
         raise NoGpuError(f"device: cuda, but torch cannot use a GPU here: {problem}")
-    return "cpu"
+    return wanted
 
 
 def cuda_problem() -> str | None:
     """Why torch cannot use a GPU in this process, in its own words; None if it can. Creates no CUDA context."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch prints the reason as a warning
-        if torch.cuda.is_available():
-            return None
+    if _is_available():
+        return None
     if torch.version.cuda is None and torch.version.hip is None:
         return f"torch {torch.__version__} is built for CPUs only"
     for name in _HIDING:
@@ -53,6 +48,12 @@ def cuda_problem() -> str | None:
     except (AssertionError, RuntimeError) as error:
         return " ".join(str(error).split()).partition(" Please ")[0].rstrip(".")
     return "torch.cuda.is_available() is false"
+
+
+def _is_available() -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # by which torch says why not
+        return torch.cuda.is_available()
 
 
 @contextmanager

@@ -305,6 +305,7 @@ def test_trial_on_the_front_that_cannot_be_evaluated_is_named_and_retried_by_the
     tmp_path, small_store, local_ray
 ):
     more = f"evaluate: [{{name: again, data: '{small_store}', tasks: [zeroshot], when: front}}]\n"
+    more += "resources: {gpu: 0}\n"
     first, folder, _ = sweep(tmp_path, small_store, trials=1)
     shutil.move(folder / "trials", tmp_path / "away")
     plan_yaml = write_yaml(tmp_path, small_store, trials=1, more=more)
