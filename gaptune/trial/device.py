@@ -13,7 +13,6 @@ import torch
 from gaptune.config.trial import TrainingConfig
 from gaptune.errors import UserError
 
-_HIDING = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 _NONE_VISIBLE = ("", "-1", "NoDevFiles")
 
 
@@ -40,7 +39,7 @@ def cuda_problem() -> str | None:
         return None
     if torch.version.cuda is None and torch.version.hip is None:
         return f"torch {torch.__version__} is built for CPUs only"
-    for name in _HIDING:
+    for name in ("CUDA_VISIBLE_DEVICES", *(["HIP_VISIBLE_DEVICES"] if torch.version.hip else [])):
         if os.environ.get(name, "0").strip() in _NONE_VISIBLE:
             return f"{name} is {os.environ[name]!r}, which hides all GPUs"
     try:

@@ -245,7 +245,8 @@ def test_worker_reports_epochs_and_names_out_of_memory(tmp_path, small_store, mo
         "progress": "test/0",
         "system_metrics": False,
     }
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # and back after the test, like the working folder
+    for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
+        monkeypatch.setenv(name, "0")  # and back after the test, like the working folder
     monkeypatch.chdir(tmp_path)
     worker = Worker(task)
     first = worker.step()
