@@ -65,6 +65,7 @@ def train(
     from gaptune.storage.bundled import find
     from gaptune.trial import NonFinite
     from gaptune.trial import train as train_trial
+    from gaptune.trial.allocator import keep_freed_memory
     from gaptune.trial.checkpoint import alone
 
     params = dict(_assignment(text) for text in assignments)
@@ -73,6 +74,7 @@ def train(
     sweep = load_sweep_config(find(config_file or Path("embedded.yaml"), "sweeps"))
     config = with_device(sweep.trial(expand_method(params)), sweep.resources)
     store, sizes = check_trial(config)
+    keep_freed_memory()
     torch.set_num_threads(threads)
     try:
         with stopping(), alone(out) if out is not None else nullcontext():

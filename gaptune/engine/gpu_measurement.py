@@ -119,7 +119,7 @@ class _Watch:
         self._stop: Callable[[], float] | None = None
         self._end = time.monotonic() + seconds
 
-    def __call__(self) -> None:
+    def __call__(self, epochs: float | None = None, /) -> None:
         self.steps += 1
         over = time.monotonic() > self._end
         if self.steps == _WARM_UP:

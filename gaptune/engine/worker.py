@@ -80,7 +80,9 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         import torch
 
         from gaptune.trial import train
+        from gaptune.trial.allocator import keep_freed_memory
 
+        keep_freed_memory()
         torch.set_num_threads(task.threads)
         with suppress(OSError):  # it may not exist on another node
             os.chdir(task.folder)
