@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=6)
     arguments = parser.parse_args()
-    taus = [round(0.03 * 1.15**number, 4) for number in range(arguments.trials)]
+    taus = [round(0.03 * 1.15**number, 4) for number in range(arguments.candidates)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sweep, space = folder / "sweep.yaml", folder / "space.yaml"
