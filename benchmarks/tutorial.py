@@ -3,8 +3,8 @@
     python benchmarks/tutorial.py --photographs flickr8k --out results [--trials 8] [--epochs 2]
 
 Ray Tune with Optuna's search, MLflow's callback, a ``Dataset`` that reads JPEGs, torchvision's transforms, a
-``DataLoader`` with workers, and open_clip's model, loss, and tokenizer. The model is gaptune's ``photos-small``, with all
-rows of CLIP's vocabulary, because open_clip's tokenizer uses them; texts have 32 tokens, because no caption is longer.
+``DataLoader`` with workers, and open_clip's model, loss, and tokenizer. The model is gaptune's ``photos-small`` with
+all rows of CLIP's vocabulary, because open_clip's tokenizer uses them; texts have 32 tokens, as the longest caption.
 """
 
 from __future__ import annotations
@@ -86,9 +86,7 @@ def train(config: dict[str, float], photographs: Path, epochs: int) -> None:
     """One trial."""
     torch.manual_seed(0)
     workers = {"num_workers": 1, "persistent_workers": True}
-    loader = DataLoader(
-        Photographs(photographs, "train", FOR_TRAINING), BATCH, shuffle=True, drop_last=True, **workers
-    )
+    loader = DataLoader(Photographs(photographs, "train", FOR_TRAINING), BATCH, shuffle=True, drop_last=True, **workers)
     val = DataLoader(Photographs(photographs, "val", FOR_EVALUATION), 512, **workers)
     model = CLIP(**MODEL, init_logit_scale=math.log(1 / config["tau"]))
     loss_of = ClipLoss()

@@ -5,24 +5,29 @@ here. No kernel runs, the backward pass least of all: every gradient is of the r
 """
 
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 import torch.cuda.amp.common
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
-READ = torch.ops.aten._local_scalar_dense.default
+READ, NONZERO = torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default
+INDEX = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default, torch.ops.aten.index_put_.default)
 
 
-class Reads(TorchDispatchMode):
-    """Answers what a program asks of a value: 0.5, 1, or True."""
+class Card(TorchDispatchMode):
+    """Answers what a program asks of values: 0.5, 1, True everywhere. An index on the CPU, which waits, is an error."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if function is READ:
             return 0.5 if args[0].dtype.is_floating_point else args[0].dtype == torch.bool or 1
+        if function is NONZERO:
+            return args[0].new_zeros(args[0].numel(), args[0].ndim, dtype=torch.int64)
+        if function in INDEX and args[0].is_cuda and any(each is not None and not each.is_cuda for each in args[1]):
+            raise RuntimeError("a tensor on the device cuda and an index on the device cpu")
         return function(*args, **kwargs or {})
 
 
@@ -46,7 +51,7 @@ class Arrivals(TorchDispatchMode):
         made = function(*args, **kwargs)
         given = tree_leaves((args, {name: value for name, value in kwargs.items() if name != "device"}))
         on_card = any(isinstance(each, torch.Tensor) and each.is_cuda for each in given)
-        if on_card or not (isinstance(made, torch.Tensor) and made.is_cuda and made.ndim):
+        if on_card or not (isinstance(made, torch.Tensor) and made.is_cuda and made.ndim and made.numel()):
             return made
         self.arrived.append(f"{function} {tuple(made.shape)}")
         if len(self.arrived) - 1 == self.left:
@@ -89,6 +94,12 @@ def as_array(tensor, *_, **__):
     return some.astype(str(tensor.dtype).removeprefix("torch."))
 
 
+def zeros(state):
+    """The same with zeros in place of fake tensors, which have nothing to save."""
+    with unset_fake_temporarily():
+        return tree_map_only(torch.Tensor, lambda each: torch.zeros(each.shape, dtype=each.dtype), state)
+
+
 def seen_by_gaptune():
     """Whether there is a card: for gaptune, not for torch, which would set it up."""
     return sys._getframe(1).f_globals["__name__"].startswith("gaptune.")
@@ -97,22 +108,15 @@ def seen_by_gaptune():
 @contextmanager
 def fake_card(monkeypatch):
     """A context in which ``cuda`` is a device of fake tensors."""
-    with FakeTensorMode(allow_non_fake_inputs=True), Reads(), monkeypatch.context() as patch:
-        forked = torch.random.fork_rng
+    with FakeTensorMode(allow_non_fake_inputs=True), Card(), monkeypatch.context() as patch:
+        forked, save = torch.random.fork_rng, torch.save
         patch.setattr(torch.random, "fork_rng", lambda devices=(), **_: forked(devices=[]))
         patch.setattr(torch.cuda, "is_available", seen_by_gaptune)
         patch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
         patch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+        patch.setattr(torch, "save", lambda state, *where: save(zeros(state), *where))
         patch.setattr(torch.nn.Module, "_apply", converted)
         patch.setattr(torch.Tensor, "backward", backward)
         patch.setattr(torch.Tensor, "pin_memory", lambda tensor, *_: tensor)
         patch.setattr(torch.Tensor, "numpy", as_array)
         yield
-
-
-def on_card(state):
-    """The devices of all tensors in nested mappings and lists."""
-    return {each.device.type for each in tree_leaves(state) if isinstance(each, torch.Tensor)}
-
-
-__all__ = ["Arrivals", "fake_card", "nullcontext", "on_card"]
