@@ -229,20 +229,37 @@ class OptimizerConfig(Schema):
 
 
 class TrainingConfig(Schema):
-    """Length and precision of the training.
+    """Length, batches, and precision of the training.
 
     Attributes:
         epochs: Passes over the training images.
         batch_size: Pairs per step, at least 2.
-        precision: ``fp32``, or ``bf16`` autocast.
+        micro_batch: Pairs whose activations are in memory at the same time. The loss still contrasts the whole batch:
+            features are computed first, then the gradients, one part of the batch after the other (GradCache). Batch
+            norm uses the statistics of each part. None for the whole batch at once.
+        grad_checkpointing: Whether activations are computed again for the gradient instead of kept, by open_clip's
+            ``set_grad_checkpointing``: less memory, more time.
+        precision: ``fp32`` (full float32), ``tf32`` (matrix products and convolutions in TF32 on GPUs that have it;
+            elsewhere the same as ``fp32``), or ``bf16`` (autocast). Metrics are always computed in full float32.
+        deterministic: Whether a GPU uses only deterministic algorithms, so that a resumed training ends with exactly
+            the same weights. Slower on a GPU; training on a CPU is always deterministic.
         evaluate_every: Number of epochs between two reports, each with an evaluation and a checkpoint; the last epoch
             always has a report.
     """
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 8
     batch_size: Annotated[int, Field(ge=2, le=1_000_000)] = 128
-    precision: Literal["fp32", "bf16"] = "fp32"
+    micro_batch: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    grad_checkpointing: bool = False
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    deterministic: bool = False
     evaluate_every: Annotated[int, Field(ge=1, le=100_000)] = 1
+
+    @model_validator(mode="after")
+    def _within_batch(self) -> TrainingConfig:
+        if self.micro_batch is not None and self.micro_batch > self.batch_size:
+            raise ValueError(f"micro_batch {self.micro_batch} is above batch_size {self.batch_size}")
+        return self
 
 
 class AugmentConfig(Schema):

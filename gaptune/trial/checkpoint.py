@@ -31,13 +31,17 @@ from gaptune.storage.checkpoint_files import (
 )
 from gaptune.text.renamed import metric_name
 
-FORMAT = 4
-"""Format of new checkpoints. Those before 4 lack the fields of ``_ADDED`` in ``config``. Those before 3 have names of
-ledger schema 1 in ``config`` and ``report``. Those before 2 have neither this number nor what belongs to the weights.
+FORMAT = 5
+"""Format of new checkpoints. Those before 5 lack the fields of ``_ADDED`` in ``config``, except that those of format 4
+have ``evaluate_every`` and those of heads. Those before 3 have names of ledger schema 1 in ``config`` and ``report``.
+Those before 2 have neither this number nor what belongs to the weights.
 """
 
-_ADDED: dict[str, dict[str, Any]] = {"training": {"evaluate_every": 1}, "model": dict.fromkeys(HEAD_DEFAULTS)}
-"""What the fields that format 4 added to the configuration are in earlier checkpoints, by group."""
+_ADDED: dict[str, dict[str, Any]] = {
+    "training": {"evaluate_every": 1, "micro_batch": None, "grad_checkpointing": False, "deterministic": False},
+    "model": dict.fromkeys(HEAD_DEFAULTS),
+}
+"""What the fields that formats 4 and 5 added to the configuration are in earlier checkpoints, by group."""
 
 _KEEP = 2
 _KEYS = {"config", "data", "report", "model", "scale"}

@@ -319,6 +319,10 @@ def test_later_params_override_earlier_params(first: dict[str, Any], second: dic
             {"temperature.tau_min": 0.1},
             r"temperature: tau_init 0\.07 is outside \[tau_min, tau_max\] = \[0\.1, inf\]",
         ),
+        (
+            {"training.batch_size": 64, "training.micro_batch": 65},
+            "training: micro_batch 65 is above batch_size 64",
+        ),
         ({"swap.start": 0.9, "swap.end": 0.1}, r"swap: start \(0\.9\) must be less than end \(0\.1\)"),
     ],
 )

@@ -25,7 +25,7 @@ def undisturbed(store, short, tmp_path_factory):
 
 
 def test_checkpoint_holds_what_belongs_to_its_weights(undisturbed):
-    assert undisturbed["format"] == 4
+    assert undisturbed["format"] == 5
     held = undisturbed["architecture"]
     assert held["preprocess_cfg"]["mean"] == pytest.approx([0.48145466, 0.4578275, 0.40821073])
     assert held["model_cfg"]["vision_cfg"]["image_size"] == 32
@@ -35,8 +35,8 @@ def test_checkpoint_holds_what_belongs_to_its_weights(undisturbed):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"format": 5}, r"was written by a newer gaptune \(format 5; this one reads up to 4\)"),
-        ({"format": "4b"}, r"was written by a newer gaptune \(format 4b"),
+        ({"format": 6}, r"was written by a newer gaptune \(format 6; this one reads up to 5\)"),
+        ({"format": "5b"}, r"was written by a newer gaptune \(format 5b"),
         ({"format": 99, "model": None}, r"newer gaptune \(format 99"),
         ({"version": 99}, "this one does not know version"),
     ],
@@ -87,6 +87,10 @@ def test_missing_or_unknown_key_of_a_checkpoint_is_reported_in_one_line(
 def as_of(state, number):
     """A state with the names, fields, and number of an earlier format; 0.1.0 and its predecessor wrote 2 and 1."""
     config = json.loads(state["config"])
+    for name in ("micro_batch", "grad_checkpointing", "deterministic"):
+        del config["training"][name]
+    if number == 4:
+        return {**state, "config": json.dumps(config, sort_keys=True), "format": 4}
     del config["training"]["evaluate_every"]
     for name in HEAD_DEFAULTS:
         del config["model"][name]
@@ -119,7 +123,7 @@ def whole(store, short, tmp_path_factory):
     return config, list(train(config, store, checkpoints=folder)), folder
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_training_resumes_from_an_earlier_format_to_the_bit(number, store, whole, tmp_path):
     config, reports, folder = whole
     first = torch.load(folder / "epoch-0001.pt", weights_only=True)
@@ -135,11 +139,11 @@ def test_training_resumes_from_an_earlier_format_to_the_bit(number, store, whole
         name: value for name, value in reports[1].metrics.items() if not name.startswith("time/")
     }
     resumed, undisturbed = read_checkpoint(tmp_path), read_checkpoint(folder)
-    assert resumed["format"] == 4
+    assert resumed["format"] == 5
     assert all(torch.equal(weight, resumed["model"][name]) for name, weight in undisturbed["model"].items())
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_model_of_an_earlier_format_gives_the_same_features(number, store, undisturbed):
     states = (as_of(undisturbed, number), undisturbed)
     models = [trained_model(state, "cpu")[0].eval() for state in states]

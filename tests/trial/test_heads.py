@@ -250,7 +250,8 @@ def linear_heads(state):
     asked = json.loads(state["config"])
     asked["model"] = {"name": "linear-heads", "image_size": None, "vocabulary": "auto", "pretrained": None}
     asked["model"]["freeze"] = None
-    del asked["training"]["evaluate_every"]
+    for name in ("evaluate_every", "micro_batch", "grad_checkpointing", "deterministic"):
+        del asked["training"][name]
     return state | {"config": json.dumps(asked, sort_keys=True), "format": 3}
 
 
