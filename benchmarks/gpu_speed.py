@@ -1,0 +1,271 @@
+"""How fast is a step on a card, and how busy is the card? Parts of ``gpu.py``. Not a script."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from gpu_data import Setting, configured, random_images, wait
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from gaptune.config.models import PRESETS
+from gaptune.data import Store
+from gaptune.trial.loop import Training
+
+Figures = dict[str, float | str | None]
+COUNTED = 8  # pairs whose floating-point operations are counted, to be multiplied
+
+
+class Case(NamedTuple):
+    """A training whose steps are measured.
+
+    Attributes:
+        model: Name of the model.
+        side: Side of its images.
+        stored: Side of the stored images, which are cropped.
+        batch: Pairs in a step.
+        precision: ``fp32``, ``tf32`` or ``bf16``.
+    """
+
+    model: str
+    side: int
+    stored: int
+    batch: int
+    precision: str
+
+    @property
+    def name(self) -> str:
+        """The name in tables."""
+        return f"{self.model}, {self.side} px, batch {self.batch}, {self.precision}"
+
+
+CASES = (
+    Case("RN50", 224, 256, 1024, "bf16"),
+    Case("photos-small", 64, 72, 128, "fp32"),
+    Case("photos-small", 64, 72, 1024, "bf16"),
+    Case("scenes-tiny", 32, 32, 128, "fp32"),
+)
+SMALL = (Case("scenes-tiny", 32, 36, 8, "fp32"),)
+
+
+class Counts(NamedTuple):
+    """Numbers of steps: before the clock starts, measured, and profiled."""
+
+    warm: int = 8
+    timed: int = 24
+    profiled: int = 4
+
+
+def cases(setting: Setting) -> tuple[Case, ...]:
+    """What is measured."""
+    return SMALL if setting.small else CASES
+
+
+def counts(setting: Setting) -> Counts:
+    """How many steps."""
+    return Counts(1, 2, 1) if setting.small else Counts()
+
+
+def peak(setting: Setting) -> dict[str, float]:
+    """Teraflops of a large matrix product, the best of three sizes, by precision."""
+    found = {}
+    for precision in ("bf16", "tf32", "fp32"):
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        found[precision] = max(teraflops(setting, side, dtype) for side in sides(setting))
+    return found
+
+
+def sides(setting: Setting) -> tuple[int, ...]:
+    """Sides of the matrices."""
+    return (64,) if setting.small else (4096, 8192, 16384)
+
+
+def teraflops(setting: Setting, side: int, dtype: torch.dtype, repeats: int = 20) -> float:
+    """Of the product of two square matrices."""
+    one, other = (torch.randn(side, side, device=setting.device, dtype=dtype) for _ in range(2))
+    for _ in range(3):
+        one @ other
+    wait(setting.device)
+    started = time.perf_counter()
+    for _ in range(repeats):
+        one @ other
+    wait(setting.device)
+    return 2e-12 * side**3 * repeats / (time.perf_counter() - started)
+
+
+def of_each_case(setting: Setting, measure: Callable[[Setting, Case], Figures]) -> dict[str, Figures]:
+    """What is measured of each case, or its error: a case that does not fit onto the card leaves the others."""
+    found: dict[str, Figures] = {}
+    for case in cases(setting):
+        try:
+            found[case.name] = measure(setting, case)
+        except Exception as error:  # whatever it is, it belongs into the results
+            found[case.name] = {"error": f"{type(error).__name__}: {error}"[:300]}
+    return found
+
+
+class Clock:
+    """Called after each step: times some, then profiles a few.
+
+    Attributes:
+        training: Set once it is made.
+        seconds: Of a step, with everything between steps.
+        kernels: Seconds of a step in which the card computed; None where that is not known.
+    """
+
+    training: Training
+    seconds: float
+    kernels: float | None = None
+
+    def __init__(self, device: str, numbers: Counts) -> None:
+        self._device = device
+        self._numbers = numbers
+        self._step = 0
+        self._profile = profile(activities=[ProfilerActivity.CUDA]) if device == "cuda" else None
+
+    def __call__(self) -> None:
+        """Counts a step; batches of an evaluation do not count."""
+        if not self.training.model.training:
+            return
+        self._step += 1
+        warm, timed, profiled = self._numbers
+        if self._step == warm:
+            wait(self._device)
+            self.seconds = -time.perf_counter()
+        elif self._step == warm + timed:
+            wait(self._device)
+            self.seconds = (self.seconds + time.perf_counter()) / timed
+            if self._profile is not None:
+                self._profile.start()
+        elif self._step == warm + timed + profiled and self._profile is not None:
+            wait(self._device)
+            self._profile.stop()
+            self.kernels = busy_seconds(self._profile) / profiled
+
+
+def busy_seconds(profiled: profile) -> float:
+    """Seconds in which at least one kernel ran."""
+    spans = sorted(
+        (event.time_range.start, event.time_range.end)
+        for event in profiled.events()
+        if event.device_type == DeviceType.CUDA
+        and not event.is_user_annotation  # an optimizer's step, say, with the gaps between its kernels
+        and not event.name.startswith(("Memcpy", "Memset"))
+    )
+    busy, until = 0.0, -math.inf
+    for start, end in spans:
+        busy += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return 1e-6 * busy
+
+
+def speed(setting: Setting) -> dict[str, Figures]:
+    """Pairs a second, and more, of each case, trained as a trial is."""
+    return of_each_case(setting, step_speed)
+
+
+def step_speed(setting: Setting, case: Case) -> Figures:
+    """Measures the steps of a training.
+
+    Returns:
+        Pairs a second; milliseconds and operations of a step; the share of the time in which the card is idle; GiB.
+    """
+    numbers = counts(setting)
+    per_epoch = 2 if setting.small else 8
+    store = random_images(setting, case.stored, per_epoch * case.batch)
+    epochs = math.ceil(sum(numbers) / per_epoch)
+    given = {"training__batch_size": case.batch, "training__precision": case.precision, "training__epochs": epochs}
+    given |= {"augment__crop_min": 0.5, "augment__flip": True}
+    clock = Clock(setting.device, numbers)
+    if setting.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    training = clock.training = Training(configured(setting.device, case.model, **given), store, clock)
+    training.epochs(0, epochs)
+    memory = torch.cuda.max_memory_allocated() / 2**30 if setting.device == "cuda" else None
+    return {
+        "pairs_per_s": case.batch / clock.seconds,
+        "step_ms": 1000 * clock.seconds,
+        "step_tflop": 1e-12 * operations(training, store, case.batch),
+        "idle": None if clock.kernels is None else max(0.0, 1 - clock.kernels / clock.seconds),
+        "memory_gib": memory,
+    }
+
+
+def operations(training: Training, store: Store, batch: int) -> float:
+    """Floating-point operations of a step: towers and contrast, forward and backward."""
+    split, device = store.split("train"), training.scale.nu.device
+    tokens = torch.from_numpy(split.texts[:COUNTED].astype(np.int64))
+    longest = int((tokens != 0).sum(1).max())
+    images, texts = torch.from_numpy(split.gather(np.arange(COUNTED))).to(device), tokens[:, :longest].to(device)
+    with FlopCounterMode(display=False) as counter:
+        x, y = training.model.encode_image(images), training.model.encode_text(texts)
+        (x.sum() + y.sum()).backward()
+    return counter.get_total_flops() * batch / COUNTED + 6.0 * batch**2 * x.shape[1]
+
+
+def open_clip(setting: Setting) -> dict[str, Figures]:
+    """Pairs a second of ``open_clip_train.train.train_one_epoch`` for the cases, without any loading of data."""
+    return of_each_case(setting, open_clip_speed)
+
+
+def open_clip_speed(setting: Setting, case: Case) -> Figures:
+    """Measures open_clip's step on one batch that is in pinned memory as normalized floats."""
+    from open_clip import ClipLoss, create_model
+    from open_clip.model import CLIP
+    from open_clip_train.train import train_one_epoch
+
+    if case.model in PRESETS:
+        model = CLIP(**PRESETS[case.model], output_dict=True)
+    else:
+        model = create_model(case.model, output_dict=True)
+    # As its main.py sets them, but for precision.
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = case.precision != "fp32"
+    model = model.to(setting.device)
+    matrices = [each for each in model.parameters() if each.ndim >= 2]
+    vectors = [each for each in model.parameters() if each.ndim < 2]
+    groups = [{"params": vectors, "weight_decay": 0.0}, {"params": matrices, "weight_decay": 0.2}]
+    loader = Repeated(setting, case)
+    settings = argparse.Namespace(
+        **{"device": setting.device, "precision": "amp_bf16" if case.precision == "bf16" else "fp32"},
+        **{"distill": False, "accum_freq": 1, "skip_scheduler": True, "grad_clip_norm": None, "horovod": False},
+        **{"rank": 0, "world_size": 1, "batch_size": case.batch, "log_every_n_steps": 10**9, "wandb": False},
+    )
+    data = {"train": argparse.Namespace(dataloader=loader, set_epoch=lambda epoch: None)}
+    train_one_epoch(model, data, ClipLoss(), 0, torch.optim.AdamW(groups, lr=5e-4), None, None, None, settings)
+    seconds = loader.seconds()
+    return {"pairs_per_s": case.batch / seconds, "step_ms": 1000 * seconds}
+
+
+class Repeated:
+    """A loader that gives the same batch again and again, and notes the time after the warm-up."""
+
+    def __init__(self, setting: Setting, case: Case) -> None:
+        numbers = counts(setting)
+        self._device, self._warm, self._timed = setting.device, numbers.warm, numbers.timed
+        self.num_batches = self._warm + self._timed
+        self.num_samples = self.num_batches * case.batch
+        images = torch.randn(case.batch, 3, case.side, case.side)
+        texts = torch.randint(1, 49_000, (case.batch, 77))
+        self._batch = (images.pin_memory(), texts.pin_memory()) if setting.device == "cuda" else (images, texts)
+        self._started = 0.0
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for step in range(self.num_batches):
+            if step == self._warm:
+                wait(self._device)
+                self._started = time.perf_counter()
+            yield self._batch
+
+    def seconds(self) -> float:
+        """Of a step."""
+        wait(self._device)
+        return (time.perf_counter() - self._started) / self._timed
