@@ -14,13 +14,14 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from gaptune.config import AugmentConfig
-from gaptune.trial.augment import augment, draw_boxes
+from gaptune.trial.augment import crop, draw_boxes
 
 CROP = AugmentConfig(crop_min=0.6, flip=True)
 
 
 def by_matrices(images, side, step):
-    return augment(images, CROP, side, seed=0, step=step)
+    stored = images.permute(0, 2, 3, 1)
+    return crop(stored, draw_boxes(len(stored), stored.shape[1], CROP, seed=0, step=step), side)
 
 
 def by_torchvision(images, side, step):

@@ -128,7 +128,7 @@ def main() -> None:
         plain, training = Plain(store, arguments.epochs), gaptune_training(store, arguments.epochs)
         steps = store.meta.splits["train"].images // BATCH
         pairs = [
-            (milliseconds(plain.epoch, steps), milliseconds(lambda at=epoch: training._train(at), steps))
+            (milliseconds(plain.epoch, steps), milliseconds(lambda at=epoch: list(training.steps(at, at + 1)), steps))
             for epoch in range(arguments.epochs)
         ][1:]
     for name, times in zip(("plain trainer", "gaptune"), zip(*pairs, strict=True), strict=True):

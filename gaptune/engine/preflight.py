@@ -250,18 +250,22 @@ def _check_device(device: str, precisions: tuple[Any, ...]) -> None:
 
 def _sizes(config: TrialConfig, store: Store) -> Sizes:
     """Sizes of a model; it is built without memory unless its name alone shows that it fits the data."""
-    model, meta = config.model, store.meta
-    if model.name in PRESETS and not (meta.features or model.image_size or model.pretrained or model.freeze):
+    model, meta, recompute = config.model, store.meta, config.training.grad_checkpointing
+    as_named = not (meta.features or model.image_size or model.pretrained or model.freeze)
+    if model.name in PRESETS and as_named and not recompute:
         image_size = PRESETS[model.name]["vision_cfg"]["image_size"]
         return Sizes(preset_weights(model, len(meta.vocabulary), meta.context_length), image_size, meta.context_length)
     import torch
 
     from gaptune.trial.build_model import make_model
+    from gaptune.trial.recompute import checkpoint_gradients
 
     with torch.device("meta"):
         clip = make_model(model, meta)
     weights = sum(parameter.numel() for parameter in clip.parameters())
-    return Sizes(weights, clip.image_size, clip.context_length, tuple(clip.remarks))
+    without = checkpoint_gradients(clip) if recompute else ()
+    idle = [f"training.grad_checkpointing has no effect on the {part} of {model.name}" for part in without]
+    return Sizes(weights, clip.image_size, clip.context_length, (*clip.remarks, *idle))
 
 
 def _check_data(sweep: SweepConfig, store: Store, reach: _Reach) -> None:

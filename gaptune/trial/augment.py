@@ -1,4 +1,4 @@
-"""Random resized crop and flip, for a whole batch on its device, and the resize without them."""
+"""Random resized crop and flip, drawn on the CPU and done for a whole batch on its device; and the plain resize."""
 
 from __future__ import annotations
 
@@ -35,23 +35,9 @@ class Boxes(NamedTuple):
     width: Tensor
     mirrored: Tensor
 
-
-def augment(images: Tensor, params: AugmentConfig, side: int, seed: int, step: int) -> Tensor:
-    """Crops, resizes and mirrors images.
-
-    Args:
-        images: Float, shape (n, 3, stored side, stored side).
-        params: Augmentation.
-        side: Side of the square result.
-        seed: Seed of the trial.
-        step: Decides, with the seed, what is drawn.
-
-    Returns:
-        Shape (n, 3, side, side); the same images, resized if need be, when everything is switched off.
-    """
-    if params.crop_min == 1.0 and not params.flip:
-        return resize(images, side)
-    return crop(images, draw_boxes(len(images), images.shape[-1], params, seed, step), side)
+    def to(self, device: torch.device) -> Boxes:
+        """The same on a device."""
+        return Boxes(*(each.to(device, non_blocking=True) for each in self))
 
 
 def resize(images: Tensor, side: int) -> Tensor:
@@ -99,25 +85,27 @@ def crop(images: Tensor, boxes: Boxes, side: int) -> Tensor:
     with another from the right: the whole batch takes two batched products.
 
     Args:
-        images: Float, shape (n, 3, stored side, stored side).
-        boxes: On the CPU; within the images.
+        images: Any numbers, shape (n, stored side, stored side, 3), as stores hold them.
+        boxes: Within the images, on their device.
         side: Side of the square result.
 
     Returns:
-        Shape (n, 3, side, side). As in torchvision, values at sharp edges can overshoot those of the image.
+        Float32, shape (n, 3, side, side), in channels_last. As in torchvision, values at sharp edges can overshoot
+        those of the image.
     """
-    n, colors, stored, _ = images.shape
-    forth = torch.arange(side).expand(n, side)
+    n, stored, _, colors = images.shape
+    forth = torch.arange(side, device=images.device).expand(n, side)
     back = torch.where(boxes.mirrored[:, None], forth.flip(1), forth)
     starts, lengths = torch.stack([boxes.top, boxes.left]), torch.stack([boxes.height, boxes.width])
-    at, weights = (each.to(images.device) for each in _taps(starts, lengths, stored, torch.stack([forth, back])))
-    result = images.new_empty(n, side, side, colors)  # colors beside columns, as images are stored
+    at, weights = _taps(starts, lengths, stored, torch.stack([forth, back]))
+    result = torch.empty(n, side, side, colors, device=images.device)  # colors beside columns, as images are stored
     step = n if images.device.type == "cuda" else _AT_ONCE
     with torch.autocast(images.device.type, enabled=False):  # products in bf16 would blur colors
         for few in (slice(start, start + step) for start in range(0, n, step)):
-            matrices = images.new_zeros(2, len(images[few]), side, stored)
+            pixels = images[few].float()
+            matrices = pixels.new_zeros(2, len(pixels), side, stored)
             rows, columns = matrices.scatter_(3, at[:, few], weights[:, few])
-            half = torch.bmm(rows, images[few].permute(0, 2, 3, 1).reshape(-1, stored, stored * colors))
+            half = torch.bmm(rows, pixels.reshape(-1, stored, stored * colors))
             half = half.view(-1, side, stored, colors).transpose(2, 3).reshape(-1, side * colors, stored)
             whole = torch.bmm(half, columns.transpose(1, 2))
             result[few] = whole.view(-1, side, colors, side).transpose(2, 3)
@@ -136,17 +124,19 @@ def _taps(start: Tensor, length: Tensor, stored: int, places: Tensor) -> tuple[T
     Returns:
         Two of shape (2, n, side, taps): pixels of the line, no two equal, and weights, whose sum over taps is 1.
     """
+    side = places.shape[-1]
+    taps = min(math.ceil(4.0 * max(1.0, stored / side)), stored)  # as many as the whole line needs: no wait for a card
     start, length = start[..., None], length[..., None]
-    scale = length / places.shape[-1]
+    scale = length / side
     center = scale * (places + 0.5)  # from the part's start, in single precision, as torch has it
     stretch = scale.clamp(min=1.0)  # a part that is made smaller is seen through a wider filter
-    taps = min(math.ceil(4.0 * float(stretch.max())), stored)
     first = (start + (center - 2.0 * stretch + 0.5).long().clamp(min=0)).clamp(max=stored - taps)
-    place = (first - start)[..., None] + torch.arange(taps, dtype=torch.float32)
+    number = torch.arange(taps, device=places.device)
+    place = (first - start)[..., None] + number.float()
     weights = _cubic((place - center[..., None]).add_(0.5).div_(stretch[..., None]))
     weights *= (place >= 0) & (place < length[..., None])  # what lies beyond the part is not seen
     weights /= weights.sum(-1, keepdim=True)
-    return first[..., None] + torch.arange(taps), weights
+    return first[..., None] + number, weights
 
 
 def _cubic(x: Tensor) -> Tensor:

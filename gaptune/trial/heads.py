@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gaptune.config import HEADS, ModelConfig
+from gaptune.config import HEADS, AugmentConfig, ModelConfig
 from gaptune.data import FeatureMeta, StoreMeta
 from gaptune.errors import UserError
-from gaptune.trial.encoder import Augmentation, DualEncoder
+from gaptune.trial.augment import Boxes
+from gaptune.trial.encoder import Drawn, DualEncoder
 from gaptune.trial.streams import generator
 
 _BYTE = 256
@@ -51,40 +52,56 @@ class Heads(DualEncoder):
         assert model.normalize is not None
         self.features = data.features
         self.tower = _Towers(model, data.features)
+        assert model.width is not None
+        self.embed_dim = model.width
         self._dropped = round(model.dropout * _BYTE)
         self.normalize = model.normalize
 
-    def encode_image(self, images: Tensor, augmentation: Augmentation | None = None) -> Tensor:
-        """Embeddings of stored image features, shape (n, d)."""
-        return self.embed_image(unit(images, normalize=self.normalize), augmentation)
+    def draw(self, n: int, config: AugmentConfig, seed: int, step: int) -> Drawn:
+        """Draws which numbers of each feature are kept."""
+        if not self._dropped:
+            return Drawn()
+        image, text = (
+            _kept((n, width), self._dropped, generator(seed, f"dropout {kind}", step))
+            for kind, width in (("image", self.features.image), ("text", self.features.text))
+        )
+        return Drawn(image, text)
 
-    def encode_text(self, texts: Tensor, augmentation: Augmentation | None = None) -> Tensor:
-        """Embeddings of stored text features, shape (n, d)."""
-        return self.embed_text(unit(texts, normalize=self.normalize), augmentation)
+    def image_inputs(self, images: Tensor, drawn: Boxes | Tensor | None = None) -> Tensor:
+        """Stored image features as the head takes them."""
+        assert not isinstance(drawn, Boxes)
+        return self.dropped(unit(images, normalize=self.normalize), drawn)
 
-    def embed_image(self, features: Tensor, augmentation: Augmentation | None) -> Tensor:
-        """Embeddings of image features from ``unit``, which are changed in place."""
-        return self._embed(self.tower.image, features, "image", augmentation)
+    def text_inputs(self, texts: Tensor, drawn: Tensor | None = None) -> Tensor:
+        """Stored text features as the head takes them."""
+        return self.dropped(unit(texts, normalize=self.normalize), drawn)
 
-    def embed_text(self, features: Tensor, augmentation: Augmentation | None) -> Tensor:
-        """Embeddings of text features from ``unit``, which are changed in place."""
-        return self._embed(self.tower.text, features, "text", augmentation)
+    def embed_images(self, inputs: Tensor) -> Tensor:
+        """Embeddings of image features, shape (n, d)."""
+        return F.normalize(self.tower.image(inputs).float(), dim=1)
 
-    def _embed(self, head: nn.Module, features: Tensor, kind: str, augmentation: Augmentation | None) -> Tensor:
-        self.scale(features, training=augmentation is not None)
-        if augmentation is not None and self._dropped:
-            _drop(features, self._dropped, generator(augmentation.seed, f"dropout {kind}", augmentation.step))
-        return F.normalize(head(features).float(), dim=1)
+    def embed_texts(self, inputs: Tensor) -> Tensor:
+        """Embeddings of text features, shape (n, d)."""
+        return F.normalize(self.tower.text(inputs).float(), dim=1)
 
-    def scale(self, features: Tensor, *, training: bool) -> Tensor:
-        """Scales features from ``unit`` in place to the length √d, where they are normalized.
+    def dropped(self, features: Tensor, kept: Tensor | None) -> Tensor:
+        """Scales features from ``unit``, and sets to 0 what a training step leaves out; both in place.
 
         Args:
             features: Shape (n, d).
-            training: Whether numbers will be dropped; the others are then larger, so that the mean stays.
+            kept: Boolean, shape (n, d); None where nothing is left out.
+
+        Returns:
+            The features, of length √d in the mean where they are normalized.
         """
-        kept = _BYTE / (_BYTE - self._dropped) if training else 1.0
-        return features.mul_(math.sqrt(features.shape[1]) * kept if self.normalize else kept)
+        scale = _BYTE / (_BYTE - self._dropped) if kept is not None else 1.0
+        features.mul_(math.sqrt(features.shape[1]) * scale if self.normalize else scale)
+        if kept is None:
+            return features
+        if features.device.type == "cpu":  # four times as fast as torch's product of numbers and booleans
+            np.multiply(features.numpy(), kept.numpy(), out=features.numpy())
+            return features
+        return features.mul_(kept)
 
 
 def unit(features: Tensor, *, normalize: bool) -> Tensor:
@@ -146,11 +163,8 @@ def _head(model: ModelConfig, inputs: int) -> nn.Module:
     return linear if model.head == "linear" else _Residual(linear, mlp(max(1, width // 4)))
 
 
-def _drop(features: Tensor, dropped: int, random: torch.Generator) -> None:
-    """Sets numbers to 0 in place, each with a probability of ``dropped`` / 256: a random byte each is cheap."""
-    words = torch.empty(-(-features.numel() // 8), dtype=torch.int64).random_(-(2**63), None, generator=random)
-    kept = words.numpy().view(np.uint8)[: features.numel()].reshape(features.shape) >= dropped
-    if features.device.type == "cpu":  # four times as fast as torch's product of numbers and booleans
-        np.multiply(features.numpy(), kept, out=features.numpy())
-    else:
-        features.mul_(torch.from_numpy(kept).to(features.device, non_blocking=True))
+def _kept(shape: tuple[int, int], dropped: int, random: torch.Generator) -> Tensor:
+    """Which numbers are kept: each is left out with a probability of ``dropped`` / 256; a random byte each is cheap."""
+    numbers = math.prod(shape)
+    words = torch.empty(-(-numbers // 8), dtype=torch.int64).random_(-(2**63), None, generator=random)
+    return torch.from_numpy(words.numpy().view(np.uint8)[:numbers].reshape(shape) >= dropped)

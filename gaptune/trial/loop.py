@@ -6,17 +6,16 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gaptune.config import TrialConfig
-from gaptune.data import Split, Store, StoreMeta
+from gaptune.data import Store, StoreMeta
 from gaptune.data.open import open_store
 from gaptune.data.store.columns import feature_meta
 from gaptune.errors import UserError
@@ -26,14 +25,16 @@ from gaptune.trial.architecture import model_of_state
 from gaptune.trial.build_model import make_model
 from gaptune.trial.checkpoint import Checkpoints, save_sample
 from gaptune.trial.embed import Progress, silent
-from gaptune.trial.encoder import Augmentation, DualEncoder
+from gaptune.trial.encoder import DualEncoder
 from gaptune.trial.evaluate import Evaluator, Where
-from gaptune.trial.loss import NonFinite, clip_loss
-from gaptune.trial.optim import clip_gradients, lr_factor, make_optimizer, set_lr
-from gaptune.trial.order import epoch_order
-from gaptune.trial.pairs import pairs_of
-from gaptune.trial.streams import generator, global_seed
-from gaptune.trial.swap import swap, swaps_at
+from gaptune.trial.feed import feed_of
+from gaptune.trial.loss import NonFinite
+from gaptune.trial.optim import make_optimizer
+from gaptune.trial.plan import Planner
+from gaptune.trial.recompute import checkpoint_gradients
+from gaptune.trial.saver import Report, Saver
+from gaptune.trial.step import Taken, Updates
+from gaptune.trial.streams import global_seed
 from gaptune.trial.temperature import LogitScale
 
 _REMEMBERED = ("name", "image_size", "context_length", "content_hash", "vocabulary", "features")
@@ -41,21 +42,6 @@ _REMEMBERED = ("name", "image_size", "context_length", "content_hash", "vocabula
 
 _MISFIT = (AttributeError, KeyError, RuntimeError, TypeError, ValueError)
 """Errors from reading a checkpoint that has a valid seal and bad content."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """Metrics of a training so far.
-
-    Attributes:
-        epoch: Epochs trained, from 1.
-        step: Steps trained.
-        metrics: Values by their names in ``gaptune.metrics.table``, those of an evaluation after its name; all finite.
-    """
-
-    epoch: int
-    step: int
-    metrics: dict[str, float]
 
 
 def train(
@@ -98,16 +84,20 @@ def train(
     if state is not None:
         done = training.restore(state)
         yield Report(**state["report"])
-    epochs = config.training.epochs
-    while done < epochs:
-        before, done = done, next_report(done + 1, epochs, config.training.evaluate_every)
-        report = training.epochs(before, done)
-        if kept is not None:
-            if done == epochs:
+    with Saver(kept, beside=training.device.type == "cuda") as saver:
+        while done < config.training.epochs:
+            before, done = done, next_report(done + 1, config.training.epochs, config.training.evaluate_every)
+            for _ in training.steps(before, done):
+                yield from saver.saved()
+            yield from saver.saved(wait=True)
+            report = training.report(before, done)
+            last = done == config.training.epochs
+            if kept is not None and last:
                 save_sample(kept.folder, *training.sample())
                 training.outcomes().save(kept.folder)
-            kept.save(done, training.state(report, resumable=done < epochs))
-        yield report
+            saver.save(report, training.state(report, resumable=not last))
+            yield from saver.saved()
+        yield from saver.saved(wait=True)
 
 
 class Training:
@@ -122,6 +112,7 @@ class Training:
         model: The model.
         scale: The temperature.
         optimizer: The optimizer of both.
+        device: Where they are.
         identity: What a checkpoint must agree with to be resumed.
 
     Raises:
@@ -133,89 +124,67 @@ class Training:
         store.check_trainable()
         mine = tuple(evaluation for evaluation in config.evaluate if evaluation.when != "front")
         self._config = config = config.model_copy(update={"evaluate": mine})
-        self._device = torch.device(pick_device(config.device))
-        self._data: Split = store.split("train")
-        self._batch = config.training.batch_size
-        if self._batch > len(self._data):
-            raise UserError(f"batch_size {self._batch} is more than the {len(self._data)} training images")
-        self._per_epoch = len(self._data) // self._batch
-        self._steps = self._per_epoch * config.training.epochs
-        with global_seed(config.seed, self._device):
+        self.device = torch.device(pick_device(config.device))
+        data, batch = store.split("train"), config.training.batch_size
+        if batch > len(data):
+            raise UserError(f"batch_size {batch} is more than the {len(data)} training images")
+        with global_seed(config.seed, self.device):
             model = make_model(config.model, store.meta)
-        self.model = model.to(self._device).to(memory_format=torch.channels_last).train()
-        self.scale = LogitScale(config.temperature).to(self._device)
+        if config.training.grad_checkpointing:
+            checkpoint_gradients(model)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last).train()
+        self.scale = LogitScale(config.temperature).to(self.device)
         self.optimizer = make_optimizer(self.model, self.scale.nu, config)
+        self._planner = Planner(config, self.model, data)
+        self._feed = feed_of(self.model, data, self._planner, self.device)
+        self._updates = Updates(self.model, self.scale, self.optimizer, config)
         sizes = {"image_size": self.model.image_size, "context_length": self.model.context_length}
         further = [(each, open_store(each.data, **sizes)) for each in config.evaluate]
-        self._pairs = pairs_of(self.model, self._data, self._device)
-        self._evaluator = Evaluator(store, further, Where(self._device, config.training.precision, progress))
+        self._evaluator = Evaluator(store, further, Where(self.device, config.training.precision, progress))
         self._store = store
+        self._train_s = 0.0
         self.identity = _identity(config, store, [data for _, data in further], model.weights_hash)
 
-    def epochs(self, before: int, after: int) -> Report:
-        """Continues from one number of epochs to another, and evaluates."""
+    def steps(self, before: int, after: int) -> Iterator[None]:
+        """Takes the steps from one number of epochs to another; gives way after each."""
+        per_epoch = self._planner.per_epoch
         started = time.perf_counter()
-        losses, swapped = zip(*map(self._train, range(before, after)), strict=True)
+        for plan, batch in self._feed.batches(before * per_epoch, after * per_epoch):
+            self._updates.take(plan, batch)
+            self._progress()
+            self._train_s += time.perf_counter() - started
+            yield
+            started = time.perf_counter()
+
+    def report(self, before: int, after: int) -> Report:
+        """Measures what the steps from one number of epochs to another have led to."""
+        started = time.perf_counter()
+        taken = self._updates.read()
         self._check_weights(after)
-        trained = time.perf_counter()
+        trained, self._train_s = self._train_s + time.perf_counter() - started, 0.0
+        started = time.perf_counter()
         measured = self._evaluator(self.model, last=after == self._config.training.epochs)
-        count, step = after - before, after * self._per_epoch
-        metrics = {**measured, **self._progress_metrics(step, sum(losses) / count, sum(swapped) / count)}
+        step = after * self._planner.per_epoch
+        metrics = {**measured, **self._progress_metrics(step, taken)}
         metrics |= {
-            "time/train_s": trained - started,
-            "time/eval_s": time.perf_counter() - trained,
-            "time/samples_per_s": count * self._per_epoch * self._batch / (trained - started),
+            "time/train_s": trained,
+            "time/eval_s": time.perf_counter() - started,
+            "time/samples_per_s": taken.steps * self._config.training.batch_size / trained,
         }
         bad = [name for name, value in metrics.items() if not math.isfinite(value)]
         if bad:
             raise NonFinite(f"{', '.join(bad)} after epoch {after}")
         return Report(after, step, metrics)
 
-    def _train(self, epoch: int) -> tuple[float, float]:
-        """All steps of an epoch; returns the mean loss and the fraction of the steps with swapped features."""
-        order = epoch_order(self._data, self._stream("order", epoch), self._batch)
-        which = torch.rand(len(self._data), generator=self._stream("caption", epoch)).numpy()
-        losses, swapped = 0.0, 0
-        with global_seed(self._stream("dropout", epoch).initial_seed(), self._device):
-            for index in range(self._per_epoch):
-                drawn = slice(index * self._batch, (index + 1) * self._batch)
-                loss, was_swapped = self._step(epoch * self._per_epoch + index, order[drawn], which[drawn])
-                losses += loss
-                swapped += was_swapped
-                self._progress()
-        return losses / self._per_epoch, swapped / self._per_epoch
-
-    def _step(self, step: int, rows: np.ndarray[Any, Any], which: np.ndarray[Any, Any]) -> tuple[float, bool]:
-        """One update; returns the loss before it, and whether features were swapped."""
-        config = self._config
-        set_lr(self.optimizer, self._lr_factor(step))
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=config.training.precision == "bf16"):
-            x, y = self._pairs(rows, which, Augmentation(config.augment, config.seed, step))
-        swapping = swaps_at(config.swap, config.seed, step, self._steps)
-        if swapping:
-            x, y = swap(x, y, config.swap, config.seed, step)
-        loss = clip_loss(x, y, self.scale(Fraction(step, self._steps)))
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise NonFinite(f"loss {value} at step {step}")
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        norm = clip_gradients(self.optimizer, config.optimizer.clip_norm)
-        if not math.isfinite(norm):  # clipping by it makes every gradient 0, and so does dividing by its square
-            raise NonFinite(f"the gradient's norm is {norm} at step {step}")
-        self.optimizer.step()
-        self.scale.clamp()
-        return value, swapping
-
-    def _progress_metrics(self, step: int, loss: float, swapped: float) -> dict[str, float]:
+    def _progress_metrics(self, step: int, taken: Taken) -> dict[str, float]:
         """Loss and schedules after ``step`` steps."""
-        tau = self.scale.tau(Fraction(step, self._steps))
+        tau = self.scale.tau(Fraction(step, self._planner.steps))
         return {
             "temperature/tau": tau,
             "temperature/beta": 1.0 / tau,
-            "train/loss": loss,
-            "train/lr": self._config.optimizer.lr * self._lr_factor(step - 1),
-            "train/swapped_fraction": swapped,
+            "train/loss": taken.loss / taken.steps,
+            "train/lr": self._config.optimizer.lr * self._planner.lr_factor(step - 1),
+            "train/swapped_fraction": taken.swapped / taken.steps,
         }
 
     def _check_weights(self, epochs: int) -> None:
@@ -224,12 +193,6 @@ class Training:
         bad = [name for name, weight in weights.items() if not weight.isfinite().all()]
         if bad:
             raise NonFinite(f"weights after epoch {epochs}: {', '.join(bad[:3])}{', …' if len(bad) > 3 else ''}")
-
-    def _lr_factor(self, step: int) -> float:
-        return lr_factor(step, self._steps, self._config.optimizer.warmup)
-
-    def _stream(self, use: str, position: int) -> torch.Generator:
-        return generator(self._config.seed, use, position)
 
     def sample(self) -> tuple[Tensor, Tensor]:
         """Features of some validation pairs, for plots: images and texts."""

@@ -11,7 +11,7 @@ class NonFinite(ArithmeticError):  # noqa: N818  (what it says, not that it is a
     """A loss, feature or metric is NaN or infinite; weights are never updated with such a loss."""
 
 
-def clip_loss(x: Tensor, y: Tensor, beta: Tensor) -> Tensor:
+def clip_loss(x: Tensor, y: Tensor, beta: Tensor | float) -> Tensor:
     """Symmetric cross entropy over a batch of matched pairs (Radford et al. 2021, figure 3).
 
     Args:

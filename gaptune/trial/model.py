@@ -7,18 +7,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gaptune.config import ModelConfig
+from gaptune.config import AugmentConfig, ModelConfig
 from gaptune.config.models import CLIP_VOCABULARY, PRESETS, check_model
 from gaptune.data import StoreMeta
 from gaptune.data.tokens import END
 from gaptune.errors import UserError, first_line
 from gaptune.trial.architecture import Architecture, architecture_named, other_tokenizer
-from gaptune.trial.augment import augment, resize
-from gaptune.trial.encoder import Augmentation, DualEncoder
+from gaptune.trial.augment import Boxes, crop, draw_boxes, resize
+from gaptune.trial.encoder import Drawn, DualEncoder
+from gaptune.trial.short_text import by_length, encode_short, is_causal
+
+_STRIDE = 8  # columns by which the length of a batch of captions grows
 
 
 class ClipModel(DualEncoder):
@@ -59,7 +64,10 @@ class ClipModel(DualEncoder):
         compact = model.vocabulary == "compact" or (model.vocabulary == "auto" and model.name in PRESETS)
         self.tower = _build(model, built, rows=len(data.vocabulary) + 1 if compact else CLIP_VOCABULARY)
         self.tower.logit_scale.requires_grad_(False)
+        self.embed_dim = int(built.config["embed_dim"])
         self.image_size = _side(self.tower)
+        self._stored_size = data.image_size
+        self._causal = is_causal(self.tower)
         self.context_length = int(getattr(self.tower, "context_length", data.context_length))
         if self.context_length < data.context_length:
             raise UserError(
@@ -71,8 +79,8 @@ class ClipModel(DualEncoder):
         self.mean, self.std = built.mean, built.std
         # However its first weights saw images, it is trained on what stores hold of them.
         self.architecture = replace(built.sized(context_length=self.context_length), resize_mode="shortest")
-        self.register_buffer("_mean", torch.tensor(self.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("_std", torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_mean", 255.0 * torch.tensor(self.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", 255.0 * torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
         if model.freeze is not None:
             self._freeze(lambda name: (name.partition(".")[0] == "visual") == (model.freeze == "image"))
 
@@ -89,26 +97,49 @@ class ClipModel(DualEncoder):
             part.eval()
         return self
 
-    def pixels(self, images: Tensor) -> Tensor:
-        """Stored images, uint8 (n, side, side, 3), as normalized floats (n, 3, side, side) in channels_last."""
-        scaled = images.permute(0, 3, 1, 2).float().div_(255.0)
-        return scaled.sub_(self._mean).div_(self._std)
+    def draw(self, n: int, config: AugmentConfig, seed: int, step: int) -> Drawn:
+        """Draws crops and flips, if there are any."""
+        if config.crop_min == 1.0 and not config.flip:
+            return Drawn()
+        return Drawn(draw_boxes(n, self._stored_size, config, seed, step))
 
-    def encode_image(self, images: Tensor, augmentation: Augmentation | None = None) -> Tensor:
-        """Embeddings, shape (n, d), of stored images, uint8 (n, side, side, 3), augmented or resized."""
-        pixels = self.pixels(images)
-        if augmentation is None:
-            pixels = resize(pixels, self.image_size)
+    def image_inputs(self, images: Tensor, drawn: Boxes | Tensor | None = None) -> Tensor:
+        """Stored images, uint8 (n, side, side, 3), cropped or resized, as normalized floats (n, 3, side, side)."""
+        if isinstance(drawn, Boxes):
+            return self._normalized(crop(images, drawn, self.image_size))
+        pixels = self._normalized(images.permute(0, 3, 1, 2).float())
+        return resize(pixels, self.image_size).contiguous(memory_format=torch.channels_last)
+
+    def text_inputs(self, texts: Tensor, drawn: Tensor | None = None) -> Tensor:
+        """Stored tokens, shape (n, length), as rows of the model's table of tokens, cut to the model's context."""
+        ids = self.token_rows[_cut(texts.long(), self.context_length)]
+        return ids if self._causal else F.pad(ids, (0, self.context_length - ids.shape[1]))
+
+    def embed_images(self, inputs: Tensor) -> Tensor:
+        """Embeddings of pixels, shape (n, d)."""
+        return F.normalize(self.tower.encode_image(inputs).float(), dim=1)
+
+    def embed_texts(self, inputs: Tensor) -> Tensor:
+        """Embeddings of tokens, shape (n, d)."""
+        if not self._causal:
+            features = self.tower.encode_text(inputs)
+        elif inputs.device.type == "cpu":
+            order, groups = by_length(inputs)
+            features = torch.cat([encode_short(self.tower, group) for group in groups])[order.argsort()]
         else:
-            pixels = augment(pixels, augmentation.config, self.image_size, augmentation.seed, augmentation.step)
-        features = self.tower.encode_image(pixels.contiguous(memory_format=torch.channels_last))
+            features = encode_short(self.tower, inputs)
         return F.normalize(features.float(), dim=1)
 
-    def encode_text(self, texts: Tensor, augmentation: Augmentation | None = None) -> Tensor:
-        """Embeddings, shape (n, d), of stored tokens, shape (n, length); cut to the context of the model."""
-        tokens = _cut(texts.long(), self.context_length)
-        ids = F.pad(self.token_rows[tokens], (0, self.context_length - tokens.shape[1]))
-        return F.normalize(self.tower.encode_text(ids).float(), dim=1)
+    def trimmed(self, texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Tokens without the padding that all rows share, but for up to seven columns: few lengths occur."""
+        if not self._causal:
+            return texts
+        longest = int(np.flatnonzero((texts != 0).any(axis=0)).max(initial=0)) + 1
+        return texts[:, : -(-longest // _STRIDE) * _STRIDE]
+
+    def _normalized(self, pixels: Tensor) -> Tensor:
+        """Numbers from 0 to 255, shape (n, 3, side, side), changed in place."""
+        return pixels.sub_(self._mean).div_(self._std)
 
     def unknown(self, tokens: Tensor) -> Tensor:
         """Which tokens, of any shape, the model has no row for: a small vocabulary is that of its training data."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from gaptune.config import TrialConfig
 from gaptune.text.numbers import exact
-
-_LARGEST = math.sqrt(torch.finfo(torch.float32).max)
 
 
 def make_optimizer(model: nn.Module, nu: nn.Parameter, config: TrialConfig) -> AdamW:
@@ -56,7 +54,7 @@ def lr_factor(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def clip_gradients(optimizer: AdamW, most: float | None) -> float:
+def clip_gradients(optimizer: AdamW, most: float | None) -> Tensor:
     """Scales all gradients of an optimizer down together where their norm is larger than allowed.
 
     Args:
@@ -64,14 +62,13 @@ def clip_gradients(optimizer: AdamW, most: float | None) -> float:
         most: The largest norm; None leaves them as they are.
 
     Returns:
-        The norm before; infinite also where AdamW's second moment would be, the square of what is left in float32.
+        The norm before, a scalar on the device.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     norm = torch.nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
     if most is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
-    before = float(norm)
-    return before if min(before, most or math.inf) < _LARGEST else before * math.inf
+    return norm
 
 
 def set_lr(optimizer: AdamW, factor: float) -> None:

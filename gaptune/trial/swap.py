@@ -25,26 +25,38 @@ def swaps_at(config: SwapConfig, seed: int, step: int, steps: int) -> bool:
     return float(torch.rand((), generator=generator(seed, "swap?", step))) < config.probability
 
 
-def swap(x: Tensor, y: Tensor, config: SwapConfig, seed: int, step: int) -> tuple[Tensor, Tensor]:
-    """Swaps features; the sum of both stays what it was, entry by entry.
+def draw_fractions(shape: tuple[int, int], config: SwapConfig, seed: int, step: int) -> Tensor:
+    """Draws how much of its own feature each entry keeps.
 
-    ``hard``: each entry is exchanged with probability 0.5. ``soft``: each entry x becomes λx + (1-λ)y and y becomes
-    λy + (1-λ)x, with λ ~ U[0, 1] for each entry.
+    ``hard``: 1 or 0 with equal probability, so that half of the entries are exchanged. ``soft``: λ ~ U[0, 1].
+
+    Args:
+        shape: Shape of the features, (n, d).
+        config: Kind.
+        seed: Seed of the trial.
+        step: Decides, with the seed, what is drawn.
+
+    Returns:
+        Float32, of that shape, on the CPU.
+    """
+    drawn = torch.rand(shape, generator=generator(seed, "swap", step))
+    return (drawn < 0.5).to(drawn.dtype) if config.kind == "hard" else drawn
+
+
+def swap(x: Tensor, y: Tensor, kept: Tensor, *, renormalize: bool) -> tuple[Tensor, Tensor]:
+    """Swaps features: x becomes λx + (1-λ)y and y becomes λy + (1-λ)x; their sum stays what it was.
 
     Args:
         x: Image features, shape (n, d).
         y: Text features, shape (n, d).
-        config: Kind, and whether the results are normalized again.
-        seed: Seed of the trial.
-        step: Decides, with the seed, which entries.
+        kept: λ, the fraction of its own feature that each entry keeps, shape (n, d); 1 leaves it exactly as it is.
+        renormalize: Whether the results are normalized to length 1 again.
 
     Returns:
         The swapped features.
     """
-    weight = torch.rand(x.shape, generator=generator(seed, "swap", step)).to(x.device, x.dtype)
-    if config.kind == "hard":
-        weight = (weight < 0.5).to(x.dtype)
-    swapped = weight * x + (1 - weight) * y, weight * y + (1 - weight) * x
-    if config.renormalize:
+    kept = kept.to(x.dtype)
+    swapped = kept * x + (1 - kept) * y, kept * y + (1 - kept) * x
+    if renormalize:
         return F.normalize(swapped[0], dim=1), F.normalize(swapped[1], dim=1)
     return swapped

@@ -71,15 +71,13 @@ class LogitScale(nn.Module):
         start = nu_of(1.0 / config.tau_init, config) if self.learned else 0.0
         self.nu = nn.Parameter(torch.tensor(start), requires_grad=self.learned)
 
-    def forward(self, progress: Fraction) -> Tensor:
-        """β at a point of training.
+    def beta(self, scheduled: float | None = None) -> Tensor | float:
+        """β of a step: by its schedule, or learned, with a gradient.
 
         Args:
-            progress: Steps done over steps in all.
+            scheduled: What the schedule says; None where it is learned.
         """
-        if self.learned:
-            return beta_of(self.nu, self._params)
-        return torch.tensor(1.0 / scheduled_tau(self._params, progress), device=self.nu.device)
+        return beta_of(self.nu, self._params) if scheduled is None else scheduled
 
     @torch.no_grad()
     def tau(self, progress: Fraction) -> float:

@@ -9,13 +9,24 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.v2 import functional
 
-from gaptune.config import AugmentConfig
+from gaptune.config import AugmentConfig, ModelConfig
 from gaptune.data.pixels import square
-from gaptune.trial.augment import Boxes, augment, crop, draw_boxes, resize
+from gaptune.trial.augment import Boxes, crop, draw_boxes, resize
+from gaptune.trial.build_model import make_model
+from gaptune.trial.encoder import Drawn
 
 
 def images(n=6, side=16, seed=0):
     return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def augment(batch, params, side, seed, step):
+    """A batch of shape (n, 3, side, side) cropped as in a training step."""
+    return crop_planar(batch, draw_boxes(len(batch), batch.shape[-1], params, seed, step), side)
+
+
+def crop_planar(batch, boxes, side):
+    return crop(batch.permute(0, 2, 3, 1), boxes, side)
 
 
 def cropped_by_torchvision(batch, boxes, side):
@@ -27,15 +38,27 @@ def cropped_by_torchvision(batch, boxes, side):
     )
 
 
-def test_disabled_augmentation_is_the_identity():
-    batch = images()
-    assert torch.equal(augment(batch, AugmentConfig(), 16, seed=0, step=0), batch)
+def test_disabled_augmentation_draws_nothing_and_inputs_are_those_of_an_evaluation(store):
+    model = make_model(ModelConfig(), store.meta)
+    stored = torch.from_numpy(store.split("train").gather(np.arange(4)))
+    assert model.draw(4, AugmentConfig(), seed=0, step=0) == Drawn()
+    off = AugmentConfig(crop_min=0.3)
+    assert not torch.equal(model.image_inputs(stored, model.draw(4, off, 0, 0).images), model.image_inputs(stored))
 
 
-def test_disabled_augmentation_resizes_to_the_models_size():
-    batch = images()
-    assert torch.equal(augment(batch, AugmentConfig(), 8, seed=0, step=0), resize(batch, 8))
-    assert resize(batch, 8).shape == (6, 3, 8, 8)
+def test_images_are_resized_to_the_models_size():
+    assert resize(images(), 8).shape == (6, 3, 8, 8)
+    assert torch.equal(resize(images(), 16), images())
+
+
+@pytest.mark.parametrize("params", [AugmentConfig(crop_min=0.4), AugmentConfig(flip=True)])
+def test_inputs_are_normalized_crops_of_the_stored_bytes(params, store):
+    model = make_model(ModelConfig(), store.meta)
+    stored = torch.from_numpy(store.split("train").gather(np.arange(5)))
+    drawn = model.draw(5, params, seed=3, step=2)
+    expected = crop(stored, drawn.images, model.image_size) / 255
+    mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (model.mean, model.std))
+    torch.testing.assert_close(model.image_inputs(stored, drawn.images), (expected - mean) / std, atol=1e-5, rtol=0)
 
 
 def test_resizing_keeps_constant_images_and_the_mean():
@@ -85,7 +108,7 @@ def test_any_box_is_resized_as_torchvision_does(data, side, stored):
     boxes = Boxes(*map(torch.tensor, (top, left, rows, columns, [False, True, False])))
     expected = cropped_by_torchvision(batch, boxes, side)
     expected[1] = expected[1].flip(2)
-    torch.testing.assert_close(crop(batch, boxes, side), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(crop_planar(batch, boxes, side), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("side", [224, 160])
@@ -100,7 +123,9 @@ def test_photographs_are_resized_as_torchvision_does(stored, side):
 def test_batch_need_not_be_a_multiple_of_the_chunk_size():
     batch, params = images(37), AugmentConfig(crop_min=0.3)
     boxes = draw_boxes(37, 16, params, seed=0, step=0)
-    torch.testing.assert_close(crop(batch, boxes, 12), cropped_by_torchvision(batch, boxes, 12), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        crop_planar(batch, boxes, 12), cropped_by_torchvision(batch, boxes, 12), atol=1e-5, rtol=0
+    )
 
 
 def test_order_of_colors_in_memory_does_not_matter():
@@ -193,3 +218,20 @@ def test_half_precision_around_it_does_not_blur_where_a_crop_is():
     exact = augment(batch, params, 64, seed=0, step=0)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(augment(batch, params, 64, seed=0, step=0), exact)
+
+
+def test_crops_never_keep_less_than_crop_min():
+    at = (torch.arange(64) + 0.5) / 32 - 1
+    down, right = torch.meshgrid(at, at, indexing="ij")
+    crops = augment(
+        torch.stack([right, down, down]).repeat(500, 1, 1, 1), AugmentConfig(crop_min=0.9), 64, seed=0, step=0
+    )
+    width = (crops[:, 0, :, 62] - crops[:, 0, :, 1]).mean(1) / 2 * 64 / 61
+    height = (crops[:, 1, 62] - crops[:, 1, 1]).mean(1) / 2 * 64 / 61
+    assert float((width * height).min()) > 0.89
+
+
+def test_augmented_images_are_downsized_without_aliasing():
+    stripes = (torch.arange(64) % 4 < 1).float().expand(8, 3, 64, 64)  # bilinear samples 4 pixels apart miss them all
+    shrunk = augment(stripes, AugmentConfig(flip=True), 16, seed=0, step=0)
+    torch.testing.assert_close(shrunk.mean(), torch.tensor(0.25), atol=0.02, rtol=0)

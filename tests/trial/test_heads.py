@@ -12,10 +12,9 @@ from gaptune.data import FeatureMeta, StoreWriter
 from gaptune.data.open import open_store
 from gaptune.errors import UserError
 from gaptune.metrics.table import METRICS
-from gaptune.trial import pairs, train
+from gaptune.trial import feed, train
 from gaptune.trial.build_model import make_model
 from gaptune.trial.checkpoint import Checkpoints, read_checkpoint
-from gaptune.trial.encoder import Augmentation
 from gaptune.trial.heads import Heads, unit
 from gaptune.trial.loop import trained_model
 
@@ -99,7 +98,7 @@ def test_mlp_has_a_hidden_gelu_layer(views):
     model = make_model(ModelConfig(name="heads", head="mlp", width=20), views.meta)
     texts = torch.from_numpy(views.split("val").texts.copy())
     head = model.tower.text
-    hidden = F.gelu(head.hidden(model.scale(unit(texts, normalize=True), training=False)))
+    hidden = F.gelu(head.hidden(model.text_inputs(texts)))
     assert hidden.shape[1] == 20
     torch.testing.assert_close(model.encode_text(texts), F.normalize(head.output(hidden), dim=1))
 
@@ -107,7 +106,7 @@ def test_mlp_has_a_hidden_gelu_layer(views):
 def test_residual_head_starts_as_its_linear_layer_and_learns_more(views, tmp_path):
     model = make_model(ModelConfig(name="heads", head="residual", width=20), views.meta)
     images = torch.from_numpy(views.split("val").gather(np.arange(5)))
-    linear = F.normalize(model.tower.image.linear(model.scale(unit(images, normalize=True), training=False)), dim=1)
+    linear = F.normalize(model.tower.image.linear(model.image_inputs(images)), dim=1)
     torch.testing.assert_close(model.encode_image(images), linear)
     list(train(config(views, {"head": "residual"}), views, checkpoints=tmp_path))
     assert float(weights(tmp_path)["image.mlp.output.weight"].norm()) > 0.1
@@ -122,14 +121,14 @@ def test_head_without_bias_has_only_matrices(head, views):
 # --- dropout ---
 
 
-def step(number, seed=0):
-    return Augmentation(TrialConfig().augment, seed, number)
+def inputs(model, images, number, seed=0):
+    """Images as the head takes them in a step."""
+    return model.image_inputs(images, model.draw(len(images), TrialConfig().augment, seed, number).images)
 
 
 def test_dropout_leaves_out_its_fraction_and_keeps_the_mean(views):
     model = make_model(ModelConfig(name="heads", dropout=0.25, normalize=False), views.meta)
-    dropped = torch.ones(2000, 24)
-    model.embed_image(dropped, step(0))
+    dropped = inputs(model, torch.ones(2000, 24), 0)
     assert float((dropped == 0).float().mean()) == pytest.approx(0.25, abs=0.01)
     assert sorted(set(dropped.flatten().tolist())) == pytest.approx([0, 4 / 3])
     torch.testing.assert_close(dropped.mean(0), torch.ones(24), atol=0.06, rtol=0)
@@ -138,10 +137,9 @@ def test_dropout_leaves_out_its_fraction_and_keeps_the_mean(views):
 def test_dropout_is_determined_by_seed_step_and_modality(views):
     model = make_model(ModelConfig(name="heads"), views.meta)
     images = torch.from_numpy(views.split("train").gather(np.arange(8)))
-    with torch.no_grad():
-        first, again = (model.encode_image(images, step(3)) for _ in range(2))
-        others = [model.encode_image(images, step(4)), model.encode_image(images, step(3, seed=1))]
-        plain = model.encode_image(images)
+    first, again = (inputs(model, images, 3) for _ in range(2))
+    others = [inputs(model, images, 4), inputs(model, images, 3, seed=1)]
+    plain = model.image_inputs(images)
     assert torch.equal(first, again)
     assert not any(torch.equal(first, other) for other in (*others, plain))
 
@@ -149,7 +147,7 @@ def test_dropout_is_determined_by_seed_step_and_modality(views):
 def test_heads_without_dropout_draw_nothing(views):
     model = make_model(ModelConfig(name="heads", dropout=0.0), views.meta)
     images = torch.from_numpy(views.split("train").gather(np.arange(8)))
-    assert torch.equal(model.encode_image(images, step(3)), model.encode_image(images))
+    assert torch.equal(inputs(model, images, 3), model.image_inputs(images))
 
 
 # --- training ---
@@ -188,7 +186,7 @@ def test_resumed_training_ends_with_the_same_weights_to_the_bit(views, tmp_path)
 def test_features_are_normalized_once_for_all_trials_on_an_open_store(views, monkeypatch):
     store = open_store(views.path)
     made = []
-    monkeypatch.setattr(pairs, "unit", lambda *given, **options: made.append(1) or unit(*given, **options))
+    monkeypatch.setattr(feed, "unit", lambda *given, **options: made.append(1) or unit(*given, **options))
     first, again, other = (
         [report.metrics["train/loss"] for report in train(config(store, model={"dropout": dropout}), store)]
         for dropout in (0.2, 0.2, 0.4)
@@ -201,7 +199,7 @@ def test_features_are_normalized_once_for_all_trials_on_an_open_store(views, mon
 
 def test_features_that_are_read_in_each_step_train_as_those_in_memory(views, monkeypatch):
     kept = list(train(config(views), views))
-    monkeypatch.setattr(pairs, "_RESIDENT", 0)
+    monkeypatch.setattr(feed, "_UNITS", 0)
     read = list(train(config(views), views))
     for one, other in zip(kept, read, strict=True):
         assert one.metrics["train/loss"] == pytest.approx(other.metrics["train/loss"], rel=1e-4)

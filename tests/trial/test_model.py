@@ -63,7 +63,7 @@ def test_pixels_are_normalized_as_clips_preprocessing_does_it():
     transform = open_clip.image_transform(32, is_train=False)
     images = stored_images()
     expected = torch.stack([transform(Image.fromarray(image.numpy())) for image in images])
-    torch.testing.assert_close(clip().pixels(images), expected)
+    torch.testing.assert_close(clip().image_inputs(images), expected)
 
 
 def test_towers_own_logit_scale_is_frozen():

@@ -17,9 +17,9 @@ from gaptune.data.store.mixture import MixedSplit, PartialSplit
 from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 from gaptune.trial import order, train
-from gaptune.trial.loop import Training
+from gaptune.trial.build_model import make_model
 from gaptune.trial.order import apportion, epoch_order
-from gaptune.trial.pairs import chosen_captions
+from gaptune.trial.plan import Planner
 from gaptune.trial.streams import generator
 
 SIDE = 16
@@ -271,7 +271,7 @@ def test_training_on_a_mixture_is_reproducible(tmp_path):
     assert first == again
 
 
-def test_each_draw_of_an_image_has_a_caption_of_its_own(tmp_path, monkeypatch):
+def test_each_draw_of_an_image_has_a_caption_of_its_own(tmp_path):
     """Two images with eight captions each, drawn about 30 times an epoch: captions of two draws are independent."""
     write(tmp_path / "a", 56)
     texts = [f"a {word} dog" for word in ("red", "green", "blue", "black", "white", "small", "large", "round")]
@@ -281,19 +281,12 @@ def test_each_draw_of_an_image_has_a_caption_of_its_own(tmp_path, monkeypatch):
             writer.add("train", image, texts, tokenize(texts, 8), id=str(row))
         writer.finish(name="b", source={})
     store = open_training(DataConfig(mix={str(tmp_path / "a"): 1, str(tmp_path / "b"): 1}))
-    config = TrialConfig.model_validate({"training": {"epochs": 1, "batch_size": 29}})
-    trial, seen = Training(config, store), []
+    config = TrialConfig.model_validate({"training": {"epochs": 40, "batch_size": 29}})
     train = store.split("train")
-
-    def step(_, rows, which):
-        seen.append((rows, train.texts[chosen_captions(train, rows, which)]))
-        return 1.0, False
-
-    monkeypatch.setattr(trial, "_step", step)
-    monkeypatch.setattr(trial, "_evaluator", lambda model, last: {})
-    for epoch in range(40):
-        trial.epochs(epoch, epoch + 1)
-    rows, tokens = (np.concatenate(each) for each in zip(*seen, strict=True))
+    planner = Planner(config, make_model(config.model, store.meta), train)
+    plans = [planner.plan(step) for step in range(planner.steps)]
+    rows = np.concatenate([plan.rows for plan in plans])
+    tokens = np.concatenate([train.texts[plan.captions] for plan in plans])
     known = {tuple(ids): index for index, ids in enumerate(tokenize(texts, 8).tolist())}
     for row in (56, 57):
         drawn = np.array([known[tuple(ids)] for ids in tokens[rows == row].tolist()])

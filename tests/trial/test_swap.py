@@ -7,9 +7,17 @@ from hypothesis import strategies as st
 from sphere import unit
 
 from gaptune.config import SwapConfig
-from gaptune.trial.swap import swap, swaps_at
+from gaptune.trial.swap import draw_fractions, swaps_at
+from gaptune.trial.swap import swap as swap_by
 
 KINDS = ["hard", "soft"]
+
+
+def swap(x, y, params, seed, step):
+    """The swap of a training step."""
+    return swap_by(x, y, draw_fractions(tuple(x.shape), params, seed, step), renormalize=params.renormalize)
+
+
 sides = st.tuples(st.integers(1, 8), st.integers(1, 8), st.integers(0, 999)).map(
     lambda drawn: (unit(*drawn), unit(drawn[0], drawn[1], drawn[2] + 1))
 )
@@ -98,6 +106,14 @@ def test_window_starts_and_ends_at_the_very_step_of_its_fraction(start, end):
     for steps in (100, 700):
         first, last = round(start * 100) * steps // 100, round(end * 100) * steps // 100
         assert [step for step in range(steps) if swaps_at(params, 0, step, steps)] == list(range(first, last))
+
+
+@given(pair=sides)
+def test_fraction_of_1_leaves_features_exactly_as_they_are(pair):
+    x, y = pair
+    new_x, new_y = swap_by(x, y, torch.ones_like(x), renormalize=False)
+    assert torch.equal(new_x, x)
+    assert torch.equal(new_y, y)
 
 
 def test_no_swap_without_a_kind():

@@ -3,7 +3,6 @@
 import itertools
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -12,7 +11,7 @@ from gaptune.data import StoreWriter
 from gaptune.errors import UserError
 from gaptune.metrics.table import METRICS
 from gaptune.space.methods import METHODS
-from gaptune.trial import NonFinite, loop, train
+from gaptune.trial import NonFinite, step, train
 from gaptune.trial.checkpoint import Checkpoints
 from gaptune.trial.loop import Training, trained_model
 from gaptune.trial.model import ClipModel
@@ -22,17 +21,18 @@ from gaptune.trial.model import ClipModel
 def watched(monkeypatch):
     """Lists what the steps of a training see: ``batches`` of images and tokens, ``features`` and ``losses``."""
     seen = {"batches": [], "features": [], "losses": []}
-    encode_image, encode_text, loss = ClipModel.encode_image, ClipModel.encode_text, loop.clip_loss
+    image_inputs, text_inputs, loss = ClipModel.image_inputs, ClipModel.text_inputs, step.clip_loss
 
-    def watched_images(model, images, augmentation=None):
+    def watched_images(model, images, drawn=None):
         if model.training:
             seen["batches"].append([images.clone()])
-        return encode_image(model, images, augmentation)
+        return image_inputs(model, images, drawn)
 
-    def watched_texts(model, tokens, augmentation=None):
+    def watched_texts(model, tokens, drawn=None):
         if model.training:
+            tokens = torch.nn.functional.pad(tokens, (0, model.context_length - tokens.shape[1]))
             seen["batches"][-1].append(tokens.clone())
-        return encode_text(model, tokens, augmentation)
+        return text_inputs(model, tokens, drawn)
 
     def watched_loss(x, y, beta):
         value = loss(x, y, beta)
@@ -40,9 +40,9 @@ def watched(monkeypatch):
         seen["losses"].append(value.item())
         return value
 
-    monkeypatch.setattr(ClipModel, "encode_image", watched_images)
-    monkeypatch.setattr(ClipModel, "encode_text", watched_texts)
-    monkeypatch.setattr(loop, "clip_loss", watched_loss)
+    monkeypatch.setattr(ClipModel, "image_inputs", watched_images)
+    monkeypatch.setattr(ClipModel, "text_inputs", watched_texts)
+    monkeypatch.setattr(step, "clip_loss", watched_loss)
 
     def run(config, store):
         for found in seen.values():
@@ -51,6 +51,13 @@ def watched(monkeypatch):
         return {"reports": reports} | {name: list(found) for name, found in seen.items()}
 
     return run
+
+
+def epochs(trial, before, after):
+    """Trains from one number of epochs to another, and reports."""
+    for _ in trial.steps(before, after):
+        pass
+    return trial.report(before, after)
 
 
 def equal(one, other):
@@ -311,12 +318,12 @@ def test_training_may_resume_on_another_device_and_store_path(undisturbed, store
 
 def test_loss_that_is_not_finite_is_raised_before_the_update(store, short, monkeypatch):
     trial = Training(short(), store)
-    trial.epochs(0, 1)
+    epochs(trial, 0, 1)
     before = [tensor.clone() for tensor in (*trial.model.tower.state_dict().values(), trial.scale.nu.detach())]
-    loss = loop.clip_loss
-    monkeypatch.setattr(loop, "clip_loss", lambda x, y, beta: loss(x * math.nan, y, beta))
+    loss = step.clip_loss
+    monkeypatch.setattr(step, "clip_loss", lambda x, y, beta: loss(x * math.nan, y, beta))
     with pytest.raises(NonFinite, match=r"^loss nan at step 4$"):
-        trial.epochs(1, 2)
+        epochs(trial, 1, 2)
     after = [*trial.model.tower.state_dict().values(), trial.scale.nu.detach()]
     names = trial.model.tower.state_dict()
     for name, one, other in zip([*names, "nu"], before, after, strict=True):
@@ -395,7 +402,7 @@ def test_gradient_that_is_not_finite_stops_a_training_before_the_update(clip_nor
     trial = hooked(short({"optimizer.clip_norm": clip_norm}), store, weight, lambda gradient: gradient * factor)
     before = [each.detach().clone() for each in trial.model.parameters()]
     with pytest.raises(NonFinite, match=r"the gradient's norm is (inf|nan) at step 0"):
-        trial.epochs(0, 1)
+        epochs(trial, 0, 1)
     assert equal(before, [each.detach() for each in trial.model.parameters()])
 
 
@@ -403,12 +410,12 @@ def test_gradient_whose_square_is_not_finite_stops_a_training(store, short):
     """AdamW's second moment would be infinite, and no weight would ever move again."""
     trial = hooked(short(), store, "text_projection", lambda gradient: torch.full_like(gradient, 1e20))
     with pytest.raises(NonFinite, match="the gradient's norm is inf at step 0"):
-        trial.epochs(0, 1)
+        epochs(trial, 0, 1)
 
 
 def test_clipping_is_over_the_temperature_too(store, short):
     trial = hooked(short({"optimizer.clip_norm": 1.0}), store, "nu", lambda gradient: gradient * 0 + 1e6)
-    trial._step(0, np.arange(32), np.zeros(32))
+    next(trial.steps(0, 1))
     gradients = [each.grad for group in trial.optimizer.param_groups for each in group["params"]]
     assert math.sqrt(sum(float(each.square().sum()) for each in gradients)) == pytest.approx(1.0, rel=1e-3)
     assert float(trial.scale.nu.grad) == pytest.approx(1.0, rel=1e-3)
@@ -421,7 +428,7 @@ def test_infinite_weight_that_no_batch_uses_stops_a_training(store, short):
     with torch.no_grad():
         trial.model.tower.token_embedding.weight[unread] = math.inf
     with pytest.raises(NonFinite, match=r"weights after epoch 1: token_embedding\.weight$"):
-        trial.epochs(0, 1)
+        epochs(trial, 0, 1)
 
 
 @pytest.mark.parametrize("given", [0.07, 0.0123456789])

@@ -44,9 +44,9 @@ class PartialSplit:
         """Number of images."""
         return len(self._rows)
 
-    def gather(self, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[Any]:
+    def gather(self, rows: npt.NDArray[np.integer[Any]], out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Copies images out of the map; see ``Split.gather``."""
-        return self._split.gather(self._rows[rows])
+        return self._split.gather(self._rows[rows], out)
 
     @property
     def ids(self) -> list[str]:
@@ -98,14 +98,14 @@ class MixedSplit:
         """Number of images of all stores together, which is also how many are drawn in an epoch."""
         return int(self.starts[-1])
 
-    def gather(self, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[Any]:
+    def gather(self, rows: npt.NDArray[np.integer[Any]], out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Copies images out of the maps; see ``Split.gather``."""
         part = np.searchsorted(self.starts, rows, side="right") - 1
         chosen = [(index, part == index) for index in np.unique(part)]
         found = [
             (mine, self.parts[index].gather(np.asarray(rows)[mine] - self.starts[index])) for index, mine in chosen
         ]
-        images = np.empty((len(rows), *found[0][1].shape[1:]), dtype=found[0][1].dtype)
+        images = np.empty((len(rows), *found[0][1].shape[1:]), dtype=found[0][1].dtype) if out is None else out
         for mine, mine_images in found:
             images[mine] = mine_images
         return images

@@ -85,13 +85,18 @@ class StoredSplit:
         """Number of images."""
         return int(self._starts[-1])
 
-    def gather(self, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[Any]:
+    def gather(self, rows: npt.NDArray[np.integer[Any]], out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Copies images out of the map; see ``Split.gather``."""
-        images = np.empty((len(rows), *self._shape), dtype=self._dtype)
+        images = np.empty((len(rows), *self._shape), dtype=self._dtype) if out is None else out
         batch = np.searchsorted(self._starts, rows, side="right") - 1
         for index in np.unique(batch):
-            chosen = batch == index
-            images[chosen] = self._images[index][np.asarray(rows)[chosen] - self._starts[index]]
+            chosen = np.flatnonzero(batch == index)
+            part = self._images[index]
+            wanted = np.asarray(rows)[chosen] - self._starts[index]
+            if len(chosen) == len(rows):  # each image is copied once, and straight to its place
+                np.take(part, wanted, axis=0, out=images, mode="clip")
+            else:
+                images[chosen] = part[wanted]
         self._touched += images.nbytes
         if self._touched >= WINDOW:
             self._let_go()

@@ -29,11 +29,12 @@ class Split(Protocol):
     def __len__(self) -> int:
         """Number of images."""
 
-    def gather(self, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[Any]:
+    def gather(self, rows: npt.NDArray[np.integer[Any]], out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Copies images.
 
         Args:
             rows: Indices, shape (n,).
+            out: Array that they are written to; None for a new one.
 
         Returns:
             Pixels, uint8 of shape (n, side, side, 3); or, in a store of features, numbers of shape (n, width).

@@ -18,7 +18,7 @@ from gaptune.trial.loss import clip_loss
 from gaptune.trial.model import ClipModel
 from gaptune.trial.optim import make_optimizer, set_lr
 from gaptune.trial.streams import generator, global_seed
-from gaptune.trial.temperature import LogitScale
+from gaptune.trial.temperature import LogitScale, scheduled_tau
 
 Values = npt.NDArray[np.float64]
 PAIRS = 2048
@@ -92,7 +92,7 @@ def first_steps(
         before = gap(*run.features(held_out, as_trained=True))
         for index in range(steps):
             rows = np.arange(index * config.training.batch_size, (index + 1) * config.training.batch_size)
-            run.step(pairs, rows, run.scale)
+            run.step(pairs, rows)
         changes.append(gap(*run.features(held_out, as_trained=True)) - before)
         progress(seed + 1)
     return np.array(changes)
@@ -120,15 +120,14 @@ def long_run(
     data, run = _Pairs(store, "train", pairs), _Run(config, store)
     batch = config.training.batch_size
     if closed_first:
-        warm = LogitScale(config.temperature.model_copy(update={"schedule": "constant", "tau_start": _CLOSING_TAU}))
         for epoch in range(_CLOSING_EPOCHS):
             for rows in _batches(data, batch, config.seed, epoch - _CLOSING_EPOCHS):
-                run.step(data, rows, warm)
+                run.step(data, rows, 1.0 / _CLOSING_TAU)
     example = set(np.unique(np.round(np.geomspace(1, epochs, 60))).astype(int).tolist())
     records = [(0, gap(*run.features(data)), 1.0 / run.beta)]
     for epoch in range(epochs):
         for rows in _batches(data, batch, config.seed, epoch):
-            run.step(data, rows, run.scale)
+            run.step(data, rows)
         if epoch + 1 in example:
             records.append(((epoch + 1) * (pairs // batch), gap(*run.features(data)), 1.0 / run.beta))
         progress(epoch + 1)
@@ -170,21 +169,25 @@ class _Run:
     def __init__(self, config: TrialConfig, store: Store) -> None:
         with global_seed(config.seed, torch.device("cpu")):
             self._model = ClipModel(config.model, store.meta).to(memory_format=torch.channels_last).train()
-        self.scale = LogitScale(config.temperature)
-        self._optimizer = make_optimizer(self._model, self.scale.nu, config)
+        self._scale = LogitScale(config.temperature)
+        learned = self._scale.learned
+        self._fixed = None if learned else 1.0 / scheduled_tau(config.temperature, Fraction(0))
+        self._optimizer = make_optimizer(self._model, self._scale.nu, config)
         set_lr(self._optimizer, 1.0)
 
     @property
     def beta(self) -> float:
-        return float(self.scale(Fraction(0)).detach())
+        return float(torch.as_tensor(self._scale.beta(self._fixed)).detach())
 
-    def step(self, pairs: _Pairs, rows: npt.NDArray[np.int64], scale: LogitScale) -> None:
+    def step(self, pairs: _Pairs, rows: npt.NDArray[np.int64], beta: float | None = None) -> None:
         index = torch.from_numpy(rows)
-        loss = clip_loss(*self._features(pairs.images[index], pairs.tokens[index]), scale(Fraction(0)))
+        beta_now = self._scale.beta(self._fixed if beta is None else beta)
+        loss = clip_loss(*self._features(pairs.images[index], pairs.tokens[index]), beta_now)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._optimizer.step()
-        scale.clamp()
+        if beta is None:
+            self._scale.clamp()
 
     @torch.no_grad()
     def features(self, pairs: _Pairs, *, as_trained: bool = False) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,163 @@
+"""One update of the weights: the only place where a loss becomes a gradient."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW
+
+from gaptune.config import TrialConfig
+from gaptune.trial.encoder import DualEncoder
+from gaptune.trial.feed import Batch
+from gaptune.trial.loss import NonFinite, clip_loss
+from gaptune.trial.micro_batch import backward_in_chunks
+from gaptune.trial.optim import clip_gradients, set_lr
+from gaptune.trial.plan import StepPlan
+from gaptune.trial.streams import global_seed
+from gaptune.trial.swap import swap
+from gaptune.trial.temperature import LogitScale
+
+_LARGEST = math.sqrt(torch.finfo(torch.float32).max)
+
+
+def contrast(
+    x: Tensor, y: Tensor, beta: Tensor | float, kept: Tensor | None = None, *, renormalize: bool = False
+) -> Tensor:
+    """The loss of a batch from its features, which may be swapped first.
+
+    Args:
+        x: Image features, shape (n, d).
+        y: Text features, shape (n, d).
+        beta: Logit scale.
+        kept: Fraction of its own feature that each entry keeps, shape (n, d); None to swap nothing.
+        renormalize: Whether swapped features are normalized again.
+    """
+    if kept is not None:
+        x, y = swap(x, y, kept, renormalize=renormalize)
+    return clip_loss(x, y, beta)
+
+
+class Taken(NamedTuple):
+    """What some steps have led to.
+
+    Attributes:
+        steps: Number of steps.
+        loss: Sum of their losses.
+        swapped: Number of steps with swapped features.
+    """
+
+    steps: int
+    loss: float
+    swapped: int
+
+
+class Updates:
+    """Takes the steps of a training.
+
+    A loss or a gradient that is not finite never reaches the weights: AdamW leaves out that update and all that follow.
+    Whether it happened is asked of a card only when its results are read; on a CPU, where asking costs nothing, after
+    each step.
+
+    Args:
+        model: The model.
+        scale: The temperature.
+        optimizer: The optimizer of both.
+        config: Configuration of the trial.
+    """
+
+    def __init__(self, model: DualEncoder, scale: LogitScale, optimizer: AdamW, config: TrialConfig) -> None:
+        self._model = model
+        self._scale = scale
+        self._optimizer = optimizer
+        self._config = config
+        self._device = scale.nu.device
+        self._forget()
+
+    def _forget(self) -> None:
+        self._steps = self._swapped = 0
+        self._loss = torch.zeros((), dtype=torch.float64, device=self._device)
+        self._bad = torch.full((3,), math.nan, dtype=torch.float64, device=self._device)  # its step, loss and norm
+        self._skip = torch.zeros((), device=self._device)
+
+    def take(self, plan: StepPlan, batch: Batch) -> None:
+        """Takes a step.
+
+        Raises:
+            NonFinite: On a CPU, the loss or the gradient is not finite.
+        """
+        with global_seed(plan.dropout, self._device):
+            loss = self._backward(batch, self._scale.beta(plan.beta))
+        self.apply(plan, loss)
+
+    def apply(self, plan: StepPlan, loss: Tensor) -> None:
+        """Updates the weights by the gradients that they have.
+
+        Args:
+            plan: The step.
+            loss: Its loss, a scalar on the device.
+
+        Raises:
+            NonFinite: On a CPU, the loss or a gradient is not finite.
+        """
+        set_lr(self._optimizer, plan.lr_factor)
+        norm = clip_gradients(self._optimizer, self._config.optimizer.clip_norm)
+        self._note(plan.step, loss, norm)
+        self._optimizer.found_inf = self._skip  # type: ignore[attr-defined]  # fused AdamW looks for it
+        self._optimizer.grad_scale = None  # type: ignore[attr-defined]  # and for this beside it
+        self._optimizer.step()
+        self._scale.clamp()
+        self._steps += 1
+        self._swapped += plan.kept is not None
+        if self._device.type == "cpu":
+            self._check()
+
+    def read(self) -> Taken:
+        """What the steps since the last call have led to; waits for a card.
+
+        Raises:
+            NonFinite: A loss or a gradient was not finite.
+        """
+        self._check()
+        taken = Taken(self._steps, float(self._loss), self._swapped)
+        self._forget()
+        return taken
+
+    def _backward(self, batch: Batch, beta: Tensor | float) -> Tensor:
+        """Adds the gradient of a batch's loss to all weights; returns the loss."""
+        training = self._config.training
+
+        def loss_of(x: Tensor, y: Tensor) -> Tensor:
+            return contrast(x, y, beta, batch.kept, renormalize=self._config.swap.renormalize)
+
+        if training.micro_batch is not None and training.micro_batch < training.batch_size:
+            self._optimizer.zero_grad(set_to_none=True)
+            return backward_in_chunks(self._embed, loss_of, self._model, batch, training.micro_batch)
+        loss = loss_of(*self._embed(batch.images, batch.texts))
+        self._optimizer.zero_grad(set_to_none=True)  # only now: the new gradients take the memory of the old ones
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return loss.detach()
+
+    def _embed(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._config.training.precision == "bf16"):
+            return self._model.embed_images(images), self._model.embed_texts(texts)
+
+    def _note(self, step: int, loss: Tensor, norm: Tensor) -> None:
+        """Adds up the loss, and keeps the first step whose update must not be made; without a wait for the device."""
+        self._loss += loss
+        left = norm.clamp(max=self._config.optimizer.clip_norm or math.inf)
+        squares = left < _LARGEST  # AdamW's second moment is the square of what is left
+        good = loss.isfinite() & norm.isfinite() & squares
+        found = torch.stack([torch.full_like(self._loss, step), loss.double(), norm.double()])
+        self._bad = torch.where(good | (self._skip > 0), self._bad, found)
+        self._skip = torch.where(good, self._skip, 1.0)
+
+    def _check(self) -> None:
+        step, loss, norm = self._bad.tolist()
+        if math.isnan(step):
+            return
+        if not math.isfinite(loss):
+            raise NonFinite(f"loss {loss} at step {step:.0f}")
+        raise NonFinite(f"the gradient's norm is {norm if math.isnan(norm) else math.inf} at step {step:.0f}")
