@@ -64,6 +64,7 @@ def train(
     from gaptune.storage.bundled import find
     from gaptune.trial import NonFinite
     from gaptune.trial import train as train_trial
+    from gaptune.trial.allocator import keep_freed_memory
     from gaptune.trial.checkpoint import alone
 
     params = dict(_assignment(text) for text in assignments)
@@ -71,6 +72,7 @@ def train(
         params["method"] = method
     config = load_sweep_config(find(config_file or Path("embedded.yaml"), "sweeps")).trial(expand_method(params))
     store, sizes = check_trial(config)
+    keep_freed_memory()
     torch.set_num_threads(threads)
     try:
         with stopping(), alone(out) if out is not None else nullcontext():

@@ -243,6 +243,8 @@ class TrainingConfig(Schema):
             elsewhere the same as ``fp32``), or ``bf16`` (autocast). Metrics are always computed in full float32.
         deterministic: Whether a GPU uses only deterministic algorithms, so that a resumed training ends with exactly
             the same weights. Slower on a GPU; training on a CPU is always deterministic.
+        compile: Whether ``torch.compile`` compiles the towers. It takes a minute or more at the start of each worker,
+            and pays for itself in long trainings only.
         evaluate_every: Number of epochs between two reports, each with an evaluation and a checkpoint; the last epoch
             always has a report.
     """
@@ -253,6 +255,7 @@ class TrainingConfig(Schema):
     grad_checkpointing: bool = False
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     deterministic: bool = False
+    compile: bool = False
     evaluate_every: Annotated[int, Field(ge=1, le=100_000)] = 1
 
     @model_validator(mode="after")

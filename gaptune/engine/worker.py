@@ -78,7 +78,9 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         import torch
 
         from gaptune.trial import train
+        from gaptune.trial.allocator import keep_freed_memory
 
+        keep_freed_memory()
         torch.set_num_threads(task.threads)
         if 0 < task.gpu < 1 and torch.cuda.is_available():  # neighbors on a card cannot starve each other
             torch.cuda.set_per_process_memory_fraction(task.gpu)

@@ -38,7 +38,13 @@ Those before 2 have neither this number nor what belongs to the weights.
 """
 
 _ADDED: dict[str, dict[str, Any]] = {
-    "training": {"evaluate_every": 1, "micro_batch": None, "grad_checkpointing": False, "deterministic": False},
+    "training": {
+        "evaluate_every": 1,
+        "micro_batch": None,
+        "grad_checkpointing": False,
+        "deterministic": False,
+        "compile": False,
+    },
     "model": dict.fromkeys(HEAD_DEFAULTS),
 }
 """What the fields that formats 4 and 5 added to the configuration are in earlier checkpoints, by group."""

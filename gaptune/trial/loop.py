@@ -24,6 +24,7 @@ from gaptune.storage.outcomes import RetrievalOutcomes
 from gaptune.trial.architecture import model_of_state
 from gaptune.trial.build_model import make_model
 from gaptune.trial.checkpoint import Checkpoints, save_sample
+from gaptune.trial.compiling import compile_towers
 from gaptune.trial.embed import Progress, silent
 from gaptune.trial.encoder import DualEncoder
 from gaptune.trial.evaluate import Evaluator, Where
@@ -132,6 +133,8 @@ class Training:
             model = make_model(config.model, store.meta)
         if config.training.grad_checkpointing:
             checkpoint_gradients(model)
+        if config.training.compile:
+            compile_towers(model)
         self.model = model.to(self.device).to(memory_format=torch.channels_last).train()
         self.scale = LogitScale(config.temperature).to(self.device)
         self.optimizer = make_optimizer(self.model, self.scale.nu, config)

@@ -1,0 +1,40 @@
+"""Memory that a training frees stays with its process."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import ctypes, resource, sys
+if sys.argv[1] == "kept":
+    from gaptune.trial.allocator import keep_freed_memory
+    if not keep_freed_memory():
+        sys.exit(3)
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+def step():
+    blocks = [libc.malloc(8_000_000) for _ in range(20)]
+    for block in blocks:
+        ctypes.memset(block, 1, 8_000_000)
+    for block in reversed(blocks):
+        libc.free(block)
+step()
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(how):
+    done = subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, timeout=120)
+    if done.returncode == 3:
+        pytest.skip("this C library has no mallopt")
+    return int(done.stdout)
+
+
+def test_no_new_pages_are_needed_where_freed_memory_is_kept():
+    assert faults("kept") < 100
+    assert faults("as it is") > 1_000

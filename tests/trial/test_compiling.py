@@ -1,0 +1,72 @@
+"""Compiled towers."""
+
+import subprocess
+
+import pytest
+import torch
+
+from gaptune.config import ModelConfig
+from gaptune.errors import UserError
+from gaptune.trial import compiling, train
+from gaptune.trial.build_model import make_model
+from gaptune.trial.compiling import compile_towers
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """Compiles without a C++ compiler, which takes minutes: the graphs are traced, and run as they are."""
+    real = compile_towers
+    monkeypatch.setattr("gaptune.trial.loop.compile_towers", lambda model: real(model, backend="aot_eager"))
+
+
+def test_compiled_towers_have_the_same_embeddings_gradients_and_names(store):
+    models = [make_model(ModelConfig(), store.meta).eval() for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    names = list(models[1].tower.state_dict())
+    compile_towers(models[1], backend="aot_eager")
+    split, found = store.split("train"), []
+    for model in models:
+        images = model.encode_image(torch.from_numpy(split.gather(range(6))))
+        texts = model.encode_text(torch.from_numpy(split.texts[:6].copy()))
+        (images * texts).sum().backward()
+        found.append((images.detach(), texts.detach(), model.tower.visual.conv1.weight.grad))
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs)
+    assert list(models[1].tower.state_dict()) == names
+
+
+@pytest.mark.whole
+def test_compiled_training_is_the_same_training_and_resumes(traced, store, short, tmp_path):
+    def losses(compiled, folder=None):
+        config = short({"training.epochs": 2})
+        training = config.training.model_copy(update={"compile": compiled})
+        return [
+            report.metrics["train/loss"]
+            for report in train(config.model_copy(update={"training": training}), store, checkpoints=folder)
+        ]
+
+    plain = losses(False)
+    assert losses(True, tmp_path) == pytest.approx(plain, rel=1e-4)
+    assert losses(True, tmp_path) == pytest.approx(plain[-1:], rel=1e-4)  # from its last checkpoint
+
+
+def test_machine_on_which_torch_cannot_compile_is_refused_in_one_line(monkeypatch, store, short):
+    def broken(function, backend):
+        raise RuntimeError("Failed to find a working C++ compiler\nmore of it")
+
+    monkeypatch.setattr(compiling.torch, "compile", broken)
+    config = short()
+    training = config.training.model_copy(update={"compile": True})
+    with pytest.raises(UserError, match=r"^training\.compile: torch cannot compile here: Failed to find [^\n]+$"):
+        next(train(config.model_copy(update={"training": training}), store))
+
+
+@pytest.mark.soak
+def test_towers_are_compiled_for_real(store):
+    if subprocess.run(["c++", "--version"], capture_output=True).returncode:
+        pytest.skip("there is no C++ compiler on this machine")
+    models = [make_model(ModelConfig(), store.meta).train() for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    compile_towers(models[1])
+    images = [model.encode_image(torch.from_numpy(store.split("train").gather(range(16)))) for model in models]
+    torch.testing.assert_close(*images, atol=1e-5, rtol=1e-4)
