@@ -1,12 +1,13 @@
 """Correctness and speed on a GPU, in ten minutes.
 
-    python benchmarks/gpu.py [--out gpu.json] [--parts machine smoke peak speed open_clip] [--seconds 570]
+    python benchmarks/gpu.py [--out gpu.json] [--parts machine smoke peak speed open_clip compiled] [--seconds 570]
     python benchmarks/gpu.py --device cpu --small     # tests the benchmark itself
 
 ``smoke`` compares short trainings with the CPU and checks resuming and running out of memory; ``peak`` measures large
 matrix products; ``speed`` measures the steps of RN50 and of the presets, as a trial runs them; ``open_clip`` measures
-the step of ``open_clip_train.train.train_one_epoch`` on data in pinned memory. Each part runs in a process and within
-a time of its own. The results are written as JSON after each part; the exit code is 1 if a part or a check has failed.
+the step of ``open_clip_train.train.train_one_epoch`` on data in pinned memory; ``compiled`` measures RN50 with compiled
+towers. Each part runs in a process and within a time of its own. The results are written as JSON after each part; the
+exit code is 1 if a part or a check has failed.
 
 It needs gaptune's code and, of its dependencies, only these: torch, torchvision, open_clip_torch, pyarrow, pydantic,
 pyyaml, orjson, and what they bring along. It needs no ray, mlflow, optuna, rich, scikit-learn. Without installing it:
@@ -32,7 +33,7 @@ from typing import Any
 import torch
 from gpu_data import Setting
 from gpu_smoke import failed, smoke
-from gpu_speed import open_clip, peak, speed
+from gpu_speed import compiled, open_clip, peak, speed
 
 import gaptune
 
@@ -53,6 +54,7 @@ PARTS: dict[str, tuple[Callable[[Setting], Mapping[str, Any]], int]] = {
     "peak": (peak, 60),
     "speed": (speed, 180),
     "open_clip": (open_clip, 90),
+    "compiled": (compiled, 180),
 }
 """Each part, and the most seconds that it may take."""
 
@@ -123,10 +125,10 @@ def lines(name: str, results: Mapping[str, Any]) -> list[str]:
     for what, value in part["result"].items():
         if name == "peak":
             value = f"{value:.4g} TFLOP/s"
-        elif name in ("speed", "open_clip"):
+        elif name in ("speed", "open_clip", "compiled"):
             value = described(what, value, results)
-        rows.append(f"{name:10} {what:44} {value}")
-    return [*rows, f"{name:10} {'':44} {part['seconds']} s"]
+        rows.append(f"{name:10} {what:52} {value}")
+    return [*rows, f"{name:10} {'':52} {part['seconds']} s"]
 
 
 def described(case: str, found: Mapping[str, Any], results: Mapping[str, Any]) -> str:

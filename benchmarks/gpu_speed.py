@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +32,7 @@ class Case(NamedTuple):
         stored: Side of the stored images, which are cropped.
         batch: Pairs in a step.
         precision: ``fp32``, ``tf32`` or ``bf16``.
+        further: Another field of ``training``, with its value.
     """
 
     model: str
@@ -39,20 +40,25 @@ class Case(NamedTuple):
     stored: int
     batch: int
     precision: str
+    further: tuple[str, int] | None = None
 
     @property
     def name(self) -> str:
         """The name in tables."""
-        return f"{self.model}, {self.side} px, batch {self.batch}, {self.precision}"
+        more = "" if self.further is None else f", {self.further[0]} {self.further[1]:d}"
+        return f"{self.model}, {self.side} px, batch {self.batch}, {self.precision}{more}"
 
 
-CASES = (
-    Case("RN50", 224, 256, 1024, "bf16"),
+RN50 = Case("RN50", 224, 256, 1024, "bf16")
+PLAIN = (
+    RN50,
     Case("photos-small", 64, 72, 128, "fp32"),
     Case("photos-small", 64, 72, 1024, "bf16"),
     Case("scenes-tiny", 32, 32, 128, "fp32"),
 )
-SMALL = (Case("scenes-tiny", 32, 36, 8, "fp32"),)
+PARTED = (RN50._replace(further=("micro_batch", 256)),)
+COMPILED = (RN50._replace(further=("compile", True)),)
+SMALL = Case("scenes-tiny", 32, 36, 8, "fp32")
 
 
 class Counts(NamedTuple):
@@ -61,11 +67,6 @@ class Counts(NamedTuple):
     warm: int = 8
     timed: int = 24
     profiled: int = 4
-
-
-def cases(setting: Setting) -> tuple[Case, ...]:
-    """What is measured."""
-    return SMALL if setting.small else CASES
 
 
 def counts(setting: Setting) -> Counts:
@@ -101,10 +102,12 @@ def teraflops(setting: Setting, side: int, dtype: torch.dtype, repeats: int = 20
     return 2e-12 * side**3 * repeats / (time.perf_counter() - started)
 
 
-def of_each_case(setting: Setting, measure: Callable[[Setting, Case], Figures]) -> dict[str, Figures]:
+def of_each_case(
+    setting: Setting, cases: Iterable[Case], measure: Callable[[Setting, Case], Figures]
+) -> dict[str, Figures]:
     """What is measured of each case, or its error: a case that does not fit onto the card leaves the others."""
     found: dict[str, Figures] = {}
-    for case in cases(setting):
+    for case in cases:
         try:
             found[case.name] = measure(setting, case)
         except Exception as error:  # whatever it is, it belongs into the results
@@ -112,43 +115,36 @@ def of_each_case(setting: Setting, measure: Callable[[Setting, Case], Figures]) 
     return found
 
 
-class Clock:
-    """Called after each step: times some, then profiles a few.
+class Timed(NamedTuple):
+    """What the steps of a training take.
 
     Attributes:
-        training: Set once it is made.
         seconds: Of a step, with everything between steps.
         kernels: Seconds of a step in which the card computed; None where that is not known.
     """
 
-    training: Training
     seconds: float
-    kernels: float | None = None
+    kernels: float | None
 
-    def __init__(self, device: str, numbers: Counts) -> None:
-        self._device = device
-        self._numbers = numbers
-        self._step = 0
-        self._profile = profile(activities=[ProfilerActivity.CUDA]) if device == "cuda" else None
 
-    def __call__(self) -> None:
-        """Counts a step; batches of an evaluation do not count."""
-        if not self.training.model.training:
-            return
-        self._step += 1
-        warm, timed, profiled = self._numbers
-        if self._step == warm:
-            wait(self._device)
-            self.seconds = -time.perf_counter()
-        elif self._step == warm + timed:
-            wait(self._device)
-            self.seconds = (self.seconds + time.perf_counter()) / timed
-            if self._profile is not None:
-                self._profile.start()
-        elif self._step == warm + timed + profiled and self._profile is not None:
-            wait(self._device)
-            self._profile.stop()
-            self.kernels = busy_seconds(self._profile) / profiled
+def timed(steps: Iterator[None], numbers: Counts, device: str) -> Timed:
+    """Takes steps before the clock starts, measured, and profiled."""
+    take(steps, numbers.warm, device)
+    started = time.perf_counter()
+    take(steps, numbers.timed, device)
+    seconds = (time.perf_counter() - started) / numbers.timed
+    if device == "cpu":
+        return Timed(seconds, None)
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        take(steps, numbers.profiled, device)
+    return Timed(seconds, busy_seconds(profiled) / numbers.profiled)
+
+
+def take(steps: Iterator[None], number: int, device: str) -> None:
+    """Takes so many steps, and waits until the card has taken them too."""
+    for _ in range(number):
+        next(steps)
+    wait(device)
 
 
 def busy_seconds(profiled: profile) -> float:
@@ -168,8 +164,14 @@ def busy_seconds(profiled: profile) -> float:
 
 
 def speed(setting: Setting) -> dict[str, Figures]:
-    """Pairs a second, and more, of each case, trained as a trial is."""
-    return of_each_case(setting, step_speed)
+    """Pairs a second, and more, of trainings as a trial runs them."""
+    small = (SMALL, SMALL._replace(further=("micro_batch", 4)))
+    return of_each_case(setting, small if setting.small else (*PLAIN, *PARTED), step_speed)
+
+
+def compiled(setting: Setting) -> dict[str, Figures]:
+    """The same of the large model with compiled towers; compiling takes more than a minute."""
+    return of_each_case(setting, () if setting.small else COMPILED, step_speed)
 
 
 def step_speed(setting: Setting, case: Case) -> Figures:
@@ -184,17 +186,18 @@ def step_speed(setting: Setting, case: Case) -> Figures:
     epochs = math.ceil(sum(numbers) / per_epoch)
     given = {"training__batch_size": case.batch, "training__precision": case.precision, "training__epochs": epochs}
     given |= {"augment__crop_min": 0.5, "augment__flip": True}
-    clock = Clock(setting.device, numbers)
+    if case.further is not None:
+        given[f"training__{case.further[0]}"] = case.further[1]
     if setting.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    training = clock.training = Training(configured(setting.device, case.model, **given), store, clock)
-    training.epochs(0, epochs)
+    training = Training(configured(setting.device, case.model, **given), store)
+    taken = timed(training.steps(0, epochs), numbers, setting.device)
     memory = torch.cuda.max_memory_allocated() / 2**30 if setting.device == "cuda" else None
     return {
-        "pairs_per_s": case.batch / clock.seconds,
-        "step_ms": 1000 * clock.seconds,
+        "pairs_per_s": case.batch / taken.seconds,
+        "step_ms": 1000 * taken.seconds,
         "step_tflop": 1e-12 * operations(training, store, case.batch),
-        "idle": None if clock.kernels is None else max(0.0, 1 - clock.kernels / clock.seconds),
+        "idle": None if taken.kernels is None else max(0.0, 1 - taken.kernels / taken.seconds),
         "memory_gib": memory,
     }
 
@@ -213,7 +216,7 @@ def operations(training: Training, store: Store, batch: int) -> float:
 
 def open_clip(setting: Setting) -> dict[str, Figures]:
     """Pairs a second of ``open_clip_train.train.train_one_epoch`` for the cases, without any loading of data."""
-    return of_each_case(setting, open_clip_speed)
+    return of_each_case(setting, (SMALL,) if setting.small else PLAIN, open_clip_speed)
 
 
 def open_clip_speed(setting: Setting, case: Case) -> Figures:

@@ -2,9 +2,9 @@
 
     python benchmarks/step.py [--data DIR] [--stored 72] [--batch 128] [--epochs 2] [--model photos-small]
 
-Trains on Flickr8k by the public entry point, one thread, without a card. The parts are measured from outside, around
-the calls of the towers, of ``backward``, and of the optimizer, so that the same script measures older and newer steps.
-``crop`` is all that happens to pixels before the tower sees them. The first 5 steps do not count.
+Trains on Flickr8k with one thread, without a card. The parts are measured from outside, around the calls of the model,
+of ``backward``, and of the optimizer. ``crop`` is all that happens to pixels before the tower sees them. The first 5
+steps do not count.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from flickr8k import add_data_option, build_store, unpacked
 
 from gaptune.config import TrialConfig
 from gaptune.data.open import open_store
+from gaptune.trial.allocator import keep_freed_memory
 from gaptune.trial.loop import Training
 
 PARTS = ("text", "crop", "image tower", "loss and gradients", "optimizer", "the rest")
@@ -54,10 +55,11 @@ class Clock:
 
 def measure(training: Training, clock: Clock) -> None:
     """Puts a clock around the parts of a training's step."""
-    model, tower = training.model, training.model.tower
-    model.encode_text = clock.around("text", model.encode_text)
-    model.encode_image = clock.around("crop", model.encode_image)  # without the tower, which is within
-    tower.encode_image = clock.around("image tower", tower.encode_image)
+    model = training.model
+    for part, names in (("text", ("trimmed", "text_inputs", "embed_texts")), ("crop", ("image_inputs",))):
+        for name in names:
+            setattr(model, name, clock.around(part, getattr(model, name)))
+    model.embed_images = clock.around("image tower", model.embed_images)
     training.optimizer.step = clock.around("optimizer", training.optimizer.step)
     torch.Tensor.backward = clock.around("loss and gradients", torch.Tensor.backward)
 
@@ -71,6 +73,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as workers do
     clock, steps = Clock(), []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -81,19 +84,15 @@ def main() -> None:
             "augment": {"crop_min": 0.6, "flip": True},
             "device": "cpu",
         }
-        last = [time.process_time()]
-
-        def after_step() -> None:
-            if training.model.training:  # evaluations report their batches too
-                now, last[0] = last[0], time.process_time()
-                parts = {**clock.spent, "the rest": 1000 * (last[0] - now) - sum(clock.spent.values())}
-                steps.append(parts)
-                clock.spent.clear()
-
-        training = Training(TrialConfig.model_validate(config), store, after_step)
+        training = Training(TrialConfig.model_validate(config), store)
         measure(training, clock)
-        last[0] = time.process_time()
-        report = training.epochs(0, arguments.epochs)
+        before = time.process_time()
+        for _ in training.steps(0, arguments.epochs):
+            now = time.process_time()
+            steps.append({**clock.spent, "the rest": 1000 * (now - before) - sum(clock.spent.values())})
+            clock.spent.clear()
+            before = time.process_time()
+        report = training.report(0, arguments.epochs)
     counted = steps[WARM_UP:]
     for part in PARTS:
         taken = [step.get(part, 0.0) for step in counted]

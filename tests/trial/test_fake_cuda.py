@@ -7,11 +7,12 @@ from torch._subclasses.fake_tensor import UnsupportedOperatorException
 from gaptune.config import EvaluationConfig, TrialConfig, with_params
 from gaptune.data.open import open_store
 from gaptune.trial import feed, saver, step, train
+from gaptune.trial.evaluate import Evaluator, Where
 from gaptune.trial.loop import Training
 
 pytestmark = pytest.mark.whole
 
-BASE = {"device": "cuda", "training.epochs": 2, "training.batch_size": 64}
+BASE = {"device": "cuda", "training.epochs": 2, "training.batch_size": 128}
 AUGMENTED = {"augment.crop_min": 0.5, "augment.flip": True}
 BF16 = {"training.precision": "bf16"}
 SOFT = {"swap.kind": "soft", "swap.probability": 1.0}
@@ -29,9 +30,9 @@ TEMPERATURES = [
     {"temperature.parameterization": "softplus", "temperature.tau_max": 0.1},
 ]
 LESS_MEMORY = [
-    {"training.micro_batch": 24},
+    {"training.micro_batch": 48},
     {"training.grad_checkpointing": True},
-    {"training.micro_batch": 32, "training.grad_checkpointing": True},
+    {"training.micro_batch": 64, "training.grad_checkpointing": True},
 ]
 
 
@@ -64,7 +65,7 @@ def config(model, **params):
 def test_a_model_trains_and_resumes_on_a_card(model, data, card, tmp_path):
     given = config(model, **MODELS[model])
     if model == "scenes-tiny":
-        tasks = {"name": "again", "data": str(data(model).path), "tasks": TASKS, "when": "epoch"}
+        tasks = {"name": "again", "data": str(data(model).path), "tasks": TASKS}
         given = given.model_copy(update={"evaluate": (EvaluationConfig.model_validate(tasks),)})
     assert next(train(given, data(model), checkpoints=tmp_path)).epoch == 1
     assert [report.epoch for report in train(given, data(model), checkpoints=tmp_path)] == [1, 2]
@@ -83,42 +84,49 @@ def test_swaps_train_on_a_card(swap, data, card):
 @pytest.mark.parametrize("params", LESS_MEMORY, ids=lambda params: "-".join(map(str, params.values())))
 def test_batches_that_need_less_memory_train_on_a_card(params, store, card):
     training = Training(config("scenes-tiny", **params, **BF16, **SOFT), store)
-    assert sum(1 for _ in training.steps(0, 1)) == 2
+    assert sum(1 for _ in training.steps(0, 1)) == 1
 
 
-def started(store):
+def started(store, batch=128):
     """A training whose step has everything that comes from the CPU: images, texts, crops, a swap, a temperature."""
     every = AUGMENTED | BF16 | SOFT | {"temperature.schedule": "linear", "optimizer.clip_norm": 1.0}
-    return Training(config("scenes-tiny", **every), store)
+    return Training(config("scenes-tiny", **every, **{"training.batch_size": batch}), store)
 
 
 @pytest.mark.parametrize("free", [2**40, 0], ids=["data on the card", "data read ahead"])
 def test_no_step_waits_for_the_card(free, store, on_card):
     with on_card(free=free) as card:
-        training = started(store)
+        training = started(store, batch=32)
         before = card.waits
-        assert [card.waits - before for _ in training.steps(0, 1)] == [0, 0]
+        assert [card.waits - before for _ in training.steps(0, 1)] == [0, 0, 0, 0]
 
 
-def error_with(left, training):
-    """What the error says when a tensor stays on the CPU; empty where nothing is raised."""
+def unnoticed(run):
+    """What can be left on the CPU without an error, and all that reaches the card."""
+    with Arrivals() as right:
+        run()
+    return [what for number, what in enumerate(right.arrived) if "device" not in error_with(number, run)], right.arrived
+
+
+def error_with(left, run):
     try:
         with Arrivals(left):
-            list(training.steps(0, 1))
-            training.report(0, 1)
+            run()
     except (RuntimeError, UnsupportedOperatorException) as error:
         return str(error)
     return ""
 
 
-@pytest.mark.parametrize("free", [2**40, 0], ids=["data on the card", "data read ahead"])
-def test_whatever_is_left_on_the_cpu_is_found(free, store, on_card):
-    with on_card(free=free):
-        training = started(store)
-        with Arrivals() as right:
-            list(training.steps(0, 1))
-            training.report(0, 1)
-        assert len(right.arrived) >= 6  # at least images or their rows, texts, crops, a swap, and labels of the loss
-        errors = [error_with(number, training) for number in range(len(right.arrived))]
-        unnoticed = [what for what, error in zip(right.arrived, errors, strict=True) if "device" not in error]
-    assert unnoticed == []
+def test_whatever_a_step_leaves_on_the_cpu_is_found(store, card):
+    training = started(store)
+    missed, arrived = unnoticed(lambda: next(training.steps(0, 1)))
+    assert len(arrived) >= 6  # at least images or their rows, texts, crops, a swap, and the labels of the loss
+    assert missed == []
+
+
+def test_whatever_an_evaluation_leaves_on_the_cpu_is_found(store, card):
+    training = started(store)
+    evaluator = Evaluator(store, [], Where(training.device))
+    missed, arrived = unnoticed(lambda: evaluator(training.model, last=True))
+    assert len(arrived) >= 4  # at least images and texts of two kinds
+    assert missed == []
