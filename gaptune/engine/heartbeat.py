@@ -19,7 +19,7 @@ def _key(place: str) -> bytes:
 
 
 class Beat:
-    """Counts a worker's steps, and writes the count to the cluster's key-value store.
+    """Counts a worker's steps, and writes the count and the epochs to the cluster's key-value store.
 
     Args:
         place: Key of this trial, unique among all sweeps on the cluster.
@@ -31,16 +31,22 @@ class Beat:
         self._put = internal_kv._internal_kv_put
         self._key = _key(place)
         self._count = 0
+        self._epochs = 0.0
         self._written = 0.0
 
-    def __call__(self) -> None:
-        """Counts a step; writes the count at most once a second."""
+    def __call__(self, epochs: float | None = None, /) -> None:
+        """Counts a step; writes what there is at most once a second.
+
+        Args:
+            epochs: Epochs trained so far, with the part of the one that has begun; None outside of training.
+        """
         self._count += 1
+        self._epochs = self._epochs if epochs is None else epochs
         now = time.monotonic()
         if now - self._written >= _WRITE_S:
             self._written = now
             with suppress(Exception):  # a lost write does no harm
-                self._put(self._key, str(self._count).encode(), overwrite=True)
+                self._put(self._key, f"{self._count} {self._epochs:.3f}".encode(), overwrite=True)
 
 
 def read_beat(place: str) -> bytes | None:
@@ -49,6 +55,11 @@ def read_beat(place: str) -> bytes | None:
 
     written: bytes | None = internal_kv._internal_kv_get(_key(place))
     return written
+
+
+def epochs_of(written: bytes | None) -> float | None:
+    """The epochs in what a worker has written; None if it has written nothing."""
+    return None if written is None else float(written.split()[1])
 
 
 def forget_beats(places: str) -> None:

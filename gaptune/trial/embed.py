@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +20,18 @@ from gaptune.trial.loss import NonFinite
 _BATCH = 512
 
 
-Progress = Callable[[], None]
-"""Called for each step of long work, so that progress can be shown."""
+class Progress(Protocol):
+    """Called for each step of long work, so that progress can be shown."""
+
+    def __call__(self, epochs: float | None = None, /) -> None:
+        """Notes that a step is done.
+
+        Args:
+            epochs: Epochs trained so far, with the part of the one that has begun; None outside of training.
+        """
 
 
-def silent() -> None:
+def silent(epochs: float | None = None, /) -> None:
     """A ``Progress`` that shows nothing."""
 
 

@@ -154,7 +154,7 @@ class Training:
         started = time.perf_counter()
         for plan, batch in self._feed.batches(before * per_epoch, after * per_epoch):
             self._updates.take(plan, batch)
-            self._progress()
+            self._progress((plan.step + 1) / per_epoch)
             self._train_s += time.perf_counter() - started
             yield
             started = time.perf_counter()
