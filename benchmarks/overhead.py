@@ -25,8 +25,10 @@ import torch
 from gaptune.config import load_sweep_config, with_params
 from gaptune.data.open import open_store
 from gaptune.trial import train
+from gaptune.trial.allocator import keep_freed_memory
 
 torch.set_num_threads(1)
+keep_freed_memory()
 config, taus = load_sweep_config(sys.argv[1]), json.loads(sys.argv[2])
 store = open_store(config.data.store)
 for tau in taus:
@@ -48,7 +50,7 @@ def main() -> None:
         text = (ROOT / "sweeps/embedded.yaml").read_text()
         sweep.write_text(text.replace("epochs: 6", f"epochs: {arguments.epochs}").replace("tpe", "grid"))
         space.write_text(
-            f"grid: true\nknobs:\n  temperature.schedule: constant\n  temperature.tau_start: {{choice: {taus}}}\n"
+            f"grid: true\nparams:\n  temperature.schedule: constant\n  temperature.tau_start: {{choice: {taus}}}\n"
         )
         middle = len(taus) // 2
         seconds = bare(sweep, taus[:middle])
