@@ -106,5 +106,5 @@ def snapshot(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: snapshot(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [snapshot(each) for each in value]
+        return type(value)(map(snapshot, value))
     return value
