@@ -1,13 +1,13 @@
 """Correctness and speed on a GPU, in ten minutes.
 
-    python benchmarks/gpu.py [--out gpu.json] [--parts machine smoke peak speed open_clip compiled] [--seconds 570]
+    python benchmarks/gpu.py [--out gpu.json] [--parts machine smoke peak speed open_clip lanes compiled]
     python benchmarks/gpu.py --device cpu --small     # tests the benchmark itself
 
 ``smoke`` compares short trainings with the CPU and checks resuming and running out of memory; ``peak`` measures large
 matrix products; ``speed`` measures the steps of RN50 and of the presets, as a trial runs them; ``open_clip`` measures
-the step of ``open_clip_train.train.train_one_epoch`` on data in pinned memory; ``compiled`` measures RN50 with compiled
-towers. Each part runs in a process and within a time of its own. The results are written as JSON after each part; the
-exit code is 1 if a part or a check has failed.
+the step of ``open_clip_train.train.train_one_epoch`` on data in pinned memory; ``lanes`` measures up to 64 small
+trainings that run as one; ``compiled`` measures RN50 with compiled towers. Each part runs in a process and within a
+time of its own. The results are written as JSON after each part; the exit code is 1 if a part or a check has failed.
 
 It needs gaptune's code and, of its dependencies, only these: torch, torchvision, open_clip_torch, pyarrow, pydantic,
 pyyaml, orjson, and what they bring along. It needs no ray, mlflow, optuna, rich, scikit-learn. Without installing it:
@@ -32,6 +32,7 @@ from typing import Any
 
 import torch
 from gpu_data import Setting
+from gpu_lanes import lanes
 from gpu_smoke import failed, smoke
 from gpu_speed import compiled, open_clip, peak, speed
 
@@ -54,6 +55,7 @@ PARTS: dict[str, tuple[Callable[[Setting], Mapping[str, Any]], int]] = {
     "peak": (peak, 60),
     "speed": (speed, 180),
     "open_clip": (open_clip, 90),
+    "lanes": (lanes, 120),
     "compiled": (compiled, 180),
 }
 """Each part, and the most seconds that it may take."""
@@ -100,7 +102,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         setting = Setting(arguments.device, arguments.small, Path(folder))
         for name in arguments.parts:
-            seconds = min(PARTS[name][1], ends - time.monotonic())
+            seconds = ends - time.monotonic()
+            if not arguments.small:
+                seconds = min(PARTS[name][1], seconds)
             results[name] = in_a_process(name, setting, seconds) if seconds > 0 else {"error": "no time was left"}
             arguments.out.write_text(json.dumps(results, indent=1))
             print(*lines(name, results), sep="\n", flush=True)
@@ -125,6 +129,8 @@ def lines(name: str, results: Mapping[str, Any]) -> list[str]:
     for what, value in part["result"].items():
         if name == "peak":
             value = f"{value:.4g} TFLOP/s"
+        elif name == "lanes":
+            value = "trial steps/s by lanes: " + ", ".join(f"{number}: {each:,.0f}" for number, each in value.items())
         elif name in ("speed", "open_clip", "compiled"):
             value = described(what, value, results)
         rows.append(f"{name:10} {what:52} {value}")

@@ -12,6 +12,7 @@ from gpu_data import Setting, configured, random_features, random_images
 from gaptune.data import Store
 from gaptune.trial import train
 from gaptune.trial.checkpoint import read_checkpoint
+from gaptune.trial.lanes import train_lanes
 
 BATCH, STEPS = 32, 4
 SIDES = {"scenes-tiny": 32, "photos-small": 64}
@@ -36,13 +37,29 @@ def reports(setting: Setting, model: str, device: str, **params: Any) -> list[di
 def as_on_the_cpu(setting: Setting, model: str, **params: Any) -> str:
     """Trains on both; the mean losses of the epochs, and what is measured of the features, must agree."""
     expected, found = (reports(setting, model, device, **params) for device in ("cpu", setting.device))
+    return within(expected, found, TOLERANCE[params.get("training__precision", "fp32")])
+
+
+def within(expected: list[dict[str, float]], found: list[dict[str, float]], allowed: float) -> str:
+    """The largest relative difference of some metrics, which must not be too large."""
     worst = 0.0
     for one, other in zip(expected, found, strict=True):
         for name in ("train/loss", "geometry/gap", "temperature/tau"):
             worst = max(worst, abs(one[name] - other[name]) / max(abs(one[name]), 1e-2))
-    allowed = TOLERANCE[params.get("training__precision", "fp32")]
     assert worst <= allowed, f"differs by {worst:.1e} from the CPU; {allowed:.0e} is allowed"
     return f"ok, differs by {worst:.1e}"
+
+
+def lanes_as_on_the_cpu(setting: Setting) -> str:
+    """Trains three as one on the card, and the last of them alone on the CPU."""
+    kinds = ("constant", "linear", "cosine")
+    given = {"training__epochs": 2, "training__batch_size": BATCH, "temperature__tau_end": 0.1}
+    configs = [configured(setting.device, "scenes-tiny", temperature__schedule=kind, **given) for kind in kinds]
+    found: list[dict[str, float]] = []
+    for results in train_lanes(configs, data_of(setting, "scenes-tiny"), checkpoints=[None] * len(configs)):
+        found += [result.metrics for index, result in results.items() if index == len(configs) - 1]
+    expected = reports(setting, "scenes-tiny", "cpu", temperature__schedule=kinds[-1], temperature__tau_end=0.1)
+    return within(expected, found, TOLERANCE["fp32"])
 
 
 def resumes_bit_equal(setting: Setting) -> str:
@@ -91,6 +108,7 @@ def smoke(setting: Setting) -> dict[str, str]:
         "soft swap, renormalized": lambda: as_on_the_cpu(setting, "scenes-tiny", **soft, swap__renormalize=True),
         "hard swap": lambda: as_on_the_cpu(setting, "scenes-tiny", **hard),
         "clipped gradients": lambda: as_on_the_cpu(setting, "scenes-tiny", optimizer__clip_norm=0.1),
+        "lanes": lambda: lanes_as_on_the_cpu(setting),
         "resuming is bit-equal": lambda: resumes_bit_equal(setting),
     }
     for precision in ("tf32", "bf16"):
@@ -103,7 +121,7 @@ def smoke(setting: Setting) -> dict[str, str]:
             setting, "heads", temperature__schedule=given, **tau
         )
     checks["out of memory"] = lambda: runs_out_of_memory(setting)
-    some = {"hard swap", "resuming is bit-equal", "out of memory", "schedule step"}
+    some = {"hard swap", "resuming is bit-equal", "out of memory", "lanes"}
     return {name: checked(check) for name, check in checks.items() if not setting.small or name in some}
 
 
