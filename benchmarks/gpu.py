@@ -62,7 +62,7 @@ PARTS: dict[str, tuple[Callable[[Setting], Mapping[str, Any]], int]] = {
 
 
 def in_a_process(name: str, setting: Setting, seconds: float) -> dict[str, Any]:
-    """Runs a part in a process of its own, so that a fault, an exhausted card, or a hang is only its own."""
+    """Runs a part in a process of its own, so that an error, an exhausted card, or a hang is only its own."""
     out = setting.folder / f"{name}.json"
     started = time.perf_counter()
     # Forked, because nothing here has touched the card yet: what has been imported is there.

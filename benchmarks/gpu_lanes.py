@@ -23,7 +23,7 @@ class Clock:
     """Called after each step of all lanes: times some, and then ends them.
 
     Attributes:
-        seconds: Of a step.
+        seconds: Duration of a step.
     """
 
     def __init__(self, device: str, warm: int, timed: int) -> None:

@@ -90,7 +90,7 @@ def sides(setting: Setting) -> tuple[int, ...]:
 
 
 def teraflops(setting: Setting, side: int, dtype: torch.dtype, repeats: int = 20) -> float:
-    """Of the product of two square matrices."""
+    """Teraflops of the product of two square matrices."""
     one, other = (torch.randn(side, side, device=setting.device, dtype=dtype) for _ in range(2))
     for _ in range(3):
         one @ other
@@ -119,7 +119,7 @@ class Timed(NamedTuple):
     """What the steps of a training take.
 
     Attributes:
-        seconds: Of a step, with everything between steps.
+        seconds: Duration of a step, with everything between steps.
         kernels: Seconds of a step in which the card computed; None where that is not known.
     """
 
@@ -178,7 +178,7 @@ def step_speed(setting: Setting, case: Case) -> Figures:
     """Measures the steps of a training.
 
     Returns:
-        Pairs a second; milliseconds and operations of a step; the share of the time in which the card is idle; GiB.
+        Pairs a second; milliseconds and operations of a step; the fraction of the time in which the card is idle; GiB.
     """
     numbers = counts(setting)
     per_epoch = 2 if setting.small else 8
@@ -269,6 +269,6 @@ class Repeated:
             yield self._batch
 
     def seconds(self) -> float:
-        """Of a step."""
+        """Duration of a step."""
         wait(self._device)
         return (time.perf_counter() - self._started) / self._timed

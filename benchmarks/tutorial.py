@@ -1,6 +1,6 @@
 """A sweep as a tutorial has it: the program that ``tutorial_stack.py`` measures beside gaptune.
 
-    python benchmarks/tutorial.py --photographs flickr8k --out results [--trials 8] [--epochs 2]
+    python benchmarks/tutorial.py --photographs flickr8k --out results [--candidates 8] [--epochs 2]
 
 Ray Tune with Optuna's search, MLflow's callback, a ``Dataset`` that reads JPEGs, torchvision's transforms, a
 ``DataLoader`` with workers, and open_clip's model, loss, and tokenizer. The model is gaptune's ``photos-small`` with
@@ -124,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", type=Path, required=True, help="unpacked folder of Flickr8k")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--candidates", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=2)
     arguments = parser.parse_args()
     out = arguments.out.resolve()
@@ -136,7 +136,7 @@ def main() -> None:
         param_space={"lr": tune.loguniform(5e-4, 5e-3), "tau": tune.loguniform(0.02, 0.2)},
         tune_config=tune.TuneConfig(
             search_alg=OptunaSearch(metric=["mean_r10", "gap"], mode=["max", "min"], seed=0),
-            num_samples=arguments.trials,
+            num_samples=arguments.candidates,
             max_concurrent_trials=2,
         ),
         run_config=tune.RunConfig(

@@ -1,6 +1,6 @@
 """A whole sweep by gaptune beside the same sweep as a tutorial has it (``tutorial.py``), in turns.
 
-    python benchmarks/tutorial_stack.py [--data DIR] [--rounds 1] [--trials 8] [--epochs 2] [--stored 72]
+    python benchmarks/tutorial_stack.py [--data DIR] [--rounds 1] [--candidates 8] [--epochs 2] [--stored 72]
 
 Both train ``photos-small`` on Flickr8k at 64 pixels with batches of 128, random crops and flips, two trials in parallel
 on two cores, measure retrieval on all validation captions after each epoch, and log to MLflow (SQLite). The tutorial
@@ -55,7 +55,7 @@ def gaptune_sweep(folder: Path, store: Path, trials: int, epochs: int) -> list[s
 def tutorial_sweep(folder: Path, photographs: Path, trials: int, epochs: int) -> list[str]:
     """The command of the tutorial's sweep."""
     command = [sys.executable, str(HERE / "tutorial.py"), "--photographs", str(photographs), "--out", str(folder)]
-    return [*command, "--trials", str(trials), "--epochs", str(epochs)]
+    return [*command, "--candidates", str(trials), "--epochs", str(epochs)]
 
 
 def seconds(run: Callable[[], subprocess.Popen[bytes]]) -> tuple[float, float]:
@@ -81,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_data_option(parser)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--candidates", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--stored", type=int, default=72, help="side of the stored images (default: %(default)s)")
     arguments = parser.parse_args()
@@ -96,7 +96,7 @@ def main() -> None:
         for number in range(arguments.rounds):
             for stack in taken:
                 make, data = (gaptune_sweep, store) if stack == "gaptune" else (tutorial_sweep, photographs)
-                command = make(folder / f"{stack}-{number}", data, arguments.trials, arguments.epochs)
+                command = make(folder / f"{stack}-{number}", data, arguments.candidates, arguments.epochs)
                 wall, cpu = seconds(lambda command=command: subprocess.Popen(command, stdout=subprocess.DEVNULL))
                 taken[stack].append((wall, cpu))
                 print(f"{stack:9} {wall:6.0f} s, {cpu:6.0f} s of CPU", flush=True)
