@@ -235,12 +235,14 @@ def train(
         NonFinite: The training diverged.
     """
     from gaptune.config import load_sweep_config
+    from gaptune.engine.placement import with_device
     from gaptune.engine.preflight import check_trial
     from gaptune.space.methods import expand_method
     from gaptune.trial import train as train_trial
 
     if isinstance(config, Mapping):
-        config = load_sweep_config(find(local_path(sweep), "sweeps")).trial(expand_method(config))
+        settings = load_sweep_config(find(local_path(sweep), "sweeps"))
+        config = with_device(settings.trial(expand_method(config)), settings.resources)
     folder = None if checkpoints is None else local_path(checkpoints)
     if folder is not None:
         check_folder(folder, "checkpoints")

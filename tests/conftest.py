@@ -59,7 +59,7 @@ def local_ray(ray_address):
     from gaptune.config import ResourcesConfig
     from gaptune.engine.cluster import ray_for
 
-    with ray_for(ResourcesConfig(concurrency=2), ray_address):
+    with ray_for(ResourcesConfig(gpu=0, concurrency=2), ray_address):
         yield
 
 

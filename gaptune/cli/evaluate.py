@@ -54,8 +54,9 @@ def evaluate(checkpoint: Path, reference: str, tasks: str | None, device: str, t
     from gaptune.metrics.intervals import bootstrap_interval
     from gaptune.trial import NonFinite
     from gaptune.trial.checkpoint import read_checkpoint
+    from gaptune.trial.device import pick_device
     from gaptune.trial.evaluate import TaskEvaluator, Where
-    from gaptune.trial.loop import pick_device, trained_model
+    from gaptune.trial.loop import trained_model
 
     torch.set_num_threads(threads)
     model, precision = trained_model(read_checkpoint(checkpoint), device)

@@ -58,6 +58,7 @@ def train(
     import torch
 
     from gaptune.config import load_sweep_config
+    from gaptune.engine.placement import with_device
     from gaptune.engine.preflight import check_trial, of_training
     from gaptune.engine.signals import stopping
     from gaptune.space.methods import expand_method
@@ -70,7 +71,8 @@ def train(
     params = dict(_assignment(text) for text in assignments)
     if method is not None:
         params["method"] = method
-    config = load_sweep_config(find(config_file or Path("embedded.yaml"), "sweeps")).trial(expand_method(params))
+    sweep = load_sweep_config(find(config_file or Path("embedded.yaml"), "sweeps"))
+    config = with_device(sweep.trial(expand_method(params)), sweep.resources)
     store, sizes = check_trial(config)
     keep_freed_memory()
     torch.set_num_threads(threads)

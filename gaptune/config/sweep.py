@@ -7,9 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
-from gaptune.config.document import Document, read_yaml, validate
+from gaptune.config.document import Document, flow, read_yaml, validate
 from gaptune.config.trial import Place, Schema, TrialConfig, as_tuple, with_params
 from gaptune.errors import did_you_mean
 from gaptune.metrics.table import METRICS, TASK_METRICS, Metric, excess, find_metric
@@ -147,12 +154,27 @@ class EarlyStoppingConfig(Schema):
         return self
 
 
+def _number_of_gpus(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """One message for whatever is neither a number of GPUs that Ray can place, nor ``auto``."""
+    if given == "auto":
+        return given
+    if isinstance(given, bool | str) or not isinstance(given, int | float) or not 0 <= given < math.inf:
+        raise ValueError(f"expected a number of at least 0, or auto, got {flow(given)}")
+    if given > 1 and given % 1:
+        raise ValueError(f"{given:g} GPUs: use a whole number, or a fraction below 1 to share a GPU")
+    if 0 < given < 1e-4:
+        raise ValueError(f"{given:g} GPUs: the smallest fraction of a GPU is 0.0001")
+    return check(float(given))
+
+
 class ResourcesConfig(Schema):
     """Resources of each trial.
 
     Attributes:
         cpu: Number of CPU cores and threads per trial.
-        gpu: Number of GPUs per trial; a fraction shares a GPU.
+        gpu: Number of GPUs per trial; a fraction shares a GPU. ``auto`` gives each trial a GPU, or a measured fraction
+            of one, if there are GPUs where the sweep runs, and otherwise none. A trial with 0 sees no GPU; a trial with
+            more does not train without one.
         concurrency: Largest number of trials in parallel; None for as many as fit.
         system_metrics: Whether each report contains the CPU, memory, and GPU use of the trial.
         stall_minutes: Minutes without a finished step or batch after which a worker is replaced and its trial resumes
@@ -160,19 +182,16 @@ class ResourcesConfig(Schema):
     """
 
     cpu: Annotated[int, Field(ge=1)] = 1
-    gpu: Annotated[float, Field(ge=0.0)] = 0.0
+    gpu: Annotated[Annotated[float, Field(ge=0.0)] | Literal["auto"], WrapValidator(_number_of_gpus)] = "auto"
     concurrency: Annotated[int, Field(ge=1)] | None = None
     system_metrics: bool = False
     stall_minutes: Annotated[float, Field(ge=0.0)] | None = 60.0
 
-    @field_validator("gpu")
-    @classmethod
-    def _placeable(cls, gpu: float) -> float:
-        if gpu > 1 and gpu % 1:
-            raise ValueError(f"{gpu:g} GPUs: use a whole number, or a fraction below 1 to share a GPU")
-        if 0 < gpu < 1e-4:
-            raise ValueError(f"{gpu:g} GPUs: the smallest fraction of a GPU is 0.0001")
-        return gpu
+    @property
+    def gpus(self) -> float:
+        """``gpu`` as a number, for code that runs after ``auto`` was replaced."""
+        assert self.gpu != "auto"
+        return self.gpu
 
 
 class SweepConfig(TrialConfig):

@@ -339,7 +339,7 @@ class TrialConfig(Schema):
         training: Length, batch size, and precision.
         augment: Augmentation.
         seed: Random seed of initial weights, order of batches, captions, augmentation, dropout, and swaps.
-        device: ``cpu``, ``cuda``, or ``auto``: CUDA if available, otherwise the CPU.
+        device: ``cpu``, ``cuda``, or ``auto``: in a sweep, as ``resources.gpu`` says; in Python, CUDA if available.
         evaluate: Other data on which the trial is evaluated.
     """
 

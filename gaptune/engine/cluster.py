@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import math
 import os
 import secrets
 import signal
@@ -17,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
 
 from gaptune.config import ResourcesConfig
 from gaptune.engine.address import check_address
-from gaptune.engine.machine import OBJECT_STORE, available_cores, check_local, describe, ray_folders
+from gaptune.engine.machine import OBJECT_STORE, available_cores, available_gpus, ray_folders
+from gaptune.engine.placement import Place, fitting, kinds_to_come
 from gaptune.engine.signals import Stop, Stopped
 from gaptune.errors import UserError
 
@@ -57,20 +56,22 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def check_place(resources: ResourcesConfig, address: str | None) -> None:
-    """Checks that the machine or cluster has the resources that a trial needs. Starts nothing.
+def place_of(resources: ResourcesConfig, address: str | None) -> Place:
+    """The machines that run the trials of a sweep. Starts nothing.
 
     Args:
         resources: Resources of each trial.
         address: Address of a running cluster; None, an empty string or ``local`` for this machine.
 
     Raises:
-        UserError: No cluster answers there, or no node has, or will have, the resources that a trial needs.
+        UserError: No cluster answers there.
     """
-    if (place := _cluster(address)) is None:
-        check_local(resources)
-    else:
-        _check_placement(resources, check_address(place), place)
+    place = _cluster(address)
+    if is_running():  # it reports its own resources
+        import ray
+
+        return Place.of_ray(place, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+    return Place.local(resources.gpu) if place is None else Place.of_ray(place, check_address(place))
 
 
 @contextmanager
@@ -86,15 +87,11 @@ def ray_for(resources: ResourcesConfig, address: str | None, stop: Stop | None =
         UserError: No cluster answers there, Ray cannot be started, or no node has, or will have, the resources that a
             trial needs.
     """
-    place = _cluster(address)
+    place_of(resources, address).check(resources)
     if is_running():
-        import ray
-
-        _check_placement(resources, [node["Resources"] for node in ray.nodes() if node["Alive"]], place)
         yield
         return
-    check_place(resources, place)
-    with _started(resources, place, stop or Stop()):
+    with _started(resources, _cluster(address), stop or Stop()):
         yield
 
 
@@ -110,13 +107,10 @@ def side_by_side(resources: ResourcesConfig) -> int:
     """
     import ray
 
-    have = ray.cluster_resources()
-    fitting = int(have.get("CPU", 0.0) // resources.cpu)
-    if resources.gpu:
-        fitting = min(fitting, int(have.get("GPU", 0.0) / resources.gpu))
-    if resources.concurrency and ("KUBERNETES_SERVICE_HOST" in os.environ or _kinds_to_come()):
+    fit = int(sum(fitting(resources, node["Resources"]) for node in ray.nodes() if node["Alive"]))
+    if resources.concurrency and ("KUBERNETES_SERVICE_HOST" in os.environ or kinds_to_come()):
         return resources.concurrency
-    return max(1, min(fitting, resources.concurrency or fitting))
+    return max(1, min(fit, resources.concurrency or fit))
 
 
 def _cluster(address: str | None) -> str | None:
@@ -149,9 +143,11 @@ def _started(resources: ResourcesConfig, place: str | None, stop: Stop) -> Itera
             with ray_folders() as folders, _ended():
                 cores = available_cores() // resources.cpu * resources.cpu
                 wanted = min(cores, (resources.concurrency or cores) * resources.cpu)
-                options = {"num_cpus": wanted, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+                gpus = available_gpus() if resources.gpus else 0  # Ray would count those of the driver, also MIG's
+                options = {"num_cpus": wanted, "num_gpus": gpus, "object_store_memory": OBJECT_STORE, **folders}
                 with _without(_OF_OTHER_CLUSTERS + _OF_NOTEBOOKS), _signals_blocked_in_children():
-                    _init("Ray cannot be started on this machine", "local", **options, **folders, **quiet)
+                    trouble = "Ray cannot be started on this machine"
+                    _init(trouble, "local", include_dashboard=False, **options, **quiet)
                 stop.listen()
                 _ours = True
                 yield
@@ -283,33 +279,3 @@ def _found_anyway(root: Path) -> bool:
     ask = "import importlib.util as u; found = u.find_spec('gaptune'); print(found.origin if found else '')"
     done = subprocess.run([sys.executable, "-P", "-c", ask], capture_output=True, text=True)
     return Path(done.stdout.strip()) == root / "gaptune" / "__init__.py"
-
-
-def _check_placement(resources: ResourcesConfig, machines: Sequence[dict[str, float]], place: str | None) -> None:
-    """Refuses trials that no node can ever run: Ray would wait forever.
-
-    On Kubernetes the operator may start nodes that are not known here, so nothing is refused.
-    """
-    if place is not None and "KUBERNETES_SERVICE_HOST" in os.environ:
-        return
-    if any(_fits(resources, machine) for machine in (*machines, *_kinds_to_come())):
-        return
-    largest = [max((machine.get(kind, 0.0) for machine in machines), default=0.0) for kind in ("CPU", "GPU")]
-    where = "this machine" if place is None else f"a machine of the cluster at {place}"
-    raise UserError(
-        f"each trial needs {describe(resources)} on one machine; {where} has at most {largest[0]:g} CPU and "
-        f"{largest[1]:g} GPU, and no larger node can be started; see resources.cpu and resources.gpu"
-    )
-
-
-def _fits(resources: ResourcesConfig, machine: dict[str, float]) -> bool:
-    return machine.get("CPU", 0.0) >= resources.cpu and machine.get("GPU", 0.0) >= resources.gpu
-
-
-def _kinds_to_come() -> list[dict[str, float]]:
-    """The kinds of nodes that an autoscaler may start, from the file that ``ray up`` leaves on the head node."""
-    config = Path.home() / "ray_bootstrap_config.yaml"
-    if not config.exists():
-        return []
-    kinds = yaml.safe_load(config.read_text(encoding="utf-8")).get("available_node_types", {}).values()
-    return [kind.get("resources") or {"CPU": math.inf, "GPU": math.inf} for kind in kinds if kind.get("max_workers", 1)]

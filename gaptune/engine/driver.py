@@ -108,6 +108,7 @@ def _open_or_resume(
         "at": clock(),
         "host": platform.node(),
         "candidates": plan.num_candidates,
+        "gpu": plan.gpus.number,
         "sweep": header.event,
     }
     opening: list[Event] = [session] if found.events else [header.event, session]

@@ -13,7 +13,7 @@ import ray
 from gaptune.config import EvaluationConfig, ResourcesConfig, SweepConfig
 from gaptune.data.open import open_store
 from gaptune.engine.signals import Stop
-from gaptune.engine.worker import hide_cards
+from gaptune.engine.worker import take_device
 from gaptune.results import summarize
 from gaptune.search.orchestrator import Orchestrator
 from gaptune.storage.replica import Copies
@@ -49,11 +49,11 @@ def evaluate_front(
     if not members:
         return
     say(f"evaluating {len(members)} trials of the front on {', '.join(evaluation.name for evaluation in wanted)}")
-    evaluate = ray.remote(num_cpus=sweep.resources.cpu, num_gpus=sweep.resources.gpu)(_evaluate)
+    evaluate = ray.remote(num_cpus=sweep.resources.cpu, num_gpus=sweep.resources.gpus)(_evaluate)
     evaluations = [evaluation.model_dump() for evaluation in wanted]
     here, resources = str(Path.cwd()), sweep.resources
     running = {
-        evaluate.remote(f"{checkpoints}/{trial.number:04d}", evaluations, sweep.device, resources, here): trial.number
+        evaluate.remote(f"{checkpoints}/{trial.number:04d}", evaluations, resources, here): trial.number
         for trial in members
     }
     try:
@@ -72,10 +72,10 @@ def evaluate_front(
 
 
 def _evaluate(
-    checkpoints: str, evaluations: list[dict[str, Any]], device: str, resources: ResourcesConfig, folder: str
+    checkpoints: str, evaluations: list[dict[str, Any]], resources: ResourcesConfig, folder: str
 ) -> dict[str, float]:
     """Runs on a worker."""
-    hide_cards(resources.gpu)
+    device = take_device(resources.gpus)
     import torch
 
     from gaptune.trial.checkpoint import read_checkpoint

@@ -7,16 +7,19 @@ did not survive (``RAY_FAILURES``). A new cause is a new row of one of the two t
 from __future__ import annotations
 
 import errno
+import platform
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gaptune.engine.messages import WorkerMessage
-from gaptune.errors import UserError, first_line
+from gaptune.config import TrialConfig
+from gaptune.engine.messages import WorkerMessage, WorkerTask
+from gaptune.errors import UserError
 from gaptune.ledger import LostError
 
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+_NOT_DETERMINISTIC = "does not have a deterministic implementation"
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: |$)")
 """How the last line of a traceback begins."""
 
@@ -26,44 +29,78 @@ class KnownError(NamedTuple):
 
     Attributes:
         matches: Whether an exception is of this kind.
-        message: What the worker reports.
+        message: What the worker reports of a trial's exception.
     """
 
     matches: Callable[[Exception], bool]
-    message: Callable[[Exception], WorkerMessage]
+    message: Callable[[Exception, WorkerTask], WorkerMessage]
+
+
+# What needs torch imports it in a function: a worker has imported it, the driver need not.
 
 
 def _is_non_finite(error: Exception) -> bool:
-    from gaptune.trial import NonFinite  # torch: the worker has imported it, the driver need not
+    from gaptune.trial import NonFinite
 
     return isinstance(error, NonFinite)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    import torch
+def _is_no_gpu(error: Exception) -> bool:
+    from gaptune.trial.device import NoGpuError
 
-    return isinstance(error, torch.OutOfMemoryError)
+    return isinstance(error, NoGpuError)
+
+
+def _no_gpu(error: Exception, task: WorkerTask) -> WorkerMessage:
+    """No trial continues: the node is free again at once, so it would take and fail one trial after the other."""
+    return WorkerMessage(halt=f"trial {task.number} cannot use its GPU on {platform.node()}: {error}")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    from gaptune.trial.gpu_memory import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
+def _out_of_memory(error: Exception, task: WorkerTask) -> WorkerMessage:
+    from gaptune.trial.gpu_memory import memory_use, out_of_memory
+
+    training = TrialConfig.model_validate(task.config).training
+    return WorkerMessage(failure=out_of_memory(error, training, on_gpu=task.gpu > 0, use=memory_use()))
+
+
+def _is_not_deterministic(error: Exception) -> bool:
+    return isinstance(error, RuntimeError) and _NOT_DETERMINISTIC in str(error)
+
+
+def _not_deterministic(error: Exception, task: WorkerTask) -> WorkerMessage:
+    operation = str(error).partition(_NOT_DETERMINISTIC)[0]
+    return WorkerMessage(failure=f"training.deterministic: {operation}{_NOT_DETERMINISTIC}; set it to false")
 
 
 def _is_full_disk(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in _FULL_DISK
 
 
-def _full_disk(error: Exception) -> str:
-    return f"{getattr(error, 'strerror', error)} ({getattr(error, 'filename', None) or 'checkpoints'})"
+def _full_disk(error: Exception, task: WorkerTask) -> WorkerMessage:
+    return WorkerMessage(
+        halt=f"{getattr(error, 'strerror', error)} ({getattr(error, 'filename', None) or 'checkpoints'})"
+    )
 
 
 KNOWN_ERRORS: tuple[KnownError, ...] = (
-    KnownError(_is_non_finite, lambda error: WorkerMessage(failure=f"non-finite: {error}")),
-    KnownError(lambda error: isinstance(error, UserError), lambda error: WorkerMessage(failure=str(error))),
-    KnownError(_is_out_of_memory, lambda error: WorkerMessage(failure=f"out of memory: {first_line(error)}")),
-    KnownError(_is_full_disk, lambda error: WorkerMessage(halt=_full_disk(error))),
+    KnownError(_is_non_finite, lambda error, task: WorkerMessage(failure=f"non-finite: {error}")),
+    KnownError(_is_no_gpu, _no_gpu),
+    KnownError(lambda error: isinstance(error, UserError), lambda error, task: WorkerMessage(failure=str(error))),
+    KnownError(_is_out_of_memory, _out_of_memory),
+    KnownError(_is_not_deterministic, _not_deterministic),
+    KnownError(_is_full_disk, _full_disk),
 )
 
 
-def message_of(error: Exception) -> WorkerMessage | None:
-    """What a worker reports of an exception; None for one that a retry may cure."""
-    return next((known.message(error) for known in KNOWN_ERRORS if known.matches(error)), None)
+def message_of(error: Exception, task: WorkerTask) -> WorkerMessage | None:
+    """What a worker reports of an exception in its trial; None for one that a retry may cure."""
+    return next((known.message(error, task) for known in KNOWN_ERRORS if known.matches(error)), None)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gaptune.config import ResourcesConfig
 from gaptune.errors import UserError
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
 _SHARED_MEMORY = Path("/dev/shm")
+_DEVICES = Path("/dev")
+_GPUS = ("nvidia*", "nvhost*", "nvgpu*", "dxg", "kfd")
+"""Devices of NVIDIA's driver, also on Jetson and WSL, and of AMD's."""
 
 _SOCKET_PATH = 107
 """Bytes that the kernel allows in the path of a socket."""
@@ -23,30 +25,6 @@ _SOCKET = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_st
 
 OBJECT_STORE = 128 * 2**20
 """Bytes of Ray's object store: trials exchange nothing, and their reports are small."""
-
-
-def check_local(resources: ResourcesConfig) -> None:
-    """Refuses trials that this machine can never run. Starts nothing.
-
-    Args:
-        resources: Resources of each trial.
-
-    Raises:
-        UserError: A trial needs more cores than this process may use, or more GPUs than there are.
-    """
-    cores = available_cores()
-    cards = available_gpus() if resources.gpu else 0
-    if resources.cpu > cores or resources.gpu > cards:
-        raise UserError(
-            f"each trial needs {describe(resources)} on one machine; this machine has at most {cores} CPU"
-            + (f" and {cards} GPU" if resources.gpu else "")
-            + "; see resources.cpu and resources.gpu"
-        )
-
-
-def describe(resources: ResourcesConfig) -> str:
-    """The resources of a trial as text."""
-    return f"{resources.cpu} CPU" + (f" and {resources.gpu:g} GPU" if resources.gpu else "")
 
 
 def available_cores() -> int:
@@ -92,11 +70,29 @@ def _quota(group: Path) -> float | None:
         return None
 
 
+def gpu_problem(*, sure: bool) -> str | None:
+    """Why processes on this machine cannot use a GPU, in torch's words; None if they can.
+
+    Args:
+        sure: Whether to ask torch, which takes seconds to import, also if the machine clearly has no GPU.
+    """
+    if not sure and "CUDA_VISIBLE_DEVICES" not in os.environ and not any(map(any, map(_DEVICES.glob, _GPUS))):
+        return "this machine has no GPU"
+    from gaptune.trial.device import cuda_problem
+
+    return cuda_problem()
+
+
 def available_gpus() -> int:
-    """Number of GPUs that a process on this machine sees."""
+    """Number of GPUs that processes on this machine can use, each MIG device that is listed as one.
+
+    A process sees a single MIG device, however many are listed in ``CUDA_VISIBLE_DEVICES``; Ray gives each worker its
+    own.
+    """
     import torch
 
-    return torch.cuda.device_count()
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return sum(one.strip().startswith("MIG-") for one in listed) or torch.cuda.device_count()
 
 
 @contextmanager

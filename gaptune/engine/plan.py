@@ -17,6 +17,7 @@ from typing import Any
 
 from gaptune.config import SweepConfig, flatten
 from gaptune.data import Store
+from gaptune.engine.placement import Gpus
 from gaptune.engine.preflight import Sizes, preflight
 from gaptune.ledger import (
     FILE_NAME,
@@ -51,10 +52,11 @@ class Plan:
         name: Name of the sweep.
         folder: Directory of the sweep.
         space: The search space.
-        sweep: The sweep config, with the options of the command line.
+        sweep: The sweep config, with the options of the command line, and the number of GPUs in place of ``auto``.
         num_candidates: Number of candidates.
         header: Content of the ledger's first line.
         sizes: Sizes of the model.
+        gpus: GPUs of each trial, and why.
         side_by_side: Number of trials that this machine runs in parallel; None on a cluster.
         warnings: Warnings, one sentence each.
         mlflow: Why MLflow is unreachable now; empty if it is reachable.
@@ -69,6 +71,7 @@ class Plan:
     num_candidates: int
     header: SweepHeader
     sizes: Sizes
+    gpus: Gpus
     side_by_side: int | None
     warnings: tuple[str, ...]
     mlflow: str
@@ -123,16 +126,22 @@ def prepare(
         name,
         folder,
         space,
-        sweep,
+        with_gpus(sweep, findings.gpus),
         num_candidates(space, sweep),
         header,
         findings.sizes,
+        findings.gpus,
         findings.side_by_side,
         findings.warnings,
         "" if store_state.answers else store_state.why,
         earlier,
         place,
     )
+
+
+def with_gpus(sweep: SweepConfig, gpus: Gpus) -> SweepConfig:
+    """A sweep config with a number of GPUs for each trial; the ledger keeps what the user wrote."""
+    return sweep.model_copy(update={"resources": sweep.resources.model_copy(update={"gpu": gpus.number})})
 
 
 def _header(

@@ -27,8 +27,8 @@ from gaptune.data.tasks import (
     other_treatment,
     own_probes,
 )
-from gaptune.engine.cluster import check_place, is_running
-from gaptune.engine.machine import available_cores
+from gaptune.engine.cluster import is_running, place_of
+from gaptune.engine.placement import Gpus, fitting
 from gaptune.errors import UserError
 from gaptune.ledger.state import next_report
 from gaptune.search.rungs import least_epoch, rung_fractions
@@ -78,12 +78,14 @@ class Findings:
     Attributes:
         store: The data store.
         sizes: Sizes of the model.
+        gpus: GPUs of each trial.
         side_by_side: Number of trials that this machine runs in parallel; None on a cluster.
         warnings: Warnings, one sentence each.
     """
 
     store: Store
     sizes: Sizes
+    gpus: Gpus
     side_by_side: int | None
     warnings: tuple[str, ...]
 
@@ -107,17 +109,19 @@ def preflight(space: Space, sweep: SweepConfig, folder: Path, *, address: str | 
     free = check_folder(folder, "results")
     if sweep.storage and (not is_url(sweep.storage) or sweep.storage.startswith("file://")):
         check_folder(local_path(sweep.storage.removeprefix("file://")) / folder.name, "storage")
-    store, sizes = check_trial(sweep, precisions=reach("training.precision"), address=address)
+    store, sizes = check_trial(sweep, here=False)
     _check_data(sweep, store, reach)
-    if sweep.device == "cuda" and not sweep.resources.gpu:
-        raise UserError("device: cuda needs a GPU for each trial; set resources.gpu (a fraction shares a card)")
-    if not is_running():  # a running Ray reports its own resources
-        check_place(sweep.resources, address)
+    place = place_of(sweep.resources, address)
+    gpus = place.assign(sweep.resources, sweep.device)
+    resources = sweep.resources.model_copy(update={"gpu": gpus.number})
+    place.check(resources)
+    if address is None and not is_running():  # elsewhere, the nodes decide
+        _check_device("cuda" if gpus.number else "cpu", reach("training.precision"))
     side_by_side = None
     if address is None:
-        fitting = max(1, available_cores() // sweep.resources.cpu)
-        fitting = min(fitting, sweep.resources.concurrency or fitting)
-        side_by_side = min(fitting, _trials(space, sweep) * sweep.search.seeds)
+        parallel = max(1, int(fitting(resources, place.machines[0])))
+        parallel = min(parallel, resources.concurrency or parallel)
+        side_by_side = min(parallel, _trials(space, sweep) * sweep.search.seeds)
     warnings = [
         *draws,
         *sizes.remarks,
@@ -132,18 +136,15 @@ def preflight(space: Space, sweep: SweepConfig, folder: Path, *, address: str | 
             f"{megabytes(free)} are free where the sweep is kept; the checkpoints of {side_by_side} running trials "
             f"take up to {megabytes(needed)}"
         )
-    return Findings(store, sizes, side_by_side, tuple(warnings))
+    return Findings(store, sizes, gpus, side_by_side, tuple(warnings))
 
 
-def check_trial(
-    config: TrialConfig, *, precisions: tuple[Any, ...] | None = None, address: str | None = None
-) -> tuple[Store, Sizes]:
+def check_trial(config: TrialConfig, *, here: bool = True) -> tuple[Store, Sizes]:
     """Checks what a training needs: device, data, model, weights, evaluations.
 
     Args:
         config: Config of the training, or what all trainings of a sweep have in common.
-        precisions: Precisions that a training may use; None for the config's own.
-        address: Address of the Ray cluster that runs it; None for this machine.
+        here: Whether this process trains, so that it must have the device.
 
     Returns:
         The data that it is trained on, and the sizes of its model.
@@ -154,8 +155,8 @@ def check_trial(
     check_model(config.model)
     store = open_training(config.data)
     own_probes(store)
-    if address is None:
-        _check_device(config.device, precisions or (config.training.precision,))
+    if here:
+        _check_device(config.device, (config.training.precision,))
     sizes = _sizes(config, store)
     for evaluation in config.evaluate:
         found = look_up(evaluation.data, image_size=sizes.image_size, context_length=sizes.context_length)
@@ -242,9 +243,9 @@ def _check_device(device: str, precisions: tuple[Any, ...]) -> None:
         return
     import torch
 
-    from gaptune.trial.loop import pick_device
+    from gaptune.trial.device import pick_device
 
-    if pick_device(device) == "cuda" and "bf16" in precisions and not torch.cuda.is_bf16_supported():
+    if pick_device(device) == "cuda" and "bf16" in precisions and not torch.cuda.is_bf16_supported(False):
         raise UserError(f"training.precision: {torch.cuda.get_device_name()} cannot compute in bf16; set it to fp32")
 
 

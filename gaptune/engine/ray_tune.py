@@ -238,7 +238,7 @@ def run_trials(orchestrator: Orchestrator, sweep: SweepConfig, folder: Path, che
     here, header = str(Path.cwd()), orchestrator.record.header
     task = partial(_task, header=header, sweep=sweep, checkpoints=checkpoints, beats=beats, here=here)
     tuner = tune.Tuner(
-        tune.with_resources(Worker, {"cpu": resources.cpu, "gpu": resources.gpu}),
+        tune.with_resources(Worker, {"cpu": resources.cpu, "gpu": resources.gpus}),
         tune_config=tune.TuneConfig(
             search_alg=_Searcher(orchestrator, guard, task, most),
             scheduler=scheduler,
@@ -290,7 +290,7 @@ def _task(
         weights=header.weights,
         checkpoints=f"{checkpoints}/{trial.number:04d}",
         threads=sweep.resources.cpu,
-        gpu=sweep.resources.gpu,
+        gpu=sweep.resources.gpus,
         folder=here,
         progress=f"{beats}/{trial.number}",
         system_metrics=sweep.resources.system_metrics,

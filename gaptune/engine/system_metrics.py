@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import threading
 from collections.abc import Callable
 
 import psutil
 
+from gaptune.errors import first_line
+
 _PERIOD_S = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 class Meter:
     """Measures this process once a second until it is closed.
 
+    What cannot be measured is left out from then on; no error of a probe reaches the trial.
+
     Args:
-        gpu: Whether to measure its GPU, too (utilization needs NVIDIA's ``nvidia-ml-py``, memory does not).
+        gpu: Whether to measure its GPU, too. Utilization needs NVIDIA's ``nvidia-ml-py``, and a GPU that reports it,
+            which a MIG device does not; memory needs neither.
     """
 
     def __init__(self, *, gpu: bool) -> None:
@@ -31,7 +39,7 @@ class Meter:
         self._measure()
         with self._lock:
             seen, self._seen = self._seen, {}
-        return {name: statistics.fmean(values) for name, values in seen.items()}
+        return {name: statistics.fmean(values) for name, values in seen.items() if values}
 
     def close(self) -> None:
         """Stops measuring."""
@@ -44,8 +52,12 @@ class Meter:
 
     def _measure(self) -> None:
         with self._lock:
-            for name, probe in self._probes.items():
-                self._seen.setdefault(name, []).append(probe())
+            for name, probe in list(self._probes.items()):
+                try:
+                    self._seen.setdefault(name, []).append(probe())
+                except Exception as error:  # NVML's errors have no base class in common with torch's
+                    del self._probes[name]
+                    _log.warning("%s is not measured: %s", name, first_line(error))
 
 
 def _of_process() -> dict[str, Callable[[], float]]:
@@ -60,9 +72,7 @@ def _of_process() -> dict[str, Callable[[], float]]:
 def _of_gpu() -> dict[str, Callable[[], float]]:
     import torch
 
-    probes: dict[str, Callable[[], float]] = {"system/gpu_memory_mb": lambda: torch.cuda.memory_reserved() / 1e6}
-    try:
-        torch.cuda.utilization()
-    except Exception:  # nvidia-ml-py is not installed, or the driver does not report utilization (MIG)
-        return probes
-    return {**probes, "system/gpu_percent": lambda: float(torch.cuda.utilization())}
+    return {
+        "system/gpu_memory_mb": lambda: torch.cuda.memory_reserved() / 1e6,
+        "system/gpu_percent": lambda: float(torch.cuda.utilization()),
+    }

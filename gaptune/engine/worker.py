@@ -7,6 +7,7 @@ of its own across trials but the opened data store; a trial that is started agai
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,6 +21,7 @@ from gaptune.data.open import open_training
 from gaptune.engine.failures import message_of
 from gaptune.engine.heartbeat import Beat
 from gaptune.engine.messages import WorkerMessage, WorkerTask
+from gaptune.engine.placement import memory_fraction
 from gaptune.engine.system_metrics import Meter
 from gaptune.ledger.trial_file import TrialFile
 from gaptune.storage.replica import Copies
@@ -54,11 +56,10 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         """Trains until the next report."""
         if self._task.given_up:
             return WorkerMessage(failure="given up").to_ray()
-        hide_cards(self._task.gpu)
         try:
             return self._report().to_ray()
         except Exception as error:
-            message = message_of(error)
+            message = message_of(error, self._task)
             if message is None:
                 raise
             return message.to_ray()
@@ -75,6 +76,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         return WorkerMessage(report.epoch, report.step, metrics)
 
     def _start(self, task: WorkerTask) -> Iterator[Report]:
+        device = take_device(task.gpu)
         import torch
 
         from gaptune.trial import train
@@ -82,8 +84,6 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
 
         keep_freed_memory()
         torch.set_num_threads(task.threads)
-        if 0 < task.gpu < 1 and torch.cuda.is_available():  # neighbors on a card cannot starve each other
-            torch.cuda.set_per_process_memory_fraction(task.gpu)
         with suppress(OSError):  # it may not exist on another node
             os.chdir(task.folder)
         folder = Path(task.checkpoints)
@@ -91,16 +91,20 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             self._copies = Copies(task.checkpoints)
             folder = self._copies.pull()
         if task.system_metrics:
-            self._meter = Meter(gpu=task.gpu > 0 and torch.cuda.is_available())
+            self._meter = Meter(gpu=task.gpu > 0)
         if self._opened is None or self._opened[0] != task.data:
             self._opened = task.data, open_training(DataConfig.model_validate(task.data))
-        config = TrialConfig.model_validate(task.config)
+        config = TrialConfig.model_validate({**task.config, "device": device})
         self._file = TrialFile(folder, task.event)
         return train(config, self._opened[1], checkpoints=folder, progress=Beat(task.progress), weights=task.weights)
 
     def cleanup(self) -> None:
         """Leaves nothing of a trial on this node that the storage has."""
         self._reports = None  # its model is freed before the next one is built
+        if self._task.gpu and "torch" in sys.modules:
+            from gaptune.trial.gpu_memory import release_memory
+
+            release_memory()
         if self._copies is not None:
             self._copies.remove()
             self._copies = None
@@ -109,11 +113,32 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             self._meter = None
 
 
-def hide_cards(gpu: float) -> None:
-    """Hides the machine's GPUs from a process that was given none: Ray hides those of others only from who has some.
+def take_device(gpus: float) -> str:
+    """Makes this process, before it uses a device, see the GPUs that it was given and no other.
+
+    Ray hides the GPUs of others only from a process that was given some. The memory limit leaves enough for all trials
+    on a GPU, so that they cannot starve each other.
 
     Args:
-        gpu: GPUs that the process was given.
+        gpus: GPUs that the process was given.
+
+    Returns:
+        The device: ``cuda`` or ``cpu``.
+
+    Raises:
+        NoGpuError: It was given a GPU that torch cannot use.
+        UserError: The GPU is too small for the trials that share it.
     """
-    if gpu == 0:
+    if gpus == 0:
         os.environ.update(CUDA_VISIBLE_DEVICES="", HIP_VISIBLE_DEVICES="")
+        return "cpu"
+    import torch
+
+    from gaptune.trial.device import NoGpuError, cuda_problem
+    from gaptune.trial.gpu_memory import CONTEXT, limit_memory
+
+    if problem := cuda_problem():
+        raise NoGpuError(problem)
+    total = torch.cuda.get_device_properties().total_memory
+    limit_memory(memory_fraction(gpus, total, CONTEXT))
+    return "cuda"

@@ -178,6 +178,7 @@ class SweepHeader:
         return int(self.config["resources"]["cpu"])
 
     @property
-    def gpus(self) -> float:
-        """GPUs of a trial."""
-        return float(self.config["resources"]["gpu"])
+    def gpus(self) -> float | None:
+        """GPUs of a trial; None if each session finds the number by itself."""
+        gpus = self.config["resources"]["gpu"]
+        return None if gpus == "auto" else float(gpus)

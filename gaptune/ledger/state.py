@@ -138,6 +138,7 @@ class SweepRecord:
         highest: The highest trial number in any event; -1 before the first.
         highest_candidate: The highest candidate number in any event.
         sessions: Number of drivers so far.
+        session_gpus: GPUs of a trial of the newest driver; None in ledgers of earlier versions.
         paused: Why the last driver stopped early; None while one runs or when all is done.
         done: Whether every trial has ended.
         updated_at: Time of the newest event.
@@ -148,6 +149,7 @@ class SweepRecord:
     highest: int = -1
     highest_candidate: int = -1
     sessions: int = 0
+    session_gpus: float | None = None
     paused: str | None = None
     done: bool = False
     updated_at: float = 0.0
@@ -171,6 +173,11 @@ class SweepRecord:
     def seeds(self) -> int:
         """Trials of each candidate."""
         return self.header.seeds
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of a trial."""
+        return self.session_gpus if self.session_gpus is not None else self.header.gpus or 0.0
 
     def values(self, trial: TrialRecord) -> list[float]:
         """A trial's newest values of the objectives; NaN for what is missing."""
@@ -206,6 +213,7 @@ class SweepRecord:
         if kind == "sweep":
             self.header = SweepHeader.parse(event)
         elif kind == "session":
+            self.session_gpus = event.get("gpu")
             self.sessions, self.paused, self.done = self.sessions + 1, None, False
         elif kind == "pause":
             self.paused = event["reason"]

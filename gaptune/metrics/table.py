@@ -146,7 +146,11 @@ SYSTEM = {
         Metric("system/cpu_percent", "%", "none", "CPU time over wall time (100: one core)", "psutil"),
         Metric("system/memory_mb", "MB", "none", "resident memory of the trial's process", "psutil"),
         Metric(
-            "system/gpu_percent", "%", "none", "fraction of the time in which the GPU was busy", "NVML (nvidia-ml-py)"
+            "system/gpu_percent",
+            "%",
+            "none",
+            "fraction of the time in which the whole GPU was busy, with all its trials; not for MIG devices",
+            "NVML (nvidia-ml-py)",
         ),
         Metric("system/gpu_memory_mb", "MB", "none", "GPU memory that the trial's process holds", "torch.cuda"),
     )

@@ -278,7 +278,7 @@ def _cost(source: Source) -> dict[str, Any]:
         node["trials"] += 1
         node["hours"] += _seconds(trial) / 3600
     hours = sum(node["hours"] for node in nodes.values())
-    gpus, cpus = record.header.gpus, record.header.cpus
+    gpus, cpus = record.gpus, record.header.cpus
     unit, spent = ("GPU-hours", gpus * hours) if gpus else ("core-hours", cpus * hours)
     times = [trial.started_at for trial in record.trials.values() if trial.started_at is not None]
     cost = {

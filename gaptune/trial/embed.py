@@ -14,6 +14,7 @@ from torch import Tensor
 from gaptune.data import Split, Store
 from gaptune.data.tokens import tokenize
 from gaptune.metrics.classification import class_embeddings
+from gaptune.trial.device import full_precision
 from gaptune.trial.encoder import DualEncoder
 from gaptune.trial.loss import NonFinite
 
@@ -37,11 +38,11 @@ def silent(epochs: float | None = None, /) -> None:
 
 @contextmanager
 def evaluating(model: DualEncoder) -> Iterator[None]:
-    """A context without gradients in which a model is in its mode for evaluation."""
+    """A context without gradients, and in full float32, in which a model is in its mode for evaluation."""
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), full_precision():
             yield
     finally:
         model.train(was_training)
@@ -53,7 +54,7 @@ class Features:
     Args:
         model: The model.
         device: Device of the model.
-        precision: ``fp32``, or ``bf16`` for autocast.
+        precision: ``bf16`` for autocast; any other computes in float32.
         progress: Called after each batch.
     """
 

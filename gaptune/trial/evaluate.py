@@ -42,7 +42,7 @@ class Where(NamedTuple):
 
     Attributes:
         device: Device of the model.
-        precision: ``fp32``, or ``bf16`` for autocast.
+        precision: ``bf16`` for autocast of the model; any other, and all metrics, are computed in full float32.
         progress: Called after each batch.
     """
 

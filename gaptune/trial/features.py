@@ -10,7 +10,7 @@ from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
 from gaptune.towers.tower import Tower
 from gaptune.trial.build_model import make_model
-from gaptune.trial.loop import pick_device
+from gaptune.trial.device import pick_device
 from gaptune.trial.streams import global_seed
 
 

@@ -17,8 +17,9 @@ from gaptune.config import ModelConfig, TrialConfig
 from gaptune.data import Store
 from gaptune.errors import first_line
 from gaptune.trial.build_model import make_model
+from gaptune.trial.device import pick_device
 from gaptune.trial.embed import Progress, silent
-from gaptune.trial.loop import Training, pick_device, train
+from gaptune.trial.loop import Training, train
 from gaptune.trial.loss import NonFinite
 from gaptune.trial.stack import Inputs, Stack
 from gaptune.trial.step import contrast

@@ -23,10 +23,12 @@ from gaptune.trial.architecture import model_of_state
 from gaptune.trial.build_model import make_model
 from gaptune.trial.checkpoint import Checkpoints, save_sample
 from gaptune.trial.compiling import compile_towers
+from gaptune.trial.device import numerics, pick_device
 from gaptune.trial.embed import Progress, silent
 from gaptune.trial.encoder import DualEncoder
 from gaptune.trial.evaluate import Evaluator, Where
 from gaptune.trial.feed import feed_of
+from gaptune.trial.gpu_memory import is_out_of_memory
 from gaptune.trial.loss import NonFinite
 from gaptune.trial.optim import align_state, make_optimizer
 from gaptune.trial.plan import Planner
@@ -165,7 +167,8 @@ class Training:
         per_epoch = self.planner.per_epoch
         started = time.perf_counter()
         for plan, batch in self.feed.batches(before * per_epoch, after * per_epoch):
-            self.updates.take(plan, batch)
+            with numerics(self.config.training, self.device):
+                self.updates.take(plan, batch)
             self._progress((plan.step + 1) / per_epoch)
             self.train_s += time.perf_counter() - started
             yield
@@ -238,9 +241,9 @@ class Training:
             if "optimizer" in state:
                 self.optimizer.load_state_dict(state["optimizer"])
                 align_state(self.optimizer)
-        except torch.OutOfMemoryError:
-            raise
         except _MISFIT as error:
+            if is_out_of_memory(error):
+                raise
             raise UserError(f"the newest checkpoint does not fit its model: {_one_line(error)}") from None
         return int(state["report"]["epoch"])
 
@@ -263,19 +266,6 @@ def trained_model(state: dict[str, Any], device: str = "auto") -> tuple[DualEnco
 
 def _one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
-
-
-def pick_device(wanted: str) -> str:
-    """A device by what a configuration says, which may be ``auto``.
-
-    Raises:
-        UserError: There is no such device.
-    """
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: cuda, but torch sees no GPU here")
-    return wanted
 
 
 def _identity(config: TrialConfig, store: Store, further: list[Store], weights: str | None) -> str:

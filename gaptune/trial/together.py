@@ -13,6 +13,7 @@ from torch import Tensor
 from gaptune.data import Store
 from gaptune.ledger.state import next_report
 from gaptune.trial.checkpoint import Checkpoints
+from gaptune.trial.device import numerics
 from gaptune.trial.feed import Batch, moved
 from gaptune.trial.loop import Training
 from gaptune.trial.loss import NonFinite
@@ -118,7 +119,7 @@ class Together:
     def __init__(self, lanes: Sequence[Lane], store: Store) -> None:
         self.lanes = lanes
         first = lanes[0].trial
-        self._device = first.device
+        self._device, self._training = first.device, first.config.training
         self.per_epoch = first.planner.per_epoch
         self._shared = len({lane.position for lane in lanes}) == 1
         # However long the captions of others are, those of a lane are always as long.
@@ -133,7 +134,8 @@ class Together:
         feeds = [lane.trial.feed.batches(*lane.steps()) for lane in readers.values()]
         started = time.perf_counter()
         for number, found in enumerate(zip(*feeds, strict=True), start=1):
-            self._step(dict(zip(readers, found, strict=True)))
+            with numerics(self._training, self._device):
+                self._step(dict(zip(readers, found, strict=True)))
             last = number == self.per_epoch
             ended = self._failed() if last or self._device.type == "cpu" else {}  # a card would have to wait
             if last:

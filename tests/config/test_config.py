@@ -192,7 +192,7 @@ BROKEN: dict[str, tuple[str, int, str]] = {
     "negative fraction of a GPU": (
         OBJECTIVES + "resources: {gpu: -0.5}\n",
         4,
-        "resources.gpu: expected at least 0, got -0.5",
+        "resources.gpu: expected a number of at least 0, or auto, got -0.5",
     ),
     "more trials than a ledger holds": (
         OBJECTIVES + "search: {candidates: 1000000000000}\n",

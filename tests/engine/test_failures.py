@@ -1,15 +1,17 @@
 """Why a trial failed: from a worker's exception, and from the text that Ray keeps."""
 
 import errno
+import platform
 
 import pytest
 import torch
 
 from gaptune.engine.failures import failure_of, ledger_failure, message_of
-from gaptune.engine.messages import WorkerMessage
+from gaptune.engine.messages import WorkerMessage, WorkerTask
 from gaptune.errors import UserError
 from gaptune.ledger import LostError
 from gaptune.trial import NonFinite
+from gaptune.trial.device import NoGpuError
 
 TASK = """ray::Worker.train() (pid=17, ip=10.0.0.5, actor_id=2d8a, repr=<Worker>)
   File "/lib/ray/tune/trainable/trainable.py", line 331, in train
@@ -59,7 +61,30 @@ def test_last_failure_is_one_line_that_tells_what_happened(error, reason, may_pa
     [
         (NonFinite("loss is nan"), WorkerMessage(failure="non-finite: loss is nan")),
         (UserError("no such store"), WorkerMessage(failure="no such store")),
-        (torch.OutOfMemoryError("CUDA is full\nmore"), WorkerMessage(failure="out of memory: CUDA is full")),
+        (
+            torch.OutOfMemoryError("CUDA is full\nmore"),
+            WorkerMessage(
+                failure="out of memory on the GPU with batches of 32; set a smaller training.batch_size or "
+                "training.micro_batch, or a larger resources.gpu (CUDA is full)"
+            ),
+        ),
+        (
+            RuntimeError(
+                "upsample_bicubic2d_backward_out_cuda does not have a deterministic implementation, but you set "
+                "'torch.use_deterministic_algorithms(True)'. You can turn off determinism just for this operation"
+            ),
+            WorkerMessage(
+                failure="training.deterministic: upsample_bicubic2d_backward_out_cuda does not have a deterministic "
+                "implementation; set it to false"
+            ),
+        ),
+        (
+            NoGpuError("The NVIDIA driver on your system is too old (found version 11040)"),
+            WorkerMessage(
+                halt=f"trial 3 cannot use its GPU on {platform.node()}: The NVIDIA driver on your system is too old "
+                "(found version 11040)"
+            ),
+        ),
         (
             OSError(errno.ENOSPC, "No space left on device", "a.pt"),
             WorkerMessage(halt="No space left on device (a.pt)"),
@@ -70,7 +95,9 @@ def test_last_failure_is_one_line_that_tells_what_happened(error, reason, may_pa
     ],
 )
 def test_worker_reports_only_what_a_retry_would_not_cure(error, message):
-    assert message_of(error) == message
+    config = {"training": {"batch_size": 32}}
+    task = WorkerTask(3, config, {}, {}, None, "", threads=1, gpu=0.5, folder="", progress="", system_metrics=False)
+    assert message_of(error, task) == message
 
 
 def test_only_a_full_disk_and_a_lost_ledger_halt_the_sweep():

@@ -3,12 +3,8 @@
 import os
 from pathlib import Path
 
-import pytest
-
-from gaptune.config import ResourcesConfig
 from gaptune.engine import machine
-from gaptune.engine.machine import available_cores, cgroup_quota, check_local, ray_folders
-from gaptune.errors import UserError
+from gaptune.engine.machine import available_cores, cgroup_quota, ray_folders
 
 
 def group(folder, **files):
@@ -48,15 +44,6 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch, tmp_path):
         assert available_cores() == cores
 
 
-def test_more_than_this_machine_has_is_refused(monkeypatch):
-    monkeypatch.setattr(machine, "available_cores", lambda: 2)
-    check_local(ResourcesConfig(cpu=2))
-    with pytest.raises(UserError, match="each trial needs 64 CPU on one machine; this machine has at most 2 CPU"):
-        check_local(ResourcesConfig(cpu=64))
-    with pytest.raises(UserError, match="each trial needs 1 CPU and 64 GPU on one machine; this machine has"):
-        check_local(ResourcesConfig(gpu=64))
-
-
 def test_a_folder_that_is_too_long_for_sockets_gets_a_short_one_instead(monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     long = tmp_path / ("slurm_jobdir_12345" * 4)
@@ -77,9 +64,3 @@ def test_shared_memory_that_is_too_small_is_not_used(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "OBJECT_STORE", 2**62)
     with ray_folders() as chosen:
         assert os.access(chosen["_plasma_directory"], os.W_OK)
-
-
-@pytest.mark.parametrize("gpu", [1.5, 2.25, 0.00001, float("inf"), -1])
-def test_gpus_that_ray_refuses_are_refused_when_they_are_read(gpu):
-    with pytest.raises(ValueError, match="gpu"):
-        ResourcesConfig(gpu=gpu)

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from gaptune.config.models import PRESETS
 from gaptune.data import FeatureMeta, StoreWriter
 from gaptune.data.open import open_store
 from gaptune.data.tokens import tokenize
+from gaptune.engine import machine
 from gaptune.engine.plan import prepare
 from gaptune.engine.preflight import check_trial
 from gaptune.errors import UserError
@@ -49,6 +51,8 @@ def make_store(folder, splits, *, context=16, classes=(), features=0, side=32, s
 @pytest.fixture(autouse=True)
 def _no_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(machine, "_DEVICES", Path("/nowhere"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +117,7 @@ GRID = {"temperature.tau_start": {"choice": [0.02, 0.04, 0.08, 0.16]}, "optimize
 OBJECTIVES = "objectives: [{metric: geometry/gap, reference: 2, ideal: 0}, {metric: METRIC, reference: 0, ideal: 1}]\n"
 
 REFUSED = {
-    "no GPU": ("device: cuda\n", {}, "device: cuda, but torch sees no GPU here"),
+    "no GPU": ("device: cuda\n", {}, r"device: cuda needs a GPU for each trial, .* none \(this machine has no GPU\)"),
     "heads on images": ("model: {name: heads}\n", {}, "trains on features"),
     "a head's parameter without heads": (
         "model: {name: RN50}\n",
@@ -233,8 +237,8 @@ def test_what_works_is_not_refused(tmp_path, places, sweep, params):
 
 def test_a_cluster_decides_about_its_own_devices(small_store):
     config = TrialConfig(data=DataConfig(store=str(small_store)), device="cuda")
-    check_trial(config, address="10.0.0.1:6379")
-    with pytest.raises(UserError, match="sees no GPU"):
+    check_trial(config, here=False)
+    with pytest.raises(UserError, match="torch cannot use a GPU here"):
         check_trial(config)
 
 

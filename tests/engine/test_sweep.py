@@ -245,7 +245,8 @@ def test_worker_reports_epochs_and_names_out_of_memory(tmp_path, small_store, mo
         "progress": "test/0",
         "system_metrics": False,
     }
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # and back after the test, like the working folder
+    for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
+        monkeypatch.setenv(name, "0")  # and back after the test, like the working folder
     monkeypatch.chdir(tmp_path)
     worker = Worker(task)
     first = worker.step()
@@ -276,7 +277,9 @@ def test_worker_reports_epochs_and_names_out_of_memory(tmp_path, small_store, mo
 
     monkeypatch.setattr(gaptune.trial, "train", out_of_memory)
     worker.reset_config(task)
-    assert worker.step()["failure"] == "out of memory: CUDA out of memory. Tried to allocate 20.00 MiB"
+    told = worker.step()["failure"]
+    assert told.startswith("out of memory on the CPU with batches of 64; set a smaller training.batch_size")
+    assert told.endswith("(CUDA out of memory. Tried to allocate 20.00 MiB)")
 
 
 def test_the_front_alone_is_evaluated_when_asked(tmp_path, small_store, local_ray):
@@ -303,6 +306,7 @@ def test_trial_on_the_front_that_cannot_be_evaluated_is_named_and_retried_by_the
     tmp_path, small_store, local_ray
 ):
     more = f"evaluate: [{{name: again, data: '{small_store}', tasks: [zeroshot], when: front}}]\n"
+    more += "resources: {gpu: 0}\n"
     first, folder, _ = sweep(tmp_path, small_store, trials=1)
     shutil.move(folder / "trials", tmp_path / "away")
     plan_yaml = write_yaml(tmp_path, small_store, trials=1, more=more)

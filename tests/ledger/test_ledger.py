@@ -103,6 +103,16 @@ def test_an_interrupted_sweep_is_paused_until_the_next_session():
     assert replay([*paused, {"event": "session", "at": 7.0}]).paused is None
 
 
+@pytest.mark.parametrize(
+    ("asked", "sessions", "gpus"),
+    [("auto", [0.25, 0.0], 0.0), ("auto", [0.0, 0.25], 0.25), ("auto", [None], 0.0), (0.5, [None], 0.5)],
+)
+def test_gpus_are_those_of_the_newest_session_or_of_the_config(asked, sessions, gpus):
+    header = EVENTS[0] | {"config": {"resources": {"cpu": 1, "gpu": asked}}}
+    began = [EVENTS[1] | ({} if number is None else {"gpu": number}) for number in sessions]
+    assert replay([header, *began, *EVENTS[2:]]).gpus == gpus
+
+
 @pytest.mark.parametrize("cut", [1, 7, 30])
 def test_a_torn_last_line_is_cut_off(tmp_path, cut):
     path = write(tmp_path)

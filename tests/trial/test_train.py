@@ -354,7 +354,7 @@ def test_batch_larger_than_the_data_is_refused(store, short):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_missing_gpu_is_refused(store, short):
-    with pytest.raises(UserError, match="no GPU"):
+    with pytest.raises(UserError, match="torch cannot use a GPU here"):
         next(train(short(device="cuda"), store))
 
 
