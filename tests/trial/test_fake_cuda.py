@@ -31,7 +31,6 @@ TEMPERATURES = [
 ]
 LESS_MEMORY = [
     {"training.micro_batch": 48},
-    {"training.grad_checkpointing": True},
     {"training.micro_batch": 64, "training.grad_checkpointing": True},
 ]
 
