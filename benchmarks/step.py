@@ -1,6 +1,7 @@
 """CPU time of a training step by parts: text, crop, image tower, loss and gradients, optimizer, and the rest.
 
     python benchmarks/step.py [--data DIR] [--stored 72] [--batch 128] [--epochs 2] [--model photos-small]
+                              [--compile]
 
 Trains on Flickr8k with one thread, without a card. The parts are measured from outside, around the calls of the model,
 of ``backward``, and of the optimizer. ``crop`` is all that happens to pixels before the tower sees them. The first 5
@@ -71,6 +72,7 @@ def main() -> None:
     parser.add_argument("--model", default="photos-small")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--compile", action="store_true", help="training.compile: print its longest step, too")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()  # as workers do
@@ -80,7 +82,12 @@ def main() -> None:
         store = open_store(build_store(unpacked(arguments.data, folder), folder / "store", arguments.stored))
         config = {
             "model": {"name": arguments.model},
-            "training": {"epochs": arguments.epochs, "batch_size": arguments.batch, "evaluate_every": arguments.epochs},
+            "training": {
+                "epochs": arguments.epochs,
+                "batch_size": arguments.batch,
+                "evaluate_every": arguments.epochs,
+                "compile": arguments.compile,
+            },
             "augment": {"crop_min": 0.6, "flip": True},
             "device": "cpu",
         }
@@ -99,6 +106,8 @@ def main() -> None:
         print(f"{part:20} {statistics.median(taken):7.2f} ms of CPU a step (median), at least {min(taken):.2f}")
     whole = [sum(step.values()) for step in counted]
     print(f"{'step':20} {statistics.median(whole):7.2f} ms of CPU (median of {len(whole)}), at least {min(whole):.2f}")
+    if arguments.compile:
+        print(f"{'compiling':20} {max(sum(step.values()) for step in steps) / 1000:7.1f} s of CPU: the longest step")
     print(f"loss {report.metrics['train/loss']:.4f}, recall@10 {report.metrics['retrieval/mean_r10']:.4f}")
 
 
