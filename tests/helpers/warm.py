@@ -314,11 +314,15 @@ def _run_and_exit(waiting):
 
 
 if __name__ == "__main__":
+    from mlflow_tables import copy_tables
+
     sys.path.pop(0)  # the folder of this file
     numbers, modules = sys.argv[1:3], sys.argv[3:]
     before = dict(os.environ)
     for module in modules:
         importlib.import_module(module)
+    if "mlflow" in modules:
+        copy_tables()
     set_by_imports = {name: value for name, value in os.environ.items() if before.get(name) != value}
     gc.freeze()  # a collection in a child would copy every page that the imports filled
     request, files, waiting = _serve(*(socket.socket(fileno=int(number)) for number in numbers))

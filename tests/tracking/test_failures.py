@@ -29,6 +29,8 @@ from gaptune.tracking import runs as runs_module
 from gaptune.tracking.links import RUNS_FILE
 from gaptune.tracking.write import Tables
 
+pytestmark = pytest.mark.usefixtures("mlflow_tables")
+
 DEAD = "http://127.0.0.1:1"
 
 
