@@ -1,9 +1,12 @@
-"""MLflow's tables in a new SQLite file: made once in a run, then copied. Its migrations compute for seconds."""
+"""MLflow's tables in a new SQLite file: made once in a run, then copied. Its migrations compute for seconds.
+
+And the version of these tables, for which MLflow reads all its migrations each time that it opens a store.
+"""
 
 import os
 import sqlite3
 from contextlib import closing
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,6 +36,7 @@ def copy_tables():
                 partial.rename(whole)
 
     utils._initialize_tables = initialize
+    utils._get_latest_schema_revision = cache(utils._get_latest_schema_revision)
 
 
 def _copy(source, target):

@@ -3,8 +3,8 @@
 Importing them is most of what a short sweep computes, and tests start dozens. So are ``mlflow server`` (in
 ``mlflow_server.py``), the ``gaptune`` of a shell (``program``), and the workers of a Ray that tests start
 (``WORKERS``) or that a forked gaptune starts (``warm_workers``), by ``warm_worker.py``. What a start itself must do is
-tested by those that start Python anew: ``test_cli``, ``test_hosts``, ``test_wheel``, and the submitted job; and
-``gaptune ui`` starts its server as it does.
+tested by those that start Python anew: ``test_cli``, ``test_hosts``, ``test_wheel``, the submitted job, and for
+``gaptune ui`` ``test_links``.
 """
 
 import atexit
@@ -269,7 +269,15 @@ def _run_gaptune():
 
     if "GAPTUNE_TESTS_OWN_RAY" in os.environ:
         RayParams.__init__ = partialmethod(RayParams.__init__, **WORKERS)
+    os.execv = _instead_of_execv
     main()
+
+
+def _instead_of_execv(program, command):
+    """``gaptune ui`` becomes MLflow's server, which is imported already."""
+    assert command[1:4] == ["-m", "mlflow", "server"], command
+    sys.argv = command[2:]
+    _run_mlflow()
 
 
 def _run_mlflow():
