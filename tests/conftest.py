@@ -38,9 +38,12 @@ for _signum, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers():
-    """One more than there are cores: tests of whole sweeps mostly wait, for Ray, for servers, for kills."""
-    return min(os.cpu_count() + 1, 6)
+def pytest_xdist_auto_num_workers(config):
+    """One more than there are cores: tests of whole sweeps mostly wait, for Ray, for servers, for kills.
+
+    Units compute, and each process imports torch and MLflow for them anew.
+    """
+    return min(os.cpu_count() + (config.option.markexpr != "not whole"), 6)
 
 
 def pytest_collection_modifyitems(items):

@@ -206,6 +206,7 @@ def leave_running(client, uri):
         client.update_run(run.info.run_id, status="RUNNING")
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("while_it_runs", [True, False], ids=["running", "sync"])
 @pytest.mark.parametrize("tables", [True, False], ids=["tables", "requests"])
 @pytest.mark.parametrize("damage", [delete_experiment, delete_runs, delete_a_trial, delete_for_good, leave_running])
