@@ -32,11 +32,7 @@ HEAVY += "mlflow.cli", "mlflow.server.fastapi_app", "uvicorn"
 OF_WORKERS = "open_clip", "pandas", "pyarrow", "sklearn.linear_model", "gaptune.trial.loop"
 """What workers need but for Ray, whose C++ reads a worker's environment when it is imported."""
 WORKERS = {"setup_worker_path": str(Path(__file__).with_name("warm_worker.py"))}
-WORKERS |= {"no_monitor": True, "include_log_monitor": False}
-"""For ``ray.cluster_utils.Cluster``: its workers are forked; ``workers_are_warm`` must have been called before.
-
-And it has none of the processes that would scale it, or print what workers print: each imports Ray.
-"""
+"""For ``ray.cluster_utils.Cluster``: its workers are forked; ``workers_are_warm`` must have been called before."""
 
 
 class Forked:
