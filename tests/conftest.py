@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from mlflow_tables import TABLES, copy_tables
 from support import SMALL, make_features
 from warm import WORKERS, workers_are_warm
 
@@ -37,9 +38,12 @@ for _signum, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers():
-    """One more than there are cores: tests of whole sweeps mostly wait, for Ray, for servers, for kills."""
-    return min(os.cpu_count() + 1, 6)
+def pytest_xdist_auto_num_workers(config):
+    """One more than there are cores: tests of whole sweeps mostly wait, for Ray, for servers, for kills.
+
+    Units compute, and each process imports torch and MLflow for them anew.
+    """
+    return min(os.cpu_count() + (config.option.markexpr != "not whole"), 6)
 
 
 def pytest_collection_modifyitems(items):
@@ -66,19 +70,24 @@ def local_ray(ray_address):
 @pytest.fixture(scope="session", autouse=True)
 def gaptune_cache(tmp_path_factory):
     """The environment, not a monkeypatch: subprocesses and Ray's workers inherit it. One for a whole run."""
-    if "GAPTUNE_CACHE" in os.environ:
-        yield
-        return
     own = tmp_path_factory.getbasetemp()
-    cache = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"
-    cache.mkdir(exist_ok=True)
-    os.environ["GAPTUNE_CACHE"] = str(cache)
-    yield
-    del os.environ["GAPTUNE_CACHE"]
+    folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    (folder / "cache").mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(TABLES, str(folder / "tables.db"))
+        if "GAPTUNE_CACHE" not in os.environ:
+            patch.setenv("GAPTUNE_CACHE", str(folder / "cache"))
+        yield
 
 
 @pytest.fixture(scope="session")
-def ray_address(gaptune_cache):
+def mlflow_tables():
+    """For tests that create stores in this process."""
+    copy_tables()
+
+
+@pytest.fixture(scope="session")
+def ray_address(gaptune_cache, mlflow_tables):
     """A Ray of two cores for every test that does not look at how Ray is started; starting it takes seconds.
 
     It is no part of this process: who uses it joins it, as one joins any cluster.
@@ -95,7 +104,7 @@ def ray_address(gaptune_cache):
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
+def empty_store(tmp_path_factory, mlflow_tables):
     """MLflow's SQLite file without anything in it: making one is a second of computing."""
     from gaptune.tracking import Mirror, default_uri
     from gaptune.tracking.mirror import open_client

@@ -69,6 +69,7 @@ def test_the_papers_tables_and_figures_are_those_of_a_sweep_over_its_methods(tmp
     assert "measured neither zero-shot nor linear probe" in unmeasured
 
 
+@pytest.mark.whole
 def test_paper_notebook_without_a_fitting_sweep_opens_on_the_example(results):
     _, found = run("paper")
     assert found["choice"].value == "example-paper-features"

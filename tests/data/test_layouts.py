@@ -206,6 +206,7 @@ def content(store):
     return digest.hexdigest()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("form", "layout"), layouts())
 @settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs=data_sets(), choices=st.data())

@@ -173,23 +173,27 @@ def test_cache_is_made_once_and_found_again(store):
     assert (store.path / "store.json").stat().st_mtime_ns == made
 
 
-ASK = """
-from gaptune.data.open import open_store
-store = open_store("scenes")
+A_TENTH = {split: n // 10 for split, n in SPLITS.items()}
+ASK = f"""
+from gaptune.data import open, scenes
+
+scenes.make_scenes.__defaults__ = ({A_TENTH},)
+store = open.open_store("scenes")
 store.verify()
 print(store.meta.content_hash)
 """
 
 
 @pytest.mark.whole
-def test_processes_that_ask_at_once_with_an_empty_cache_get_the_same_store(store, tmp_path):
-    env = os.environ | {"GAPTUNE_CACHE": str(tmp_path)}
+def test_processes_that_ask_at_once_with_an_empty_cache_get_the_same_store(tmp_path):
+    cache = tmp_path / "cache"
+    env = os.environ | {"GAPTUNE_CACHE": str(cache)}
     asking = [
         subprocess.Popen([sys.executable, "-c", ASK], env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
     answers = [process.communicate(timeout=300)[0].strip() for process in asking]
-    assert answers == [store.meta.content_hash] * 2
-    assert [path.name for path in tmp_path.iterdir()] == [f"scenes-v{scenes.VERSION}"]
+    assert answers == [make_scenes(tmp_path / "here", A_TENTH).meta.content_hash] * 2
+    assert [path.name for path in cache.iterdir()] == [f"scenes-v{scenes.VERSION}"]
 
 
 def test_damaged_cache_is_refused(tmp_path, monkeypatch):

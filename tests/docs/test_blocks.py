@@ -147,6 +147,7 @@ class Reader:
             load_sweep_config(self.place / "config.yaml")
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("page", PAGES, ids=IDS.get)
 def test_every_block_runs(page, reader):
     for block in blocks(page.read_text()):

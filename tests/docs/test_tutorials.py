@@ -1,6 +1,7 @@
 """Every block of the tutorials runs, in order, as a reader would run it.
 
-With GAPTUNE_SOAK=full as it is, else with gaptune already imported, and the first sweep with a smaller sweep config.
+With GAPTUNE_SOAK=full as it is, else with gaptune already imported, on a Ray that others use, too, the first sweep
+with a smaller sweep config, and those of heads with fewer epochs.
 """
 
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support import pages_of
-from warm import program, warm_workers
+from warm import program
 
 FULL = os.environ.get("GAPTUNE_SOAK") == "full"
 TUTORIALS = Path(__file__).resolve().parents[2] / "docs/tutorials"
@@ -25,6 +26,7 @@ objectives:
   - {{metric: uniformity/wang_isola, reference: 0.0, ideal: -4.0}}
 search: {{sampler: tpe, candidates: 16, startup_trials: 8, seed: 0}}
 """
+MANY_EPOCHS = re.compile(r"epochs: [12]0,")
 BLOCK = re.compile(r"^```(?P<kind>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -35,9 +37,9 @@ def blocks(page):
 
 
 class Reader:
-    """Somebody in an empty directory who runs what a page says."""
+    """Somebody in an empty directory who runs what a page says, on a Ray unless their computer starts its own."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, ray=None):
         self.folder = folder
         programs = folder / "programs"
         programs.mkdir()
@@ -47,13 +49,13 @@ class Reader:
         path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
         if not FULL:
             program(programs)
-        env = os.environ if FULL else warm_workers()
-        self.env = {name: value for name, value in env.items() if not name.startswith(("GAPTUNE_R", "MLFLOW_"))}
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith(("GAPTUNE_R", "MLFLOW_"))}
         self.env |= {"PATH": path, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+        self.env |= {} if ray is None else {"RAY_ADDRESS": ray}
 
     def does(self, kind, title, text):
         if kind == "yaml":
-            (self.folder / title).write_text(text)
+            (self.folder / title).write_text(text if FULL else MANY_EPOCHS.sub("epochs: 5,", text))
         elif text.strip() == "gaptune ui":
             self.opens_the_ui()
         else:
@@ -64,13 +66,13 @@ class Reader:
         return ""
 
     def opens_the_ui(self):
-        with pages_of(self.folder / "results", self.env) as address:
+        with pages_of(self.folder / "results", self.env, anew=FULL) as address:
             assert b"<title>MLflow</title>" in urllib.request.urlopen(address).read()
 
 
 @pytest.fixture
-def reader(tmp_path):
-    return Reader(tmp_path)
+def reader(tmp_path, request):
+    return Reader(tmp_path, None if FULL else request.getfixturevalue("ray_address"))
 
 
 @pytest.mark.slow

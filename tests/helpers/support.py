@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 import psutil
+from warm import Gaptune
 
 from gaptune.config import SweepConfig, flatten
 from gaptune.data import FeatureMeta, StoreWriter
@@ -233,12 +234,16 @@ def wait_until_up(address, process):
 
 
 @contextmanager
-def pages_of(results, env):
-    """``gaptune ui`` on a results folder, up; gives its address."""
+def pages_of(results, env, *, anew=True):
+    """``gaptune ui`` on a results folder, up, as Python started anew or forked; gives its address."""
     port = free_port()
-    command = [sys.executable, "-m", "gaptune.cli", "ui", "--results", str(results), "--port", str(port)]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, env=env, start_new_session=True, **quiet)
+    words = ["ui", "--results", str(results), "--port", str(port)]
+    if anew:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        command = [sys.executable, "-m", "gaptune.cli", *words]
+        process = subprocess.Popen(command, env=env, start_new_session=True, **quiet)
+    else:
+        process = Gaptune(*words, env=env, new_session=True)
     try:
         wait_until_up(f"http://127.0.0.1:{port}", process)
         yield f"http://127.0.0.1:{port}"

@@ -3,8 +3,8 @@
 Importing them is most of what a short sweep computes, and tests start dozens. So are ``mlflow server`` (in
 ``mlflow_server.py``), the ``gaptune`` of a shell (``program``), and the workers of a Ray that tests start
 (``WORKERS``) or that a forked gaptune starts (``warm_workers``), by ``warm_worker.py``. What a start itself must do is
-tested by those that start Python anew: ``test_cli``, ``test_hosts``, ``test_wheel``, and the submitted job; and
-``gaptune ui`` starts its server as it does.
+tested by those that start Python anew: ``test_cli``, ``test_hosts``, ``test_wheel``, the submitted job, and for
+``gaptune ui`` ``test_links``.
 """
 
 import atexit
@@ -269,7 +269,15 @@ def _run_gaptune():
 
     if "GAPTUNE_TESTS_OWN_RAY" in os.environ:
         RayParams.__init__ = partialmethod(RayParams.__init__, **WORKERS)
+    os.execv = _instead_of_execv
     main()
+
+
+def _instead_of_execv(program, command):
+    """``gaptune ui`` becomes MLflow's server, which is imported already."""
+    assert command[1:4] == ["-m", "mlflow", "server"], command
+    sys.argv = command[2:]
+    _run_mlflow()
 
 
 def _run_mlflow():
@@ -314,11 +322,15 @@ def _run_and_exit(waiting):
 
 
 if __name__ == "__main__":
+    from mlflow_tables import copy_tables
+
     sys.path.pop(0)  # the folder of this file
     numbers, modules = sys.argv[1:3], sys.argv[3:]
     before = dict(os.environ)
     for module in modules:
         importlib.import_module(module)
+    if "mlflow" in modules:
+        copy_tables()
     set_by_imports = {name: value for name, value in os.environ.items() if before.get(name) != value}
     gc.freeze()  # a collection in a child would copy every page that the imports filled
     request, files, waiting = _serve(*(socket.socket(fileno=int(number)) for number in numbers))

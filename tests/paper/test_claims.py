@@ -38,6 +38,7 @@ def same_as_the_baseline(found, params, seed):
     return as_in_the_paper({"method": "Baseline"}, seed)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("null", SIMULATION["NULLS"], ids=lambda null: null.__name__)
 @pytest.mark.parametrize("noise", SIMULATION["NOISES"])
 def test_a_false_claim_holds_in_at_most_6_percent(null, noise):

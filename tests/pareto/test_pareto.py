@@ -199,6 +199,7 @@ def test_hypervolume_agrees_with_optuna(points):
     assert hypervolume(points, reference) == pytest.approx(compute_hypervolume(-points, -reference), rel=1e-9)
 
 
+@pytest.mark.whole
 @settings(max_examples=1000, deadline=None)
 @given(clouds(values=SMALL | st.floats(0, 1) | st.just(np.nan), objectives=(2, 3, 4)))
 def test_with_ties_and_nan_front_layers_and_hypervolume_are_optunas_of_what_is_whole(points):

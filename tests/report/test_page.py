@@ -8,10 +8,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from made_sweep import TWO, made, objective, scores, trial
-from report_page import goto, see
+from report_page import see
 
 from gaptune.ledger import load
-from gaptune.report import write_report
 from gaptune.results import candidates, summarize
 from gaptune.storage.bundled import example
 from gaptune.tracking.links import RUNS_FILE
@@ -21,31 +20,6 @@ NUMBERS = "[...document.querySelectorAll('#trials tbody tr td:first-child')].map
 HEADINGS = "[...document.querySelectorAll('#trials th')].map((cell) => cell.textContent)"
 TRACES = "(id) => document.getElementById(id).data.map(({ name, x, y, mode, line, error_y, customdata }) => "
 TRACES += "({ name, x: [...x], y: [...y], mode, shape: line?.shape, errors: error_y?.array, rows: customdata }))"
-
-
-@pytest.fixture
-def open_page(browser, tmp_path):
-    """Writes a sweep's report and opens it; the browser's complaints, requests and new windows fail the test."""
-    opened = []
-
-    def open_page(folder, width=1280, scheme="light"):
-        out = tmp_path / "report.html"
-        write_report(load(folder), folder, out, mlflow_url=URL)
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
-        page = context.new_page()
-        page.troubles = []
-        page.on("console", lambda said: page.troubles.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: page.troubles.append(str(error)))
-        page.on("request", lambda request: page.troubles.append(request.url) if "http" in request.url[:4] else None)
-        goto(page, out)
-        opened.append(context)
-        return page
-
-    yield open_page
-    for context in opened:
-        assert len(context.pages) == 1
-        assert context.pages[0].troubles == []
-        context.close()
 
 
 def filtered(page, text):
@@ -423,7 +397,7 @@ def test_a_cut_table_says_so_and_can_be_seen_whole(open_page, tmp_path):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_title_is_cut_on_a_phone(open_page, mixed, scheme):
-    page = open_page(mixed, 390, scheme)
+    page = open_page(mixed, width=390, scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     for chart in page.evaluate("[...document.querySelectorAll('.chart')].map((chart) => chart.id)"):
         see(page, chart)

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_sweep import PARAMS, made, scores
 from made_sweep import trial as made_trial
-from report_page import goto, see
+from report_page import see
 from support import Stage
 
 from gaptune.ledger import FILE_NAME, State, load
@@ -239,49 +239,33 @@ def test_a_report_needs_no_network(folder):
 # ---- in the browser ----
 
 
-def opened(browser, path, width=1280, scheme="light"):
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page.troubles = []
-    page.on("console", lambda said: page.troubles.append(said.text) if said.type == "error" else None)
-    page.on("pageerror", lambda error: page.troubles.append(str(error)))
-    goto(page, path)
-    return page
-
-
 CHARTS = ["front", "u-gap", "u-tau", "curve-gap", "curve-tau", "parallel", "slice", "importance"]
 CHARTS += ["history-trials", "history-epochs", "pca"]
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_every_section_is_drawn_without_an_error(browser, folder, width, scheme):
-    write_report(load(folder), folder, folder / "r.html", mlflow_url=URL)
-    page = opened(browser, folder / "r.html", width, scheme)
+def test_every_section_is_drawn_without_an_error(open_page, folder, width, scheme):
+    page = open_page(folder, width=width, scheme=scheme)
     for chart in CHARTS:
         see(page, chart)
     assert page.evaluate("document.documentElement.scrollWidth") == width
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
     assert dark == (scheme == "dark")
-    assert page.troubles == []
-    page.close()
 
 
-def test_charts_are_drawn_when_they_come_near_and_all_are_on_paper(browser, folder):
-    write_report(load(folder), folder, folder / "r.html", mlflow_url=URL)
-    page = opened(browser, folder / "r.html")
+def test_charts_are_drawn_when_they_come_near_and_all_are_on_paper(open_page, folder):
+    page = open_page(folder)
     drawn = "[...document.querySelectorAll('.chart')].filter((chart) => chart.querySelector('.main-svg')).length"
     assert 1 <= page.evaluate(drawn) < len(CHARTS)
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     assert page.evaluate(drawn) == len(CHARTS)
-    page.close()
 
 
-def test_a_click_opens_the_details_where_the_page_may_do_little_as_in_mlflow(browser, folder):
-    write_report(load(folder), folder, folder / "r.html", mlflow_url=URL)
-    (folder / "frame.html").write_text(
-        '<iframe sandbox="allow-scripts" src="r.html" width="1200" height="900"></iframe>'
-    )
-    page = browser.new_page(viewport={"width": 1280, "height": 950})
-    page.goto((folder / "frame.html").as_uri())
+def test_a_click_opens_the_details_where_the_page_may_do_little_as_in_mlflow(tab, folder):
+    write_report(load(folder), folder, tab.path, mlflow_url=URL)
+    frame = tab.path.with_name("frame.html")
+    frame.write_text(f'<iframe sandbox="allow-scripts" src="{tab.path.name}" width="1200" height="900"></iframe>')
+    page = tab.open(frame.as_uri())
     frame = page.frame_locator("iframe")
     point = frame.locator("#front .scatterlayer .points path").first
     point.scroll_into_view_if_needed()
@@ -289,12 +273,10 @@ def test_a_click_opens_the_details_where_the_page_may_do_little_as_in_mlflow(bro
     trial = int(re.search(r"trial (\d+)", frame.locator("#front .hoverlayer").text_content())[1])
     point.click(force=True)
     assert frame.locator("#details-title").text_content().startswith(f"Trial {trial}: ")
-    page.close()
 
 
-def test_the_table_filters_and_sorts(browser, folder):
-    write_report(load(folder), folder, folder / "r.html", mlflow_url=URL)
-    record, page = load(folder), opened(browser, folder / "r.html")
+def test_the_table_filters_and_sorts(open_page, folder):
+    record, page = load(folder), open_page(folder)
     cells = "[...document.querySelectorAll('#trials tbody tr td:first-child')].map((cell) => Number(cell.textContent))"
     assert page.evaluate(cells) == list(record.trials)
     page.fill("#filter", "geometry/gap<=0.5")
@@ -307,7 +289,6 @@ def test_the_table_filters_and_sorts(browser, folder):
     button.focus()
     page.keyboard.press("Enter")
     assert page.evaluate(cells) == sorted(record.trials, key=lambda number: record.trials[number].last["geometry/gap"])
-    page.close()
 
 
 # Where forty of the points of the front's chart lie in the window.
@@ -322,15 +303,15 @@ POINTS = """() => {
 
 @pytest.mark.slow
 @pytest.mark.soak
-def test_thousands_of_trials_are_written_in_seconds_and_hovering_blocks_for_less_than_200_ms(browser, tmp_path):
+def test_thousands_of_trials_are_written_in_seconds_and_hovering_blocks_for_less_than_200_ms(tab, tmp_path):
     trials = 10_000 if os.environ.get("GAPTUNE_SOAK") == "full" else 2_400
     (tmp_path / FILE_NAME).write_bytes(many(trials))
     record = load(tmp_path)
     started = time.process_time()  # of this process alone: the machine may do other things beside
-    write_report(record, tmp_path, tmp_path / "r.html", mlflow_url=URL)
+    write_report(record, tmp_path, tab.path, mlflow_url=URL)
     written = time.process_time() - started
     started = time.perf_counter()
-    page = opened(browser, tmp_path / "r.html")
+    page = tab.open()
     drawn = time.perf_counter() - started
     ready = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") / 1000
     page.locator("#front").scroll_into_view_if_needed()
@@ -346,14 +327,11 @@ def test_thousands_of_trials_are_written_in_seconds_and_hovering_blocks_for_less
     longest = max(page.evaluate("window.long"), default=0)
     page.evaluate("setTimeout(() => { const end = performance.now() + 150; while (performance.now() < end); })")
     page.wait_for_function("window.long.some((duration) => duration >= 150)")  # what blocks is seen
-    print(
-        f"{trials:,} trials: written in {written:.1f} s, {(tmp_path / 'r.html').stat().st_size / 1e6:.1f} MB; ", end=""
-    )
+    print(f"{trials:,} trials: written in {written:.1f} s, {tab.path.stat().st_size / 1e6:.1f} MB; ", end="")
     print(f"open after {ready:.1f} s, drawn after {drawn:.1f} s; hovering blocked it for {longest:.0f} ms at most")
     see(page, "parallel")
     note = page.locator("#drawn").text_content()
     lines = page.evaluate("document.getElementById('parallel').data[0].line.color.length")
-    page.close()
     complete = sum(trial.state is State.COMPLETE for trial in record.trials.values())
     assert note == f"Drawn: the front and one of every {math.ceil(complete / 2000)} complete trials."
     assert lines <= 2000 + len(summarize(record).front)

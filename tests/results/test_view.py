@@ -209,6 +209,7 @@ def test_a_draws_correlation_is_scipys_of_the_points_that_were_drawn(values, see
         assert np.isnan(found)
 
 
+@pytest.mark.whole
 def test_an_interval_is_as_wide_as_that_of_scipys_bootstrap():
     record = sweep_record(as_in_the_paper)
     (found,) = correlations(record, [("retrieval/mean_r1", "geometry/gap")])

@@ -23,6 +23,8 @@ from gaptune.tracking.store import open_client
 from gaptune.trial.export import export_model
 from gaptune.trial.model import ClipModel
 
+pytestmark = pytest.mark.usefixtures("mlflow_tables")
+
 
 @pytest.fixture(scope="module")
 def register(tmp_path_factory):

@@ -26,6 +26,8 @@ from gaptune.trial.embed import Features, evaluating
 from gaptune.trial.export import export_model
 from gaptune.trial.model import ClipModel
 
+pytestmark = pytest.mark.usefixtures("mlflow_tables")
+
 
 @pytest.fixture(scope="module")
 def trained(small_store):

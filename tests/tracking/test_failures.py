@@ -29,6 +29,8 @@ from gaptune.tracking import runs as runs_module
 from gaptune.tracking.links import RUNS_FILE
 from gaptune.tracking.write import Tables
 
+pytestmark = pytest.mark.usefixtures("mlflow_tables")
+
 DEAD = "http://127.0.0.1:1"
 
 
@@ -204,6 +206,7 @@ def leave_running(client, uri):
         client.update_run(run.info.run_id, status="RUNNING")
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("while_it_runs", [True, False], ids=["running", "sync"])
 @pytest.mark.parametrize("tables", [True, False], ids=["tables", "requests"])
 @pytest.mark.parametrize("damage", [delete_experiment, delete_runs, delete_a_trial, delete_for_good, leave_running])

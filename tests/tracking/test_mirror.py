@@ -11,6 +11,8 @@ from gaptune.ledger import read_events
 from gaptune.space.methods import expand_method
 from gaptune.tracking import Mirror, Tracker, default_uri
 
+pytestmark = pytest.mark.usefixtures("mlflow_tables")
+
 
 def scores(number, epoch):
     return {

@@ -141,6 +141,7 @@ def test_resizing_is_that_of_torchvision_too(before, after):
     torch.testing.assert_close(resize(batch, after), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("stored", "crop_min"), [(64, 0.6), (32, 0.08), (16, 0.9), (64, 0.99)])
 def test_boxes_are_distributed_as_torchvisions(stored, crop_min):
     n = 20_000

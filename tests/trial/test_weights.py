@@ -155,6 +155,7 @@ def test_settings_of_weights_are_kept_from_loading_to_export(half, store, short,
     same(features(from_export, images), features(evaluated, images))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("quick_gelu", [False, True])
 def test_tag_is_used_as_open_clip_specifies(quick_gelu, tmp_path, wide, monkeypatch):
     folder = open_clip_folder(
