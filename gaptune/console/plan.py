@@ -58,6 +58,7 @@ def describe_plan(plan: Plan) -> RenderableType:
         f"data       {data.store}: {_images(data.splits)}, hash {data.hash[:12]}",
         f"training   {_training(plan)}",
         f"each trial {sweep.resources.cpu} CPU, {plan.gpus}",
+        f"lanes      {plan.lanes}",
         f"disk       {_disk(plan)}",
         *([f"MLflow     {plan.mlflow}; it is updated later"] if plan.mlflow else []),
         *(f"warning    {warning}" for warning in plan.warnings),
