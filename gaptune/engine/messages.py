@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 
@@ -60,12 +60,8 @@ class WorkerTask:
     @classmethod
     def from_ray(cls, config: Mapping[str, Any]) -> WorkerTask:
         """The task in the config of a Ray trial."""
-        task = cls(**{each.name: config[each.name] for each in fields(cls)})
-        return task.of([TrialTask(**trial) for trial in config["trials"]])
-
-    def of(self, trials: Iterable[TrialTask]) -> WorkerTask:
-        """The same task with other trials."""
-        return replace(self, trials=tuple(trials))
+        known = {each.name: config[each.name] for each in fields(cls)}
+        return cls(**{**known, "trials": tuple(TrialTask(**trial) for trial in config["trials"])})
 
 
 @dataclass(frozen=True)
