@@ -46,7 +46,8 @@ def lanes_of(sweep: SweepConfig, store: Store, gpus: float) -> Lanes:
         return Lanes(1, f"{sweep.model.name} is large enough to keep a GPU busy")
     from gaptune.trial.lanes import why_not  # torch
 
-    if reason := why_not(sweep.trial({}), store):
+    config = sweep.trial({}).model_copy(update={"device": "cpu"})  # the driver leaves the GPUs to the workers
+    if reason := why_not(config, store):
         return Lanes(1, f"trials run alone: {reason}")
     if wanted == "auto":
         return Lanes(ON_A_GPU, "a small model leaves most of a GPU idle")

@@ -1,4 +1,4 @@
-"""The Ray side of trials: a thin adapter around ``gaptune.trial.train`` and ``gaptune.trial.lanes.train_lanes``.
+"""The Ray side of trials: a thin adapter around ``gaptune.trial.lanes.train_lanes``.
 
 A worker is reused for further trials, because importing torch and open_clip costs seconds. It keeps no state of its own
 across trials but the opened data store; a trial that is started again finds its own checkpoints.
@@ -31,7 +31,8 @@ from gaptune.storage.replica import Copies
 if TYPE_CHECKING:
     from gaptune.data import Store
     from gaptune.trial import Report
-    from gaptune.trial.lanes import LaneResult
+    from gaptune.trial.loss import NonFinite
+    from gaptune.trial.together import Results
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
     """
 
     _opened: tuple[dict[str, Any], Store] | None = None
-    _results: Iterator[dict[int, LaneResult]] | None = None
+    _results: Iterator[Results] | None = None
     _meter: Meter | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -106,16 +107,17 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         used = self._meter.read() if self._meter is not None else {}
         return WorkerMessage(tuple(self._message(lane, results[lane], used) for lane in sorted(results)))
 
-    def _message(self, lane: int, result: LaneResult, used: dict[str, float]) -> TrialMessage:
+    def _message(self, lane: int, result: Report | NonFinite, used: dict[str, float]) -> TrialMessage:
         if isinstance(result, Exception):
             return TrialMessage(self._task.numbers[lane], failure=non_finite(result))
         return self._kept[lane].report(result, used)
 
-    def _start(self, task: WorkerTask) -> Iterator[dict[int, LaneResult]]:
+    def _start(self, task: WorkerTask) -> Iterator[Results]:
         device = take_device(task.gpu)
         import torch
 
         from gaptune.trial.allocator import keep_freed_memory
+        from gaptune.trial.lanes import train_lanes
 
         keep_freed_memory()
         torch.set_num_threads(task.threads)
@@ -128,20 +130,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         for trial in task.trials:
             self._kept.append(_Kept.of(trial))
         configs = [TrialConfig.model_validate({**trial.config, "device": device}) for trial in task.trials]
-        return self._train(configs, self._opened[1], [kept.folder for kept in self._kept])
-
-    def _train(
-        self, configs: Sequence[TrialConfig], store: Store, folders: Sequence[Path]
-    ) -> Iterator[dict[int, LaneResult]]:
-        """One trial alone, by what all models can be trained with; several as lanes."""
-        beat, weights = Beat(self._task.place), self._task.weights
-        if len(configs) == 1:
-            from gaptune.trial import train
-
-            reports = train(configs[0], store, checkpoints=folders[0], progress=beat, weights=weights)
-            return ({0: report} for report in reports)
-        from gaptune.trial.lanes import train_lanes
-
+        folders = [kept.folder for kept in self._kept]
+        store, beat, weights = self._opened[1], Beat(task.place), task.weights
         return train_lanes(configs, store, checkpoints=folders, progress=beat, weights=weights, dropped=self._dropped)
 
     def _dropped(self) -> set[int]:

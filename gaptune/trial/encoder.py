@@ -33,6 +33,11 @@ class Drawn(NamedTuple):
         return Drawn(None if images is None else images.to(device), None if texts is None else texts.to(device))
 
 
+def single(features: Tensor) -> Tensor:
+    """Features as float32, if their precision is less."""
+    return features.float() if features.dtype in (torch.bfloat16, torch.float16) else features
+
+
 class DualEncoder(nn.Module, ABC):
     """An encoder of images and one of texts, with L2-normalized embeddings of the same width.
 
@@ -87,6 +92,10 @@ class DualEncoder(nn.Module, ABC):
     @abstractmethod
     def embed_texts(self, inputs: Tensor) -> Tensor:
         """Embeddings of inputs, shape (n, d)."""
+
+    def embed(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings of inputs, both of shape (n, d), by operations that are the same whatever the inputs hold."""
+        return self.embed_images(images), self.embed_texts(texts)
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Embeddings of images as ``Split.gather`` gives them, shape (n, d)."""

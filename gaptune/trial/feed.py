@@ -75,6 +75,13 @@ def feed_of(model: DualEncoder, split: Split, planner: Planner, device: torch.de
     return _Ahead(model, split, planner, device)
 
 
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; to a card by pinned memory, so that nobody waits for the copy."""
+    if device.type == "cuda" and not tensor.is_cuda:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 class _Stored:
     """Pairs that are read from the split in each step."""
 
@@ -97,15 +104,9 @@ class _Stored:
 
     def _inputs(self, plan: StepPlan, images: Tensor, texts: Tensor) -> Batch:
         drawn = plan.drawn.to(self._device)
-        kept = None if plan.kept is None else self._moved(plan.kept)
-        images = self._model.image_inputs(self._moved(images), drawn.images)
-        return Batch(images, self._model.text_inputs(self._moved(texts), drawn.texts), kept)
-
-    def _moved(self, tensor: Tensor) -> Tensor:
-        """A tensor on the device; to a card by pinned memory, so that nobody waits for the copy."""
-        if self._device.type == "cuda" and not tensor.is_cuda:
-            tensor = tensor.pin_memory()
-        return tensor.to(self._device, non_blocking=True)
+        kept = None if plan.kept is None else moved(plan.kept, self._device)
+        images = self._model.image_inputs(moved(images, self._device), drawn.images)
+        return Batch(images, self._model.text_inputs(moved(texts, self._device), drawn.texts), kept)
 
 
 class _Resident(_Stored):
@@ -116,7 +117,7 @@ class _Resident(_Stored):
         self._images = _on_device(split, device)
 
     def _batch(self, plan: StepPlan) -> Batch:
-        images = self._images.index_select(0, self._moved(torch.from_numpy(plan.rows)))
+        images = self._images.index_select(0, moved(torch.from_numpy(plan.rows), self._device))
         return self._inputs(plan, images, self._texts(plan))
 
 
@@ -204,10 +205,10 @@ class _Units(_Stored):
         drawn = plan.drawn.to(self._device)
         assert not isinstance(drawn.images, tuple)
         images, texts = (
-            features.index_select(0, self._moved(torch.from_numpy(rows)))
+            features.index_select(0, moved(torch.from_numpy(rows), self._device))
             for features, rows in ((self._units.images, plan.rows), (self._units.texts, plan.captions))
         )
-        kept = None if plan.kept is None else self._moved(plan.kept)
+        kept = None if plan.kept is None else moved(plan.kept, self._device)
         return Batch(self._model.dropped(images, drawn.images), self._model.dropped(texts, drawn.texts), kept)
 
 

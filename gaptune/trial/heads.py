@@ -14,7 +14,7 @@ from gaptune.config import HEADS, AugmentConfig, ModelConfig
 from gaptune.data import FeatureMeta, StoreMeta
 from gaptune.errors import UserError
 from gaptune.trial.augment import Boxes
-from gaptune.trial.encoder import Drawn, DualEncoder
+from gaptune.trial.encoder import Drawn, DualEncoder, single
 from gaptune.trial.streams import generator
 
 _BYTE = 256
@@ -78,11 +78,11 @@ class Heads(DualEncoder):
 
     def embed_images(self, inputs: Tensor) -> Tensor:
         """Embeddings of image features, shape (n, d)."""
-        return F.normalize(self.tower.image(inputs).float(), dim=1)
+        return F.normalize(single(self.tower.image(inputs)), dim=1)
 
     def embed_texts(self, inputs: Tensor) -> Tensor:
         """Embeddings of text features, shape (n, d)."""
-        return F.normalize(self.tower.text(inputs).float(), dim=1)
+        return F.normalize(single(self.tower.text(inputs)), dim=1)
 
     def dropped(self, features: Tensor, kept: Tensor | None) -> Tensor:
         """Scales features from ``unit``, and sets to 0 what a training step leaves out; both in place.

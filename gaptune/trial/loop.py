@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from gaptune.config import TrialConfig
 from gaptune.data import Store, StoreMeta
@@ -20,7 +19,6 @@ from gaptune.data.open import open_store
 from gaptune.data.store.columns import feature_meta
 from gaptune.errors import UserError
 from gaptune.ledger.state import next_report
-from gaptune.storage.outcomes import RetrievalOutcomes
 from gaptune.trial.architecture import model_of_state
 from gaptune.trial.build_model import make_model
 from gaptune.trial.checkpoint import Checkpoints, save_sample
@@ -32,7 +30,7 @@ from gaptune.trial.evaluate import Evaluator, Where
 from gaptune.trial.feed import feed_of
 from gaptune.trial.gpu_memory import is_out_of_memory
 from gaptune.trial.loss import NonFinite
-from gaptune.trial.optim import make_optimizer
+from gaptune.trial.optim import align_state, make_optimizer
 from gaptune.trial.plan import Planner
 from gaptune.trial.recompute import checkpoint_gradients
 from gaptune.trial.saver import Report, Saver
@@ -79,8 +77,7 @@ def train(
             other data.
     """
     training = Training(config, store, progress)
-    if weights is not None and training.model.weights_hash != weights:
-        raise UserError(f"{config.model.pretrained} no longer holds the weights that the sweep began with")
+    training.check_start(weights)
     kept = Checkpoints(checkpoints) if checkpoints is not None else None
     state = kept.resume(training.identity, config.training.epochs) if kept is not None else None
     done = 0
@@ -96,8 +93,7 @@ def train(
             report = training.report(before, done)
             last = done == config.training.epochs
             if kept is not None and last:
-                save_sample(kept.folder, *training.sample())
-                training.outcomes().save(kept.folder)
+                training.save_outcomes(kept.folder)
             saver.save(report, training.state(report, resumable=not last))
             yield from saver.saved()
         yield from saver.saved(wait=True)
@@ -116,6 +112,10 @@ class Training:
         scale: The temperature.
         optimizer: The optimizer of both.
         device: Where they are.
+        planner: Plans the steps.
+        feed: The batches of the steps.
+        updates: Takes the steps.
+        train_s: Seconds of training since the last report.
         identity: What a checkpoint must agree with to be resumed.
 
     Raises:
@@ -126,7 +126,7 @@ class Training:
         self._progress = progress
         store.check_trainable()
         mine = tuple(evaluation for evaluation in config.evaluate if evaluation.when != "front")
-        self._config = config = config.model_copy(update={"evaluate": mine})
+        self.config = config = config.model_copy(update={"evaluate": mine})
         self.device = torch.device(pick_device(config.device))
         data, batch = store.split("train"), config.training.batch_size
         if batch > len(data):
@@ -140,42 +140,54 @@ class Training:
         self.model = model.to(self.device).to(memory_format=torch.channels_last).train()
         self.scale = LogitScale(config.temperature).to(self.device)
         self.optimizer = make_optimizer(self.model, self.scale.nu, config)
-        self._planner = Planner(config, self.model, data)
-        self._feed = feed_of(self.model, data, self._planner, self.device)
-        self._updates = Updates(self.model, self.scale, self.optimizer, config)
+        self.planner = Planner(config, self.model, data)
+        self.feed = feed_of(self.model, data, self.planner, self.device)
+        self.updates = Updates(self.model, self.scale, self.optimizer, config)
         sizes = {"image_size": self.model.image_size, "context_length": self.model.context_length}
         further = [(each, open_store(each.data, **sizes)) for each in config.evaluate]
         self._evaluator = Evaluator(store, further, Where(self.device, config.training.precision, progress))
         self._store = store
-        self._train_s = 0.0
+        self.train_s = 0.0
         self.identity = _identity(config, store, [data for _, data in further], model.weights_hash)
+
+    def check_start(self, weights: str | None) -> None:
+        """Checks the weights that it starts from.
+
+        Args:
+            weights: Their required hash; None for any.
+
+        Raises:
+            UserError: They are others.
+        """
+        if weights is not None and self.model.weights_hash != weights:
+            raise UserError(f"{self.config.model.pretrained} no longer holds the weights that the sweep began with")
 
     def steps(self, before: int, after: int) -> Iterator[None]:
         """Takes the steps from one number of epochs to another; gives way after each."""
-        per_epoch = self._planner.per_epoch
+        per_epoch = self.planner.per_epoch
         started = time.perf_counter()
-        for plan, batch in self._feed.batches(before * per_epoch, after * per_epoch):
-            with numerics(self._config.training, self.device):
-                self._updates.take(plan, batch)
+        for plan, batch in self.feed.batches(before * per_epoch, after * per_epoch):
+            with numerics(self.config.training, self.device):
+                self.updates.take(plan, batch)
             self._progress((plan.step + 1) / per_epoch)
-            self._train_s += time.perf_counter() - started
+            self.train_s += time.perf_counter() - started
             yield
             started = time.perf_counter()
 
     def report(self, before: int, after: int) -> Report:
         """Measures what the steps from one number of epochs to another have led to."""
         started = time.perf_counter()
-        taken = self._updates.read()
+        taken = self.updates.read()
         self._check_weights(after)
-        trained, self._train_s = self._train_s + time.perf_counter() - started, 0.0
+        trained, self.train_s = self.train_s + time.perf_counter() - started, 0.0
         started = time.perf_counter()
-        measured = self._evaluator(self.model, last=after == self._config.training.epochs)
-        step = after * self._planner.per_epoch
+        measured = self._evaluator(self.model, last=after == self.config.training.epochs)
+        step = after * self.planner.per_epoch
         metrics = {**measured, **self._progress_metrics(step, taken)}
         metrics |= {
             "time/train_s": trained,
             "time/eval_s": time.perf_counter() - started,
-            "time/samples_per_s": taken.steps * self._config.training.batch_size / trained,
+            "time/samples_per_s": taken.steps * self.config.training.batch_size / trained,
         }
         bad = [name for name, value in metrics.items() if not math.isfinite(value)]
         if bad:
@@ -184,12 +196,12 @@ class Training:
 
     def _progress_metrics(self, step: int, taken: Taken) -> dict[str, float]:
         """Loss and schedules after ``step`` steps."""
-        tau = self.scale.tau(Fraction(step, self._planner.steps))
+        tau = self.scale.tau(Fraction(step, self.planner.steps))
         return {
             "temperature/tau": tau,
             "temperature/beta": 1.0 / tau,
             "train/loss": taken.loss / taken.steps,
-            "train/lr": self._config.optimizer.lr * self._planner.lr_factor(step - 1),
+            "train/lr": self.config.optimizer.lr * self.planner.lr_factor(step - 1),
             "train/swapped_fraction": taken.swapped / taken.steps,
         }
 
@@ -200,13 +212,13 @@ class Training:
         if bad:
             raise NonFinite(f"weights after epoch {epochs}: {', '.join(bad[:3])}{', …' if len(bad) > 3 else ''}")
 
-    def sample(self) -> tuple[Tensor, Tensor]:
-        """Features of some validation pairs, for plots: images and texts."""
-        return self._evaluator.sample(self.model)
+    def save_outcomes(self, folder: Path) -> None:
+        """Writes, at the end, what plots and tests need of the validation pairs.
 
-    def outcomes(self) -> RetrievalOutcomes:
-        """What each validation image and caption counts in retrieval, for tests over photographs."""
-        return self._evaluator.outcomes(self.model)
+        That is the features of some, and what each image and caption counts in retrieval.
+        """
+        save_sample(folder, *self._evaluator.sample(self.model))
+        self._evaluator.outcomes(self.model).save(folder)
 
     def state(self, report: Report, *, resumable: bool) -> dict[str, Any]:
         """The content of a checkpoint after a report; the optimizer only if the training can be resumed from it."""
@@ -228,6 +240,7 @@ class Training:
             self.scale.load_state_dict(state["scale"])
             if "optimizer" in state:
                 self.optimizer.load_state_dict(state["optimizer"])
+                align_state(self.optimizer)
         except _MISFIT as error:
             if is_out_of_memory(error):
                 raise

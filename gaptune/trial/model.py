@@ -20,7 +20,7 @@ from gaptune.data.tokens import END
 from gaptune.errors import UserError, first_line
 from gaptune.trial.architecture import Architecture, architecture_named, other_tokenizer
 from gaptune.trial.augment import Boxes, crop, draw_boxes, resize
-from gaptune.trial.encoder import Drawn, DualEncoder
+from gaptune.trial.encoder import Drawn, DualEncoder, single
 from gaptune.trial.short_text import by_length, encode_short, is_causal
 
 _STRIDE = 8  # columns by which the length of a batch of captions grows
@@ -117,18 +117,22 @@ class ClipModel(DualEncoder):
 
     def embed_images(self, inputs: Tensor) -> Tensor:
         """Embeddings of pixels, shape (n, d)."""
-        return F.normalize(self.tower.encode_image(inputs).float(), dim=1)
+        return F.normalize(single(self.tower.encode_image(inputs)), dim=1)
 
     def embed_texts(self, inputs: Tensor) -> Tensor:
         """Embeddings of tokens, shape (n, d)."""
-        if not self._causal:
-            features = self.tower.encode_text(inputs)
-        elif inputs.device.type == "cpu":
-            order, groups = by_length(inputs)
-            features = torch.cat([encode_short(self.tower, group) for group in groups])[order.argsort()]
-        else:
-            features = encode_short(self.tower, inputs)
-        return F.normalize(features.float(), dim=1)
+        if not self._causal or inputs.device.type != "cpu":
+            return self._embed_texts(inputs)
+        order, groups = by_length(inputs)
+        return torch.cat([self._embed_texts(group) for group in groups])[order.argsort()]
+
+    def embed(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings of pixels and tokens, without groups by length."""
+        return self.embed_images(images), self._embed_texts(texts)
+
+    def _embed_texts(self, inputs: Tensor) -> Tensor:
+        features = encode_short(self.tower, inputs) if self._causal else self.tower.encode_text(inputs)
+        return F.normalize(single(features), dim=1)
 
     def trimmed(self, texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Tokens without the padding that all rows share, but for up to seven columns: few lengths occur."""

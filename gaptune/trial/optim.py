@@ -12,11 +12,13 @@ from gaptune.config import TrialConfig
 from gaptune.text.numbers import exact
 
 
+def has_decay(name: str, weight: Tensor) -> bool:
+    """Whether a weight decays; as in open_clip's trainer, norms and biases do not."""
+    return weight.ndim >= 2 and not any(part in name for part in ("bn", "ln", "bias"))
+
+
 def make_optimizer(model: nn.Module, nu: nn.Parameter, config: TrialConfig) -> AdamW:
     """AdamW with three groups: weights with decay; norms and biases without; ν without, at a learning rate of its own.
-
-    As in open_clip's trainer, what has fewer than two dimensions, or "bn", "ln", "bias" in its name, has no weight
-    decay.
 
     Args:
         model: Model whose trainable parameters are optimized.
@@ -28,8 +30,7 @@ def make_optimizer(model: nn.Module, nu: nn.Parameter, config: TrialConfig) -> A
     plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            excluded = parameter.ndim < 2 or any(part in name for part in ("bn", "ln", "bias"))
-            (plain if excluded else decayed).append(parameter)
+            (decayed if has_decay(name, parameter) else plain).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": params.weight_decay, "peak": params.lr},
         {"params": plain, "weight_decay": 0.0, "peak": params.lr},
@@ -69,6 +70,18 @@ def clip_gradients(optimizer: AdamW, most: float | None) -> Tensor:
     if most is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
     return norm
+
+
+def align_state(optimizer: AdamW) -> None:
+    """Gives the moments the memory layout of their weights: fused AdamW takes it for granted.
+
+    Args:
+        optimizer: Optimizer whose state comes from a checkpoint, or whose weights have another layout now.
+    """
+    for weight, state in optimizer.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            if name in state and state[name].stride() != weight.stride():
+                state[name] = torch.empty_like(weight).copy_(state[name])
 
 
 def set_lr(optimizer: AdamW, factor: float) -> None:

@@ -78,8 +78,6 @@ class Planner:
         drawn_rows, which = self._pairs_of(epoch)
         batch = slice(place * self._batch, (place + 1) * self._batch)
         rows = drawn_rows[batch]
-        shape = self._batch, self._model.embed_dim
-        swapping = swaps_at(config.swap, config.seed, step, self.steps)
         return StepPlan(
             step,
             rows,
@@ -87,9 +85,17 @@ class Planner:
             self._model.draw(self._batch, config.augment, config.seed, step),
             self.lr_factor(step),
             self._beta(step),
-            draw_fractions(shape, config.swap, config.seed, step) if swapping else None,
+            self._kept(step),
             self._stream("dropout", step).initial_seed(),
         )
+
+    def replan(self, plan: StepPlan) -> StepPlan:
+        """The same step in this trial: the batch is the same, temperature and swap are its own.
+
+        Args:
+            plan: Step of a trial that differs from this one in temperature, swap, learning rate or weight decay only.
+        """
+        return plan._replace(beta=self._beta(plan.step), kept=self._kept(plan.step))
 
     def lr_factor(self, step: int) -> float:
         """Fraction of the highest learning rate in a step."""
@@ -100,6 +106,12 @@ class Planner:
         if temperature.schedule == "learned":
             return None
         return 1.0 / scheduled_tau(temperature, Fraction(step, self.steps))
+
+    def _kept(self, step: int) -> Tensor | None:
+        config = self._config
+        if not swaps_at(config.swap, config.seed, step, self.steps):
+            return None
+        return draw_fractions((self._batch, self._model.embed_dim), config.swap, config.seed, step)
 
     def _pairs_of(self, epoch: int) -> tuple[Rows, npt.NDArray[Any]]:
         """The rows of an epoch, and a number in [0, 1) for each that picks its caption."""

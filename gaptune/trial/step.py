@@ -24,7 +24,7 @@ _LARGEST = math.sqrt(torch.finfo(torch.float32).max)
 
 
 def contrast(
-    x: Tensor, y: Tensor, beta: Tensor | float, kept: Tensor | None = None, *, renormalize: bool = False
+    x: Tensor, y: Tensor, beta: Tensor | float, kept: Tensor | None = None, *, renormalize: bool | Tensor = False
 ) -> Tensor:
     """The loss of a batch from its features, which may be swapped first.
 
@@ -33,11 +33,35 @@ def contrast(
         y: Text features, shape (n, d).
         beta: Logit scale.
         kept: Fraction of its own feature that each entry keeps, shape (n, d); None to swap nothing.
-        renormalize: Whether swapped features are normalized again.
+        renormalize: Whether swapped features are normalized again, a boolean scalar where it is data.
     """
     if kept is not None:
         x, y = swap(x, y, kept, renormalize=renormalize)
     return clip_loss(x, y, beta)
+
+
+def may_update(loss: Tensor, norm: Tensor, clip_norm: float | None) -> Tensor:
+    """Whether weights may be updated: loss and gradient, and what AdamW makes of it, are finite.
+
+    Args:
+        loss: The loss, or several.
+        norm: Norm of its gradient before clipping, of the same shape.
+        clip_norm: What the gradient is clipped to; None for no clipping.
+
+    Returns:
+        Boolean, of that shape.
+    """
+    left = norm.clamp(max=clip_norm or math.inf)
+    return loss.isfinite() & norm.isfinite() & (left < _LARGEST)  # the second moment is the square of what is left
+
+
+def non_finite(step: float, loss: float, norm: float) -> NonFinite | None:
+    """The error for a step whose update may not be made; None if there is none, which is a NaN for the step."""
+    if math.isnan(step):
+        return None
+    if not math.isfinite(loss):
+        return NonFinite(f"loss {loss} at step {step:.0f}")
+    return NonFinite(f"the gradient's norm is {norm if math.isnan(norm) else math.inf} at step {step:.0f}")
 
 
 class Taken(NamedTuple):
@@ -125,6 +149,12 @@ class Updates:
         self._forget()
         return taken
 
+    def include(self, taken: Taken) -> None:
+        """Counts steps that were taken elsewhere."""
+        self._steps += taken.steps
+        self._loss += taken.loss
+        self._swapped += taken.swapped
+
     def _backward(self, batch: Batch, beta: Tensor | float) -> Tensor:
         """Adds the gradient of a batch's loss to all weights; returns the loss."""
         training = self._config.training
@@ -147,17 +177,11 @@ class Updates:
     def _note(self, step: int, loss: Tensor, norm: Tensor) -> None:
         """Adds up the loss, and keeps the first step whose update must not be made; without a wait for the device."""
         self._loss += loss
-        left = norm.clamp(max=self._config.optimizer.clip_norm or math.inf)
-        squares = left < _LARGEST  # AdamW's second moment is the square of what is left
-        good = loss.isfinite() & norm.isfinite() & squares
+        good = may_update(loss, norm, self._config.optimizer.clip_norm)
         found = torch.stack([torch.full_like(self._loss, step), loss.double(), norm.double()])
         self._bad = torch.where(good | (self._skip > 0), self._bad, found)
         self._skip = torch.where(good, self._skip, 1.0)
 
     def _check(self) -> None:
-        step, loss, norm = self._bad.tolist()
-        if math.isnan(step):
-            return
-        if not math.isfinite(loss):
-            raise NonFinite(f"loss {loss} at step {step:.0f}")
-        raise NonFinite(f"the gradient's norm is {norm if math.isnan(norm) else math.inf} at step {step:.0f}")
+        if error := non_finite(*self._bad.tolist()):
+            raise error

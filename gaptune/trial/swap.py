@@ -43,20 +43,23 @@ def draw_fractions(shape: tuple[int, int], config: SwapConfig, seed: int, step: 
     return (drawn < 0.5).to(drawn.dtype) if config.kind == "hard" else drawn
 
 
-def swap(x: Tensor, y: Tensor, kept: Tensor, *, renormalize: bool) -> tuple[Tensor, Tensor]:
+def swap(x: Tensor, y: Tensor, kept: Tensor, *, renormalize: bool | Tensor) -> tuple[Tensor, Tensor]:
     """Swaps features: x becomes λx + (1-λ)y and y becomes λy + (1-λ)x; their sum stays what it was.
 
     Args:
         x: Image features, shape (n, d).
         y: Text features, shape (n, d).
         kept: λ, the fraction of its own feature that each entry keeps, shape (n, d); 1 leaves it exactly as it is.
-        renormalize: Whether the results are normalized to length 1 again.
+        renormalize: Whether the results are normalized to length 1 again; where it is data, a boolean scalar.
 
     Returns:
         The swapped features.
     """
     kept = kept.to(x.dtype)
     swapped = kept * x + (1 - kept) * y, kept * y + (1 - kept) * x
-    if renormalize:
-        return F.normalize(swapped[0], dim=1), F.normalize(swapped[1], dim=1)
-    return swapped
+    if renormalize is False:
+        return swapped
+    normalized = F.normalize(swapped[0], dim=1), F.normalize(swapped[1], dim=1)
+    if renormalize is True:
+        return normalized
+    return torch.where(renormalize, normalized[0], swapped[0]), torch.where(renormalize, normalized[1], swapped[1])

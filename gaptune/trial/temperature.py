@@ -97,10 +97,15 @@ class LogitScale(nn.Module):
         beta = beta_of(self.nu.double(), self._params).item()
         return 1.0 / beta if beta else math.inf
 
+    def bounds(self) -> tuple[float, float]:
+        """Where ν may be, so that τ is within its bounds."""
+        low = -math.inf if self._params.tau_max is None else nu_of(1.0 / self._params.tau_max, self._params)
+        high = math.inf if self._params.tau_min is None else nu_of(1.0 / self._params.tau_min, self._params)
+        return low, high
+
     @torch.no_grad()
     def clamp(self) -> None:
-        """Brings ν back to where τ is within its bounds, as CLIP does after each step."""
-        low = None if self._params.tau_max is None else nu_of(1.0 / self._params.tau_max, self._params)
-        high = None if self._params.tau_min is None else nu_of(1.0 / self._params.tau_min, self._params)
-        if self.learned and (low is not None or high is not None):
+        """Brings ν back to its bounds, as CLIP does after each step."""
+        low, high = self.bounds()
+        if self.learned and (low, high) != (-math.inf, math.inf):
             self.nu.clamp_(low, high)

@@ -227,10 +227,6 @@ def test_evaluation_data_that_are_not_there_are_refused_before_anything_starts(t
 
 
 def test_worker_reports_epochs_and_names_out_of_memory(tmp_path, small_store, monkeypatch):
-    import torch
-
-    import gaptune.trial
-
     config = {"model": {"name": "scenes-tiny"}, "training": {"epochs": 2, "batch_size": 64}}
     trial = {
         "number": 0,
@@ -280,7 +276,7 @@ def test_worker_reports_epochs_and_names_out_of_memory(tmp_path, small_store, mo
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB\nmore")
         yield
 
-    monkeypatch.setattr(gaptune.trial, "train", out_of_memory)
+    monkeypatch.setattr("gaptune.trial.lanes.train", out_of_memory)
     worker.reset_config(task)
     told = worker.step()["failure"]
     assert told.startswith("out of memory on the CPU with batches of 64; set a smaller training.batch_size")

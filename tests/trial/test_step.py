@@ -31,8 +31,8 @@ def test_contrast_is_the_loss_of_the_swapped_features():
 def lazy(store, short, monkeypatch):
     """A training that asks its device for errors only when it reports, as on a card."""
     trial = Training(short({"swap.kind": "hard", "swap.probability": 1.0}), store)
-    check = trial._updates._check
-    monkeypatch.setattr(trial._updates, "_check", lambda: None)
+    check = trial.updates._check
+    monkeypatch.setattr(trial.updates, "_check", lambda: None)
     return trial, check
 
 
@@ -62,8 +62,8 @@ def test_results_are_the_sums_since_they_were_last_read(lazy, monkeypatch):
     monkeypatch.setattr(step, "clip_loss", seen_loss)
     for number, _ in enumerate(trial.steps(0, 2), start=1):
         if number == 3:
-            first = trial._updates.read()
-    second = trial._updates.read()
+            first = trial.updates.read()
+    second = trial.updates.read()
     assert (first.steps, second.steps) == (3, 5)
     assert (first.swapped, second.swapped) == (3, 5)
     losses = [float(each.detach()) for each in seen]
