@@ -57,7 +57,7 @@ def describe_plan(plan: Plan) -> RenderableType:
         f"model      {sweep.model.name}, {counted(plan.sizes.weights, 'weight')}",
         f"data       {data.store}: {_images(data.splits)}, hash {data.hash[:12]}",
         f"training   {_training(plan)}",
-        f"each trial {sweep.resources.cpu} CPU, {plan.gpus}",
+        f"{plan.lanes.unit:10} {sweep.resources.cpu} CPU, {plan.gpus}",
         f"lanes      {plan.lanes}",
         f"disk       {_disk(plan)}",
         *([f"MLflow     {plan.mlflow}; it is updated later"] if plan.mlflow else []),

@@ -14,8 +14,8 @@ class Groups:
     """Hands out the trials of an orchestrator in groups, and keeps which groups run.
 
     A group never waits for trials: it ends before the first that does not fit, which begins the next group, and when no
-    trial is left. If a group cannot go on for a reason that is not one trial's own, its trials go on in two halves from
-    their checkpoints: only a trial that runs alone fails by what happens to its worker.
+    trial is left. If a group cannot continue for a reason that is not one trial's own, its trials resume in two halves
+    from their checkpoints: only a trial that runs alone fails by what happens to its worker.
 
     Args:
         orchestrator: Orchestrator of the sweep.
@@ -56,11 +56,11 @@ class Groups:
 
     @property
     def pending(self) -> bool:
-        """Whether further groups may come although no trial is left to draw: halves of one that cannot go on."""
+        """Whether further groups may come although no trial is left to draw: halves of one that cannot continue."""
         return bool(self._again) or any(len(self.left(name)) > 1 for name in self._running)
 
     def failed(self, name: str, reason: Callable[[int], str], *, too_large: bool = False) -> None:
-        """Ends a group that cannot go on: a trial alone has failed, several are retried in two halves.
+        """Ends a group that cannot continue: a trial alone has failed, several are retried in two halves.
 
         Args:
             name: Name of the group.

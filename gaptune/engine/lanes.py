@@ -24,6 +24,11 @@ class Lanes:
     number: int
     why: str = ""
 
+    @property
+    def unit(self) -> str:
+        """What gets the CPU cores and GPUs of the sweep config, as text."""
+        return "each trial" if self.number == 1 else "a worker"
+
     def __str__(self) -> str:
         """One line for the plan, such as ``1 (a CPU trains trials faster one by one)``."""
         return f"{self.number} ({self.why})" if self.why else str(self.number)

@@ -1,4 +1,4 @@
-"""Tells a running worker which of its trials need not go on, through the cluster's key-value store.
+"""Tells a running worker which of its trials need not continue, through the cluster's key-value store.
 
 There is no race. Ray calls a worker's next step only after the scheduler has answered its last message, and within this
 answer the driver writes the numbers, which the worker reads first thing in its next step. A write or read that fails

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +31,7 @@ from gaptune.storage.replica import Copies
 if TYPE_CHECKING:
     from gaptune.data import Store
     from gaptune.trial import Report
-    from gaptune.trial.loss import NonFinite
-    from gaptune.trial.together import Results
+    from gaptune.trial.together import LaneResult, Results
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         used = self._meter.read() if self._meter is not None else {}
         return WorkerMessage(tuple(self._message(lane, results[lane], used) for lane in sorted(results)))
 
-    def _message(self, lane: int, result: Report | NonFinite, used: dict[str, float]) -> TrialMessage:
+    def _message(self, lane: int, result: LaneResult, used: dict[str, float]) -> TrialMessage:
         if isinstance(result, Exception):
             return TrialMessage(self._task.numbers[lane], failure=non_finite(result))
         return self._kept[lane].report(result, used)

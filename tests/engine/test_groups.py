@@ -64,7 +64,7 @@ def test_unfinished_trials_of_an_earlier_driver_are_grouped_the_same_way(tmp_pat
 
 
 @pytest.mark.parametrize(("too_large", "then"), [(False, [3, 4, 5]), (True, [3, 4])])
-def test_a_group_that_cannot_go_on_goes_on_in_halves_and_a_trial_alone_fails(tmp_path, too_large, then):
+def test_a_group_that_cannot_continue_is_halved_and_a_trial_alone_fails(tmp_path, too_large, then):
     on = stage(tmp_path)
     groups = Groups(on.orchestrator, 3)
     assert numbers(groups, "a") == [0, 1, 2]

@@ -188,7 +188,7 @@ def test_a_lane_that_is_not_finite_fails_alone_with_the_other_seed_of_its_candid
 
 
 def test_an_error_of_one_trial_fails_it_alone_after_its_group_was_halved(tmp_path, small_features, alone):
-    """A checkpoint of another trial where its own should be: no worker can go on with it."""
+    """A checkpoint of another trial where its own should be: no worker can resume from it."""
 
     def block():
         while not (tmp_path / "results" / "s" / "ledger.jsonl").exists():
