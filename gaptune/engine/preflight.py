@@ -116,13 +116,13 @@ def preflight(space: Space, sweep: SweepConfig, folder: Path, *, address: str | 
     _check_data(sweep, store, reach)
     place = place_of(sweep.resources, address)
     gpus = place.assign(sweep.resources, sweep.device)
-    lanes = lanes_of(sweep, store, gpus.number)
-    if lanes.number > 1:
-        gpus = replace(gpus, to_measure=False)  # they share a GPU as lanes of one worker
     resources = sweep.resources.model_copy(update={"gpu": gpus.number})
     place.check(resources)
     if address is None and not is_running():  # elsewhere, the nodes decide
         _check_device("cuda" if gpus.number else "cpu", reach("training.precision"))
+    lanes = lanes_of(sweep, store, gpus.number)
+    if lanes.number > 1:
+        gpus = replace(gpus, to_measure=False)  # they share a GPU as lanes of one worker
     side_by_side = None
     if address is None:
         parallel = max(1, int(fitting(resources, place.machines[0])))

@@ -1,19 +1,16 @@
 """Workers that train several trials as lanes: ledger, checkpoints and MLflow are those of trials that run alone."""
 
 import io
+import os
 import shutil
 import signal
-import threading
 import time
-from contextlib import suppress
 
-import psutil
 import pytest
 import torch
 from mlflow import MlflowClient
 from rich.console import Console
 from support import sweep_config, trial_workers, write_yaml
-from warm import Gaptune, run
 
 from gaptune.config import load_sweep_config
 from gaptune.console.live import Display
@@ -24,15 +21,13 @@ from gaptune.engine.lanes import Lanes, lanes_of
 from gaptune.engine.over import read_over, tell_over
 from gaptune.engine.plan import prepare
 from gaptune.engine.worker import Worker
-from gaptune.ledger import State, load, read_events
+from gaptune.ledger import State, read_events
 from gaptune.ledger.trial_file import read
 from gaptune.space.parse import load_space
 from gaptune.tracking import default_uri
 from gaptune.trial.checkpoint import Checkpoints
 
-EPOCHS = 30
-"""Time for a blow after any report."""
-
+EPOCHS = 8
 IN_LANES = "resources: {lanes: 3, cpu: 2}\n"  # one worker at a time
 ALONE = "resources: {lanes: 1, cpu: 2}\n"
 RATES = """
@@ -55,10 +50,22 @@ def planned(folder, store, *, seeds=1, space=None, **yaml):
     return prepare(load_space(space_file), load_sweep_config(config), **told)
 
 
-def sweep(folder, store, **how):
+class Watched(Display):
+    """Calls a function after each event, in the driver, which waits for it."""
+
+    def __init__(self, on_event):
+        super().__init__(Console(file=io.StringIO()))
+        self.on_event = on_event
+
+    def __call__(self, event):
+        super().__call__(event)
+        self.on_event(event)
+
+
+def sweep(folder, store, *, on_event=lambda event: None, **how):
     """Runs a sweep in a directory of its own; returns its final state."""
     plan = planned(folder, store, **how)
-    with Display(Console(file=io.StringIO())) as display:
+    with Watched(on_event) as display:
         results = folder / "results"
         return session.run(plan, display=display, results=results, tracking_uri=None, address=None, clock=time.time)
 
@@ -102,16 +109,6 @@ def started_together(folder):
             groups = [*groups[:-1], [*groups[-1], event["trial"]]] if before == "start" else [*groups, [event["trial"]]]
         before = event["event"]
     return groups
-
-
-def reported(folder):
-    there = folder / "results" / "s" / "ledger.jsonl"
-    return sum(event["event"] == "report" for event in read_events(there.parent)[0]) if there.exists() else 0
-
-
-def wait_for_reports(folder, number):
-    while reported(folder) < number:
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -190,15 +187,11 @@ def test_a_lane_that_is_not_finite_fails_alone_with_the_other_seed_of_its_candid
 def test_an_error_of_one_trial_fails_it_alone_after_its_group_was_halved(tmp_path, small_features, alone):
     """A checkpoint of another trial where its own should be: no worker can resume from it."""
 
-    def block():
-        while not (tmp_path / "results" / "s" / "ledger.jsonl").exists():
-            time.sleep(0.01)
-        shutil.copytree(trial_folder(alone[0], 3), trial_folder(tmp_path, 0))
+    def block(event):
+        if event["event"] == "trial" and event["trial"] == 0:
+            shutil.copytree(trial_folder(alone[0], 3), trial_folder(tmp_path, 0))
 
-    thread = threading.Thread(target=block, daemon=True)
-    thread.start()
-    record = sweep(tmp_path, small_features, trials=3)
-    thread.join(5)
+    record = sweep(tmp_path, small_features, trials=3, on_event=block)
     bad, *fine = record.trials.values()
     assert started_together(tmp_path) == [[0, 1, 2], [0, 1], [2], [0], [1]]
     assert bad.state is State.FAIL
@@ -211,16 +204,12 @@ def test_an_error_of_one_trial_fails_it_alone_after_its_group_was_halved(tmp_pat
 
 
 def test_a_killed_worker_resumes_all_lanes_to_the_same_weights(tmp_path, small_features, alone):
-    def strike():
-        wait_for_reports(tmp_path, 4)
-        for worker in trial_workers():
-            with suppress(psutil.Error):
+    def strike(event):
+        if event["event"] == "report" and (event["trial"], event["epoch"]) == (1, 4):
+            for worker in trial_workers():
                 worker.kill()
 
-    thread = threading.Thread(target=strike, daemon=True)
-    thread.start()
-    record = sweep(tmp_path, small_features, trials=3)
-    thread.join(5)
+    record = sweep(tmp_path, small_features, trials=3, on_event=strike)
     assert started_together(tmp_path) == [[0, 1, 2], [0, 1, 2]]
     for trial in record.trials.values():
         (lost,) = trial.retries
@@ -230,18 +219,15 @@ def test_a_killed_worker_resumes_all_lanes_to_the_same_weights(tmp_path, small_f
     assert_same_weights(tmp_path, alone[0], range(3))
 
 
-def test_an_interrupted_sweep_continues_with_the_same_lanes(tmp_path, small_features, alone, ray_address):
-    space, config = write_yaml(tmp_path, small_features, epochs=EPOCHS, more=IN_LANES)
-    command = ["sweep", space, "--config", config, "--name", "s", "--results", tmp_path / "results"]
-    command += ["--address", ray_address]
-    process = Gaptune(*command)
-    wait_for_reports(tmp_path, 4)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait() == 128 + signal.SIGTERM, process.stdout + process.stderr
-    interrupted = load(tmp_path / "results" / "s")
+def test_an_interrupted_sweep_continues_with_the_same_lanes(tmp_path, small_features, alone):
+    def interrupt(event):
+        if event["event"] == "report" and (event["trial"], event["epoch"]) == (1, 4):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    interrupted = sweep(tmp_path, small_features, on_event=interrupt)
+    assert interrupted.paused == "stopped by SIGTERM"
     assert not any(trial.state.ended for trial in interrupted.trials.values())
-    run(*command)
-    record = load(tmp_path / "results" / "s")
+    record = sweep(tmp_path, small_features)
     assert started_together(tmp_path) == [[0, 1, 2], [0, 1, 2], [3]]
     assert contents(record) == contents(alone[1])
     assert_same_weights(tmp_path, alone[0], range(4))
