@@ -40,6 +40,7 @@ class Display:
         self._total = 0
         self._since = time.time()
         self._done_before = 0
+        self._epochs: dict[int, float] = {}
         self._lock = threading.Lock()
         self._best: tuple[int, RenderableType] = (-1, Text(""))
         self._live: Live | None = None
@@ -65,6 +66,15 @@ class Display:
             return
         with _errors_logged():
             self.say(self._line(self._record, event))
+
+    def progress(self, number: int, epochs: float) -> None:
+        """Shows how far a running trial is, until its next report.
+
+        Args:
+            number: Number of the trial.
+            epochs: Epochs trained so far, with the part of the one that has begun.
+        """
+        self._epochs[number] = epochs
 
     def say(self, line: str) -> None:
         """Prints a line above the panel."""
@@ -139,7 +149,7 @@ class Display:
             ProgressBar(total=max(1, self._total), completed=done, width=30),
             f"{done}/{self._total} done, {len(running)} running, {failed} failed{self._time_left()}",
         )
-        return Group(head, running_table(record), self._best_so_far(record, done))
+        return Group(head, running_table(record, self._epochs), self._best_so_far(record, done))
 
     def _best_so_far(self, record: SweepRecord, done: int) -> RenderableType:
         if self._best[0] != done:  # computed again only when a trial has ended

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -14,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gaptune.console import styles
-from gaptune.ledger import State, SweepRecord
+from gaptune.ledger import State, SweepRecord, TrialRecord
 from gaptune.ledger.candidate import Candidate
 from gaptune.results.front import Summary, candidates, summarize
 from gaptune.results.headline import constrained
@@ -124,15 +125,20 @@ def candidate_row(record: SweepRecord, candidate: Candidate) -> dict[str, Any]:
     return row
 
 
-def running_table(record: SweepRecord) -> RenderableType:
-    """The running trials with their newest metrics, and the failed trials with their reasons."""
+def running_table(record: SweepRecord, epochs: Mapping[int, float] = MappingProxyType({})) -> RenderableType:
+    """The running trials with their newest metrics, and the failed trials with their reasons.
+
+    Args:
+        record: The sweep.
+        epochs: Epochs of running trials since their last report, by number, with the part of the one that has begun.
+    """
     metrics = shown_metrics(record)
     rows = [
         [
             trial.number,
             trial.state,
             trial.method,
-            f"{trial.epoch}/{trial.config.get('training.epochs', '?')}",
+            f"{_position(trial, epochs)}/{trial.config.get('training.epochs', '?')}",
             *(trial.last.get(metric) for metric in metrics),
             trial.reason or "",
         ]
@@ -144,6 +150,11 @@ def running_table(record: SweepRecord) -> RenderableType:
     names = [metric.split("/")[-1] for metric in metrics]
     headings = ["trial", "state", "method", "epoch", *names, "reason"]
     return make_table(headings, rows, right=("epoch", *names), compact=True)
+
+
+def _position(trial: TrialRecord, epochs: Mapping[int, float]) -> str:
+    now = epochs.get(trial.number, 0.0)
+    return f"{now:.1f}" if trial.state is State.RUNNING and now > trial.epoch else str(trial.epoch)
 
 
 def end_report(record: SweepRecord) -> RenderableType:

@@ -135,17 +135,18 @@ class Place:
     def _choose(self, resources: ResourcesConfig) -> Gpus:
         """A GPU for each trial if there are any for trials, otherwise none; with the reason."""
         one = resources.model_copy(update={"gpu": 1.0})
-        for when, machines in (("has", self.machines), ("can start machines with", self.to_come)):
-            able = [machine for machine in machines if fitting(one, machine)]
-            if able:
-                count = sum(machine.get("GPU", 0.0) for machine in able)
-                what = "GPUs" if math.isinf(count) or when != "has" else _counted(count)
-                return Gpus(1.0, f"{self.name} {when} {what}", to_measure=True)
+        known = [machine for machine in self.to_come if not math.isinf(machine.get("GPU", 0.0))]
+        if able := [machine for machine in self.machines if fitting(one, machine)]:
+            gpus = sum(machine["GPU"] for machine in able)
+            return Gpus(1.0, f"{self.name} has {'1 GPU' if gpus == 1 else f'{gpus:g} GPUs'}", to_measure=True)
+        if any(fitting(one, machine) for machine in known):
+            return Gpus(1.0, f"{self.name} can start machines with GPUs", to_measure=True)
         if self.problem is not None:
             return Gpus(0.0, self.problem)
-        if any(machine.get("GPU") for machine in (*self.machines, *self.to_come)):
+        if any(machine.get("GPU") for machine in (*self.machines, *known)):
             return Gpus(0.0, f"no machine of {self.name} has a GPU and {resources.cpu} CPU")
-        return Gpus(0.0, f"{self.name} has no GPU now" if self.open_ended else f"{self.name} has no GPU")
+        more_may_come = self.open_ended or len(known) < len(self.to_come)
+        return Gpus(0.0, f"{self.name} has no GPU now" if more_may_come else f"{self.name} has no GPU")
 
 
 def with_device(config: TrialConfig, resources: ResourcesConfig) -> TrialConfig:
@@ -227,7 +228,3 @@ def kinds_to_come() -> list[Machine]:
         return []
     kinds = yaml.safe_load(config.read_text(encoding="utf-8")).get("available_node_types", {}).values()
     return [kind.get("resources") or {"CPU": math.inf, "GPU": math.inf} for kind in kinds if kind.get("max_workers", 1)]
-
-
-def _counted(gpus: float) -> str:
-    return "1 GPU" if gpus == 1 else f"{gpus:g} GPUs"

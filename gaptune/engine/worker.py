@@ -31,7 +31,7 @@ from gaptune.storage.replica import Copies
 if TYPE_CHECKING:
     from gaptune.data import Store
     from gaptune.trial import Report
-    from gaptune.trial.together import LaneResult, Results
+    from gaptune.trial.lanes import LaneResult
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
     """
 
     _opened: tuple[dict[str, Any], Store] | None = None
-    _results: Iterator[Results] | None = None
+    _results: Iterator[dict[int, LaneResult]] | None = None
     _meter: Meter | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -111,7 +111,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             return TrialMessage(self._task.numbers[lane], failure=non_finite(result))
         return self._kept[lane].report(result, used)
 
-    def _start(self, task: WorkerTask) -> Iterator[Results]:
+    def _start(self, task: WorkerTask) -> Iterator[dict[int, LaneResult]]:
         device = take_device(task.gpu)
         import torch
 

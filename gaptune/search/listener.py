@@ -30,6 +30,10 @@ class Observer(Listener, Protocol):
         """Starts to display a sweep with ``total`` trials; ``record`` is updated with each event."""
         ...
 
+    def progress(self, number: int, epochs: float, /) -> None:
+        """Displays how far a trial is: epochs trained so far, with the part of the one that has begun."""
+        ...
+
     def say(self, line: str, /) -> None:
         """Displays a line, also after ``close``."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -69,7 +69,7 @@ def numerics(training: TrainingConfig, device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    with _tf32(training.precision == "tf32"), _deterministic() if training.deterministic else _unchanged():
+    with _tf32(training.precision == "tf32"), _deterministic() if training.deterministic else nullcontext():
         yield
 
 
@@ -134,8 +134,3 @@ def _deterministic() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0])
         cudnn.deterministic, cudnn.benchmark = before[1:]
-
-
-@contextmanager
-def _unchanged() -> Iterator[None]:
-    yield

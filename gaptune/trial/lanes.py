@@ -24,7 +24,9 @@ from gaptune.trial.loss import NonFinite
 from gaptune.trial.stack import Inputs, Stack
 from gaptune.trial.step import contrast
 from gaptune.trial.streams import global_seed
-from gaptune.trial.together import Lane, Results, Together
+from gaptune.trial.together import Lane, LaneResult, Results, Together
+
+__all__ = ["LaneResult", "lanes_key", "train_lanes", "why_not"]
 
 _FREE: dict[str, Any] = {"temperature": True, "swap": True, "seed": True, "optimizer": {"lr", "weight_decay"}}
 
@@ -49,6 +51,8 @@ def why_not(config: TrialConfig, store: Store) -> str | None:
         return "training.micro_batch computes a batch in parts"
     if training.grad_checkpointing:
         return "training.grad_checkpointing computes activations twice"
+    if training.compile:
+        return "training.compile compiles the towers of one model"
     return _misfit(config.model, training.precision == "bf16", pick_device(config.device), store)
 
 
@@ -88,20 +92,21 @@ def train_lanes(
     progress: Progress = silent,
     weights: str | None = None,
     dropped: Callable[[], Collection[int]] = _none,
-) -> Iterator[Results]:
+) -> Iterator[dict[int, LaneResult]]:
     """Trains several trials as one. Each is what ``train`` would make of it, but for rounding; a single one is equal.
 
     Each has its own report, checkpoint and end. A lane that is over changes nothing in the others, not even a rounding
-    error, until half of the lanes are over: then they go on without the rest.
+    error, until half of the lanes are over: then the others continue without them.
 
     Args:
         configs: Trials of one ``lanes_key``.
         store: Training data.
         checkpoints: Folder for the checkpoints of each, None for none. Where it holds one, that trial resumes from
             there, as with ``train``, whatever the others do.
-        progress: Called after each step of all, and after each batch that is evaluated.
+        progress: Called after each step of all, with the epochs of the lane that has the fewest; and after each batch
+            that is evaluated.
         weights: Hash of the weights that they must start from; None for any.
-        dropped: Asked after each yield for the lanes that need not go on.
+        dropped: Asked after each yield for the lanes that can stop.
 
     Yields:
         What lanes report, by index, whenever there is something. ``NonFinite`` is a lane's last.
@@ -154,8 +159,9 @@ def _rounds(lanes: Sequence[Lane], store: Store, progress: Progress) -> Iterator
     while going := [lane for lane in lanes if not lane.over]:
         if together is None or 2 * len(going) <= len(together.lanes):
             together = Together(going, store)
-        for ended in together.epoch():
-            progress()
+        done = min(lane.done for lane in going)
+        for number, ended in enumerate(together.epoch(), start=1):
+            progress(done + number / together.per_epoch)
             if results := _saved(going) | ended:
                 yield results
         if results := _saved(going, wait=True):

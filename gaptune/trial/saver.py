@@ -101,10 +101,10 @@ class Saver:
 def snapshot(value: Any) -> Any:
     """Copies of all tensors in nested mappings and lists, in pinned memory; those of a card arrive with its stream."""
     if isinstance(value, Tensor):
-        copy = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
+        copy = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)  # in the same order in memory
         return copy.copy_(value.detach(), non_blocking=True)
     if isinstance(value, dict):
         return {name: snapshot(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [snapshot(each) for each in value]
+        return type(value)(map(snapshot, value))
     return value

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gaptune.config import OptimizerConfig
+from gaptune.config import OptimizerConfig, TemperatureConfig
 from gaptune.trial.feed import moved
 from gaptune.trial.loop import Training
 from gaptune.trial.loss import NonFinite
@@ -36,7 +36,8 @@ class _Moments(NamedTuple):
 class StackedUpdates:
     """Takes the steps of several trainings, as ``Updates`` does those of one.
 
-    The optimizers of the trainings hold views of what is kept here, so that they can be saved and resumed.
+    The optimizers of the trainings hold views of what is kept here, so that they can be saved and resumed. A training
+    with a loss or a gradient that is not finite is over: then it does not matter what its weights become.
 
     Args:
         trials: The trainings, of one ``lanes_key``.
@@ -54,20 +55,25 @@ class StackedUpdates:
             scale.nu.data = nu[0]
         self._nus.requires_grad_()
         self._bounds = self._on_device([scale.bounds() for scale in scales]).T[..., None]
-        kinds: dict[tuple[str, float], list[int]] = {}
-        for number, trial in enumerate(trials):
-            if trial.scale.learned:
-                config = trial.config.temperature
-                kinds.setdefault((config.parameterization, config.scale), []).append(number)
-        self._learned = [
-            (trials[which[0]].config.temperature, torch.tensor(which, device=self._device)) for which in kinds.values()
-        ]
+        self._learned = self._by_parameterization()
         self._weights = _Moments(torch.zeros_like(stack.weights), torch.zeros_like(stack.weights))
         self._scales = _Moments(torch.zeros_like(self._nus), torch.zeros_like(self._nus))
         self._updates = torch.zeros(len(trials), device=self._device)  # as AdamW counts them
         self._share_state()
         self._done = [int(each) for each in self._updates.tolist()]
         self._forget()
+
+    def _by_parameterization(self) -> list[tuple[TemperatureConfig, Tensor]]:
+        """The trainings that learn their temperature, by how: ``beta_of`` computes that of several at once."""
+        kinds: dict[tuple[str, float], list[int]] = {}
+        for number, trial in enumerate(self._trials):
+            if trial.scale.learned:
+                config = trial.config.temperature
+                kinds.setdefault((config.parameterization, config.scale), []).append(number)
+        return [
+            (self._trials[which[0]].config.temperature, torch.tensor(which, device=self._device))
+            for which in kinds.values()
+        ]
 
     def _share_state(self) -> None:
         """Takes over the state of the optimizers, and gives them views of it."""
@@ -111,11 +117,10 @@ class StackedUpdates:
         norms = torch.hypot(torch.linalg.vector_norm(by_weights, dim=1), by_nus[:, 0])
         self._note(plans, found.losses, norms)
         if self._params.clip_norm is not None:  # as clip_grads_with_norm_ does it
-            factors = (self._params.clip_norm / (norms + 1e-6)).clamp(max=1.0)[:, None]
-            by_weights, by_nus = by_weights * factors, by_nus * factors
-        decays, rates, nu_rates, corrections = self._on_device([*map(self._factors, range(len(plans)), plans)]).T[
-            ..., None
-        ]
+            scales = (self._params.clip_norm / (norms + 1e-6)).clamp(max=1.0)[:, None]
+            by_weights, by_nus = by_weights * scales, by_nus * scales
+        factors = self._on_device([*map(self._factors, range(len(plans)), plans)])
+        decays, rates, nu_rates, corrections = factors.T[..., None]
         weights = self._stack.weights
         weights[:, : self._stack.decayed] *= decays
         weights -= self._weights.direction(by_weights, self._params, corrections).mul_(rates)
@@ -158,8 +163,8 @@ class StackedUpdates:
     def _note(self, plans: Sequence[StepPlan | None], losses: Tensor, norms: Tensor) -> None:
         """Adds up the losses, and keeps the first step of each whose update may not be made."""
         self._losses += losses
-        steps = self._on_device([-1 if plan is None else plan.step for plan in plans])
-        found = torch.stack([steps.double(), losses.double(), norms.double()], dim=1)
+        steps = [-1 if plan is None else plan.step for plan in plans]
+        found = torch.stack([moved(torch.tensor(steps), self._device).double(), losses.double(), norms.double()], dim=1)
         good = may_update(losses, norms, self._params.clip_norm) | ~self._bad[:, 0].isnan()
         self._bad = torch.where(good[:, None], self._bad, found)
         for number, plan in enumerate(plans):

@@ -98,7 +98,9 @@ class LogitScale(nn.Module):
         return 1.0 / beta if beta else math.inf
 
     def bounds(self) -> tuple[float, float]:
-        """Where ν may be, so that τ is within its bounds."""
+        """Where a learned ν may be, so that τ is within its bounds; infinite where there is none."""
+        if not self.learned:
+            return -math.inf, math.inf
         low = -math.inf if self._params.tau_max is None else nu_of(1.0 / self._params.tau_max, self._params)
         high = math.inf if self._params.tau_min is None else nu_of(1.0 / self._params.tau_min, self._params)
         return low, high
@@ -107,5 +109,5 @@ class LogitScale(nn.Module):
     def clamp(self) -> None:
         """Brings ν back to its bounds, as CLIP does after each step."""
         low, high = self.bounds()
-        if self.learned and (low, high) != (-math.inf, math.inf):
+        if (low, high) != (-math.inf, math.inf):
             self.nu.clamp_(low, high)

@@ -13,6 +13,7 @@ from torch import Tensor
 from gaptune.data import Store
 from gaptune.ledger.state import next_report
 from gaptune.trial.checkpoint import Checkpoints
+from gaptune.trial.device import numerics
 from gaptune.trial.feed import Batch, moved
 from gaptune.trial.loop import Training
 from gaptune.trial.loss import NonFinite
@@ -29,7 +30,20 @@ Position = tuple[int, int]
 
 
 class Lane:
-    """One of the trainings."""
+    """One of the trainings.
+
+    Args:
+        index: Its number, by which it reports.
+        trial: The training.
+        folder: Folder for its checkpoints; None for none.
+
+    Attributes:
+        index: As given.
+        trial: As given.
+        over: Whether it takes no more steps, for whatever reason.
+        done: Epochs that it has been trained for.
+        saver: Writes its checkpoints.
+    """
 
     def __init__(self, index: int, trial: Training, folder: Path | None) -> None:
         self.index = index
@@ -91,12 +105,22 @@ class Lane:
 
 
 class Together:
-    """Lanes that take their steps as one; those that are over by now are computed, too, and not updated."""
+    """Lanes that take their steps as one; those that are over by now are computed, too, and not updated.
+
+    Args:
+        lanes: The lanes, none of which is over.
+        store: Training data.
+
+    Attributes:
+        lanes: As given.
+        per_epoch: Steps of an epoch.
+    """
 
     def __init__(self, lanes: Sequence[Lane], store: Store) -> None:
         self.lanes = lanes
         first = lanes[0].trial
-        self._device = first.device
+        self._device, self._training = first.device, first.config.training
+        self.per_epoch = first.planner.per_epoch
         self._shared = len({lane.position for lane in lanes}) == 1
         # However long the captions of others are, those of a lane are always as long.
         self._length = 0 if self._shared else first.model.trimmed(store.split("train").texts).shape[1]
@@ -109,21 +133,22 @@ class Together:
         readers = {lane.position: lane for lane in reversed(self.lanes) if not lane.over}
         feeds = [lane.trial.feed.batches(*lane.steps()) for lane in readers.values()]
         started = time.perf_counter()
-        for found in zip(*feeds, strict=True):
-            ended = self._step(dict(zip(readers, found, strict=True)))
+        for number, found in enumerate(zip(*feeds, strict=True), start=1):
+            with numerics(self._training, self._device):
+                self._step(dict(zip(readers, found, strict=True)))
+            last = number == self.per_epoch
+            ended = self._failed() if last or self._device.type == "cpu" else {}  # a card would have to wait
+            if last:
+                self._updates.settle()
             spent = time.perf_counter() - started
             for lane in self.lanes:
-                lane.trial.train_s += spent  # its own part of it cannot be told
+                lane.trial.train_s += spent  # a part of it belongs to no lane
             yield ended
             if all(lane.over for lane in self.lanes):
                 return
             started = time.perf_counter()
-        ended = self._failed()
-        self._updates.settle()
-        if ended:
-            yield ended
 
-    def _step(self, found: dict[Position, tuple[StepPlan, Batch]]) -> Results:
+    def _step(self, found: dict[Position, tuple[StepPlan, Batch]]) -> None:
         some, batch = next(iter(found.values()))
         plans, batches = [], []
         for lane in self.lanes:
@@ -132,7 +157,6 @@ class Together:
             batches.append(batch)
         betas = self._updates.betas(plans)
         self._updates.apply(plans, betas, self._stack.gradients(self._inputs(plans, batches, betas)))
-        return self._failed() if self._device.type == "cpu" else {}
 
     def _failed(self) -> Results:
         """Ends the lanes whose loss or gradient was not finite."""

@@ -193,6 +193,31 @@ def test_panel_is_drawn_while_trials_are_added(tmp_path, record):
         stage.ledger.close()
 
 
+def test_panel_shows_the_part_of_an_epoch_until_its_report(tmp_path):
+    out = io.StringIO()
+    display = Display(Console(out, force_terminal=True, width=120))
+    stage = Stage(tmp_path / "s", listeners=(display,))
+    with display:
+        display.start(stage.record, 6)
+        trial = stage.orchestrator.next_trial()
+        stage.orchestrator.started(trial.number, "here")
+
+        def frame():
+            out.truncate(0)
+            display._live.refresh()
+            return out.getvalue()
+
+        total = trial.config["training.epochs"]
+        assert f"0/{total}" in frame()
+        display.progress(trial.number, 0.52)
+        assert f"0.5/{total}" in frame()
+        metrics = {"retrieval/mean_r1": 0.5, "geometry/gap": 1.0, "temperature/tau": 0.07}
+        stage.orchestrator.reported(trial.number, 1, 1, metrics)
+        display.progress(trial.number, 1.0)
+        assert f" 1/{total}" in frame()
+    stage.ledger.close()
+
+
 def test_panel_prints_reasons_unchanged_on_any_console(tmp_path):
     from rich.console import Console as Other
 

@@ -26,6 +26,9 @@ class Silent:
     def start(self, record, total):
         pass
 
+    def progress(self, number, epochs):
+        pass
+
     def say(self, line):
         pass
 

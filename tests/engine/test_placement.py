@@ -37,6 +37,7 @@ def resources(gpu="auto", **more):
         (Place(CLUSTER, [HEAD, GPUS, GPUS]), 1, f"at most 1 GPU (auto: {CLUSTER} has 4 GPUs; how many"),
         (Place(CLUSTER, [HEAD], [GPUS]), 1, f"at most 1 GPU (auto: {CLUSTER} can start machines with GPUs; how many"),
         (Place(CLUSTER, [HEAD, CPUS]), 0, f"no GPU (auto: {CLUSTER} has no GPU)"),
+        (Place(CLUSTER, [HEAD], [{"CPU": math.inf, "GPU": math.inf}]), 0, f"no GPU (auto: {CLUSTER} has no GPU now)"),
         (Place(CLUSTER, [HEAD], open_ended=True), 0, f"no GPU (auto: {CLUSTER} has no GPU now)"),
         (Place(CLUSTER, [{"CPU": 0.0, "GPU": 1.0}]), 0, f"no GPU (auto: no machine of {CLUSTER} has a GPU and 1 CPU)"),
     ],

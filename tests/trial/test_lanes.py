@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from gaptune.config import ModelConfig
+from gaptune.config import ModelConfig, TrialConfig, with_params
 from gaptune.config.models import PRESETS
 from gaptune.data import FeatureMeta, StoreWriter
+from gaptune.data.tokens import tokenize
 from gaptune.errors import UserError
-from gaptune.trial import NonFinite, train
+from gaptune.trial import NonFinite, lanes, train
 from gaptune.trial.checkpoint import Checkpoints
 from gaptune.trial.lanes import lanes_key, train_lanes, why_not
 from gaptune.trial.loop import Training
@@ -42,24 +43,35 @@ def features(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def heads(short):
-    """Makes the configuration of heads, 3 epochs of 4 steps, with some parameters set."""
-    model = ModelConfig(name="heads", width=8, head="mlp")
+def pairs(tmp_path_factory):
+    """A store of 32 images with a caption each, of 2 to 12 words, without labels."""
+    random = np.random.default_rng(6)
+    with StoreWriter(tmp_path_factory.mktemp("data") / "pairs", 32, 16) as writer:
+        for split, number in (("train", 24), ("val", 8)):
+            for row in range(number):
+                text = " ".join(random.choice(["red", "blue", "square", "circle"], random.integers(2, 13)))
+                image = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                writer.add(split, image, [text], tokenize([text], 16), id=f"{split}-{row}")
+        return writer.finish(name="pairs", source={})
 
-    def make(params=None):
-        base = {"training.epochs": 3, "training.batch_size": 10, "optimizer.clip_norm": 0.3}
-        return short(base | (params or {})).model_copy(update={"model": model})
 
-    return make
+BASE = {"training.epochs": 2, "training.batch_size": 8, "optimizer.lr": 2e-3, "device": "cpu"}
+
+
+def heads(params=None):
+    """The configuration of heads, 3 epochs of 4 steps, with some parameters set."""
+    own = {"training.epochs": 3, "training.batch_size": 10, "optimizer.clip_norm": 0.3}
+    config = with_params(TrialConfig(), BASE | own | (params or {}))
+    return config.model_copy(update={"model": ModelConfig(name="heads", width=8, head="mlp")})
 
 
 @pytest.fixture
-def tower(short, monkeypatch):
-    """Makes the configuration of a small model with batch norm, attention and 2 steps of 16 pairs an epoch."""
+def tower(monkeypatch):
+    """Makes the configuration of a small model with batch norm and attention, 2 epochs of 3 steps."""
     monkeypatch.setitem(PRESETS, "test-lanes", {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT})
 
     def make(params=None):
-        config = short({"training.batch_size": 16, "augment.flip": True, **(params or {})})
+        config = with_params(TrialConfig(), BASE | {"augment.flip": True} | (params or {}))
         return config.model_copy(update={"model": ModelConfig(name="test-lanes")})
 
     return make
@@ -89,7 +101,7 @@ def in_lanes(configs, store, folders=None, **more):
 # --- equal to single trainings ---
 
 
-def test_one_lane_is_a_single_training_to_the_bit(heads, features, tmp_path):
+def test_one_lane_is_a_single_training_to_the_bit(features, tmp_path):
     alone = [*train(heads(LINEAR), features, checkpoints=tmp_path / "alone")]
     lane = in_lanes([heads(LINEAR)], features, [tmp_path / "lane"])
     assert [timeless(each[0]) for each in lane] == [*map(timeless, alone)]
@@ -97,7 +109,7 @@ def test_one_lane_is_a_single_training_to_the_bit(heads, features, tmp_path):
     torch.testing.assert_close(one["model"], other["model"], rtol=0, atol=0)
 
 
-def test_one_lane_that_dies_says_so(heads, features):
+def test_one_lane_that_dies_says_so(features):
     (result,) = in_lanes([heads(ABSURD)], features)
     assert isinstance(result[0], NonFinite)
 
@@ -127,21 +139,21 @@ def double(monkeypatch):
 
 
 @pytest.mark.parametrize("params", [(LINEAR, SOFTPLUS, SCALED, HARD), (LINEAR, SOFTPLUS, SOFT, HARD)])
-def test_lanes_are_single_trainings_in_double_precision(params, tower, double, store):
+def test_lanes_are_single_trainings_in_double_precision(params, tower, double, pairs):
     """Of one seed, which see the same batches, and of several."""
     configs = [tower({"optimizer.clip_norm": 0.5, **each}) for each in params]
-    alone, together = double(configs, store), double(configs, store)
+    alone, together = double(configs, pairs), double(configs, pairs)
     for trial in alone:
         for _ in itertools.islice(trial.steps(0, 1), 3):
             pass
-    lanes = [Lane(number, trial, None) for number, trial in enumerate(together)]
-    for ended in itertools.islice(Together(lanes, store).epoch(), 3):
+    joint = Together([Lane(number, trial, None) for number, trial in enumerate(together)], pairs)
+    for ended in itertools.islice(joint.epoch(), 3):
         assert ended == {}
     for one, other in zip(alone, together, strict=True):
         assert_same_training(one, other)
 
 
-def test_lanes_report_and_save_what_single_trainings_do(heads, features, tmp_path):
+def test_lanes_report_and_save_what_single_trainings_do(features, tmp_path):
     configs = [heads(each) for each in (LINEAR, SOFTPLUS, SOFT, HARD)]
     alone = [[*train(each, features, checkpoints=tmp_path / f"alone-{n}")] for n, each in enumerate(configs)]
     results = in_lanes(configs, features, [tmp_path / f"lane-{number}" for number in range(4)])
@@ -153,11 +165,11 @@ def test_lanes_report_and_save_what_single_trainings_do(heads, features, tmp_pat
         sizes = [sum(path.stat().st_size for path in folder.glob("*.pt")) for folder in (one, other)]
         assert sizes[1] < 1.1 * sizes[0]  # a lane's weights alone, not those of all
         one, other = (Checkpoints(folder).load() for folder in (one, other))
-        assert (one["config"], one["data"]) == (other["config"], other["data"])
+        assert all(one[name] == other[name] for name in ("config", "data", "architecture", "format"))
         torch.testing.assert_close(one["model"], other["model"], rtol=1e-4, atol=1e-4)
 
 
-def test_lanes_save_optimizers_as_single_trainings_do(heads, features, tmp_path):
+def test_lanes_save_optimizers_as_single_trainings_do(features, tmp_path):
     configs, states = [heads(SOFTPLUS), heads(SCALED)], []
     next(train(configs[1], features, checkpoints=tmp_path / "1"))
     next(train_lanes(configs, features, checkpoints=[None, tmp_path / "2"]))
@@ -169,12 +181,26 @@ def test_lanes_save_optimizers_as_single_trainings_do(heads, features, tmp_path)
     torch.testing.assert_close(one["state"], other["state"], rtol=1e-4, atol=1e-4)
 
 
+def test_frozen_towers_in_lanes_stay_as_they_are(tower, double, pairs):
+    """Each its own, if the seeds differ."""
+    frozen = {"model": ModelConfig(name="test-lanes", freeze="image")}
+    configs = [tower(each).model_copy(update=frozen) for each in (LINEAR, SOFT, HARD)]
+    alone, together = double(configs, pairs), double(configs, pairs)
+    before = [trial.model.tower.visual.state_dict() for trial in double(configs, pairs)]
+    for trial in alone:
+        next(trial.steps(0, 1))
+    next(Together([Lane(number, trial, None) for number, trial in enumerate(together)], pairs).epoch())
+    for one, other, start in zip(alone, together, before, strict=True):
+        assert_same_training(one, other)
+        torch.testing.assert_close(other.model.tower.visual.state_dict(), start, rtol=0, atol=0)
+
+
 @pytest.mark.whole
-def test_towers_in_lanes_report_nearly_what_single_trainings_do(tower, store):
+def test_towers_in_lanes_report_nearly_what_single_trainings_do(tower, pairs):
     configs = [tower({**each, "training.evaluate_every": 2}) for each in (LINEAR, SOFTPLUS, SCALED, HARD)]
-    results = in_lanes(configs, store)
+    results = in_lanes(configs, pairs)
     for number, config in enumerate(configs):
-        (found,), (expected,) = everything(results, number), train(config, store)
+        (found,), (expected,) = everything(results, number), train(config, pairs)
         for name in ("train/loss", "temperature/tau", "train/swapped_fraction", "train/lr"):
             assert found.metrics[name] == pytest.approx(expected.metrics[name], rel=1e-3)
 
@@ -183,7 +209,7 @@ def test_towers_in_lanes_report_nearly_what_single_trainings_do(tower, store):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(heads, features):
+def undisturbed(features):
     """What four lanes report of which none ends before the others."""
     return in_lanes([heads(each) for each in (LINEAR, {}, SOFTPLUS, HARD)], features)
 
@@ -193,7 +219,7 @@ def assert_others_equal(found, expected, but):
         assert [*map(timeless, everything(found, number))] == [*map(timeless, everything(expected, number))]
 
 
-def test_lane_that_dies_leaves_the_others_as_they_were(undisturbed, heads, features):
+def test_lane_that_dies_leaves_the_others_as_they_were(undisturbed, features):
     results = in_lanes([heads(each) for each in (LINEAR, ABSURD, SOFTPLUS, HARD)], features)
     (error,) = everything(results, 1)
     with pytest.raises(NonFinite) as alone:
@@ -202,7 +228,19 @@ def test_lane_that_dies_leaves_the_others_as_they_were(undisturbed, heads, featu
     assert_others_equal(results, undisturbed, but=1)
 
 
-def test_dropped_lane_leaves_the_others_as_they_were(undisturbed, heads, features):
+@pytest.mark.whole
+@pytest.mark.parametrize("seed", [0, 1])
+def test_tower_that_dies_leaves_the_others_as_they_were(seed, tower, pairs):
+    """Whether or not they see the same batches."""
+    good, bad = (
+        in_lanes([tower(LINEAR), tower({**each, "seed": seed}), tower(SOFTPLUS), tower(HARD)], pairs)
+        for each in ({}, ABSURD)
+    )
+    assert isinstance(everything(bad, 1)[-1], NonFinite)
+    assert_others_equal(bad, good, but=1)
+
+
+def test_dropped_lane_leaves_the_others_as_they_were(undisturbed, features):
     configs = [heads(each) for each in (LINEAR, {}, SOFTPLUS, HARD)]
     results = in_lanes(configs, features, dropped=lambda: [1])
     assert len(everything(results, 1)) == 1
@@ -210,7 +248,7 @@ def test_dropped_lane_leaves_the_others_as_they_were(undisturbed, heads, feature
 
 
 @pytest.fixture
-def ahead(heads, features, tmp_path):
+def ahead(features, tmp_path):
     """Makes the folder of the checkpoints of a training that has stopped after some epochs."""
 
     def make(epochs, params):
@@ -222,30 +260,51 @@ def ahead(heads, features, tmp_path):
     return make
 
 
-def test_lane_that_ends_early_leaves_the_others_as_they_were(ahead, heads, features):
+def test_lane_that_ends_early_leaves_the_others_as_they_were(ahead, features):
     configs = [heads(each) for each in (LINEAR, {}, SOFTPLUS, HARD)]
     long, short = (in_lanes(configs, features, [None, ahead(epochs, {}), None, None]) for epochs in (1, 2))
     assert [[each.epoch for each in everything(found, 1)] for found in (long, short)] == [[1, 2, 3], [2, 3]]
     assert_others_equal(short, long, but=1)
 
 
-def test_lanes_end_together_when_all_are_dropped(heads, features):
+def test_progress_is_that_of_the_lane_that_is_behind(ahead, features):
+    seen = []
+    in_lanes([heads(), heads(HARD)], features, [ahead(1, {}), None], progress=lambda epochs=None: seen.append(epochs))
+    trained = [each for each in seen if each is not None]
+    assert trained == [number / 4 for number in range(1, 13)]
+
+
+def test_lanes_end_together_when_all_are_dropped(features):
     results = in_lanes([heads(LINEAR), heads(HARD)], features, dropped=lambda: [0, 1])
     assert [sorted(found) for found in results] == [[0, 1]]
 
 
-def test_lanes_go_on_without_those_that_are_over(undisturbed, heads, features):
-    """Half of them: the others are stacked anew, and only their rounding changes."""
+@pytest.fixture
+def stacked(monkeypatch):
+    """The numbers of lanes that have been stacked."""
+    numbers = []
+
+    def made(some, store):
+        numbers.append(len(some))
+        return Together(some, store)
+
+    monkeypatch.setattr(lanes, "Together", made)
+    return numbers
+
+
+def test_lanes_continue_without_those_that_are_over(undisturbed, stacked, features):
+    """Once they are half of all: the others are stacked anew, and only their rounding changes."""
     configs = [heads(each) for each in (LINEAR, {}, SOFTPLUS, HARD)]
     results = in_lanes(configs, features, dropped=lambda: [0, 1, 3])
     assert [sorted(found) for found in results] == [[0, 1, 2, 3], [2], [2]]
+    assert stacked == [4, 1]
     assert_close(everything(results, 2), everything(undisturbed, 2), rel=1e-4)
 
 
 # --- resuming ---
 
 
-def test_lanes_resume_each_from_its_own_epoch(undisturbed, heads, features, tmp_path):
+def test_lanes_resume_each_from_its_own_epoch(undisturbed, features, tmp_path):
     configs, folders = [heads(each) for each in (LINEAR, {}, SOFTPLUS, HARD)], [tmp_path / str(n) for n in range(4)]
     stopped = train_lanes(configs, features, checkpoints=folders)
     for _ in range(2):
@@ -262,7 +321,7 @@ def test_lanes_resume_each_from_its_own_epoch(undisturbed, heads, features, tmp_
     assert [[each.epoch for each in found.values()] for found in again] == [[3, 3, 3, 3]]
 
 
-def test_single_training_resumes_from_a_lanes_checkpoint(undisturbed, heads, features, tmp_path):
+def test_single_training_resumes_from_a_lanes_checkpoint(undisturbed, features, tmp_path):
     configs, folders = [heads(each) for each in (LINEAR, SOFTPLUS)], [tmp_path / str(n) for n in range(2)]
     next(train_lanes(configs, features, checkpoints=folders))
     for number, config in zip((0, 2), configs, strict=True):
@@ -270,23 +329,24 @@ def test_single_training_resumes_from_a_lanes_checkpoint(undisturbed, heads, fea
         assert_close(found, everything(undisturbed, number), rel=1e-4)
 
 
-def test_training_with_convolutions_changes_between_lanes_and_alone(tower, store, tmp_path):
+@pytest.mark.whole
+def test_training_with_convolutions_changes_between_lanes_and_alone(tower, pairs, tmp_path):
     """The moments of convolutions lie in memory in another order in each."""
     configs = [tower({**each, "training.epochs": 3}) for each in (LINEAR, HARD)]
-    expected = [list(train(config, store))[-1].metrics["train/loss"] for config in configs]
-    next(train(configs[0], store, checkpoints=tmp_path / "0"))
-    stopped = train_lanes(configs, store, checkpoints=[tmp_path / "0", tmp_path / "1"])
+    expected = [list(train(config, pairs))[-1].metrics["train/loss"] for config in configs]
+    next(train(configs[0], pairs, checkpoints=tmp_path / "0"))
+    stopped = train_lanes(configs, pairs, checkpoints=[tmp_path / "0", tmp_path / "1"])
     for _ in range(2):
         next(stopped)
     stopped.close()
-    found = [list(train(each, store, checkpoints=tmp_path / str(n))) for n, each in enumerate(configs)]
+    found = [list(train(each, pairs, checkpoints=tmp_path / str(n))) for n, each in enumerate(configs)]
     assert [each[-1].metrics["train/loss"] for each in found] == pytest.approx(expected, rel=1e-4)
 
 
 # --- what can be trained in lanes ---
 
 
-def test_lanes_have_all_in_common_but_temperature_swap_rates_and_seed(heads):
+def test_lanes_have_all_in_common_but_temperature_swap_rates_and_seed():
     key = lanes_key(heads())
     for params in (LINEAR, SOFTPLUS, HARD, SOFT, {"optimizer.lr": 0.5}, {"optimizer.weight_decay": 0.0}):
         assert lanes_key(heads(params)) == key
@@ -294,28 +354,43 @@ def test_lanes_have_all_in_common_but_temperature_swap_rates_and_seed(heads):
         assert lanes_key(heads(params)) != key
 
 
-def test_models_that_can_be_trained_in_lanes(heads, tower, features, store):
+def test_models_that_can_be_trained_in_lanes(tower, features, pairs):
     assert why_not(heads(), features) is None
-    assert why_not(tower(), store) is None
+    assert why_not(tower(), pairs) is None
 
 
-def test_parts_of_batches_and_of_graphs_are_refused(tower, store):
-    assert "micro_batch" in why_not(tower({"training.micro_batch": 4}), store)
-    assert "grad_checkpointing" in why_not(tower({"training.grad_checkpointing": True}), store)
-    assert why_not(tower({"training.micro_batch": 16}), store) is None
+def test_parts_of_batches_and_of_graphs_and_compiled_towers_are_refused(tower, pairs):
+    assert "compile" in why_not(tower({"training.compile": True}), pairs)
+    assert "micro_batch" in why_not(tower({"training.micro_batch": 4}), pairs)
+    assert "grad_checkpointing" in why_not(tower({"training.grad_checkpointing": True}), pairs)
+    assert why_not(tower({"training.micro_batch": 8}), pairs) is None
 
 
-def test_towers_that_draw_random_numbers_are_refused(tower, store, monkeypatch):
+def test_towers_that_draw_random_numbers_are_refused(tower, pairs, monkeypatch):
     vision = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8, "patch_dropout": 0.5}
     monkeypatch.setitem(PRESETS, "test-dropout", {"embed_dim": 16, "vision_cfg": vision, "text_cfg": TEXT})
     config = tower().model_copy(update={"model": ModelConfig(name="test-dropout")})
-    assert why_not(config, store) == "its towers draw random numbers"
+    assert why_not(config, pairs) == "its towers draw random numbers"
 
 
-def test_batch_norm_in_bf16_is_refused_on_a_cpu(tower, store):
-    assert "torch.func cannot vectorize it" in why_not(tower({"training.precision": "bf16"}), store)
+def test_weights_that_no_loss_depends_on_are_refused(tower, pairs, monkeypatch):
+    made = lanes.make_model
+
+    def with_more(*given):
+        model = made(*given)
+        model.tower.more = torch.nn.Linear(2, 2)
+        return model
+
+    monkeypatch.setattr(lanes, "make_model", with_more)
+    lanes._misfit.cache_clear()
+    assert why_not(tower(), pairs) == "its loss does not depend on tower.more.weight"
+    lanes._misfit.cache_clear()
 
 
-def test_checkpoints_of_another_trial_are_refused(ahead, heads, features):
+def test_batch_norm_in_bf16_is_refused_on_a_cpu(tower, pairs):
+    assert "torch.func cannot vectorize it" in why_not(tower({"training.precision": "bf16"}), pairs)
+
+
+def test_checkpoints_of_another_trial_are_refused(ahead, features):
     with pytest.raises(UserError, match="another configuration"):
         in_lanes([heads(), heads(HARD)], features, [None, ahead(1, {})])

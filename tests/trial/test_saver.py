@@ -80,3 +80,8 @@ def test_snapshot_shares_no_memory():
     assert copy["a"].tolist() == [0, 1, 2]
     assert copy["b"][0]["c"].sum() == 4
     assert copy["b"][1:] == [5, "text"]
+
+
+def test_snapshot_has_the_order_in_memory_of_what_it_copies():
+    kernel = torch.rand(4, 3, 2, 2).to(memory_format=torch.channels_last)
+    assert snapshot(kernel).stride() == kernel.stride()
