@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,7 +29,7 @@ from gaptune.config import SweepConfig, unflatten
 from gaptune.engine.cluster import is_ours, side_by_side
 from gaptune.engine.failures import Failure, failure_of, ledger_failure
 from gaptune.engine.groups import Groups
-from gaptune.engine.heartbeat import Watch, forget_beats
+from gaptune.engine.heartbeat import Watch, epochs_of, forget_beats, read_beat
 from gaptune.engine.messages import TrialTask, WorkerMessage, WorkerTask
 from gaptune.engine.over import forget_over, tell_over
 from gaptune.engine.signals import Stop
@@ -41,6 +42,9 @@ T = TypeVar("T")
 
 MAX_FAILURES = 2
 """How often a trial is retried after a failure that may pass (a killed worker, a lost node)."""
+
+_LOOK_S = 1.0
+"""Seconds between two looks at how far the workers are."""
 
 
 class _Guard:
@@ -165,6 +169,7 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]  # ray is untyp
         stop: Stop,
         minutes: float | None,
         beats: str,
+        progress: Callable[[int, float], None],
     ) -> None:
         self._orchestrator = orchestrator
         self._groups = groups
@@ -173,6 +178,8 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]  # ray is untyp
         self._stop = stop
         self._minutes = minutes
         self._beats = beats
+        self._progress = progress
+        self._looked = time.monotonic()
         self._watch = Watch(minutes * 60 if minutes else None)
         self._running: dict[str, Trial] = {}
         self._stuck: set[str] = set()
@@ -184,6 +191,16 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]  # ray is untyp
             trial = self._running.pop(place)
             self._stuck.add(place)
             ray.kill(trial.temporary_state.ray_actor)  # Ray retries the trial with another worker
+        if time.monotonic() - self._looked >= _LOOK_S:
+            self._looked = time.monotonic()
+            self._show_progress()
+
+    def _show_progress(self) -> None:
+        for place, trial in self._running.items():
+            epochs = epochs_of(read_beat(place))
+            if epochs is not None:
+                for number in self._groups.left(trial.trial_id):
+                    self._progress(number, epochs)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._running[_place(self._beats, trial)] = trial
@@ -246,7 +263,14 @@ def _error_file(number: int) -> str:
     return f"trials/{number:04d}/error.txt"
 
 
-def run_trials(orchestrator: Orchestrator, sweep: SweepConfig, folder: Path, checkpoints: str, stop: Stop) -> bool:
+def run_trials(
+    orchestrator: Orchestrator,
+    sweep: SweepConfig,
+    folder: Path,
+    checkpoints: str,
+    stop: Stop,
+    progress: Callable[[int, float], None],
+) -> bool:
     """Runs the orchestrator's trials on Ray until none is left or the sweep is stopped.
 
     Args:
@@ -255,6 +279,7 @@ def run_trials(orchestrator: Orchestrator, sweep: SweepConfig, folder: Path, che
         folder: Directory of the sweep.
         checkpoints: Directory or URL of the trials' checkpoints, which go to ``NNNN`` in it.
         stop: Whether to end early.
+        progress: Called now and then for each running trial with its number and the epochs trained so far.
 
     Returns:
         Whether it ran to the end (False: halted).
@@ -273,7 +298,8 @@ def run_trials(orchestrator: Orchestrator, sweep: SweepConfig, folder: Path, che
     guard = _Guard(orchestrator)
     groups = Groups(orchestrator, resources.num_lanes)
     minutes = resources.stall_minutes
-    callback = _Callback(orchestrator, groups, guard, folder=folder, stop=stop, minutes=minutes, beats=beats)
+    told: dict[str, Any] = {"folder": folder, "stop": stop, "minutes": minutes, "beats": beats, "progress": progress}
+    callback = _Callback(orchestrator, groups, guard, **told)
     scheduler = _Scheduler(orchestrator, groups, guard, beats)
     here, header = str(Path.cwd()), orchestrator.record.header
     task = partial(_task, header=header, sweep=sweep, checkpoints=checkpoints, beats=beats, here=here)

@@ -51,21 +51,24 @@ def planned(folder, store, *, seeds=1, space=None, **yaml):
 
 
 class Watched(Display):
-    """Calls a function after each event, in the driver, which waits for it."""
+    """Calls a function after each event, in the driver, which waits for it; collects how far trials are."""
 
-    def __init__(self, on_event):
+    def __init__(self, on_event, positions):
         super().__init__(Console(file=io.StringIO()))
-        self.on_event = on_event
+        self.on_event, self.positions = on_event, positions
+
+    def progress(self, number, epochs):
+        self.positions[number] = epochs
 
     def __call__(self, event):
         super().__call__(event)
         self.on_event(event)
 
 
-def sweep(folder, store, *, on_event=lambda event: None, **how):
+def sweep(folder, store, *, on_event=lambda event: None, positions=None, **how):
     """Runs a sweep in a directory of its own; returns its final state."""
     plan = planned(folder, store, **how)
-    with Watched(on_event) as display:
+    with Watched(on_event, {} if positions is None else positions) as display:
         results = folder / "results"
         return session.run(plan, display=display, results=results, tracking_uri=None, address=None, clock=time.time)
 
@@ -203,13 +206,18 @@ def test_an_error_of_one_trial_fails_it_alone_after_its_group_was_halved(tmp_pat
     assert [len(trial.retries) for trial in fine] == [2, 1]
 
 
-def test_a_killed_worker_resumes_all_lanes_to_the_same_weights(tmp_path, small_features, alone):
+def test_a_killed_worker_resumes_all_lanes_to_the_same_weights(tmp_path, small_features, alone, monkeypatch):
+    monkeypatch.setattr("gaptune.engine.ray_tune._LOOK_S", 0.0)
+    positions = {}
+
     def strike(event):
         if event["event"] == "report" and (event["trial"], event["epoch"]) == (1, 4):
             for worker in trial_workers():
                 worker.kill()
 
-    record = sweep(tmp_path, small_features, trials=3, on_event=strike)
+    record = sweep(tmp_path, small_features, trials=3, on_event=strike, positions=positions)
+    assert positions.keys() == {0, 1, 2}
+    assert all(0 < epochs <= EPOCHS for epochs in positions.values())
     assert started_together(tmp_path) == [[0, 1, 2], [0, 1, 2]]
     for trial in record.trials.values():
         (lost,) = trial.retries
