@@ -25,8 +25,10 @@ import torch
 from gaptune.config import load_sweep_config, with_params
 from gaptune.data.open import open_store
 from gaptune.trial import train
+from gaptune.trial.allocator import keep_freed_memory
 
 torch.set_num_threads(1)
+keep_freed_memory()
 config, taus = load_sweep_config(sys.argv[1]), json.loads(sys.argv[2])
 store = open_store(config.data.store)
 for tau in taus:
@@ -41,14 +43,14 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=6)
     arguments = parser.parse_args()
-    taus = [round(0.03 * 1.15**number, 4) for number in range(arguments.trials)]
+    taus = [round(0.03 * 1.15**number, 4) for number in range(arguments.candidates)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sweep, space = folder / "sweep.yaml", folder / "space.yaml"
         text = (ROOT / "sweeps/embedded.yaml").read_text()
         sweep.write_text(text.replace("epochs: 6", f"epochs: {arguments.epochs}").replace("tpe", "grid"))
         space.write_text(
-            f"grid: true\nknobs:\n  temperature.schedule: constant\n  temperature.tau_start: {{choice: {taus}}}\n"
+            f"grid: true\nparams:\n  temperature.schedule: constant\n  temperature.tau_start: {{choice: {taus}}}\n"
         )
         middle = len(taus) // 2
         seconds = bare(sweep, taus[:middle])

@@ -6,6 +6,7 @@ python benchmarks/parquet_memory.py 60 180   # as many images of 1 MB
 
 from __future__ import annotations
 
+import argparse
 import resource
 import subprocess
 import sys
@@ -38,11 +39,19 @@ def read(file: str) -> None:
     print(f"{images} images of 1 MB: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000:.0f} MB at most")
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=int, nargs="*", default=[600, 1800])
+    parser.add_argument("--read", metavar="FILE", help="read this file instead: what each process of its own does")
+    arguments = parser.parse_args()
+    if arguments.read:
+        read(arguments.read)
+        return
+    for images in arguments.images:
+        with tempfile.TemporaryDirectory() as folder:
+            write(Path(folder) / "images.parquet", images)
+            subprocess.run([sys.executable, __file__, "--read", f"{folder}/images.parquet"], check=True)
+
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--read"]:
-        read(sys.argv[2])
-    else:
-        for number in map(int, sys.argv[1:] or ("600", "1800")):
-            with tempfile.TemporaryDirectory() as folder:
-                write(Path(folder) / "images.parquet", number)
-                subprocess.run([sys.executable, __file__, "--read", f"{folder}/images.parquet"], check=True)
+    main()

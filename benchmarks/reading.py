@@ -57,7 +57,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "many").mkdir()
-        (Path(folder) / "many" / FILE_NAME).write_bytes(ledger_of(arguments.trials))
+        (Path(folder) / "many" / FILE_NAME).write_bytes(ledger_of(arguments.candidates))
         for command, more in COMMANDS.items():
             name, *options = command.split()
             words = [sys.executable, "-m", "gaptune.cli", name, "many", *more, *options, "--results", folder]
@@ -66,7 +66,7 @@ def main() -> None:
                 started = time.perf_counter()
                 subprocess.run(words, check=True, capture_output=True)
                 taken.append(time.perf_counter() - started)
-            print(f"gaptune {command}: {min(taken):.2f} to {max(taken):.2f} s with {arguments.trials:,} trials")
+            print(f"gaptune {command}: {min(taken):.2f} to {max(taken):.2f} s with {arguments.candidates:,} trials")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,50 @@
+"""Each script in ``benchmarks/`` starts, and reads no option that it does not have."""
+
+import argparse
+import ast
+import runpy
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
+SCRIPTS = [file for file in sorted(FOLDER.glob("*.py")) if "__main__" in file.read_text()]
+
+
+class Started(BaseException):
+    """The script has imported everything and reads its command line."""
+
+
+def names_of_options(tree):
+    """Variables that hold what ``parse_args`` returned."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and ast.unparse(node.value).endswith(".parse_args()"):
+            yield node.targets[0].id
+
+
+def options_read(tree):
+    names = set(names_of_options(tree))
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and (ast.unparse(node.value) in names or ast.unparse(node.value).endswith(".parse_args()"))
+    }
+
+
+@pytest.mark.whole  # it imports torch and ray
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_a_benchmark_starts_and_has_the_options_that_it_reads(script, monkeypatch):
+    known = set()
+
+    def parse_args(parser, *_):
+        known.update(action.dest for action in parser._actions)
+        raise Started
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+    monkeypatch.syspath_prepend(FOLDER)
+    with pytest.raises(Started):
+        runpy.run_path(str(script), run_name="__main__")
+    read = options_read(ast.parse(script.read_text()))
+    assert read
+    assert read <= known
