@@ -25,6 +25,7 @@ from gaptune.config.trial import (
     TrialConfig,
     flatten,
     parameter_fields,
+    unflatten,
     with_params,
 )
 
@@ -51,5 +52,6 @@ __all__ = [
     "flatten",
     "load_sweep_config",
     "parameter_fields",
+    "unflatten",
     "with_params",
 ]

@@ -167,6 +167,17 @@ def _number_of_gpus(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
     return check(float(given))
 
 
+MOST_LANES = 64
+"""Largest number of trials that a worker trains together."""
+
+
+def _number_of_lanes(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """One message for whatever is neither a number of lanes nor ``auto``."""
+    if given != "auto" and (type(given) is not int or not 1 <= given <= MOST_LANES):
+        raise ValueError(f"expected a whole number from 1 to {MOST_LANES}, or auto, got {flow(given)}")
+    return check(given)
+
+
 class ResourcesConfig(Schema):
     """Resources of each trial.
 
@@ -175,7 +186,10 @@ class ResourcesConfig(Schema):
         gpu: Number of GPUs per trial; a fraction shares a GPU. ``auto`` gives each trial a GPU, or a measured fraction
             of one, if there are GPUs where the sweep runs, and otherwise none. A trial with 0 sees no GPU; a trial with
             more does not train without one.
-        concurrency: Largest number of trials in parallel; None for as many as fit.
+        lanes: Largest number of trials that a worker trains together, as one. ``auto`` chooses 16 for small models on a
+            GPU and otherwise 1.
+        concurrency: Largest number of workers in parallel, each with one trial or ``lanes`` trials; None for as many as
+            fit.
         system_metrics: Whether each report contains the CPU, memory, and GPU use of the trial.
         stall_minutes: Minutes without a finished step or batch after which a worker is replaced and its trial resumes
             from its last checkpoint; None or 0 for never.
@@ -183,6 +197,9 @@ class ResourcesConfig(Schema):
 
     cpu: Annotated[int, Field(ge=1)] = 1
     gpu: Annotated[Annotated[float, Field(ge=0.0)] | Literal["auto"], WrapValidator(_number_of_gpus)] = "auto"
+    lanes: Annotated[Annotated[int, Field(ge=1, le=MOST_LANES)] | Literal["auto"], WrapValidator(_number_of_lanes)] = (
+        "auto"
+    )
     concurrency: Annotated[int, Field(ge=1)] | None = None
     system_metrics: bool = False
     stall_minutes: Annotated[float, Field(ge=0.0)] | None = 60.0
@@ -192,6 +209,12 @@ class ResourcesConfig(Schema):
         """``gpu`` as a number, for code that runs after ``auto`` was replaced."""
         assert self.gpu != "auto"
         return self.gpu
+
+    @property
+    def num_lanes(self) -> int:
+        """``lanes`` as a number, for code that runs after ``auto`` was replaced."""
+        assert self.lanes != "auto"
+        return self.lanes
 
 
 class SweepConfig(TrialConfig):

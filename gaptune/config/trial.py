@@ -413,3 +413,12 @@ def flatten(config: BaseModel) -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a flattened configuration in its groups again."""
+    groups: dict[str, Any] = {}
+    for path, value in flat.items():
+        group, _, leaf = path.rpartition(".")
+        (groups.setdefault(group, {}) if group else groups)[leaf] = value
+    return groups

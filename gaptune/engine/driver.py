@@ -163,7 +163,7 @@ def _train(session: _Session, plan: Plan, stop: Stop) -> str:
     checkpoints = f"{plan.place.url if plan.place else plan.folder}/trials"
     try:
         session.display.start(orchestrator.record, plan.num_candidates * plan.sweep.search.seeds)
-        if not run_trials(orchestrator, plan.sweep, plan.folder, checkpoints, stop):
+        if not run_trials(orchestrator, plan.sweep, plan.folder, checkpoints, stop, session.display.progress):
             return orchestrator.halted or "interrupted"
         evaluate_front(orchestrator, plan.sweep, checkpoints, session.display.say, stop)
     except KeyboardInterrupt as error:

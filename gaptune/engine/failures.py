@@ -29,7 +29,7 @@ class KnownError(NamedTuple):
 
     Attributes:
         matches: Whether an exception is of this kind.
-        message: What the worker reports of a trial's exception.
+        message: What the worker reports of the exception.
     """
 
     matches: Callable[[Exception], bool]
@@ -45,6 +45,11 @@ def _is_non_finite(error: Exception) -> bool:
     return isinstance(error, NonFinite)
 
 
+def non_finite(error: Exception) -> str:
+    """Why a trial ends with a ``NonFinite``."""
+    return f"non-finite: {error}"
+
+
 def _is_no_gpu(error: Exception) -> bool:
     from gaptune.trial.device import NoGpuError
 
@@ -53,7 +58,7 @@ def _is_no_gpu(error: Exception) -> bool:
 
 def _no_gpu(error: Exception, task: WorkerTask) -> WorkerMessage:
     """No trial continues: the node is free again at once, so it would take and fail one trial after the other."""
-    return WorkerMessage(halt=f"trial {task.number} cannot use its GPU on {platform.node()}: {error}")
+    return WorkerMessage(halt=f"trial {task.numbers[0]} cannot use its GPU on {platform.node()}: {error}")
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -65,8 +70,9 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _out_of_memory(error: Exception, task: WorkerTask) -> WorkerMessage:
     from gaptune.trial.gpu_memory import memory_use, out_of_memory
 
-    training = TrialConfig.model_validate(task.config).training
-    return WorkerMessage(failure=out_of_memory(error, training, on_gpu=task.gpu > 0, use=memory_use()))
+    training = TrialConfig.model_validate(task.trials[0].config).training
+    reason = out_of_memory(error, training, on_gpu=task.gpu > 0, use=memory_use())
+    return WorkerMessage(failure=reason, too_large=True)
 
 
 def _is_not_deterministic(error: Exception) -> bool:
@@ -89,7 +95,7 @@ def _full_disk(error: Exception, task: WorkerTask) -> WorkerMessage:
 
 
 KNOWN_ERRORS: tuple[KnownError, ...] = (
-    KnownError(_is_non_finite, lambda error, task: WorkerMessage(failure=f"non-finite: {error}")),
+    KnownError(_is_non_finite, lambda error, task: WorkerMessage(failure=non_finite(error))),
     KnownError(_is_no_gpu, _no_gpu),
     KnownError(lambda error: isinstance(error, UserError), lambda error, task: WorkerMessage(failure=str(error))),
     KnownError(_is_out_of_memory, _out_of_memory),
@@ -99,7 +105,7 @@ KNOWN_ERRORS: tuple[KnownError, ...] = (
 
 
 def message_of(error: Exception, task: WorkerTask) -> WorkerMessage | None:
-    """What a worker reports of an exception in its trial; None for one that a retry may cure."""
+    """What a worker reports of an exception in its trials; None for one that a retry may cure."""
     return next((known.message(error, task) for known in KNOWN_ERRORS if known.matches(error)), None)
 
 

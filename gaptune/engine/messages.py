@@ -6,40 +6,52 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-_METRIC = "metrics/"
-
 
 @dataclass(frozen=True)
-class WorkerTask:
-    """One trial for a worker.
+class TrialTask:
+    """One trial of a worker.
 
     Attributes:
         number: The trial's number.
         config: The trial's ``TrialConfig``, as a mapping.
         event: The trial's line in the ledger.
-        data: The trial's ``DataConfig``, as a mapping.
-        weights: Hash of the weights that the sweep starts from; None for random ones.
         checkpoints: A folder that outlives the worker, or a URL.
-        threads: Number of CPU threads.
-        gpu: Number of GPUs, or a fraction of one.
-        folder: The folder to which relative paths are relative.
-        progress: The key under which the worker writes that it makes progress.
-        system_metrics: Whether to report what the worker uses of its machine.
-        given_up: Whether the trial has failed for good, although Ray tries it again.
     """
 
     number: int
     config: dict[str, Any]
     event: dict[str, Any]
+    checkpoints: str
+
+
+@dataclass(frozen=True)
+class WorkerTask:
+    """The trials of a worker: one, or several that it trains as lanes.
+
+    Attributes:
+        trials: The trials; none if Ray tries them again although they have ended, or run elsewhere now.
+        data: The trials' ``DataConfig``, as a mapping.
+        weights: Hash of the weights that the sweep starts from; None for random ones.
+        threads: Number of CPU threads.
+        gpu: Number of GPUs, or a fraction of one.
+        folder: The folder to which relative paths are relative.
+        place: The prefix of the worker's keys in the cluster's key-value store, unique among all sweeps.
+        system_metrics: Whether to report what the worker uses of its machine.
+    """
+
+    trials: tuple[TrialTask, ...]
     data: dict[str, Any]
     weights: str | None
-    checkpoints: str
     threads: int
     gpu: float
     folder: str
-    progress: str
+    place: str
     system_metrics: bool
-    given_up: bool = False
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The trials' numbers."""
+        return tuple(trial.number for trial in self.trials)
 
     def to_ray(self) -> dict[str, Any]:
         """The task as the config of a Ray trial."""
@@ -48,36 +60,53 @@ class WorkerTask:
     @classmethod
     def from_ray(cls, config: Mapping[str, Any]) -> WorkerTask:
         """The task in the config of a Ray trial."""
-        return cls(**{each.name: config[each.name] for each in fields(cls) if each.name in config})
+        known = {each.name: config[each.name] for each in fields(cls)}
+        return cls(**{**known, "trials": tuple(TrialTask(**trial) for trial in config["trials"])})
 
 
 @dataclass(frozen=True)
-class WorkerMessage:
-    """What a worker reports: metrics, or why there will be no further one.
-
-    An error that a retry may cure is not a message: the worker lets Ray see the exception.
+class TrialMessage:
+    """What a worker reports of one of its trials: metrics, or why there will be no further one.
 
     Attributes:
+        number: The trial's number.
         epoch: Epochs trained so far.
         step: Optimizer steps so far.
         metrics: Metrics of the epoch.
         failure: Why this trial cannot continue, and a retry would not help.
-        halt: Why no trial can continue.
     """
 
+    number: int
     epoch: int = 0
     step: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
     failure: str | None = None
+
+
+@dataclass(frozen=True)
+class WorkerMessage:
+    """What a worker reports: of some of its trials, or why all of them end.
+
+    An error that a retry may cure is not a message: the worker lets Ray see the exception.
+
+    Attributes:
+        trials: What it reports of each trial.
+        failure: Why the worker cannot continue with its trials, and a retry with the same trials would not help.
+        too_large: Whether it fails because its trials together need too much memory.
+        halt: Why no trial can continue.
+    """
+
+    trials: tuple[TrialMessage, ...] = ()
+    failure: str | None = None
+    too_large: bool = False
     halt: str | None = None
 
     def to_ray(self) -> dict[str, Any]:
-        """The message as the result of a Ray trial."""
-        return asdict(self)
+        """The message as the result of a Ray trial. Ray leaves lists as they are, and joins the keys of mappings."""
+        return {**asdict(self), "trials": [asdict(trial) for trial in self.trials]}
 
     @classmethod
     def from_ray(cls, result: Mapping[str, Any]) -> WorkerMessage:
-        """The message in the result of a Ray trial, in which nested keys are joined by slashes."""
-        metrics = {key.removeprefix(_METRIC): value for key, value in result.items() if key.startswith(_METRIC)}
-        known = {each.name: result[each.name] for each in fields(cls) if each.name in result}
-        return cls(**{**known, "metrics": metrics or known.get("metrics", {})})
+        """The message in the result of a Ray trial."""
+        known = {each.name: result[each.name] for each in fields(cls)}
+        return cls(**{**known, "trials": tuple(TrialMessage(**trial) for trial in result["trials"])})

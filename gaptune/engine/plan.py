@@ -17,6 +17,7 @@ from typing import Any
 
 from gaptune.config import SweepConfig, flatten
 from gaptune.data import Store
+from gaptune.engine.lanes import Lanes, with_lanes
 from gaptune.engine.placement import Gpus
 from gaptune.engine.preflight import Sizes, preflight
 from gaptune.ledger import (
@@ -57,6 +58,7 @@ class Plan:
         header: Content of the ledger's first line.
         sizes: Sizes of the model.
         gpus: GPUs of each trial, and why.
+        lanes: Number of trials that a worker trains together, and why.
         side_by_side: Number of trials that this machine runs in parallel; None on a cluster.
         warnings: Warnings, one sentence each.
         mlflow: Why MLflow is unreachable now; empty if it is reachable.
@@ -72,6 +74,7 @@ class Plan:
     header: SweepHeader
     sizes: Sizes
     gpus: Gpus
+    lanes: Lanes
     side_by_side: int | None
     warnings: tuple[str, ...]
     mlflow: str
@@ -126,11 +129,12 @@ def prepare(
         name,
         folder,
         space,
-        with_gpus(sweep, findings.gpus),
+        with_lanes(with_gpus(sweep, findings.gpus), findings.lanes),
         num_candidates(space, sweep),
         header,
         findings.sizes,
         findings.gpus,
+        findings.lanes,
         findings.side_by_side,
         findings.warnings,
         "" if store_state.answers else store_state.why,

@@ -28,6 +28,7 @@ from gaptune.data.tasks import (
     own_probes,
 )
 from gaptune.engine.cluster import is_running, place_of
+from gaptune.engine.lanes import Lanes, lanes_of
 from gaptune.engine.placement import Gpus, fitting
 from gaptune.errors import UserError
 from gaptune.ledger.state import next_report
@@ -79,6 +80,7 @@ class Findings:
         store: The data store.
         sizes: Sizes of the model.
         gpus: GPUs of each trial.
+        lanes: Number of trials that a worker trains together.
         side_by_side: Number of trials that this machine runs in parallel; None on a cluster.
         warnings: Warnings, one sentence each.
     """
@@ -86,6 +88,7 @@ class Findings:
     store: Store
     sizes: Sizes
     gpus: Gpus
+    lanes: Lanes
     side_by_side: int | None
     warnings: tuple[str, ...]
 
@@ -117,11 +120,14 @@ def preflight(space: Space, sweep: SweepConfig, folder: Path, *, address: str | 
     place.check(resources)
     if address is None and not is_running():  # elsewhere, the nodes decide
         _check_device("cuda" if gpus.number else "cpu", reach("training.precision"))
+    lanes = lanes_of(sweep, store, gpus.number)
+    if lanes.number > 1:
+        gpus = replace(gpus, to_measure=False)  # they share a GPU as lanes of one worker
     side_by_side = None
     if address is None:
         parallel = max(1, int(fitting(resources, place.machines[0])))
         parallel = min(parallel, resources.concurrency or parallel)
-        side_by_side = min(parallel, _trials(space, sweep) * sweep.search.seeds)
+        side_by_side = min(parallel * lanes.number, _trials(space, sweep) * sweep.search.seeds)
     warnings = [
         *draws,
         *sizes.remarks,
@@ -136,7 +142,7 @@ def preflight(space: Space, sweep: SweepConfig, folder: Path, *, address: str | 
             f"{megabytes(free)} are free where the sweep is kept; the checkpoints of {side_by_side} running trials "
             f"take up to {megabytes(needed)}"
         )
-    return Findings(store, sizes, gpus, side_by_side, tuple(warnings))
+    return Findings(store, sizes, gpus, lanes, side_by_side, tuple(warnings))
 
 
 def check_trial(config: TrialConfig, *, here: bool = True) -> tuple[Store, Sizes]:

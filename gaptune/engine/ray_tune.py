@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -25,11 +25,13 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from gaptune.config import SweepConfig
+from gaptune.config import SweepConfig, unflatten
 from gaptune.engine.cluster import is_ours, side_by_side
 from gaptune.engine.failures import Failure, failure_of, ledger_failure
-from gaptune.engine.heartbeat import Watch, forget_beats
-from gaptune.engine.messages import WorkerMessage, WorkerTask
+from gaptune.engine.groups import Groups
+from gaptune.engine.heartbeat import Watch, epochs_of, forget_beats, read_beat
+from gaptune.engine.messages import TrialTask, WorkerMessage, WorkerTask
+from gaptune.engine.over import forget_over, tell_over
 from gaptune.engine.signals import Stop
 from gaptune.engine.worker import Worker
 from gaptune.ledger import SweepHeader, TrialRecord
@@ -41,9 +43,12 @@ T = TypeVar("T")
 MAX_FAILURES = 2
 """How often a trial is retried after a failure that may pass (a killed worker, a lost node)."""
 
+_LOOK_S = 1.0
+"""Seconds between two looks at how far the workers are."""
+
 
 class _Guard:
-    """Calls the methods of an orchestrator that write the ledger.
+    """Calls what writes the ledger: methods of an orchestrator, and of ``Groups``.
 
     Once the ledger cannot be written (the disk is full, say), the sweep is halted and nothing more is called.
     """
@@ -51,8 +56,13 @@ class _Guard:
     def __init__(self, orchestrator: Orchestrator) -> None:
         self._orchestrator = orchestrator
 
+    @property
+    def halted(self) -> bool:
+        """Whether nothing more is called."""
+        return self._orchestrator.halted is not None
+
     def __call__(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        if self._orchestrator.halted:
+        if self.halted:
             return None
         try:
             return method(*args, **kwargs)
@@ -72,28 +82,24 @@ class _NotSaved:
 
 
 class _Searcher(_NotSaved, Searcher):  # type: ignore[misc]  # ray is untyped
-    """Hands out the orchestrator's trials."""
+    """Hands out the orchestrator's trials in groups, each as one trial of Ray."""
 
     def __init__(
-        self, orchestrator: Orchestrator, guard: _Guard, task: Callable[[TrialRecord], WorkerTask], most: int
+        self, groups: Groups, guard: _Guard, task: Callable[[list[TrialRecord], str], WorkerTask], most: int
     ) -> None:
         super().__init__()
-        self._orchestrator = orchestrator
+        self._groups = groups
         self._guard = guard
         self._task = task
         self._most = most
-        self._live: set[int] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        trials = self._orchestrator.record.trials
-        self._live = {number for number in self._live if not trials[number].state.ended}
-        if len(self._live) >= self._most and not self._orchestrator.halted:
+        if self._groups.running >= self._most and not self._guard.halted:
             return None
-        trial = self._guard(self._orchestrator.next_trial)
-        if trial is None:
-            return str(Searcher.FINISHED)
-        self._live.add(trial.number)
-        return self._task(trial).to_ray()
+        trials = self._guard(self._groups.next, trial_id)
+        if trials:
+            return self._task(trials, trial_id).to_ray()
+        return None if self._groups.pending and not self._guard.halted else str(Searcher.FINISHED)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: the scheduler has already reported it."""
@@ -106,12 +112,14 @@ class _Searcher(_NotSaved, Searcher):  # type: ignore[misc]  # ray is untyped
 
 
 class _Scheduler(_NotSaved, FIFOScheduler):  # type: ignore[misc]
-    """Hands every result to the orchestrator, and its decision back to Ray."""
+    """Hands every result to the orchestrator, and tells worker and Ray what follows from it."""
 
-    def __init__(self, orchestrator: Orchestrator, guard: _Guard) -> None:
+    def __init__(self, orchestrator: Orchestrator, groups: Groups, guard: _Guard, beats: str) -> None:
         super().__init__()
         self._orchestrator = orchestrator
+        self._groups = groups
         self._guard = guard
+        self._beats = beats
         self._controller: Any = None
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
@@ -123,64 +131,97 @@ class _Scheduler(_NotSaved, FIFOScheduler):  # type: ignore[misc]
             self._controller.cleanup()
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        message = WorkerMessage.from_ray(result)
-        continues = self._guard(self._heard, trial.config["number"], message)
-        return str(TrialScheduler.CONTINUE if continues else TrialScheduler.STOP)
+        self._guard(self._heard, trial, WorkerMessage.from_ray(result))
+        left = [] if self._guard.halted else self._groups.left(trial.trial_id)
+        if not left:
+            return str(TrialScheduler.STOP)
+        numbers = _numbers(trial)
+        if len(left) < len(numbers):
+            tell_over(_place(self._beats, trial), set(numbers) - set(left))
+        return str(TrialScheduler.CONTINUE)
 
-    def _heard(self, number: int, message: WorkerMessage) -> bool:
+    def _heard(self, trial: Trial, message: WorkerMessage) -> None:
         if message.halt is not None:
             self._orchestrator.halt(message.halt)
-            return False
-        if message.failure is not None:
-            self._orchestrator.failed(number, message.failure)
-            return False
-        return self._orchestrator.reported(number, message.epoch, message.step, message.metrics)
+            return
+        for one in message.trials:
+            if one.failure is None:
+                self._orchestrator.reported(one.number, one.epoch, one.step, one.metrics)
+            else:
+                self._orchestrator.failed(one.number, one.failure)
+        if (failure := message.failure) is not None:
+            self._groups.failed(trial.trial_id, lambda number: failure, too_large=message.too_large)
 
 
-class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]
-    """Reports when a trial starts on a worker, is retried, or fails for good; ends workers that are stuck.
+class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]  # ray is untyped
+    """Reports when trials start on a worker, are retried, or fail for good; ends workers that are stuck.
 
     Not the scheduler: Ray tells that of an error also when it is about to retry the trial.
     """
 
     def __init__(
-        self, orchestrator: Orchestrator, guard: _Guard, folder: Path, stop: Stop, minutes: float | None, beats: str
+        self,
+        orchestrator: Orchestrator,
+        groups: Groups,
+        guard: _Guard,
+        *,
+        folder: Path,
+        stop: Stop,
+        minutes: float | None,
+        beats: str,
+        progress: Callable[[int, float], None],
     ) -> None:
         self._orchestrator = orchestrator
+        self._groups = groups
         self._guard = guard
         self._folder = folder
         self._stop = stop
         self._minutes = minutes
         self._beats = beats
+        self._progress = progress
+        self._looked = time.monotonic()
         self._watch = Watch(minutes * 60 if minutes else None)
         self._running: dict[str, Trial] = {}
-        self._stuck: set[int] = set()
+        self._stuck: set[str] = set()
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Between two of Ray's events: nothing is half done here."""
         self._stop.check()
         for place in self._watch.stuck(self._running):
             trial = self._running.pop(place)
-            self._stuck.add(trial.config["number"])
+            self._stuck.add(place)
             ray.kill(trial.temporary_state.ray_actor)  # Ray retries the trial with another worker
+        if time.monotonic() - self._looked >= _LOOK_S:
+            self._looked = time.monotonic()
+            self._show_progress()
+
+    def _show_progress(self) -> None:
+        for place, trial in self._running.items():
+            epochs = epochs_of(read_beat(place))
+            if epochs is not None:
+                for number in self._groups.left(trial.trial_id):
+                    self._progress(number, epochs)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._running[self._place(trial)] = trial
-        self._guard(self._orchestrator.started, trial.config["number"], str(trial.node_ip or "local"))
+        self._running[_place(self._beats, trial)] = trial
+        for number in self._groups.left(trial.trial_id):
+            self._guard(self._orchestrator.started, number, str(trial.node_ip or "local"))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._running.pop(self._place(trial), None)
+        self._running.pop(_place(self._beats, trial), None)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         failure = self._failure(trial)
         if failure.may_pass:
-            self._guard(self._orchestrator.retried, trial.config["number"], failure.reason)
+            for number in self._groups.left(trial.trial_id):
+                self._guard(self._orchestrator.retried, number, self._reason(failure, number))
         else:
-            trial.config["given_up"] = True  # a field of WorkerTask; Ray cannot be kept from a retry
-            self._guard(self._orchestrator.failed, trial.config["number"], failure.reason)
+            self._guard(self._groups.failed, trial.trial_id, partial(self._reason, failure))
+        left = self._groups.left(trial.trial_id)  # Ray cannot be kept from a retry, but a worker ends without trials
+        trial.config["trials"] = [each for each in trial.config["trials"] if each["number"] in left]
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._guard(self._orchestrator.failed, trial.config["number"], self._failure(trial).reason)
+        self._guard(self._groups.failed, trial.trial_id, partial(self._reason, self._failure(trial)))
 
     def end_workers(self) -> None:
         """Ends the workers that are training."""
@@ -189,28 +230,47 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]
                 ray.kill(trial.temporary_state.ray_actor)
         self._running.clear()
 
-    def _place(self, trial: Trial) -> str:
-        return f"{self._beats}/{trial.config['number']}"
-
     def _failure(self, trial: Trial) -> Failure:
-        """Why a trial failed last; what Ray has of it is kept in ``error.txt``."""
-        number = trial.config["number"]
-        self._running.pop(self._place(trial), None)
-        if number in self._stuck:
-            self._stuck.remove(number)
+        """Why a worker failed last; what Ray has of it is kept in ``error.txt`` of each of its trials."""
+        place = _place(self._beats, trial)
+        self._running.pop(place, None)
+        if place in self._stuck:
+            self._stuck.remove(place)
             return Failure(f"worker stuck: no progress for {self._minutes:g} minutes")
         errors = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
-        kept = self._folder / "trials" / f"{number:04d}" / "error.txt"  # Ray deletes its own file when it ends
-        with suppress(OSError):
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_text(errors, encoding="utf-8")
-        failure = failure_of(errors)
-        if failure.has_traceback:
-            return replace(failure, reason=f"{failure.reason} (traceback: {kept.relative_to(self._folder)})")
-        return failure
+        for number in self._groups.left(trial.trial_id):
+            kept = self._folder / _error_file(number)  # Ray deletes its own file when it ends
+            with suppress(OSError):
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                kept.write_text(errors, encoding="utf-8")
+        return failure_of(errors)
+
+    @staticmethod
+    def _reason(failure: Failure, number: int) -> str:
+        return failure.reason + (f" (traceback: {_error_file(number)})" if failure.has_traceback else "")
 
 
-def run_trials(orchestrator: Orchestrator, sweep: SweepConfig, folder: Path, checkpoints: str, stop: Stop) -> bool:
+def _numbers(trial: Trial) -> list[int]:
+    """The sweep's trials in a trial of Ray, whose config is a ``WorkerTask``."""
+    return [each["number"] for each in trial.config["trials"]]
+
+
+def _place(beats: str, trial: Trial) -> str:
+    return f"{beats}/{trial.trial_id}"
+
+
+def _error_file(number: int) -> str:
+    return f"trials/{number:04d}/error.txt"
+
+
+def run_trials(
+    orchestrator: Orchestrator,
+    sweep: SweepConfig,
+    folder: Path,
+    checkpoints: str,
+    stop: Stop,
+    progress: Callable[[int, float], None],
+) -> bool:
     """Runs the orchestrator's trials on Ray until none is left or the sweep is stopped.
 
     Args:
@@ -219,6 +279,7 @@ def run_trials(orchestrator: Orchestrator, sweep: SweepConfig, folder: Path, che
         folder: Directory of the sweep.
         checkpoints: Directory or URL of the trials' checkpoints, which go to ``NNNN`` in it.
         stop: Whether to end early.
+        progress: Called now and then for each running trial with its number and the epochs trained so far.
 
     Returns:
         Whether it ran to the end (False: halted).
@@ -228,23 +289,28 @@ def run_trials(orchestrator: Orchestrator, sweep: SweepConfig, folder: Path, che
     """
     resources = sweep.resources
     beats = uuid.uuid4().hex
-    most = side_by_side(resources) + 1  # so that a worker that becomes free finds its next trial waiting
+    most = side_by_side(resources)
+    if resources.num_lanes == 1:
+        most += 1  # so that a worker that becomes free finds its next trial waiting; a group would be drawn too early
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(most)
     # A trial's traceback is in its file, and Ray's snapshots are not used: nobody needs to hear of either.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     guard = _Guard(orchestrator)
-    callback = _Callback(orchestrator, guard, folder, stop, resources.stall_minutes, beats)
-    scheduler = _Scheduler(orchestrator, guard)
+    groups = Groups(orchestrator, resources.num_lanes)
+    minutes = resources.stall_minutes
+    told: dict[str, Any] = {"folder": folder, "stop": stop, "minutes": minutes, "beats": beats, "progress": progress}
+    callback = _Callback(orchestrator, groups, guard, **told)
+    scheduler = _Scheduler(orchestrator, groups, guard, beats)
     here, header = str(Path.cwd()), orchestrator.record.header
     task = partial(_task, header=header, sweep=sweep, checkpoints=checkpoints, beats=beats, here=here)
     tuner = tune.Tuner(
         tune.with_resources(Worker, {"cpu": resources.cpu, "gpu": resources.gpus}),
         tune_config=tune.TuneConfig(
-            search_alg=_Searcher(orchestrator, guard, task, most),
+            search_alg=_Searcher(groups, guard, task, most),
             scheduler=scheduler,
             num_samples=-1,
             reuse_actors=True,
-            trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}-{trial.trial_id[:6]}",
+            trial_dirname_creator=lambda trial: f"{_numbers(trial)[0]:04d}-{trial.trial_id[:6]}",
         ),
         run_config=tune.RunConfig(
             name="ray",
@@ -265,16 +331,43 @@ def run_trials(orchestrator: Orchestrator, sweep: SweepConfig, folder: Path, che
         raise
     if not is_ours():
         forget_beats(beats)
+        forget_over(beats)
     return orchestrator.live == 0 and orchestrator.exhausted
 
 
 def _task(
-    trial: TrialRecord, *, header: SweepHeader, sweep: SweepConfig, checkpoints: str, beats: str, here: str
+    trials: list[TrialRecord],
+    name: str,
+    *,
+    header: SweepHeader,
+    sweep: SweepConfig,
+    checkpoints: str,
+    beats: str,
+    here: str,
 ) -> WorkerTask:
-    event = {
+    return WorkerTask(
+        trials=tuple(
+            TrialTask(
+                trial.number, unflatten(trial.config), _event(trial, header.id), f"{checkpoints}/{trial.number:04d}"
+            )
+            for trial in trials
+        ),
+        data=sweep.data.model_dump(),
+        weights=header.weights,
+        threads=sweep.resources.cpu,
+        gpu=sweep.resources.gpus,
+        folder=here,
+        place=f"{beats}/{name}",
+        system_metrics=sweep.resources.system_metrics,
+    )
+
+
+def _event(trial: TrialRecord, sweep_id: str) -> dict[str, Any]:
+    """The line of a trial in the ledger, for its own file."""
+    return {
         "event": "trial",
         "at": trial.drawn_at,
-        "sweep_id": header.id,
+        "sweep_id": sweep_id,
         "trial": trial.number,
         "candidate": trial.candidate,
         "params": trial.params,
@@ -282,25 +375,3 @@ def _task(
         "method": trial.method,
         **({"sampler": trial.notes} if trial.notes else {}),
     }
-    return WorkerTask(
-        number=trial.number,
-        config=_nested(trial.config),
-        event=event,
-        data=sweep.data.model_dump(),
-        weights=header.weights,
-        checkpoints=f"{checkpoints}/{trial.number:04d}",
-        threads=sweep.resources.cpu,
-        gpu=sweep.resources.gpus,
-        folder=here,
-        progress=f"{beats}/{trial.number}",
-        system_metrics=sweep.resources.system_metrics,
-    )
-
-
-def _nested(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A flattened configuration in its groups again."""
-    nested: dict[str, Any] = {}
-    for path, value in config.items():
-        group, _, leaf = path.rpartition(".")
-        (nested.setdefault(group, {}) if group else nested)[leaf] = value
-    return nested

@@ -47,7 +47,7 @@ def run(
         loading = beside.submit(_load)  # Ray's start waits for seconds, which the imports can use
         with ray_for(plan.sweep.resources, address, stop):
             plan = measured_plan(plan, stop, display.say)
-            display.say(f"each trial gets {plan.sweep.resources.cpu} CPU, {plan.gpus}")
+            display.say(f"{plan.lanes.unit} gets {plan.sweep.resources.cpu} CPU, {plan.gpus}")
             drive = loading.result()
             with stop.held():  # from here on a signal must not interrupt a write
                 return drive(plan, stop, display=display, results=results, tracking_uri=tracking_uri, clock=clock)

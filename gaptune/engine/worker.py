@@ -1,7 +1,7 @@
-"""The Ray side of a trial: a thin adapter around ``gaptune.trial.train``.
+"""The Ray side of trials: a thin adapter around ``gaptune.trial.lanes.train_lanes``.
 
-A worker is reused for one trial after another, because importing torch and open_clip costs seconds. It keeps no state
-of its own across trials but the opened data store; a trial that is started again finds its own checkpoints.
+A worker is reused for further trials, because importing torch and open_clip costs seconds. It keeps no state of its own
+across trials but the opened data store; a trial that is started again finds its own checkpoints.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,10 @@ from ray import tune
 
 from gaptune.config import DataConfig, TrialConfig
 from gaptune.data.open import open_training
-from gaptune.engine.failures import message_of
+from gaptune.engine.failures import message_of, non_finite
 from gaptune.engine.heartbeat import Beat
-from gaptune.engine.messages import WorkerMessage, WorkerTask
+from gaptune.engine.messages import TrialMessage, TrialTask, WorkerMessage, WorkerTask
+from gaptune.engine.over import read_over
 from gaptune.engine.placement import memory_fraction
 from gaptune.engine.system_metrics import Meter
 from gaptune.ledger.trial_file import TrialFile
@@ -29,33 +31,66 @@ from gaptune.storage.replica import Copies
 if TYPE_CHECKING:
     from gaptune.data import Store
     from gaptune.trial import Report
+    from gaptune.trial.lanes import LaneResult
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a worker keeps of one of its trials.
+
+    Attributes:
+        task: The trial.
+        folder: Folder of its checkpoints on this node.
+        file: Its own copy of its reports.
+        copies: The copies of its checkpoints in the remote storage, if there is one.
+    """
+
+    task: TrialTask
+    folder: Path
+    file: TrialFile
+    copies: Copies | None
+
+    @classmethod
+    def of(cls, task: TrialTask) -> _Kept:
+        """Opens the folder of a trial."""
+        copies = Copies(task.checkpoints) if "://" in task.checkpoints else None
+        folder = copies.pull() if copies else Path(task.checkpoints)
+        return cls(task, folder, TrialFile(folder, task.event), copies)
+
+    def report(self, report: Report, used: dict[str, float]) -> TrialMessage:
+        """Keeps a report; ``used`` are further metrics, of the worker."""
+        metrics = {**report.metrics, **used}
+        self.file.report(time.time(), report.epoch, report.step, metrics)
+        if self.copies is not None:
+            self.copies.push()
+        return TrialMessage(self.task.number, report.epoch, report.step, metrics)
 
 
 class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
-    """Runs the trial of its ``WorkerTask``, one report per ``step``; each result is a ``WorkerMessage``.
+    """Runs the trials of its ``WorkerTask``, one report or several per ``step``; each result is a ``WorkerMessage``.
 
-    An exception that ``engine.failures`` does not know is left to Ray, which may try the trial again.
+    An exception that ``engine.failures`` does not know is left to Ray, which may try the trials again.
     """
 
     _opened: tuple[dict[str, Any], Store] | None = None
-    _reports: Iterator[Report] | None = None
-    _copies: Copies | None = None
+    _results: Iterator[dict[int, LaneResult]] | None = None
     _meter: Meter | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Notes a trial. Its first step starts it: what can fail or hang there is known by its own name."""
+        """Notes trials. The first step starts them: what can fail or hang there is known by its own name."""
         self._task = WorkerTask.from_ray(config)
+        self._kept: list[_Kept] = []
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Notes another trial for the same process."""
+        """Notes other trials for the same process."""
         self.cleanup()
         self.setup(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
         """Trains until the next report."""
-        if self._task.given_up:
-            return WorkerMessage(failure="given up").to_ray()
+        if not self._task.trials:
+            return WorkerMessage().to_ray()
         try:
             return self._report().to_ray()
         except Exception as error:
@@ -65,49 +100,54 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             return message.to_ray()
 
     def _report(self) -> WorkerMessage:
-        if self._reports is None:
-            self._reports = self._start(self._task)
-        report = next(self._reports)
+        if self._results is None:
+            self._results = self._start(self._task)
+        results = next(self._results)
         used = self._meter.read() if self._meter is not None else {}
-        metrics = {**report.metrics, **used}
-        self._file.report(time.time(), report.epoch, report.step, metrics)
-        if self._copies is not None:
-            self._copies.push()
-        return WorkerMessage(report.epoch, report.step, metrics)
+        return WorkerMessage(tuple(self._message(lane, results[lane], used) for lane in sorted(results)))
 
-    def _start(self, task: WorkerTask) -> Iterator[Report]:
+    def _message(self, lane: int, result: LaneResult, used: dict[str, float]) -> TrialMessage:
+        if isinstance(result, Exception):
+            return TrialMessage(self._task.numbers[lane], failure=non_finite(result))
+        return self._kept[lane].report(result, used)
+
+    def _start(self, task: WorkerTask) -> Iterator[dict[int, LaneResult]]:
         device = take_device(task.gpu)
         import torch
 
-        from gaptune.trial import train
         from gaptune.trial.allocator import keep_freed_memory
+        from gaptune.trial.lanes import train_lanes
 
         keep_freed_memory()
         torch.set_num_threads(task.threads)
         with suppress(OSError):  # it may not exist on another node
             os.chdir(task.folder)
-        folder = Path(task.checkpoints)
-        if "://" in task.checkpoints:
-            self._copies = Copies(task.checkpoints)
-            folder = self._copies.pull()
         if task.system_metrics:
             self._meter = Meter(gpu=task.gpu > 0)
         if self._opened is None or self._opened[0] != task.data:
             self._opened = task.data, open_training(DataConfig.model_validate(task.data))
-        config = TrialConfig.model_validate({**task.config, "device": device})
-        self._file = TrialFile(folder, task.event)
-        return train(config, self._opened[1], checkpoints=folder, progress=Beat(task.progress), weights=task.weights)
+        for trial in task.trials:
+            self._kept.append(_Kept.of(trial))
+        configs = [TrialConfig.model_validate({**trial.config, "device": device}) for trial in task.trials]
+        folders = [kept.folder for kept in self._kept]
+        store, beat, weights = self._opened[1], Beat(task.place), task.weights
+        return train_lanes(configs, store, checkpoints=folders, progress=beat, weights=weights, dropped=self._dropped)
+
+    def _dropped(self) -> set[int]:
+        """The lanes of trials that are over."""
+        over = read_over(self._task.place)
+        return {lane for lane, number in enumerate(self._task.numbers) if number in over}
 
     def cleanup(self) -> None:
-        """Leaves nothing of a trial on this node that the storage has."""
-        self._reports = None  # its model is freed before the next one is built
+        """Leaves nothing of the trials on this node that the storage has."""
+        self._results = None  # its models are freed before the next ones are built
         if self._task.gpu and "torch" in sys.modules:
             from gaptune.trial.gpu_memory import release_memory
 
             release_memory()
-        if self._copies is not None:
-            self._copies.remove()
-            self._copies = None
+        for kept in self._kept:
+            if kept.copies is not None:
+                kept.copies.remove()
         if self._meter is not None:
             self._meter.close()
             self._meter = None

@@ -143,8 +143,14 @@ TASK_METRICS = {row.name: row for row in _ROWS if row.data != "own"}
 SYSTEM = {
     row.name: row
     for row in (
-        Metric("system/cpu_percent", "%", "none", "CPU time over wall time (100: one core)", "psutil"),
-        Metric("system/memory_mb", "MB", "none", "resident memory of the trial's process", "psutil"),
+        Metric(
+            "system/cpu_percent",
+            "%",
+            "none",
+            "CPU time of the trial's process, which lanes share, over wall time (100: one core)",
+            "psutil",
+        ),
+        Metric("system/memory_mb", "MB", "none", "resident memory of the trial's process, which lanes share", "psutil"),
         Metric(
             "system/gpu_percent",
             "%",
@@ -152,7 +158,13 @@ SYSTEM = {
             "fraction of the time in which the whole GPU was busy, with all its trials; not for MIG devices",
             "NVML (nvidia-ml-py)",
         ),
-        Metric("system/gpu_memory_mb", "MB", "none", "GPU memory that the trial's process holds", "torch.cuda"),
+        Metric(
+            "system/gpu_memory_mb",
+            "MB",
+            "none",
+            "GPU memory that the trial's process holds, which lanes share",
+            "torch.cuda",
+        ),
     )
 }
 """What ``resources: {system_metrics: true}`` adds: means over the epoch."""

@@ -18,6 +18,7 @@ from gaptune.config import (
     flatten,
     load_sweep_config,
     parameter_fields,
+    unflatten,
     with_params,
 )
 from gaptune.errors import UserError
@@ -194,6 +195,11 @@ BROKEN: dict[str, tuple[str, int, str]] = {
         4,
         "resources.gpu: expected a number of at least 0, or auto, got -0.5",
     ),
+    "more lanes than there can be": (
+        OBJECTIVES + "resources: {lanes: 100}\n",
+        4,
+        "resources.lanes: expected a whole number from 1 to 64, or auto, got 100",
+    ),
     "more trials than a ledger holds": (
         OBJECTIVES + "search: {candidates: 1000000000000}\n",
         4,
@@ -295,6 +301,7 @@ def test_with_params_changes_only_the_given_params(params: dict[str, Any]) -> No
 def test_flattened_config_restores_the_configuration(params: dict[str, Any]) -> None:
     config = with_params(TrialConfig(), params)
     assert with_params(TrialConfig(), flatten(config)) == config
+    assert TrialConfig.model_validate(unflatten(flatten(config))) == config
 
 
 @given(first=SOME_KNOBS, second=SOME_KNOBS)

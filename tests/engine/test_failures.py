@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gaptune.engine.failures import failure_of, ledger_failure, message_of
-from gaptune.engine.messages import WorkerMessage, WorkerTask
+from gaptune.engine.messages import TrialTask, WorkerMessage, WorkerTask
 from gaptune.errors import UserError
 from gaptune.ledger import LostError
 from gaptune.trial import NonFinite
@@ -65,7 +65,8 @@ def test_last_failure_is_one_line_that_tells_what_happened(error, reason, may_pa
             torch.OutOfMemoryError("CUDA is full\nmore"),
             WorkerMessage(
                 failure="out of memory on the GPU with batches of 32; set a smaller training.batch_size or "
-                "training.micro_batch, or a larger resources.gpu (CUDA is full)"
+                "training.micro_batch, or a larger resources.gpu (CUDA is full)",
+                too_large=True,
             ),
         ),
         (
@@ -96,7 +97,8 @@ def test_last_failure_is_one_line_that_tells_what_happened(error, reason, may_pa
 )
 def test_worker_reports_only_what_a_retry_would_not_cure(error, message):
     config = {"training": {"batch_size": 32}}
-    task = WorkerTask(3, config, {}, {}, None, "", threads=1, gpu=0.5, folder="", progress="", system_metrics=False)
+    trials = (TrialTask(3, config, {}, ""),)
+    task = WorkerTask(trials, {}, None, threads=1, gpu=0.5, folder="", place="", system_metrics=False)
     assert message_of(error, task) == message
 
 

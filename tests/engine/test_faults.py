@@ -120,12 +120,13 @@ def test_exception_in_a_worker_is_retried_and_then_fails_with_its_message(tmp_pa
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
+@pytest.mark.parametrize("lanes", [1, 3])
 @pytest.mark.parametrize("seed", range(5 if FULL else 1))
-def test_a_driver_killed_at_random_moments_is_continued_by_the_same_command(tmp_path, small_features, seed):
-    """With two seeds for each candidate, early stopping, and a storage; in full 100 kills of five sweeps."""
+def test_a_driver_killed_at_random_moments_is_continued_by_the_same_command(tmp_path, small_features, seed, lanes):
+    """With two seeds for each candidate, early stopping, and a storage; in full 100 kills of five sweeps, twice."""
     kills, candidates = (20, 8) if FULL else (2, 3)
     trials = 2 * candidates
-    more = "early_stopping: {method: asha, min_fraction: 0.3}\n"
+    more = f"early_stopping: {{method: asha, min_fraction: 0.3}}\nresources: {{lanes: {lanes}}}\n"
     space, config = write_yaml(tmp_path, small_features, trials=candidates, epochs=12, more=more)
     config.write_text(config.read_text().replace("search: {", "search: {seeds: 2, "))
     command = ["sweep", space, "--config", config, "--name", "s", "--storage", f"file://{tmp_path}/far"]

@@ -227,33 +227,32 @@ def test_evaluation_data_that_are_not_there_are_refused_before_anything_starts(t
 
 
 def test_worker_reports_epochs_and_names_out_of_memory(tmp_path, small_store, monkeypatch):
-    import torch
-
-    import gaptune.trial
-
     config = {"model": {"name": "scenes-tiny"}, "training": {"epochs": 2, "batch_size": 64}}
-    task = {
+    trial = {
         "number": 0,
         "config": config,
         "event": {"event": "trial", "trial": 0, "sweep_id": "x", "config": config},
+        "checkpoints": str(tmp_path / "c"),
+    }
+    task = {
+        "trials": [trial],
         "data": {"store": str(small_store)},
         "weights": None,
-        "checkpoints": str(tmp_path / "c"),
         "threads": 1,
         "gpu": 0.0,
         "folder": str(tmp_path),
-        "progress": "test/0",
+        "place": "test/0",
         "system_metrics": False,
     }
     for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
         monkeypatch.setenv(name, "0")  # and back after the test, like the working folder
     monkeypatch.chdir(tmp_path)
     worker = Worker(task)
-    first = worker.step()
-    assert (first["epoch"], first["step"]) == (1, 3)
+    (first,) = worker.step()["trials"]
+    assert (first["number"], first["epoch"], first["step"]) == (0, 1, 3)
     assert worker.reset_config(task)  # taken up again: the checkpoint's report is said again, then the rest
-    assert worker.step()["metrics"] == first["metrics"]
-    assert worker.step()["epoch"] == 2
+    assert worker.step()["trials"] == [first]
+    assert worker.step()["trials"][0]["epoch"] == 2
     kept = read((tmp_path / "c" / "trial.jsonl").read_bytes())
     assert [event.get("epoch") for event in kept] == [None, 1, 2]
     assert kept[1]["metrics"] == first["metrics"]
@@ -263,11 +262,13 @@ def test_worker_reports_epochs_and_names_out_of_memory(tmp_path, small_store, mo
     assert "nowhere" in worker.step()["failure"]  # trying again would not help
 
     started_from = config | {"model": {"name": "scenes-tiny", "pretrained": str(tmp_path / "c")}}
-    worker.reset_config(task | {"config": started_from, "checkpoints": str(tmp_path / "d"), "weights": "a"})
+    other = trial | {"config": started_from, "checkpoints": str(tmp_path / "d")}
+    worker.reset_config(task | {"trials": [other], "weights": "a"})
     assert "no longer holds the weights that the sweep began with" in worker.step()["failure"]
 
     worker.reset_config(task | {"system_metrics": True})
-    used = {name: value for name, value in worker.step()["metrics"].items() if name.startswith("system/")}
+    (last,) = worker.step()["trials"]
+    used = {name: value for name, value in last["metrics"].items() if name.startswith("system/")}
     assert set(used) == {"system/cpu_percent", "system/memory_mb"}
     assert 100 < used["system/memory_mb"] < 10_000
 
@@ -275,7 +276,7 @@ def test_worker_reports_epochs_and_names_out_of_memory(tmp_path, small_store, mo
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB\nmore")
         yield
 
-    monkeypatch.setattr(gaptune.trial, "train", out_of_memory)
+    monkeypatch.setattr("gaptune.trial.lanes.train", out_of_memory)
     worker.reset_config(task)
     told = worker.step()["failure"]
     assert told.startswith("out of memory on the CPU with batches of 64; set a smaller training.batch_size")

@@ -83,7 +83,7 @@ def test_a_process_sees_the_gpu_that_it_was_given_or_none():
 
 def test_a_sweep_whose_trials_cannot_use_their_gpu_stops_and_resumes_elsewhere(tmp_path, small_features):
     assert place_of(ResourcesConfig(), None).assign(ResourcesConfig(), "auto").to_measure
-    record, text, session = sweep(tmp_path, small_features)
+    record, text, session = sweep(tmp_path, small_features, "resources: {lanes: 1}\n")
     assert "measuring how many trials can share a GPU" in text
     assert "each trial gets 1 CPU, 1 GPU (auto: this machine has 2 GPUs; not measured: Found no" in text
     assert session["gpu"] == 1.0

@@ -210,7 +210,7 @@ def trial_workers(above=None):
     """The processes below one, by default this one, that run trials: never those of another Ray on this machine."""
     for child in (above or psutil.Process()).children(recursive=True):
         with suppress(psutil.Error, IndexError):  # it has just ended
-            if "ray::ResourceTrainable" in child.cmdline()[0]:
+            if child.cmdline()[0].startswith(("ray::ResourceTrainable", "ray::Worker")):  # in a step, between two
                 yield child
 
 
