@@ -1,5 +1,13 @@
 """Typed schemas for trials and sweeps, validated when a file is read."""
 
+from gaptune.config.params import (
+    MODEL_PARAMETERS,
+    NOT_PARAMETERS,
+    flatten,
+    parameter_fields,
+    unflatten,
+    with_params,
+)
 from gaptune.config.sweep import (
     ConstraintConfig,
     EarlyStoppingConfig,
@@ -12,8 +20,6 @@ from gaptune.config.sweep import (
 from gaptune.config.trial import (
     HEAD_DEFAULTS,
     HEADS,
-    MODEL_PARAMETERS,
-    NOT_PARAMETERS,
     AugmentConfig,
     DataConfig,
     EvaluationConfig,
@@ -23,10 +29,6 @@ from gaptune.config.trial import (
     TemperatureConfig,
     TrainingConfig,
     TrialConfig,
-    flatten,
-    parameter_fields,
-    unflatten,
-    with_params,
 )
 
 __all__ = [

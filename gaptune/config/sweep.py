@@ -17,7 +17,8 @@ from pydantic import (
 )
 
 from gaptune.config.document import Document, flow, read_yaml, validate
-from gaptune.config.trial import Place, Schema, TrialConfig, as_tuple, with_params
+from gaptune.config.params import with_params
+from gaptune.config.trial import Place, Schema, TrialConfig, as_tuple
 from gaptune.errors import did_you_mean
 from gaptune.metrics.table import METRICS, TASK_METRICS, Metric, excess, find_metric
 from gaptune.pareto.objectives import Objective, Objectives

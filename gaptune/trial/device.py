@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from gaptune.config.trial import TrainingConfig
+from gaptune.config import TrainingConfig
 from gaptune.errors import UserError
 
 _NONE_VISIBLE = ("", "-1", "NoDevFiles")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gaptune.config.trial import TrainingConfig
+from gaptune.config import TrainingConfig
 from gaptune.errors import first_line
 
 CONTEXT = 512 * 2**20
