@@ -235,8 +235,8 @@ class TrainingConfig(Schema):
             elsewhere the same as ``fp32``), or ``bf16`` (autocast). Metrics are always computed in full float32.
         deterministic: Whether a GPU uses only deterministic algorithms, so that a resumed training ends with exactly
             the same weights. Slower on a GPU; training on a CPU is always deterministic.
-        compile: Whether ``torch.compile`` compiles the towers. It takes a minute or more at the start of each worker,
-            and pays for itself in long trainings only.
+        compile: Whether ``torch.compile`` compiles the towers, which takes half a minute or more in each worker. It
+            does not make a training on a CPU faster.
         evaluate_every: Number of epochs between two reports, each with an evaluation and a checkpoint; the last epoch
             always has a report.
     """
