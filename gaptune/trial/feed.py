@@ -70,9 +70,15 @@ def feed_of(model: DualEncoder, split: Split, planner: Planner, device: torch.de
             return _Units(model, split, planner, device)
     if device.type != "cuda":
         return _Stored(model, split, planner, device)
-    if len(split) * split.image_bytes <= _RESIDENT * torch.cuda.mem_get_info(device)[0]:
+    if len(split) * split.image_bytes <= _RESIDENT * _free_memory(device):
         return _Resident(model, split, planner, device)
     return _Ahead(model, split, planner, device)
+
+
+def _free_memory(device: torch.device) -> float:
+    """Bytes of a card that this process may still use: what is free there, within the limit of a trial."""
+    free, total = torch.cuda.mem_get_info(device)
+    return min(free, torch.cuda.get_per_process_memory_fraction(device) * total)
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
@@ -238,10 +244,10 @@ def _on_device(split: Split, device: torch.device) -> Tensor:
 
 
 def _copied_images(split: Split, device: torch.device) -> Tensor:
-    """All images of a split on a device, read part by part."""
+    """All images of a split, or their features, on a device, read part by part."""
     parts = np.array_split(np.arange(len(split)), -(-len(split) * split.image_bytes // _PART))
-    shape = split.gather(np.arange(1)).shape[1:]
-    images = torch.empty(len(split), *shape, dtype=torch.uint8, device=device)
+    first = torch.from_numpy(split.gather(np.arange(1)))
+    images = first.new_empty(len(split), *first.shape[1:], device=device)
     for part in parts:
         images[part[0] : part[-1] + 1] = torch.from_numpy(split.gather(part)).to(device)
     return images

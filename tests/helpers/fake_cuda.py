@@ -179,6 +179,7 @@ def fake_card(monkeypatch, free=2**40):
         patch(torch.cuda, "is_available", seen_by_gaptune)
         patch(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
         patch(torch.cuda, "mem_get_info", lambda *_: (free, free))
+        patch(torch.cuda, "get_per_process_memory_fraction", lambda *_: 1.0)
         patch(torch.cuda, "get_rng_state", lambda *_: torch.get_rng_state())
         patch(torch.cuda, "set_rng_state", lambda *_: None)
         patch(torch.cuda, "Stream", lambda *_: Still())

@@ -72,3 +72,11 @@ def test_images_of_a_card_are_read_part_by_part(parts, monkeypatch):
     split = parts[1]
     monkeypatch.setattr(feed, "_PART", 5 * split.image_bytes)
     assert np.array_equal(feed._copied_images(split, CPU).numpy(), split.gather(np.arange(len(split))))
+
+
+def test_images_stay_on_a_card_only_within_the_limit_of_a_trial(parts, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100 * 2**30, 140 * 2**30))
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1 / 70)
+    assert feed._free_memory(torch.device("cuda")) == pytest.approx(2 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)
+    assert feed._free_memory(torch.device("cuda")) == 100 * 2**30

@@ -197,6 +197,13 @@ def test_features_are_normalized_once_for_all_trials_on_an_open_store(views, mon
     assert [report.metrics["train/loss"] for report in train(config(store, model=raw), store)] != first
 
 
+def test_features_on_a_card_keep_their_type(views):
+    split = views.split("train")
+    copied = feed._copied_images(split, torch.device("cpu"))
+    assert np.array_equal(copied.numpy(), split.gather(np.arange(len(split))))
+    assert copied.is_floating_point()
+
+
 def test_features_that_are_read_in_each_step_train_as_those_in_memory(views, monkeypatch):
     kept = list(train(config(views), views))
     monkeypatch.setattr(feed, "_UNITS", 0)
