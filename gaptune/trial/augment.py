@@ -35,10 +35,6 @@ class Boxes(NamedTuple):
     width: Tensor
     mirrored: Tensor
 
-    def to(self, device: torch.device) -> Boxes:
-        """The same on a device."""
-        return Boxes(*(each.to(device, non_blocking=True) for each in self))
-
 
 def resize(images: Tensor, side: int) -> Tensor:
     """Square images, shape (n, 3, height, width), at another size: bicubic, antialiased; untouched if they fit."""

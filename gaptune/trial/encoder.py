@@ -27,11 +27,6 @@ class Drawn(NamedTuple):
     images: Boxes | Tensor | None = None
     texts: Tensor | None = None
 
-    def to(self, device: torch.device) -> Drawn:
-        """The same on a device."""
-        images, texts = self
-        return Drawn(None if images is None else images.to(device), None if texts is None else texts.to(device))
-
 
 def single(features: Tensor) -> Tensor:
     """Features as float32, if their precision is less."""

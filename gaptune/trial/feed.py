@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from gaptune.data import Split
-from gaptune.trial.encoder import DualEncoder
+from gaptune.trial.augment import Boxes
+from gaptune.trial.encoder import Drawn, DualEncoder
 from gaptune.trial.heads import Heads, unit
 from gaptune.trial.plan import Planner, StepPlan
 
@@ -109,10 +110,19 @@ class _Stored:
         return torch.from_numpy(self._model.trimmed(self._split.texts[plan.captions]))
 
     def _inputs(self, plan: StepPlan, images: Tensor, texts: Tensor) -> Batch:
-        drawn = plan.drawn.to(self._device)
-        kept = None if plan.kept is None else moved(plan.kept, self._device)
+        drawn, kept = self._drawn(plan)
         images = self._model.image_inputs(moved(images, self._device), drawn.images)
         return Batch(images, self._model.text_inputs(moved(texts, self._device), drawn.texts), kept)
+
+    def _drawn(self, plan: StepPlan) -> tuple[Drawn, Tensor | None]:
+        """What is drawn for the inputs, and what a swap keeps, on the device."""
+
+        def here(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else moved(tensor, self._device)
+
+        images, texts = plan.drawn
+        parts = Boxes(*(moved(each, self._device) for each in images)) if isinstance(images, Boxes) else here(images)
+        return Drawn(parts, here(texts)), here(plan.kept)
 
 
 class _Resident(_Stored):
@@ -208,13 +218,12 @@ class _Units(_Stored):
         self._units = _units_of(split, model.normalize, device)
 
     def _batch(self, plan: StepPlan) -> Batch:
-        drawn = plan.drawn.to(self._device)
-        assert not isinstance(drawn.images, tuple)
+        drawn, kept = self._drawn(plan)
+        assert not isinstance(drawn.images, Boxes)
         images, texts = (
             features.index_select(0, moved(torch.from_numpy(rows), self._device))
             for features, rows in ((self._units.images, plan.rows), (self._units.texts, plan.captions))
         )
-        kept = None if plan.kept is None else moved(plan.kept, self._device)
         return Batch(self._model.dropped(images, drawn.images), self._model.dropped(texts, drawn.texts), kept)
 
 
