@@ -297,9 +297,16 @@ def run_trials(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     guard = _Guard(orchestrator)
     groups = Groups(orchestrator, resources.num_lanes)
-    minutes = resources.stall_minutes
-    told: dict[str, Any] = {"folder": folder, "stop": stop, "minutes": minutes, "beats": beats, "progress": progress}
-    callback = _Callback(orchestrator, groups, guard, **told)
+    callback = _Callback(
+        orchestrator,
+        groups,
+        guard,
+        folder=folder,
+        stop=stop,
+        minutes=resources.stall_minutes,
+        beats=beats,
+        progress=progress,
+    )
     scheduler = _Scheduler(orchestrator, groups, guard, beats)
     here, header = str(Path.cwd()), orchestrator.record.header
     task = partial(_task, header=header, sweep=sweep, checkpoints=checkpoints, beats=beats, here=here)
