@@ -14,6 +14,7 @@ from gaptune.errors import UserError
 from gaptune.ledger import FILE_NAME, in_use, load, read_events, sweep_folder
 from gaptune.storage.bundled import EXAMPLES
 from gaptune.text.output import echo
+from gaptune.text.words import size
 
 if TYPE_CHECKING:
     from gaptune.engine.retention import Freed
@@ -54,7 +55,7 @@ def clean(names: tuple[str, ...], keep: Kept, yes: bool, results: Path, as_json:
     from gaptune.console.tables import make_table
 
     headings = ("sweep", "optimizers", "weights", "kept")
-    sizes = [(name, _size(one.optimizer), _size(one.weights), _size(one.kept)) for name, one in freed.items()]
+    sizes = [(name, size(one.optimizer), size(one.weights), size(one.kept)) for name, one in freed.items()]
     if sizes:
         make_console().print(make_table(headings, sizes, right=headings[1:]))
     for folder in running:
@@ -63,9 +64,9 @@ def clean(names: tuple[str, ...], keep: Kept, yes: bool, results: Path, as_json:
     if total == 0:
         echo("there is nothing to delete")
     elif yes:
-        echo(f"deleted {_size(total)}")
+        echo(f"deleted {size(total)}")
     else:
-        echo(f"nothing was deleted; the same command with --yes frees {_size(total)}")
+        echo(f"nothing was deleted; the same command with --yes frees {size(total)}")
 
 
 def _folder(results: Path, name: str) -> Path:
@@ -90,11 +91,3 @@ def _clean(folder: Path, keep: Kept, *, remove: bool) -> Freed:
         return clean_sweep(record, trials, keep, remove=remove)
     except OSError as error:
         raise UserError(f"the checkpoints of {folder.name!r} could not be deleted: {error}") from None
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gaptune.cli.cache import cache
 from gaptune.cli.embeddings import FILE_OPTIONS, build_from_files
 from gaptune.cli.features import TOWER_OPTIONS, TOWERS, features_of_store
 from gaptune.cli.group import Group
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 @click.group(cls=Group, epilog="Example: gaptune data info scenes")
 def data() -> None:
     """Build and inspect data stores."""
+
+
+data.add_command(cache)
 
 
 class _BuildGroup(Group):

@@ -12,7 +12,7 @@ from gaptune.data.images import found
 from gaptune.data.sources import Source, find_source
 from gaptune.data.store.meta import META
 from gaptune.data.store.reader import Store, read_store
-from gaptune.storage.cache import cache_folder, locked
+from gaptune.storage.cache import BUILT, cache_folder, locked, use
 
 _log = logging.getLogger(__name__)
 
@@ -34,10 +34,11 @@ def open_built(reference: str, image_size: int, context_length: int) -> Store:
     source = find_source(reference)
     out = _place(source, image_size, context_length)
     with locked(out):
-        if (out / META).exists():
-            return read_store(out)
-        _log.warning("building a store of %s at %d pixels, once", reference, image_size)
-        return build(source, out=out, image_size=image_size, context_length=context_length, name=reference)
+        if not (out / META).exists():
+            _log.warning("building a store of %s at %d pixels, once", reference, image_size)
+            build(source, out=out, image_size=image_size, context_length=context_length, name=reference)
+        use(out)
+    return read_store(out)
 
 
 def find_built(source: Source, image_size: int, context_length: int) -> Store | None:
@@ -56,7 +57,7 @@ def find_built(source: Source, image_size: int, context_length: int) -> Store | 
 
 
 def _place(source: Source, image_size: int, context_length: int) -> Path:
-    return cache_folder() / "built" / f"{source.kind}-{_key(source, image_size, context_length)}"
+    return cache_folder() / BUILT / f"{source.kind}-{_key(source, image_size, context_length)}"
 
 
 def _key(source: Source, image_size: int, context_length: int) -> str:

@@ -160,7 +160,7 @@ def _study(plan: Plan, header: SweepHeader, display: Observer) -> Study:
 def _train(session: _Session, plan: Plan, stop: Stop) -> str:
     """Runs the trials, then evaluates the front; returns why the sweep was interrupted, or "" if it is done."""
     orchestrator = session.orchestrator
-    checkpoints = f"{plan.place.url if plan.place else plan.folder}/trials"
+    checkpoints = f"{plan.place.url if plan.place else plan.folder.absolute()}/trials"  # workers run elsewhere
     try:
         session.display.start(orchestrator.record, plan.num_candidates * plan.sweep.search.seeds)
         if not run_trials(orchestrator, plan.sweep, plan.folder, checkpoints, stop, session.display.progress):

@@ -29,7 +29,8 @@ from gaptune.data.tasks import (
 )
 from gaptune.engine.cluster import is_running, place_of
 from gaptune.engine.lanes import Lanes, lanes_of
-from gaptune.engine.placement import Gpus, fitting
+from gaptune.engine.placement import HERE, Gpus, fitting
+from gaptune.engine.shared_paths import check_full_paths
 from gaptune.errors import UserError
 from gaptune.ledger.state import next_report
 from gaptune.search.rungs import least_epoch, rung_fractions
@@ -112,9 +113,11 @@ def preflight(space: Space, sweep: SweepConfig, folder: Path, *, address: str | 
     free = check_folder(folder, "results")
     if sweep.storage and (not is_url(sweep.storage) or sweep.storage.startswith("file://")):
         check_folder(local_path(sweep.storage.removeprefix("file://")) / folder.name, "storage")
+    place = place_of(sweep.resources, address)
+    if place.name != HERE or len(place.machines) > 1:
+        check_full_paths(sweep, place.name)
     store, sizes = check_trial(sweep, here=False)
     _check_data(sweep, store, reach)
-    place = place_of(sweep.resources, address)
     gpus = place.assign(sweep.resources, sweep.device)
     resources = sweep.resources.model_copy(update={"gpu": gpus.number})
     place.check(resources)

@@ -19,6 +19,9 @@ _FORM = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(/*)(.*)", re.DOTALL)
 _SAFE = "/%:@!$&'()*+,;=~?#"
 _HERE = fs.LocalFileSystem()
 
+_BLOCK = 2**24
+"""Bytes that are read at a time."""
+
 
 def is_url(reference: str) -> bool:
     """Whether a reference is a URL and not a path."""
@@ -101,6 +104,25 @@ class Folder:
         with replacing(file) as partial:
             fs.copy_files(path, str(partial), source_filesystem=self._files, destination_filesystem=_HERE)
         return True
+
+    def blocks(self, name: str, start: int = 0) -> Iterator[bytes]:
+        """The content of a file from a position on, block by block.
+
+        Args:
+            name: Path in the folder.
+            start: Bytes to leave out.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            OSError: The storage is unreachable, or denies access.
+        """
+        path = f"{self._root}/{name}"
+        if self._files.get_file_info(path).type is not fs.FileType.File:
+            raise FileNotFoundError(f"there is no {name} in {self.url}")
+        with self._files.open_input_file(path) as stream:
+            stream.seek(start)
+            while block := stream.read(_BLOCK):
+                yield block
 
     def read(self, name: str) -> bytes | None:
         """The content of a file; None if it does not exist."""

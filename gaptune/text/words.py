@@ -1,4 +1,4 @@
-"""Singular and plural nouns."""
+"""Numbers with their nouns and units."""
 
 from __future__ import annotations
 
@@ -12,3 +12,12 @@ def counted(count: int, one: str, many: str | None = None) -> str:
         many: Plural of the noun; None to add an s to the singular.
     """
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def size(count: float) -> str:
+    """A number of bytes with a unit, such as ``12.5 MB``; 1 kB is 1,000 bytes."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

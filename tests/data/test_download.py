@@ -1,6 +1,7 @@
 """Stores by URL: fetched once, checked by hash."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -9,7 +10,9 @@ import pytest
 
 from gaptune.data.open import open_store
 from gaptune.data.scenes import make_scenes
+from gaptune.data.store import download
 from gaptune.errors import UserError
+from gaptune.storage.folder import Folder
 
 
 @pytest.fixture
@@ -73,3 +76,76 @@ def test_damaged_store_is_refused_and_not_cached(far, tmp_path, what):
         open_store(f"file://{far}")
     stores = tmp_path / "cache" / "stores"
     assert [path for path in stores.glob("*") if path.is_dir()] == []
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The files, with their positions, from which blocks were asked for."""
+    found, whole = [], Folder.blocks
+
+    def blocks(self, name, start=0):
+        found.append((name, start))
+        return whole(self, name, start)
+
+    monkeypatch.setattr(Folder, "blocks", blocks)
+    return found
+
+
+def interrupt(url, most, monkeypatch):
+    """Opens a store whose storage cannot be reached after a number of bytes."""
+    whole = Folder.blocks
+
+    def blocks(self, name, start=0):
+        yield b"".join(whole(self, name, start))[:most]
+        raise ConnectionResetError("the connection was lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(download, "_WAITS_S", ())
+        patch.setattr(Folder, "blocks", blocks)
+        with pytest.raises(UserError, match=r"cannot copy file://.*: the connection was lost"):
+            open_store(url)
+
+
+def test_interrupted_copy_is_continued_where_it_ended(far, tmp_path, monkeypatch, asked):
+    half = (far / "train.arrow").stat().st_size // 2
+    interrupt(f"file://{far}", half, monkeypatch)
+    [partial] = (tmp_path / "cache" / "stores").glob("*.partial")
+    assert (partial / "train.arrow.partial").stat().st_size == half
+    asked.clear()
+    open_store(f"file://{far}").verify()
+    assert asked[0] == ("train.arrow", half)
+    assert not partial.exists()
+
+
+def test_copy_whose_end_is_damaged_is_made_anew(far, tmp_path, monkeypatch, asked):
+    half = (far / "train.arrow").stat().st_size // 2
+    interrupt(f"file://{far}", half, monkeypatch)
+    [partial] = (tmp_path / "cache" / "stores").glob("*.partial/train.arrow.partial")
+    with partial.open("r+b") as file:  # a machine that lost its power
+        file.seek(-100, 2)
+        file.write(bytes(100))
+    asked.clear()
+    open_store(f"file://{far}").verify()
+    assert asked[:2] == [("train.arrow", half), ("train.arrow", 0)]
+
+
+def test_copy_continues_after_an_error_that_passes(far, monkeypatch):
+    whole, failures = Folder.blocks, [1, 2]
+
+    def blocks(self, name, start=0):
+        if failures:
+            failures.pop()
+            raise TimeoutError("no answer")
+        return whole(self, name, start)
+
+    monkeypatch.setattr(download, "_WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(Folder, "blocks", blocks)
+    open_store(f"file://{far}").verify()
+
+
+def test_copy_without_disk_space_is_refused_before_it_starts(far, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=2**20)
+    monkeypatch.setattr("gaptune.storage.cache.shutil.disk_usage", lambda folder: usage)
+    with pytest.raises(UserError, match=r"not enough disk space for file://.*: it takes .*, and 1.05 MB are free in"):
+        open_store(f"file://{far}")
+    assert not list((tmp_path / "cache" / "stores").glob("*/*"))

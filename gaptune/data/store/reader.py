@@ -206,19 +206,35 @@ class Store:
         Raises:
             UserError: A file has changed, or ``store.json`` does not say what the files hold.
         """
-        meta = self.meta
-        if content_hash_of(meta.splits, meta.classes, meta.prompts, meta.prompt_features) != meta.content_hash:
-            raise UserError(f"corrupt store: {self.path / META} has changed since it was built")
-        for name, file in meta.files.items():
+        self._check_description()
+        for name, file in self.meta.files.items():
             if sha256_of(self.path / name) != file.sha256:
                 raise UserError(f"corrupt store: {self.path / name} has changed since it was built")
+        self.check()
+        for name, split in self.meta.splits.items():
+            if split.content and content_of(self._open(name)) != split.content:
+                wrong = f"splits.{name}.content is not the hash of its features"
+                raise UserError(f"corrupt store: {self.path / META}: {wrong}")
+
+    def check(self) -> None:
+        """Compares ``store.json`` with its own hash and with what the files hold, without reading images or features.
+
+        Raises:
+            UserError: They differ, or a file is damaged.
+        """
+        self._check_description()
         self.prompt_features()
         try:
-            for name in meta.splits:
-                _check_split(name, self._open(name), meta)
+            for name in self.meta.splits:
+                _check_split(name, self._open(name), self.meta)
             _check_vocabulary(self)
         except ValueError as error:
             raise UserError(f"corrupt store: {self.path / META}: {error}") from None
+
+    def _check_description(self) -> None:
+        meta = self.meta
+        if content_hash_of(meta.splits, meta.classes, meta.prompts, meta.prompt_features) != meta.content_hash:
+            raise UserError(f"corrupt store: {self.path / META} has changed since it was built")
 
 
 def read_store(path: Path) -> Store:
@@ -273,8 +289,6 @@ def _check_split(name: str, split: Split, meta: StoreMeta) -> None:
     for what, found, expected in (("images", len(split), said.images), ("captions", len(split.texts), said.captions)):
         if found != expected:
             raise ValueError(f"splits.{name}.{what} is {expected}, but there are {found}")
-    if said.content and content_of(split) != said.content:
-        raise ValueError(f"splits.{name}.content is not the hash of its features")
     labels = split.some_labels
     if meta.classes and len(labels) and not 0 <= labels.min() <= labels.max() < len(meta.classes):
         classes = len(meta.classes)
