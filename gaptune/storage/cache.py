@@ -140,8 +140,9 @@ def free_space(needed: int, what: str) -> None:
     while (free := shutil.disk_usage(folder).free) < needed + _SPARE:
         if not old:
             raise UserError(
-                f"not enough disk space for {what}: it takes {size(needed)}, and {size(free)} are free in {folder}; remove other "
-                "files (`gaptune data cache` shows what gaptune keeps there), or set GAPTUNE_CACHE to another disk"
+                f"not enough disk space for {what}: it takes {size(needed)}, and {size(free)} are free in {folder}; "
+                "remove other files (`gaptune data cache` shows what gaptune keeps there), or set GAPTUNE_CACHE to "
+                "another disk"
             )
         remove(old.pop(0))
 

@@ -10,7 +10,7 @@ import pytest
 
 from gaptune.errors import UserError
 from gaptune.storage import cache
-from gaptune.storage.cache import Entry, entries, locked, free_space, removable, remove, use
+from gaptune.storage.cache import Entry, entries, free_space, locked, removable, remove, use
 
 
 @pytest.fixture(autouse=True)

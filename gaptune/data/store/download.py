@@ -14,7 +14,7 @@ from gaptune.data.store.meta import META, PROMPT_FEATURES, FileMeta
 from gaptune.data.store.reader import Store, read_store
 from gaptune.errors import UserError, first_line
 from gaptune.storage.atomic import PARTIAL
-from gaptune.storage.cache import STORES, cache_folder, locked, free_space, use
+from gaptune.storage.cache import STORES, cache_folder, free_space, locked, use
 from gaptune.storage.folder import Folder
 from gaptune.storage.paths import is_full
 
