@@ -11,7 +11,7 @@ import platform
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from gaptune.config import TrialConfig
 from gaptune.engine.messages import WorkerMessage, WorkerTask
@@ -22,6 +22,7 @@ _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 _NOT_DETERMINISTIC = "does not have a deterministic implementation"
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: |$)")
 """How the last line of a traceback begins."""
+_NODE = re.compile(r"[Nn]ode [Ii]d: ?([0-9a-f]{56})")
 
 
 class KnownError(NamedTuple):
@@ -117,11 +118,15 @@ class Failure:
         reason: One line for people.
         may_pass: Whether a retry may cure it.
         has_traceback: Whether Ray's text says more than the line.
+        lost: What was lost, if it is not the trial that failed.
+        node: Id of the node that was lost, if Ray tells it.
     """
 
     reason: str
     may_pass: bool = True
     has_traceback: bool = False
+    lost: Literal["worker", "node"] | None = None
+    node: str | None = None
 
 
 class RayFailure(NamedTuple):
@@ -147,7 +152,14 @@ def _is_lost_worker(lines: Sequence[str]) -> bool:
 def _lost_worker(lines: Sequence[str]) -> Failure:
     """What Ray knows of the end of a worker, without its advice."""
     detail = " ".join(lines).partition("Worker exit detail: ")[2] or lines[-1].strip()
-    return Failure(f"worker lost: {detail.partition(' There are some potential root causes')[0].strip()}")
+    return Failure(
+        f"worker lost: {detail.partition(' There are some potential root causes')[0].strip()}", lost="worker"
+    )
+
+
+def _lost_node(lines: Sequence[str]) -> Failure:
+    named = _NODE.search(" ".join(lines))
+    return Failure(f"node lost: {lines[0]}", lost="node", node=named[1] if named else None)
 
 
 def _exception(lines: Sequence[str]) -> Failure:
@@ -160,10 +172,7 @@ RAY_FAILURES: tuple[RayFailure, ...] = (
         _says("OutOfMemoryError", "running low on memory"),
         lambda lines: Failure("out of memory: the machine ran short, and Ray ended the worker", may_pass=False),
     ),
-    RayFailure(
-        _says("node has died", "node was terminated", "NodeDiedError"),
-        lambda lines: Failure(f"node lost: {lines[0]}"),
-    ),
+    RayFailure(_says("node has died", "node was terminated", "NodeDiedError"), _lost_node),
     RayFailure(_is_lost_worker, _lost_worker),
     RayFailure(lambda lines: True, _exception),
 )
