@@ -33,6 +33,7 @@ from gaptune.metrics.table import Task
 from gaptune.storage.outcomes import RetrievalOutcomes
 from gaptune.trial.embed import Features, Progress, evaluating, silent
 from gaptune.trial.encoder import DualEncoder
+from gaptune.trial.ranks import ALONE, Ranks
 
 _log = logging.getLogger(__name__)
 
@@ -44,11 +45,13 @@ class Where(NamedTuple):
         device: Device of the model.
         precision: ``bf16`` for autocast of the model; any other, and all metrics, are computed in full float32.
         progress: Called after each batch.
+        ranks: The processes that have the model. All compute features; rank 0 computes metrics, and others get none.
     """
 
     device: torch.device
     precision: str = "fp32"
     progress: Progress = silent
+    ranks: Ranks = ALONE
 
     def features(self, model: DualEncoder) -> Features:
         """The model's features of stored data."""
@@ -77,7 +80,7 @@ class Evaluator:
         self._further = [(each, TaskEvaluator(data, each.tasks, where)) for each, data in further]
 
     def __call__(self, model: DualEncoder, *, last: bool) -> dict[str, float]:
-        """The metrics by name, those of an evaluation after the evaluation's name.
+        """The metrics by name, those of an evaluation after the evaluation's name; none on a rank that is not 0.
 
         Args:
             model: The model.
@@ -88,7 +91,8 @@ class Evaluator:
         """
         with evaluating(model):
             features = self._where.features(model)
-            metrics = embedding_metrics(features.images(self._val), features.texts(self._val.texts), self._owner)
+            pairs = features.images(self._val), features.texts(self._val.texts)
+            metrics = {} if self._where.ranks.rank else embedding_metrics(*pairs, self._owner)
             if self._probes:
                 metrics |= self._classification(features)
         for evaluation, evaluator in self._further:
@@ -103,11 +107,16 @@ class Evaluator:
             features = self._where.features(model)
             return features.images(self._val, rows), features.texts(self._val.texts[self._val.offsets[rows]])
 
-    def outcomes(self, model: DualEncoder) -> RetrievalOutcomes:
-        """What each validation image and caption counts in retrieval, and the metrics without the modalities' means."""
+    def outcomes(self, model: DualEncoder) -> RetrievalOutcomes | None:
+        """What each validation image and caption counts in retrieval, and the metrics without the modalities' means.
+
+        None on a rank that is not 0.
+        """
         with evaluating(model):
             features = self._where.features(model)
             images, texts = features.images(self._val), features.texts(self._val.texts)
+            if self._where.ranks.rank:
+                return None
             hits = recalls(images, texts, self._owner)
             return RetrievalOutcomes(
                 captions=np.diff(self._val.offsets),
@@ -119,6 +128,8 @@ class Evaluator:
         (train, train_labels), (test, test_labels) = self._probes["probe_train"], self._probes["probe_test"]
         train_images, test_images = features.images(train), features.images(test)
         classes = features.classes(self._store)
+        if self._where.ranks.rank:
+            return {}
         return {
             "zeroshot/top1": zero_shot(test_images, classes, test_labels)["zeroshot/top1"].mean(),
             "probe/top1": linear_probe(train_images, train_labels, test_images, test_labels),
@@ -151,7 +162,7 @@ class TaskEvaluator:
         self._warned = False
 
     def __call__(self, model: DualEncoder) -> dict[str, Outcomes]:
-        """What each example counts, by the names of ``gaptune.metrics.table.TASK_METRICS``.
+        """What each example counts, by the names of ``gaptune.metrics.table.TASK_METRICS``; nothing if not on rank 0.
 
         Raises:
             NonFinite: A feature is not finite.
@@ -170,7 +181,8 @@ class TaskEvaluator:
                 values |= self._retrieval(features)
             if "mmvp" in self._tasks:
                 split = _there(paired(self._store))
-                values["mmvp/accuracy"] = Outcomes(pair_accuracy(features.images(split), features.texts(split.texts)))
+                pairs = features.images(split), features.texts(split.texts)
+                values |= {} if self._where.ranks.rank else {"mmvp/accuracy": Outcomes(pair_accuracy(*pairs))}
         return values
 
     def _classification(self, features: Features) -> dict[str, Outcomes]:
@@ -178,10 +190,13 @@ class TaskEvaluator:
         images = features.images(test)
         values: dict[str, Outcomes] = {}
         if "zeroshot" in self._tasks:
-            values |= zero_shot(images, features.classes(self._store), labels)
+            classes = features.classes(self._store)
+            values |= {} if self._where.ranks.rank else zero_shot(images, classes, labels)
         if {"probe", "knn"} & set(self._tasks):
             train, train_labels = self._labeled(FITTED)
             known = features.images(train), train_labels
+            if self._where.ranks.rank:
+                return values
             if "probe" in self._tasks:
                 values["probe/top1"] = Outcomes(probe_with_selection(*known, images, labels))
             if "knn" in self._tasks:
@@ -190,13 +205,14 @@ class TaskEvaluator:
 
     def _retrieval(self, features: Features) -> dict[str, Outcomes]:
         split = _there(captioned(self._store))
-        return recalls(features.images(split), features.texts(split.texts), _owner(split).to(self._where.device))
+        images, texts = features.images(split), features.texts(split.texts)
+        return {} if self._where.ranks.rank else recalls(images, texts, _owner(split).to(self._where.device))
 
     def _warn_of_unknown_classes(self, model: DualEncoder) -> None:
         names = self._store.meta.classes
         tokens = torch.from_numpy(tokenize(names, model.context_length)).to(self._where.device)
         unknown = [name for name, bad in zip(names, model.unknown(tokens).any(1).tolist(), strict=True) if bad]
-        if unknown and not self._warned:
+        if unknown and not self._warned and self._where.ranks.rank == 0:
             shown = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
             _log.warning(
                 "%d of %d classes have words that the model's vocabulary lacks (%s); zero-shot cannot find them",
