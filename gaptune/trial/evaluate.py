@@ -31,6 +31,7 @@ from gaptune.metrics.mmvp import pair_accuracy
 from gaptune.metrics.retrieval import recalls
 from gaptune.metrics.table import Task
 from gaptune.storage.outcomes import RetrievalOutcomes
+from gaptune.trial.device import full_precision
 from gaptune.trial.embed import Features, Progress, evaluating, silent
 from gaptune.trial.encoder import DualEncoder
 from gaptune.trial.ranks import ALONE, Ranks
@@ -78,13 +79,15 @@ class Evaluator:
         self._val = store.split("val")
         self._owner = _owner(self._val).to(where.device)
         self._further = [(each, TaskEvaluator(data, each.tasks, where)) for each, data in further]
+        self._last: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, model: DualEncoder, *, last: bool) -> dict[str, float]:
         """The metrics by name, those of an evaluation after the evaluation's name; none on a rank that is not 0.
 
         Args:
             model: The model.
-            last: Whether the training has ended, for evaluations at the end.
+            last: Whether the training has ended, for evaluations at the end. Features of the validation pairs are then
+                kept for ``sample`` and ``outcomes``.
 
         Raises:
             NonFinite: A feature is not finite.
@@ -92,6 +95,7 @@ class Evaluator:
         with evaluating(model):
             features = self._where.features(model)
             pairs = features.images(self._val), features.texts(self._val.texts)
+            self._last = pairs if last else None
             metrics = {} if self._where.ranks.rank else embedding_metrics(*pairs, self._owner)
             if self._probes:
                 metrics |= self._classification(features)
@@ -100,29 +104,35 @@ class Evaluator:
                 metrics |= named_means(evaluation.name, evaluator(model))
         return metrics
 
-    def sample(self, model: DualEncoder, most: int = 64) -> tuple[Tensor, Tensor]:
-        """Features of some validation pairs, evenly spaced, each image with its first caption: two of shape (n, d)."""
-        rows = np.unique(np.linspace(0, len(self._val) - 1, min(most, len(self._val))).astype(np.int64))
-        with evaluating(model):
-            features = self._where.features(model)
-            return features.images(self._val, rows), features.texts(self._val.texts[self._val.offsets[rows]])
+    def sample(self, most: int = 64) -> tuple[Tensor, Tensor]:
+        """Features of some validation pairs at the end, evenly spaced, each image with its first caption.
 
-    def outcomes(self, model: DualEncoder) -> RetrievalOutcomes | None:
-        """What each validation image and caption counts in retrieval, and the metrics without the modalities' means.
+        Returns:
+            Those of images and of texts, both of shape (n, d).
+        """
+        images, texts = self._pairs()
+        rows = np.unique(np.linspace(0, len(self._val) - 1, min(most, len(self._val))).astype(np.int64))
+        return images[rows], texts[self._val.offsets[rows]]
+
+    def outcomes(self) -> RetrievalOutcomes | None:
+        """What each validation image and caption counts in retrieval at the end, and metrics without modalities' means.
 
         None on a rank that is not 0.
         """
-        with evaluating(model):
-            features = self._where.features(model)
-            images, texts = features.images(self._val), features.texts(self._val.texts)
-            if self._where.ranks.rank:
-                return None
+        images, texts = self._pairs()
+        if self._where.ranks.rank:
+            return None
+        with full_precision():
             hits = recalls(images, texts, self._owner)
             return RetrievalOutcomes(
                 captions=np.diff(self._val.offsets),
                 right={name: outcomes.right.numpy() > 0 for name, outcomes in hits.items()},
                 centered=embedding_metrics(centered(images), centered(texts), self._owner),
             )
+
+    def _pairs(self) -> tuple[Tensor, Tensor]:
+        assert self._last is not None, "the training has not ended"
+        return self._last
 
     def _classification(self, features: Features) -> dict[str, float]:
         (train, train_labels), (test, test_labels) = self._probes["probe_train"], self._probes["probe_test"]

@@ -239,9 +239,9 @@ class Training:
         That is the features of some, and what each image and caption counts in retrieval.
 
         Args:
-            folder: Where rank 0 writes it; None on other ranks, which only compute.
+            folder: Where rank 0 writes it; None on other ranks.
         """
-        sample, outcomes = self._evaluator.sample(self.model), self._evaluator.outcomes(self.model)
+        sample, outcomes = self._evaluator.sample(), self._evaluator.outcomes()
         if folder is not None and outcomes is not None:
             save_sample(folder, *sample)
             outcomes.save(folder)
