@@ -1,6 +1,7 @@
 """Real clusters on loopback: two nodes of which one is killed, trials that fit nowhere."""
 
 import time
+from contextlib import suppress
 
 import psutil
 import pytest

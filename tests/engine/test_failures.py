@@ -101,7 +101,7 @@ def test_last_failure_is_one_line_that_tells_what_happened(error, reason, may_pa
 def test_worker_reports_only_what_a_retry_would_not_cure(error, message):
     config = {"training": {"batch_size": 32}}
     trials = (TrialTask(3, config, {}, ""),)
-    task = WorkerTask(trials, {}, None, threads=1, gpu=0.5, folder="", place="", system_metrics=False)
+    task = WorkerTask(trials, {}, None, workers=1, cpu=1, gpu=0.5, folder="", place="", system_metrics=False)
     assert message_of(error, task) == message
 
 
