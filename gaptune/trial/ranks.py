@@ -22,8 +22,8 @@ from gaptune.trial.gpu_memory import is_out_of_memory
 from gaptune.trial.loss import NonFinite
 
 _PATIENCE = timedelta(days=7)
-"""Longest wait within a collective: others may save or evaluate for hours. A rank that has ended is noticed at once by
-gloo; on cards, whoever started the ranks must end the others."""
+"""Longest wait within a collective: others may save or evaluate for hours. Where a rank has ended, gloo tells some of
+the others at once, and NCCL none: whoever started the ranks must end all of them."""
 
 _BUCKET = 2**26
 """Bytes of tensors that are sent together."""
