@@ -92,7 +92,12 @@ def main() -> None:
         for model, path in places.items():
             rounds = [[measured(*way, model, path, args) for way in WAYS.values()] for _ in range(3)]
             best = [max(each) for each in zip(*rounds, strict=True)]
-            print(model, *(f"{name}: {rate:.1f} steps/s" for name, rate in zip(WAYS, best, strict=True)), sep="\n  ")
+            print(
+                model,
+                *(f"{name}: {rate:.1f} steps/s" for name, rate in zip(WAYS, best, strict=True)),
+                sep="\n  ",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

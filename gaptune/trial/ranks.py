@@ -49,7 +49,7 @@ class Ranks:
     rank: int
     size: int
 
-    def share(self, n: int) -> slice:
+    def rows(self, n: int) -> slice:
         """Which of n rows are those of this rank: neighbors, and as many for each, but for one more for the first."""
         each, more = divmod(n, self.size)
         start = self.rank * each + min(self.rank, more)
@@ -60,13 +60,13 @@ class Ranks:
         return tensor if self.size == 1 else _Sum.apply(tensor)
 
     def gathered(self, part: Tensor, n: int) -> Tensor:
-        """All n rows of a tensor of which each rank has its ``share``; with a gradient, as for ``summed``.
+        """All n rows of a tensor of which each rank has its ``rows``; with a gradient, as for ``summed``.
 
         Args:
             part: The rows of this rank, shape (rows, d).
             n: Rows of all ranks.
         """
-        mine = self.share(n)
+        mine = self.rows(n)
         return self.summed(F.pad(part, (0, 0, mine.start, n - mine.stop)))  # x + 0 is x to the bit
 
     @torch.no_grad()

@@ -249,7 +249,7 @@ def test_a_rank_that_finds_nobody_says_so():
 
 @pytest.mark.parametrize("n", [4, 7, 8, 101])
 def test_shares_are_all_rows_in_order_and_nearly_equal(n):
-    shares = [range(n)[Ranks(rank, 4).share(n)] for rank in range(4)]
+    shares = [range(n)[Ranks(rank, 4).rows(n)] for rank in range(4)]
     assert [row for share in shares for row in share] == list(range(n))
     assert {len(share) for share in shares} <= {n // 4, n // 4 + 1}
 
