@@ -135,7 +135,7 @@ def resumed(group, params, path, folder, until=None, killed=None):
 
 
 @pytest.mark.parametrize(("killed", "sizes"), [(1, (2, 4)), (0, (4, 1)), (2, (3, 2))])
-def test_after_a_rank_was_killed_any_number_of_ranks_goes_on(killed, sizes, pool, data, tmp_path):
+def test_after_a_rank_was_killed_any_number_of_ranks_resumes(killed, sizes, pool, data, tmp_path):
     params = CASES["vit"] | {"training.epochs": 3}
     (undisturbed,) = pool.run(1, train, params, data(params))
     answers = pool.run(sizes[0], resumed, params, data(params), tmp_path, None, killed)
