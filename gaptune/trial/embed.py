@@ -98,7 +98,7 @@ class Features:
         return _finite(features, "text")
 
     def _embedded(self, encode: Callable[[npt.NDArray[Any]], Tensor], inputs: npt.NDArray[Any]) -> Tensor:
-        mine = inputs[self._ranks.share(len(inputs))]
+        mine = inputs[self._ranks.rows(len(inputs))]
         parts = []
         for start in range(0, len(mine), _BATCH):
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):

@@ -70,7 +70,7 @@ class Planner:
         self._model = model
         self._split = split
         self._batch = config.training.batch_size
-        self._mine = ranks.share(self._batch)
+        self._mine = ranks.rows(self._batch)
         self._dropout = f"dropout of rank {ranks.rank}" if ranks.rank else "dropout"
         self.per_epoch = len(split) // self._batch
         self.steps = self.per_epoch * config.training.epochs

@@ -22,8 +22,8 @@ from gaptune.trial.gpu_memory import is_out_of_memory
 from gaptune.trial.loss import NonFinite
 
 _PATIENCE = timedelta(days=7)
-"""Longest wait within a collective: others may save or evaluate for hours. A rank that has ended is noticed at once by
-gloo; on cards, whoever started the ranks must end the others."""
+"""Longest wait within a collective: others may save or evaluate for hours. Where a rank has ended, gloo tells some of
+the others at once, and NCCL none: whoever started the ranks must end all of them."""
 
 _BUCKET = 2**26
 """Bytes of tensors that are sent together."""
@@ -49,7 +49,7 @@ class Ranks:
     rank: int
     size: int
 
-    def share(self, n: int) -> slice:
+    def rows(self, n: int) -> slice:
         """Which of n rows are those of this rank: neighbors, and as many for each, but for one more for the first."""
         each, more = divmod(n, self.size)
         start = self.rank * each + min(self.rank, more)
@@ -60,13 +60,13 @@ class Ranks:
         return tensor if self.size == 1 else _Sum.apply(tensor)
 
     def gathered(self, part: Tensor, n: int) -> Tensor:
-        """All n rows of a tensor of which each rank has its ``share``; with a gradient, as for ``summed``.
+        """All n rows of a tensor of which each rank has its ``rows``; with a gradient, as for ``summed``.
 
         Args:
             part: The rows of this rank, shape (rows, d).
             n: Rows of all ranks.
         """
-        mine = self.share(n)
+        mine = self.rows(n)
         return self.summed(F.pad(part, (0, 0, mine.start, n - mine.stop)))  # x + 0 is x to the bit
 
     @torch.no_grad()

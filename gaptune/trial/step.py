@@ -185,7 +185,7 @@ class Updates:
             x, y = swap(x, y, kept, renormalize=renormalize)
         n = self._config.training.batch_size
         everybody = self._ranks.gathered(torch.cat([x, y], dim=1), n).chunk(2, dim=1)
-        return clip_loss_of_part(x, y, beta, (everybody[0], everybody[1]), self._ranks.share(n).start)
+        return clip_loss_of_part(x, y, beta, (everybody[0], everybody[1]), self._ranks.rows(n).start)
 
     def _embed(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._config.training.precision == "bf16"):

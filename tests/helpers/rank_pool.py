@@ -30,7 +30,7 @@ class Pool:
         chosen = self._ranks[:size]
         for rank, (_, pipe) in enumerate(chosen):
             pipe.send((rank, size, address, function, args))
-        return [_answer(*each) for each in chosen]
+        return _answers(chosen)
 
     def close(self):
         for process, pipe in self._ranks:
@@ -38,16 +38,21 @@ class Pool:
             process.join(10)
 
 
-def _answer(process, pipe):
-    if not wait([pipe], timeout=120):
-        process.kill()
-        process.join(10)
-        return TimeoutError("the rank hangs")
-    try:
-        return pipe.recv()
-    except EOFError:
-        process.join(10)
-        return None
+def _answers(chosen):
+    """What each answers. Whoever waits for one that has ended is ended soon, as an engine ends the ranks of a trial."""
+    answers, missing, patience = {}, {pipe: number for number, (_, pipe) in enumerate(chosen)}, 120
+    while missing:
+        ready = wait(list(missing), timeout=patience)
+        for pipe in ready or list(missing):
+            number = missing.pop(pipe)
+            try:
+                answers[number] = pipe.recv() if ready else TimeoutError("the rank hangs")
+            except EOFError:
+                answers[number], patience = None, 3
+            if not ready or answers[number] is None:
+                chosen[number][0].kill()
+                chosen[number][0].join(10)
+    return [answers[number] for number in range(len(chosen))]
 
 
 def _serve(pipe):

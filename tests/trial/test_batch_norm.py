@@ -35,7 +35,7 @@ def results(norm, inputs):
 
 def share_of(group, norm, inputs):
     norm = copy.deepcopy(norm)  # what comes by a pipe has its memory in common with the other ranks
-    outputs, of_inputs, of_weights, statistics = results(SummedNorm(norm, group), inputs[group.share(len(inputs))])
+    outputs, of_inputs, of_weights, statistics = results(SummedNorm(norm, group), inputs[group.rows(len(inputs))])
     group.add(of_weights)
     return group.gathered(outputs.flatten(1), 7), group.gathered(of_inputs.flatten(1), 7), of_weights, statistics
 
