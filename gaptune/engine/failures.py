@@ -11,7 +11,7 @@ import platform
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from gaptune.config import TrialConfig
 from gaptune.engine.messages import WorkerMessage, WorkerTask
@@ -23,9 +23,10 @@ _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 _NOT_DETERMINISTIC = "does not have a deterministic implementation"
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: |$)")
 """How the last line of a traceback begins."""
+_NODE = re.compile(r"[Nn]ode [Ii]d: ?([0-9a-f]{56})")
 
 
-_OF_RANK = re.compile(r"RankFailed: (rank \d+ of \d+)$")
+_OF_RANK = re.compile(r"RankFailed: (rank \d+ of \d+) on node (\w+)$")
 """The line before what Ray tells of a rank."""
 
 
@@ -128,11 +129,15 @@ class Failure:
         reason: One line for people.
         may_pass: Whether a retry may cure it.
         has_traceback: Whether Ray's text says more than the line.
+        lost: What was lost, if it is not the trial that failed.
+        node: Id of the node where that was, if it is told.
     """
 
     reason: str
     may_pass: bool = True
     has_traceback: bool = False
+    lost: Literal["worker", "node"] | None = None
+    node: str | None = None
 
 
 class RayFailure(NamedTuple):
@@ -158,7 +163,14 @@ def _is_lost_worker(lines: Sequence[str]) -> bool:
 def _lost_worker(lines: Sequence[str]) -> Failure:
     """What Ray knows of the end of a worker, without its advice."""
     detail = " ".join(lines).partition("Worker exit detail: ")[2] or lines[-1].strip()
-    return Failure(f"worker lost: {detail.partition(' There are some potential root causes')[0].strip()}")
+    return Failure(
+        f"worker lost: {detail.partition(' There are some potential root causes')[0].strip()}", lost="worker"
+    )
+
+
+def _lost_node(lines: Sequence[str]) -> Failure:
+    named = _NODE.search(" ".join(lines))
+    return Failure(f"node lost: {lines[0]}", lost="node", node=named[1] if named else None)
 
 
 def _exception(lines: Sequence[str]) -> Failure:
@@ -171,10 +183,7 @@ RAY_FAILURES: tuple[RayFailure, ...] = (
         _says("OutOfMemoryError", "running low on memory"),
         lambda lines: Failure("out of memory: the machine ran short, and Ray ended the worker", may_pass=False),
     ),
-    RayFailure(
-        _says("node has died", "node was terminated", "NodeDiedError"),
-        lambda lines: Failure(f"node lost: {lines[0]}"),
-    ),
+    RayFailure(_says("node has died", "node was terminated", "NodeDiedError"), _lost_node),
     RayFailure(_is_lost_worker, _lost_worker),
     RayFailure(lambda lines: True, _exception),
 )
@@ -188,14 +197,16 @@ def failure_of(errors: str) -> Failure:
     """
     last = errors.rpartition("Failure # ")[2]
     lines = [line for line in last.splitlines()[1:] if line.strip()] or ["unknown"]
-    rank = ""
     for number, line in enumerate(lines):
-        if found := _OF_RANK.search(line):
-            rank, lines = f" ({found[1]})", lines[number + 1 :]
-            break
+        if of_rank := _OF_RANK.search(line):
+            failure = _failure_in(lines[number + 1 :])
+            return replace(failure, reason=f"{failure.reason} ({of_rank[1]})", node=failure.node or of_rank[2])
+    return _failure_in(lines)
+
+
+def _failure_in(lines: list[str]) -> Failure:
     lines[0] = lines[0].strip()
-    failure = next(known.failure(lines) for known in RAY_FAILURES if known.matches(lines))
-    return replace(failure, reason=failure.reason + rank)
+    return next(known.failure(lines) for known in RAY_FAILURES if known.matches(lines))
 
 
 def ledger_failure(error: OSError) -> str | None:

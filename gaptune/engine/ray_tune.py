@@ -31,8 +31,10 @@ from gaptune.engine.failures import Failure, failure_of, ledger_failure
 from gaptune.engine.groups import Groups
 from gaptune.engine.heartbeat import Watch, epochs_of, forget_beats, read_beat
 from gaptune.engine.messages import TrialTask, WorkerMessage, WorkerTask
+from gaptune.engine.nodes import Nodes, node_of
 from gaptune.engine.over import forget_over, tell_over
 from gaptune.engine.rank_group import placement_of
+from gaptune.engine.retries import Retries
 from gaptune.engine.signals import Stop
 from gaptune.engine.worker import Worker
 from gaptune.ledger import SweepHeader, TrialRecord
@@ -40,9 +42,6 @@ from gaptune.search.orchestrator import Orchestrator
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-MAX_FAILURES = 2
-"""How often a trial is retried after a failure that may pass (a killed worker, a lost node)."""
 
 _LOOK_S = 1.0
 """Seconds between two looks at how far the workers are."""
@@ -131,6 +130,10 @@ class _Scheduler(_NotSaved, FIFOScheduler):  # type: ignore[misc]
         if self._controller is not None:
             self._controller.cleanup()
 
+    def give_up(self, trial: Trial) -> None:
+        """Ends a trial that Ray is about to try again."""
+        self._controller.stop_trial(trial)
+
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         self._guard(self._heard, trial, WorkerMessage.from_ray(result))
         left = [] if self._guard.halted else self._groups.left(trial.trial_id)
@@ -165,6 +168,7 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]  # ray is untyp
         orchestrator: Orchestrator,
         groups: Groups,
         guard: _Guard,
+        scheduler: _Scheduler,
         *,
         folder: Path,
         stop: Stop,
@@ -175,6 +179,7 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]  # ray is untyp
         self._orchestrator = orchestrator
         self._groups = groups
         self._guard = guard
+        self._scheduler = scheduler
         self._folder = folder
         self._stop = stop
         self._minutes = minutes
@@ -184,6 +189,9 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]  # ray is untyp
         self._watch = Watch(minutes * 60 if minutes else None)
         self._running: dict[str, Trial] = {}
         self._stuck: set[str] = set()
+        self._nodes = Nodes()
+        self._node: dict[str, str | None] = {}
+        self._retries = Retries(self._nodes.name)
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Between two of Ray's events: nothing is half done here."""
@@ -205,21 +213,29 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]  # ray is untyp
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._running[_place(self._beats, trial)] = trial
+        node = self._node[trial.trial_id] = node_of(trial.temporary_state.ray_actor)
         for number in self._groups.left(trial.trial_id):
-            self._guard(self._orchestrator.started, number, str(trial.node_ip or "local"))
+            self._guard(self._orchestrator.started, number, self._nodes.name(node))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._running.pop(_place(self._beats, trial), None)
+        self._node.pop(trial.trial_id, None)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        failure = self._failure(trial)
+        """Ray always tries again: how often that makes sense is decided here."""
+        left, known = self._groups.left(trial.trial_id), self._orchestrator.record.trials
+        epoch = max((known[number].epoch for number in left), default=0)
+        node = self._node.get(trial.trial_id)
+        failure = self._retries.after(trial.trial_id, self._failure(trial), node, epoch)
         if failure.may_pass:
-            for number in self._groups.left(trial.trial_id):
+            for number in left:
                 self._guard(self._orchestrator.retried, number, self._reason(failure, number))
         else:
             self._guard(self._groups.failed, trial.trial_id, partial(self._reason, failure))
-        left = self._groups.left(trial.trial_id)  # Ray cannot be kept from a retry, but a worker ends without trials
-        trial.config["trials"] = [each for each in trial.config["trials"] if each["number"] in left]
+        if left := self._groups.left(trial.trial_id):
+            trial.config["trials"] = [each for each in trial.config["trials"] if each["number"] in left]
+        else:
+            self._scheduler.give_up(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._guard(self._groups.failed, trial.trial_id, partial(self._reason, self._failure(trial)))
@@ -237,7 +253,7 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]  # ray is untyp
         self._running.pop(place, None)
         if place in self._stuck:
             self._stuck.remove(place)
-            return Failure(f"worker stuck: no progress for {self._minutes:g} minutes")
+            return Failure(f"worker stuck: no progress for {self._minutes:g} minutes", lost="worker")
         errors = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
         for number in self._groups.left(trial.trial_id):
             kept = self._folder / _error_file(number)  # Ray deletes its own file when it ends
@@ -298,17 +314,18 @@ def run_trials(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     guard = _Guard(orchestrator)
     groups = Groups(orchestrator, resources.num_lanes)
+    scheduler = _Scheduler(orchestrator, groups, guard, beats)
     callback = _Callback(
         orchestrator,
         groups,
         guard,
+        scheduler,
         folder=folder,
         stop=stop,
         minutes=resources.stall_minutes,
         beats=beats,
         progress=progress,
     )
-    scheduler = _Scheduler(orchestrator, groups, guard, beats)
     here, header = str(Path.cwd()), orchestrator.record.header
     task = partial(_task, header=header, sweep=sweep, checkpoints=checkpoints, beats=beats, here=here)
     tuner = tune.Tuner(
@@ -325,7 +342,7 @@ def run_trials(
             storage_path=str(folder),
             verbose=0,
             callbacks=[callback],
-            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            failure_config=tune.FailureConfig(max_failures=-1),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials keep their own
         ),
     )

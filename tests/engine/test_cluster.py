@@ -12,7 +12,7 @@ import pytest
 import torch
 from ray.cluster_utils import Cluster
 from support import free_port, trial_workers, write_yaml
-from warm import Gaptune, run
+from warm import WORKERS, Gaptune, run, workers_are_warm
 
 from gaptune.ledger import State, load, parse_events, read_events
 from gaptune.ledger.backup import stored_ledger
@@ -82,15 +82,13 @@ def test_a_killed_node_loses_nothing_and_its_trials_end_with_the_same_weights(
     while process.poll() is None and len({e["trial"] for e in events(struck) if e["event"] == "report"}) < 2:
         time.sleep(0.02)
     raylets = [psutil.Process(node.all_processes["raylet"][0].process.pid) for node in nodes]
-    raylet = next(each for each in raylets if any(trial_workers(each)))
-    for one in [raylet, *raylet.children(recursive=True)]:  # as when the plug is pulled: its workers die too
-        one.kill()
+    kill_node(nodes[[any(trial_workers(raylet)) for raylet in raylets].index(True)])
     assert process.wait(timeout=400) == 0, process.stdout + process.stderr
     record = load(struck / "results" / "s")
     assert [trial.state for trial in record.trials.values()] == [State.COMPLETE] * 2
     retries = [reason for trial in record.trials.values() for reason in trial.retries]
     assert len(retries) == 1, retries
-    assert retries[0].startswith(("node lost", "worker lost"))  # whichever Ray hears of first
+    assert retries[0].startswith("node lost: ")
     for number in range(2):
         assert [report.epoch for report in record.trials[number].reports] == list(range(1, EPOCHS + 1))
         expected, _ = weights(calm / "results" / "s" / "trials", number)
@@ -125,6 +123,37 @@ def test_another_machine_resumes_from_the_storage(tmp_path, small_features, ray_
     assert [trial.state for trial in record.trials.values()] == [State.COMPLETE] * 4
     assert [e for e in events(second) if e["event"] == "end"][: len(before)] == before
     assert parse_events(stored_ledger(far))[0] == events(second)
+
+
+def kill_node(node, *workers):
+    """As when the plug is pulled: its workers die too, those that it has forked and others."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    for one in [raylet, *raylet.children(recursive=True), *workers]:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+
+
+def test_a_trial_that_loses_its_node_three_times_goes_on_to_the_end_on_a_fourth(tmp_path, small_features):
+    workers_are_warm()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        command = sweep_command(tmp_path, small_features, "--address", cluster.address, trials=1, epochs=EPOCHS)
+        node = cluster.add_node(num_cpus=1, node_name="spot-0", **WORKERS)
+        process, reports = Gaptune(*command), 0
+        for count in range(1, 4):
+            while process.poll() is None and sum(e["event"] == "report" for e in events(tmp_path)) <= reports:
+                time.sleep(0.02)
+            kill_node(node, *trial_workers())
+            node = cluster.add_node(num_cpus=1, node_name=f"spot-{count}", **WORKERS)
+            reports = sum(e["event"] == "report" for e in events(tmp_path))
+        assert process.wait(timeout=400) == 0, process.stdout + process.stderr
+    finally:
+        cluster.shutdown()
+    (trial,) = load(tmp_path / "results" / "s").trials.values()
+    assert trial.state is State.COMPLETE
+    assert trial.retries == [f"node lost: spot-{number}" for number in range(3)]
+    starts = [event["node"] for event in events(tmp_path) if event["event"] == "start"]
+    assert starts == [f"spot-{number}" for number in range(4)]
 
 
 def answers(url):

@@ -8,11 +8,13 @@ import torch
 
 from gaptune.engine.failures import failure_of, ledger_failure, message_of
 from gaptune.engine.messages import TrialTask, WorkerMessage, WorkerTask
+from gaptune.engine.shared_paths import NotSharedError
 from gaptune.errors import UserError
 from gaptune.ledger import LostError
 from gaptune.trial import NonFinite
 from gaptune.trial.device import NoGpuError
 
+NODE = "0123abcd" * 7
 TASK = """ray::Worker.train() (pid=17, ip=10.0.0.5, actor_id=2d8a, repr=<Worker>)
   File "/lib/ray/tune/trainable/trainable.py", line 331, in train
     raise skipped from exception_cause(skipped)
@@ -42,7 +44,7 @@ is killed by SIGKILL by OOM killer due to high memory usage. (2) ray stop --forc
         (SETUP, "exception: ModuleNotFoundError: No module named 'torch'", True),
         (KILLED, "worker lost: Worker unexpectedly exits with a connection error code 2. End of file.", True),
         ("Task was killed due to the node running low on memory.\n", "out of memory: the machine ran short", False),
-        ("The actor died because its node has died. Node Id: 01\n", "node lost: The actor died because its", True),
+        (f"The actor died because its node has died. Node Id: {NODE}\n", "node lost: The actor died", True),
         ("", "exception: unknown", True),
     ],
 )
@@ -54,6 +56,8 @@ def test_last_failure_is_one_line_that_tells_what_happened(error, reason, may_pa
     assert "\n" not in failure.reason
     assert failure.may_pass is may_pass
     assert failure.has_traceback is reason.startswith("exception")
+    assert failure.lost == {"node lost": "node", "worker lost": "worker"}.get(reason.partition(":")[0])
+    assert failure.node == (NODE if failure.lost == "node" else None)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +65,12 @@ def test_last_failure_is_one_line_that_tells_what_happened(error, reason, may_pa
     [
         (NonFinite("loss is nan"), WorkerMessage(failure="non-finite: loss is nan")),
         (UserError("no such store"), WorkerMessage(failure="no such store")),
+        (
+            NotSharedError("/r/s/trials does not exist there"),
+            WorkerMessage(
+                halt=f"{platform.node()} does not see the results of the sweep: /r/s/trials does not exist there"
+            ),
+        ),
         (
             torch.OutOfMemoryError("CUDA is full\nmore"),
             WorkerMessage(
