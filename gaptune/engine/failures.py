@@ -24,8 +24,6 @@ _NOT_DETERMINISTIC = "does not have a deterministic implementation"
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: |$)")
 """How the last line of a traceback begins."""
 _NODE = re.compile(r"[Nn]ode [Ii]d: ?([0-9a-f]{56})")
-
-
 _OF_RANK = re.compile(r"RankFailed: (rank \d+ of \d+) on node (\w+)$")
 """The line before what Ray tells of a rank."""
 

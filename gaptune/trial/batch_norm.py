@@ -65,9 +65,8 @@ class SummedNorm(_BatchNorm):
 
     def __init__(self, norm: _BatchNorm, ranks: Ranks) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-        self.load_state_dict(norm.state_dict())
-        for name, parameter in norm.named_parameters():
-            getattr(self, name).requires_grad_(parameter.requires_grad)
+        self._parameters.update(norm._parameters)
+        self._buffers.update(norm._buffers)
         self._ranks = ranks
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -80,8 +79,9 @@ class SummedNorm(_BatchNorm):
             return super().forward(input)
         single, others = input.float() if input.dtype == torch.bfloat16 else input, [0, *range(2, input.ndim)]
         shape = [1, -1, *[1] * (input.ndim - 2)]
-        count = self._ranks.summed(single.new_tensor([single.numel() // self.num_features]))
-        mean = self._ranks.summed(single.sum(others)) / count
+        numbers = single.new_tensor([single.numel() // self.num_features])
+        sums = self._ranks.summed(torch.cat([single.sum(others), numbers]))  # one call for both
+        mean, count = sums[:-1] / sums[-1], sums[-1].detach()
         centered = single - mean.view(shape)
         variance = self._ranks.summed((centered * centered).sum(others)) / count
         self._remember(mean.detach(), (variance * count / (count - 1)).detach())
