@@ -24,7 +24,7 @@ _NOT_DETERMINISTIC = "does not have a deterministic implementation"
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: |$)")
 """How the last line of a traceback begins."""
 _NODE = re.compile(r"[Nn]ode [Ii]d: ?([0-9a-f]{56})")
-_OF_RANK = re.compile(r"RankFailed: (rank \d+ of \d+)$")
+_OF_RANK = re.compile(r"RankFailed: (rank \d+ of \d+) on node (\w+)$")
 """The line before what Ray tells of a rank."""
 
 
@@ -128,7 +128,7 @@ class Failure:
         may_pass: Whether a retry may cure it.
         has_traceback: Whether Ray's text says more than the line.
         lost: What was lost, if it is not the trial that failed.
-        node: Id of the node that was lost, if Ray tells it.
+        node: Id of the node where that was, if it is told.
     """
 
     reason: str
@@ -195,14 +195,16 @@ def failure_of(errors: str) -> Failure:
     """
     last = errors.rpartition("Failure # ")[2]
     lines = [line for line in last.splitlines()[1:] if line.strip()] or ["unknown"]
-    rank = ""
     for number, line in enumerate(lines):
-        if found := _OF_RANK.search(line):
-            rank, lines = f" ({found[1]})", lines[number + 1 :]
-            break
+        if of_rank := _OF_RANK.search(line):
+            failure = _failure_in(lines[number + 1 :])
+            return replace(failure, reason=f"{failure.reason} ({of_rank[1]})", node=failure.node or of_rank[2])
+    return _failure_in(lines)
+
+
+def _failure_in(lines: list[str]) -> Failure:
     lines[0] = lines[0].strip()
-    failure = next(known.failure(lines) for known in RAY_FAILURES if known.matches(lines))
-    return replace(failure, reason=failure.reason + rank)
+    return next(known.failure(lines) for known in RAY_FAILURES if known.matches(lines))
 
 
 def ledger_failure(error: OSError) -> str | None:

@@ -48,6 +48,11 @@ def placement_of(resources: ResourcesConfig) -> tune.PlacementGroupFactory | dic
 class Rank(Trainer):
     """A ``Trainer`` in an actor."""
 
+    def node(self) -> str:
+        """Id of the node of this process."""
+        node: str = ray.get_runtime_context().get_node_id()
+        return node
+
     def address(self) -> str:
         """``HOST:PORT`` where this process can listen, as other nodes reach it."""
         with socket.socket() as probe:
@@ -63,6 +68,7 @@ class RankGroup:
 
     def __init__(self) -> None:
         self._ranks: list[Any] = []
+        self._nodes: list[str] = []
 
     def start(self, task: WorkerTask) -> WorkerMessage:
         """Starts the processes, unless they are kept, and the training.
@@ -75,6 +81,7 @@ class RankGroup:
         """
         if not self._ranks:
             self._ranks = _actors(task)
+            self._nodes = ray.get([rank.node.remote() for rank in self._ranks])
         message = self._all([rank.start.remote(task, number) for number, rank in enumerate(self._ranks)])
         if message.ends:
             return message
@@ -124,14 +131,14 @@ class RankGroup:
             return first
         if waiting or any(isinstance(each, Exception) for each in failed.values()):
             self.end()
-        return self._failure(failed, len(calls))
+        return self._failure(failed)
 
-    @staticmethod
-    def _failure(failed: dict[int, WorkerMessage | Exception], size: int) -> WorkerMessage:
+    def _failure(self, failed: dict[int, WorkerMessage | Exception]) -> WorkerMessage:
         """The cause among what has failed: what is known by name, else an end or exception, else its consequence."""
         number, cause = min(failed.items(), key=lambda each: (_is_consequence(each[1]), isinstance(each[1], Exception)))
+        size = len(self._nodes)
         if isinstance(cause, Exception):
-            raise RankFailed(f"rank {number} of {size}\n{cause}") from None
+            raise RankFailed(f"rank {number} of {size} on node {self._nodes[number]}\n{cause}") from None
         if len(failed) == size or cause.failure is None:
             return cause
         return replace(cause, failure=f"{cause.failure} (rank {number} of {size})")

@@ -8,6 +8,7 @@ import torch
 
 from gaptune.engine.failures import failure_of, ledger_failure, message_of
 from gaptune.engine.messages import TrialTask, WorkerMessage, WorkerTask
+from gaptune.engine.shared_paths import NotSharedError
 from gaptune.errors import UserError
 from gaptune.ledger import LostError
 from gaptune.trial import NonFinite
@@ -64,6 +65,12 @@ def test_last_failure_is_one_line_that_tells_what_happened(error, reason, may_pa
     [
         (NonFinite("loss is nan"), WorkerMessage(failure="non-finite: loss is nan")),
         (UserError("no such store"), WorkerMessage(failure="no such store")),
+        (
+            NotSharedError("/r/s/trials does not exist there"),
+            WorkerMessage(
+                halt=f"{platform.node()} does not see the results of the sweep: /r/s/trials does not exist there"
+            ),
+        ),
         (
             torch.OutOfMemoryError("CUDA is full\nmore"),
             WorkerMessage(

@@ -3,9 +3,11 @@
 import signal
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import psutil
 import pytest
+import ray
 import torch
 from ray import tune
 from support import trial_workers, write_yaml
@@ -13,12 +15,15 @@ from warm import WORKERS, Gaptune, workers_are_warm
 
 from gaptune.config import ResourcesConfig, TrialConfig, unflatten
 from gaptune.data import open_store
+from gaptune.engine import rank_group
 from gaptune.engine.failures import failure_of
 from gaptune.engine.machine import OBJECT_STORE
-from gaptune.engine.rank_group import placement_of
+from gaptune.engine.messages import TrialMessage, WorkerMessage
+from gaptune.engine.rank_group import RankFailed, RankGroup, placement_of
 from gaptune.ledger import State, load, read_events
 from gaptune.trial import train
 from gaptune.trial.checkpoint import Checkpoints
+from gaptune.trial.ranks import RankLost
 
 EPOCHS = 60
 MINUTE = 60.0
@@ -82,7 +87,69 @@ def test_what_only_one_rank_can_do_is_refused_for_several(given, told):
 )
 def test_why_a_rank_has_failed_is_told_as_for_a_single_process(rank, told):
     head = "Failure # 1 (occurred at 2026-11-30)\nray::Worker.train() (pid=3)\n  File y\n"
-    assert failure_of(f"{head}gaptune.engine.rank_group.RankFailed: rank 1 of 2\n{rank}\n").reason == told
+    failure = failure_of(f"{head}gaptune.engine.rank_group.RankFailed: rank 1 of 2 on node 8f\n{rank}\n")
+    assert (failure.reason, failure.node) == (told, "8f")
+
+
+WAITING = "waiting"
+REPORT, NOTHING = WorkerMessage((TrialMessage(0, 1, 3),)), WorkerMessage()
+FULL = WorkerMessage(failure="out of memory", too_large=True)
+NOT_FINITE = WorkerMessage(failure="non-finite: loss")
+
+
+def scripted(*scripts):
+    """Ranks that answer by a script; the class is inside so that Ray sends it whole."""
+    waiting = WAITING
+
+    class Scripted:
+        """A rank whose steps are what a test says: a message, an exception, or waiting for others forever."""
+
+        def __init__(self, steps):
+            self.steps = iter(steps)
+
+        def node(self):
+            return "8f"
+
+        def start(self, task, rank):
+            return WorkerMessage()
+
+        def address(self):
+            return "here:1"
+
+        def join(self, address):
+            return WorkerMessage()
+
+        def step(self):
+            step = next(self.steps)
+            if isinstance(step, Exception):
+                raise step
+            while step == waiting:
+                time.sleep(1)
+            return step
+
+    return [ray.remote(num_cpus=0)(Scripted).remote(script) for script in scripts]
+
+
+@pytest.mark.whole
+def test_the_cause_is_told_of_what_ranks_answer_and_no_rank_waits_for_one_that_has_failed(local_ray, monkeypatch):
+    def after(*scripts):
+        ranks = scripted(*scripts)
+        monkeypatch.setattr(rank_group, "_actors", lambda task: ranks)
+        group = RankGroup()
+        group.start(None)
+        return group, ranks
+
+    group, ranks = after([REPORT, NOT_FINITE], [NOTHING, NOT_FINITE])
+    assert [group.step(), group.step()] == [REPORT, NOT_FINITE]  # alike on all: the ranks are kept
+    assert ray.get([rank.node.remote() for rank in ranks]) == ["8f"] * 2
+    group.end()
+    group, ranks = after([WAITING], [FULL])
+    assert group.step() == replace(FULL, failure="out of memory (rank 1 of 2)")
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(ranks[0].node.remote())
+    group, ranks = after([RankLost("connection closed")], [ValueError("the cause")])
+    with pytest.raises(RankFailed, match=r"^rank 1 of 2 on node 8f\n(.|\n)*ValueError: the cause"):
+        group.step()
 
 
 @pytest.fixture(scope="module")
