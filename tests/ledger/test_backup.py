@@ -164,7 +164,7 @@ def test_a_stored_ledger_that_cannot_be_read_is_an_error(tmp_path):
 
 def test_a_ledger_is_fetched_from_its_storage_as_it_grows(tmp_path):
     place, mine = Folder(f"file://{tmp_path}/far/s"), tmp_path / "mine" / "s"
-    with pytest.raises(UserError, match="no sweep 's' in file://.*/far"):
+    with pytest.raises(UserError, match=r"no sweep 's' in file://.*/far"):
         fetch_ledger(place, mine)
     assert not mine.exists()
     backup = Backup(place, tmp_path / "s", print)
