@@ -267,10 +267,10 @@ def test_a_stopped_sweep_leaves_no_rank(tmp_path, small_features, two_small_node
 
 
 @pytest.mark.whole
-def test_more_workers_than_there_is_room_for_are_refused(tmp_path, small_features, two_small_nodes):
+def test_more_workers_than_fit_are_refused(tmp_path, small_features, two_small_nodes):
     space, config = write_yaml(tmp_path, small_features, more="resources: {workers: 3}\n")
     told = "--name", "s", "--results", tmp_path / "results", "--address", two_small_nodes
     process = Gaptune("sweep", space, "--config", config, *told)
     assert process.wait() == 2
-    room = f"the cluster at {two_small_nodes} has room for 2, and no further node can be started"
-    assert f"each trial needs 3 workers of 1 CPU at the same time; {room}; see resources.workers" in process.stderr
+    fit = f"the cluster at {two_small_nodes} can run 2, and no further node can be started"
+    assert f"each trial needs 3 workers of 1 CPU at the same time; {fit}; see resources.workers" in process.stderr
