@@ -85,7 +85,7 @@ def test_what_only_one_rank_can_do_is_refused_for_several(given, told):
         ),
     ],
 )
-def test_why_a_rank_has_failed_is_told_as_for_a_single_process(rank, told):
+def test_the_reason_of_a_failed_rank_is_that_of_a_single_process(rank, told):
     head = "Failure # 1 (occurred at 2026-11-30)\nray::Worker.train() (pid=3)\n  File y\n"
     failure = failure_of(f"{head}gaptune.engine.rank_group.RankFailed: rank 1 of 2 on node 8f\n{rank}\n")
     assert (failure.reason, failure.node) == (told, "8f")
@@ -131,7 +131,7 @@ def scripted(*scripts):
 
 
 @pytest.mark.whole
-def test_the_cause_is_told_of_what_ranks_answer_and_no_rank_waits_for_one_that_has_failed(local_ray, monkeypatch):
+def test_a_group_reports_the_cause_of_a_failure_and_ends_ranks_that_wait(local_ray, monkeypatch):
     def after(*scripts):
         ranks = scripted(*scripts)
         monkeypatch.setattr(rank_group, "_actors", lambda task: ranks)
