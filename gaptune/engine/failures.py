@@ -128,7 +128,7 @@ class Failure:
         may_pass: Whether a retry may cure it.
         has_traceback: Whether Ray's text says more than the line.
         lost: What was lost, if it is not the trial that failed.
-        node: Id of the node where that was, if it is told.
+        node: Id of the node where that was, if known.
     """
 
     reason: str

@@ -99,18 +99,18 @@ class Place:
         """
         if self.open_ended or any(fitting(resources, machine) for machine in self.to_come):
             return
-        room = int(sum(fitting(resources, machine) for machine in self.machines))
-        if room >= resources.workers:
+        fit = int(sum(fitting(resources, machine) for machine in self.machines))
+        if fit >= resources.workers:
             return
         cpu, gpu = (max((each.get(kind, 0.0) for each in self.machines), default=0.0) for kind in ("CPU", "GPU"))
         has = f"{cpu:g} CPU" + (f" and {gpu:g} GPU" if resources.gpus else "")
         has += f" ({self.problem})" if self.problem and resources.gpus else ""
         who = self.name if self.name == HERE else f"a machine of {self.name}"
         larger = "" if self.name == HERE else ", and no larger node can be started"
-        if room:
+        if fit:
             raise UserError(
                 f"each trial needs {resources.workers} workers of {describe(resources)} at the same time; {self.name} "
-                f"has room for {room}{larger.replace('larger', 'further')}; see resources.workers, resources.cpu and "
+                f"can run {fit}{larger.replace('larger', 'further')}; see resources.workers, resources.cpu and "
                 "resources.gpu"
             )
         raise UserError(
