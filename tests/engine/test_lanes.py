@@ -254,7 +254,14 @@ def test_a_worker_asks_before_each_step_which_of_its_trials_are_over(tmp_path, s
         }
         for number in (4, 7, 9)
     ]
-    task = {"trials": trials, "data": {"store": str(small_features)}, "weights": None, "threads": 1, "gpu": 0.0}
+    task = {
+        "trials": trials,
+        "data": {"store": str(small_features)},
+        "weights": None,
+        "workers": 1,
+        "cpu": 1,
+        "gpu": 0.0,
+    }
     worker = Worker(task | {"folder": str(tmp_path), "place": f"{tmp_path}/a", "system_metrics": True})
     first = worker.step()["trials"]
     assert [one["number"] for one in first] == [4, 7, 9]

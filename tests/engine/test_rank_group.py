@@ -85,7 +85,7 @@ def test_what_only_one_rank_can_do_is_refused_for_several(given, told):
         ),
     ],
 )
-def test_the_reason_of_a_failed_rank_is_that_of_a_single_process(rank, told):
+def test_the_reason_of_a_rank_is_that_of_a_single_process_with_its_number(rank, told):
     head = "Failure # 1 (occurred at 2026-11-30)\nray::Worker.train() (pid=3)\n  File y\n"
     failure = failure_of(f"{head}gaptune.engine.rank_group.RankFailed: rank 1 of 2 on node 8f\n{rank}\n")
     assert (failure.reason, failure.node) == (told, "8f")
@@ -131,7 +131,7 @@ def scripted(*scripts):
 
 
 @pytest.mark.whole
-def test_a_group_reports_the_cause_of_a_failure_and_ends_ranks_that_wait(local_ray, monkeypatch):
+def test_the_cause_is_reported_and_no_rank_waits_for_one_that_has_failed(local_ray, monkeypatch):
     def after(*scripts):
         ranks = scripted(*scripts)
         monkeypatch.setattr(rank_group, "_actors", lambda task: ranks)
@@ -267,10 +267,10 @@ def test_a_stopped_sweep_leaves_no_rank(tmp_path, small_features, two_small_node
 
 
 @pytest.mark.whole
-def test_more_workers_than_fit_are_refused(tmp_path, small_features, two_small_nodes):
+def test_more_workers_than_all_machines_can_run_are_refused(tmp_path, small_features, two_small_nodes):
     space, config = write_yaml(tmp_path, small_features, more="resources: {workers: 3}\n")
     told = "--name", "s", "--results", tmp_path / "results", "--address", two_small_nodes
     process = Gaptune("sweep", space, "--config", config, *told)
     assert process.wait() == 2
-    fit = f"the cluster at {two_small_nodes} can run 2, and no further node can be started"
-    assert f"each trial needs 3 workers of 1 CPU at the same time; {fit}; see resources.workers" in process.stderr
+    most = f"the cluster at {two_small_nodes} can run 2, and no further node can be started"
+    assert f"each trial needs 3 workers of 1 CPU at the same time; {most}; see resources.workers" in process.stderr
