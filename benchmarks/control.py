@@ -17,15 +17,17 @@ import resource
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from early_stopping import STOP, load
 
-from gaptune.config import EarlyStoppingConfig
+from gaptune.config import EarlyStoppingConfig, SweepConfig
 from gaptune.engine.groups import Groups
 from gaptune.engine.heartbeat import Watch
 from gaptune.engine.retention import Retention
@@ -36,6 +38,7 @@ from gaptune.search.orchestrator import Orchestrator
 from gaptune.search.study import Study
 from gaptune.simulation.curves import Curves
 from gaptune.simulation.play import Clock
+from gaptune.space.model import Space
 
 NOISE = 1e-3
 """Standard deviation of what is added to each recorded metric."""
@@ -76,13 +79,12 @@ class Driver:
     Attributes:
         clock: Virtual time.
         waits: Virtual seconds that a worker waited for each answer.
-        drawn: For each trial drawn: the CPU seconds of the driver so far.
     """
 
     def __init__(
         self, orchestrator: Orchestrator, clock: Clock, curves: Curves, meter: Meter, *, workers: int, epoch_s: float
     ) -> None:
-        self.clock, self.waits, self.drawn = clock, [], []  # type: list[float], list[float]
+        self.clock, self.waits = clock, []  # type: Clock, list[float]
         self._orchestrator, self._meter, self._epoch_s, self._free = orchestrator, meter, epoch_s, workers
         self._groups, self._most = Groups(orchestrator, 1), workers + 1
         self._waiting: deque[int] = deque()  # drawn, but no worker is free yet
@@ -96,8 +98,8 @@ class Driver:
         self._look = meter.wrap("heartbeats", self._watch.stuck)
         self._metrics: dict[int, list[Mapping[str, float]]] = {}
 
-    def run(self) -> None:
-        """Runs trials until none is left."""
+    def run(self, then: Callable[[], None]) -> None:
+        """Runs trials until none is left, and calls ``then`` after each report."""
         while self._advance(self._suggest):
             self._start()
         while self._reports:
@@ -113,6 +115,7 @@ class Driver:
             self._advance(self._suggest)
             self._start()
             self._advance(self._look, self._running)
+            then()
 
     def _advance(self, step: Callable[..., Any], *args: Any) -> Any:
         """Does a step, and lets the virtual time pass that the driver needs for it."""
@@ -126,8 +129,6 @@ class Driver:
             return False
         trials = self._groups.next(str(self._orchestrator.record.highest + 1))
         self._waiting.extend(trial.number for trial in trials)
-        if trials:
-            self.drawn.append(self._meter.ours)
         return bool(trials)
 
     def _hear(self, number: int, epoch: int) -> bool:
@@ -153,20 +154,23 @@ class Driver:
         heapq.heappush(self._reports, (self.clock.now + self._epoch_s, number, epoch))
 
 
-def measure_parts(meter: Meter) -> None:
+@contextmanager
+def parts_measured(meter: Meter) -> Iterator[None]:
     """Measures the parts of a driver, wherever they are called."""
-    for part, owner, method in (
-        ("Optuna's ask", Study, "ask"),
-        ("study", Study, "tell"),
-        ("early stopping", EarlyStopping, "decide"),
-        ("ledger", Ledger, "append"),
-        ("record", SweepRecord, "apply"),
-        ("retention", Retention, "__call__"),
-        ("orchestrator", Orchestrator, "reported"),
-        ("orchestrator", Orchestrator, "next_trial"),
-        ("orchestrator", Orchestrator, "started"),
-    ):
-        setattr(owner, method, meter.wrap(part, getattr(owner, method)))
+    with ExitStack() as stack:
+        for part, owner, method in (
+            ("Optuna's ask", Study, "ask"),
+            ("study", Study, "tell"),
+            ("early stopping", EarlyStopping, "decide"),
+            ("ledger", Ledger, "append"),
+            ("record", SweepRecord, "apply"),
+            ("retention", Retention, "__call__"),
+            ("orchestrator", Orchestrator, "reported"),
+            ("orchestrator", Orchestrator, "next_trial"),
+            ("orchestrator", Orchestrator, "started"),
+        ):
+            stack.enter_context(patch.object(owner, method, meter.wrap(part, getattr(owner, method))))
+        yield
 
 
 def main() -> None:
@@ -179,65 +183,99 @@ def main() -> None:
     parser.add_argument("--journal", action="store_true", help="Keep Optuna's study on disk, as a real driver does.")
     parser.add_argument("--mlflow", action="store_true", help="Also write everything to MLflow's SQLite store.")
     arguments = parser.parse_args()
+    meter = Meter()
+    with tempfile.TemporaryDirectory() as name, parts_measured(meter):
+        simulate(arguments, meter, Path(name))
+        if arguments.mlflow:
+            events = read_events(Path(name) / "sweep")[0]
+            print(f"MLflow (SQLite): {1e3 * mlflow(events, Path(name)):.1f} ms a trial")
+
+
+def simulate(arguments: argparse.Namespace, meter: Meter, folder: Path) -> None:
+    """Runs a whole sweep, and prints what it cost."""
     space, sweep, curves = load("embedded")
     search = {"sampler": arguments.sampler, "candidates": arguments.candidates}
     stopping = EarlyStoppingConfig(method=arguments.early_stopping, **STOP)
     sweep = sweep.model_copy(update={"search": sweep.search.model_copy(update=search), "early_stopping": stopping})
-    meter, clock = Meter(), Clock()
-    measure_parts(meter)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        opening: Event = {
-            "event": "sweep",
-            "at": 0.0,
-            "id": "0" * 32,
-            "name": "simulated",
-            "varied": list(space.varied()),
-            "config": sweep.model_dump(mode="json"),
-            "space": {"name": "temp"},
-            "versions": {"gaptune": ""},
-            "data": {"store": "scenes", "hash": "scenes"},
-            "objectives": [asdict(objective) for objective in sweep.wanted],
-        }
-        started = time.perf_counter()
-        with Ledger(folder / "sweep") as ledger:
-            record = SweepRecord()
-            ledger.append(opening)
-            record.apply(opening)
-            retention = Retention(record, folder / "trials", "complete", print)
-            orchestrator = Orchestrator(
-                record,
-                ledger,
-                Study(space, sweep, "simulated", folder=folder / "sweep" if arguments.journal else None),
-                sweep,
-                num_candidates=num_candidates(space, sweep),
-                listeners=[retention],
-                clock=clock,
-            )
-            driver = Driver(
-                orchestrator, clock, curves, meter, workers=arguments.workers, epoch_s=arguments.epoch_seconds
-            )
-            driver.run()
-            orchestrator.close(None)
-            show(driver, meter, record, time.perf_counter() - started)
-            retention.close()
-        if arguments.mlflow:
-            print(f"MLflow (SQLite): {1e3 * mlflow(read_events(folder / 'sweep')[0], folder):.1f} ms a trial")
+    record, clock, started = SweepRecord(), Clock(), time.perf_counter()
+    with Ledger(folder / "sweep") as ledger:
+        opening = header(space, sweep)
+        ledger.append(opening)
+        record.apply(opening)
+        retention = Retention(record, folder / "trials", "complete", print)
+        orchestrator = Orchestrator(
+            record,
+            ledger,
+            Study(space, sweep, "simulated", folder=folder / "sweep" if arguments.journal else None),
+            sweep,
+            num_candidates=num_candidates(space, sweep),
+            listeners=[retention],
+            clock=clock,
+        )
+        driver = Driver(orchestrator, clock, curves, meter, workers=arguments.workers, epoch_s=arguments.epoch_seconds)
+        driver.run(Table(meter, record, arguments.candidates // 10).row_if_due)
+        orchestrator.close(None)
+        show(driver, meter, record, time.perf_counter() - started)
+        retention.close()
+
+
+def header(space: Space, sweep: SweepConfig) -> Event:
+    """The first event of a sweep."""
+    return {
+        "event": "sweep",
+        "at": 0.0,
+        "id": "0" * 32,
+        "name": "simulated",
+        "varied": list(space.varied()),
+        "config": sweep.model_dump(mode="json"),
+        "space": {"name": "temp"},
+        "versions": {"gaptune": ""},
+        "data": {"store": "scenes", "hash": "scenes"},
+        "objectives": [asdict(objective) for objective in sweep.wanted],
+    }
+
+
+class Table:
+    """A row for each so many trials: CPU milliseconds of each part for a trial, and the memory so far."""
+
+    PARTS = (
+        "Optuna's ask", "early stopping", "groups", "orchestrator", "ledger", "record", "study", "heartbeats",
+        "retention",
+    )  # fmt: skip
+
+    def __init__(self, meter: Meter, record: SweepRecord, every: int) -> None:
+        self._meter, self._record, self._every = meter, record, max(1, every)
+        self._shown, self._before = 0, Counter(meter.spent)
+        print(f"{'trials':>8}{'ours':>7}" + "".join(f"{part:>15}" for part in self.PARTS) + f"{'GiB':>7}")
+
+    def row_if_due(self) -> None:
+        """Prints a row if there are enough new trials."""
+        new = len(self._record.trials) - self._shown
+        if new < self._every:
+            return
+        spent = {part: 1e3 * (self._meter.spent[part] - self._before[part]) / new for part in self.PARTS}
+        self._shown, self._before = self._shown + new, Counter(self._meter.spent)
+        cells = "".join(f"{spent[part]:>15.2f}" for part in self.PARTS)
+        ours = sum(spent.values()) - spent["Optuna's ask"]
+        print(f"{self._shown:>8}{ours:>7.2f}{cells}{memory():>7.2f}", flush=True)
+
+
+def memory() -> float:
+    """The most memory so far, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def show(driver: Driver, meter: Meter, record: SweepRecord, wall: float) -> None:
-    """Prints what was measured."""
-    count, last = len(record.trials), driver.drawn[-(len(driver.drawn) // 10) :]
-    print(f"{count} trials, {len(driver.waits)} reports, {wall:.0f} s")
-    print(f"driver, CPU without ask: {1e3 * meter.ours / count:.2f} ms a trial, ", end="")
-    print(f"over the last tenth {1e3 * (last[-1] - last[0]) / len(last):.2f} ms")
-    for part, seconds in meter.spent.most_common():
-        print(f"  {part:<16}{1e3 * seconds / count:8.2f} ms a trial")
+    """Prints what was measured over the whole sweep."""
+    count = len(record.trials)
+    print(
+        f"{count} trials, {len(driver.waits)} reports, {wall:.0f} s; {1e3 * meter.ours / count:.2f} ms of CPU a trial"
+    )
     waits = np.array(driver.waits)
     trained = len(waits) * driver._epoch_s
     print(f"a worker waits for an answer {1e3 * waits.mean():.1f} ms, at most {waits.max():.2f} s; ", end="")
     print(f"{waits.sum() / (trained + waits.sum()):.2%} of its time")
-    print(f"most memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+    print(f"most memory: {memory():.2f} GiB")
 
 
 def mlflow(events: list[Event], folder: Path) -> float:

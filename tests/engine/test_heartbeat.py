@@ -71,6 +71,7 @@ def test_many_trials_are_read_in_turn_and_a_look_is_short():
         for place in world.after(1.0, watch, running):
             found[place] = world.now
         assert len(reads) - before < 10
-    assert {reads.count(place) for place in running} <= {10, 11}
+    counts = [reads.count(place) for place in running]
+    assert max(counts) - min(counts) <= 1
     assert [*found] == ["29"]
     assert 20 <= found["29"] <= 30
