@@ -290,3 +290,11 @@ def test_no_file_however_odd_ends_in_a_traceback(tmp_path_factory, text, data):
 def test_any_text_can_be_read_as_a_command(text):
     assert all(name for name in expanded(text))
     assert simple_commands(text) is None or all(simple_commands(text))
+
+
+def test_the_file_of_own_machines_is_ready_once_its_values_are_filled_in(place):
+    text = (ROOT / "deploy/own_machines.yaml").read_text()
+    assert len(problems(text)) == 4
+    for name, value in {"head": "10.0.0.2", "user": "ubuntu", "key": "key"}.items():
+        text = changed(f"&{name} FILL_IN", f"&{name} {value}", text)
+    assert problems(changed("- FILL_IN", "- 10.0.0.3", text)) == []
