@@ -49,7 +49,7 @@ class Meter:
 
     def __init__(self) -> None:
         self.spent: Counter[str] = Counter()
-        self._open: list[float] = []  # for each call under way: the seconds of the parts that it has called
+        self._open: list[float] = []  # for each running call: the seconds of the parts that it has called
 
     def wrap(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, measured as a part."""

@@ -11,7 +11,7 @@ _WRITE_S = 1.0
 _LONGEST_LOOK_S = 10.0
 """How much of the time between two looks counts at most."""
 _READ_S = 0.05
-"""Seconds after which a look ends; the next one goes on there. Reading takes a millisecond for each worker."""
+"""Seconds after which a look ends; the next one continues there. Reading takes a millisecond for each worker."""
 
 Clock = Callable[[], float]
 
