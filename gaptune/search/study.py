@@ -232,8 +232,8 @@ class Study:
             distributions=fixed.distributions,
             **content,
         )
-        self._study.add_trial(trial)
-        return int(self._study.get_trials(deepcopy=False)[-1]._trial_id)
+        trial._validate()  # as Study.add_trial does, which does not return the id
+        return self._study._storage.create_new_trial(self._study._study_id, template_trial=trial)
 
     @property
     def _evolves(self) -> bool:
