@@ -133,7 +133,7 @@ def kill_node(node, *workers):
             one.kill()
 
 
-def test_a_trial_that_loses_its_node_three_times_goes_on_to_the_end_on_a_fourth(tmp_path, small_features):
+def test_a_trial_that_loses_its_node_three_times_resumes_each_time_and_is_complete(tmp_path, small_features):
     workers_are_warm()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
