@@ -1,7 +1,7 @@
 """What the mathematics of fronts costs, in the worst case: every point is on the front.
 
-After a cell that takes longer than ``--patience``, larger ones of its column are left out. ``last_rank``, which early
-stopping asks for at each rung, is measured on a cloud of points.
+After a cell that takes longer than ``--patience``, larger ones of its column are left out. The last two are what early
+stopping needs at a rung: a cloud of points that arrive one by one, and the rank of a point in a layer.
 
     python benchmarks/pareto.py [--patience 60]
 """
@@ -18,7 +18,8 @@ import numpy.typing as npt
 from gaptune.ledger import ReportRecord, State, SweepHeader, SweepRecord, TrialRecord
 from gaptune.pareto.hypervolume import contributions, hypervolume
 from gaptune.pareto.objectives import Objective, Objectives
-from gaptune.pareto.ranking import last_rank
+from gaptune.pareto.ranking import last_in_layer
+from gaptune.pareto.sorted_points import SortedPoints
 from gaptune.results import candidates, summarize
 from gaptune.results.history import history
 from gaptune.results.stability import front_fractions
@@ -55,13 +56,20 @@ def fractions(points: Points) -> None:
     front_fractions(repeated, candidates(repeated))
 
 
+def arrivals(points: Points) -> None:
+    arrived = SortedPoints()
+    for point in np.random.default_rng(2).normal(size=points.shape):
+        arrived.add(point)
+
+
 CASES: dict[str, tuple[Callable[[Points], object], tuple[int, ...]]] = {
     "hypervolume": (lambda points: hypervolume(points, np.zeros(points.shape[1])), SIZES),
     "contributions": (lambda points: contributions(points, np.zeros(points.shape[1])), SIZES[:3]),
     "history": (lambda points: history(record(points)), SIZES),
     "summarize": (lambda points: summarize(record(points)), SIZES),
     "front_shares": (fractions, SIZES[:3]),
-    "last_rank": (lambda points: last_rank(np.random.default_rng(2).random(points.shape), "epsilon_net"), SIZES),
+    "all arrivals": (arrivals, SIZES),
+    "last_in_layer": (lambda points: last_in_layer(points, "epsilon_net"), SIZES),
 }
 
 

@@ -45,16 +45,16 @@ def front(page: Page, record: SweepRecord) -> None:
     page.get_by_test_id("search-box").press("Enter")
     first, *others = record.objectives
     page.get_by_test_id("sort-select-dropdown").click()
-    page.get_by_test_id(f"sort-select-{first['metric']}").click()  # this adds its column, too
-    if not first["maximize"]:
+    page.get_by_test_id(f"sort-select-{first.metric}").click()  # this adds its column, too
+    if not first.maximize:
         page.get_by_test_id("sort-select-dropdown").click()
         page.get_by_label("Sort ascending").click()
-    metrics = {"geometry/gap", *(other["metric"] for other in others)} - {first["metric"]}
+    metrics = {"geometry/gap", *(other.metric for other in others)} - {first.metric}
     page.get_by_test_id("column-selection-dropdown").first.click()
     for name in ("Dataset", "Source", "Models", *metrics):
         page.locator(f"[role=dialog] [title='{name}']").click()
     page.keyboard.press("Escape")
-    for name in ("Run Name", first["metric"], *metrics):
+    for name in ("Run Name", first.metric, *metrics):
         edge = f".ag-header-cell[col-id*='{name}'] .ag-header-cell-resize"
         page.locator(edge).dblclick()  # as wide as its content
 

@@ -62,18 +62,12 @@ def test_example_sweep_is_small_and_complete():
     assert sizes["ledger.jsonl"] < 200_000 > 10 * sizes["sample.npz"]
 
 
-def test_example_paper_sweep_is_complete():
-    record = load(example("example-paper"))
-    assert record.done
-    assert len(record.trials) == 3 * len({trial.candidate for trial in record.trials.values()}) == 63
-    assert {trial.state for trial in record.trials.values()} == {State.COMPLETE}
-
-
-def test_example_paper_sweep_on_features_has_all_outcomes_and_no_feature():
-    folder = example("example-paper-features")
+@pytest.mark.parametrize(("name", "seeds"), [("example-paper", 3), ("example-paper-features", 5)])
+def test_example_of_the_paper_has_all_outcomes_and_no_feature(name, seeds):
+    folder = example(name)
     record = load(folder)
     assert record.done
-    assert len(record.trials) == 5 * 21
+    assert len(record.trials) == seeds * len({trial.candidate for trial in record.trials.values()}) == seeds * 21
     assert {trial.state for trial in record.trials.values()} == {State.COMPLETE}
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     assert sizes.keys() == {"ledger.jsonl", *(f"trials/{number:04d}/outcomes.npz" for number in record.trials)}

@@ -48,3 +48,15 @@ def test_a_benchmark_starts_and_has_the_options_that_it_reads(script, monkeypatc
     read = options_read(ast.parse(script.read_text()))
     assert read
     assert read <= known
+
+
+@pytest.mark.whole  # it imports what most tests do not need
+def test_the_control_of_a_small_sweep_is_measured_in_all_its_parts(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.setattr("sys.argv", ["control.py", "--candidates", "60", "--workers", "20"])
+    runpy.run_path(str(FOLDER / "control.py"), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("60 trials, ") for line in lines)
+    last = [line.split() for line in lines if line.strip()[:1].isdigit() and "trials" not in line][-1]
+    assert int(last[0]) >= 54
+    assert all(float(cell) > 0 for cell in last[1:8])  # milliseconds; the parts behind these take less than 0.005

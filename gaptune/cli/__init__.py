@@ -11,6 +11,7 @@ import click
 from gaptune import __version__
 from gaptune.cli.analyses import correlations, failures, importance
 from gaptune.cli.clean import clean
+from gaptune.cli.cluster import cluster
 from gaptune.cli.data import data
 from gaptune.cli.evaluate import evaluate
 from gaptune.cli.figures import figures
@@ -46,7 +47,7 @@ SECTIONS = {
         notebook,
     ),
     "Data and models": (data, evaluate, model, space),
-    "Maintain": (sync, clean),
+    "Maintain": (cluster, sync, clean),
     "Paper": (figures, theory),
 }
 """The commands in the sections of the help."""

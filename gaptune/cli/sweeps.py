@@ -189,14 +189,26 @@ def transfer(
 
 @click.command(epilog="Example: gaptune sync first --tracking-uri http://127.0.0.1:5000")
 @click.argument("name", type=SweepName(own=True))
+@click.option(
+    "--storage",
+    metavar="URL",
+    envvar="GAPTUNE_STORAGE",
+    show_envvar=True,
+    help="Remote storage of a sweep that runs on another machine: first copy its ledger from there.",
+)
 @results_option
 @tracking_option
-def sync(name: str, results: Path, tracking_uri: str | None) -> None:
+def sync(name: str, storage: str | None, results: Path, tracking_uri: str | None) -> None:
     """Update MLflow from the ledger of the sweep NAME.
 
-    Also fills an empty tracking store.
+    Also fills an empty tracking store, and brings the results of a sweep on a cluster to this machine.
     """
     from gaptune.engine.publish import synchronize
 
+    if storage is not None:
+        from gaptune.ledger.backup import fetch_ledger
+        from gaptune.storage.folder import Folder
+
+        fetch_ledger(Folder(f"{storage.rstrip('/')}/{check_name(name)}"), writable_results(results) / name)
     runs = synchronize(sweep_folder(results, name), results.resolve(), tracking_uri)
     echo(f"{name}: MLflow is up to date with the ledger ({counted(runs, 'trial')})")

@@ -172,6 +172,10 @@ MOST_LANES = 64
 """Largest number of trials that a worker trains together."""
 
 
+MOST_WORKERS = 1024
+"""Largest number of workers that train a trial together."""
+
+
 def _number_of_lanes(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
     """One message for whatever is neither a number of lanes nor ``auto``."""
     if given != "auto" and (type(given) is not int or not 1 <= given <= MOST_LANES):
@@ -183,19 +187,21 @@ class ResourcesConfig(Schema):
     """Resources of each trial.
 
     Attributes:
-        cpu: Number of CPU cores and threads per trial.
-        gpu: Number of GPUs per trial; a fraction shares a GPU. ``auto`` gives each trial a GPU, or a measured fraction
-            of one, if there are GPUs where the sweep runs, and otherwise none. A trial with 0 sees no GPU; a trial with
-            more does not train without one.
+        workers: Number of workers that train a trial together, each on one machine. A worker is one process (a rank)
+            for each of its GPUs, and one without GPUs.
+        cpu: Number of CPU cores and threads per worker, which its ranks share.
+        gpu: Number of GPUs per worker, each of which is used by a rank of its own; a fraction shares a GPU. ``auto``
+            gives each worker a GPU, or a trial of one worker a measured fraction of one, if there are GPUs where the
+            sweep runs, and otherwise none. A trial with 0 sees no GPU; a trial with more does not train without one.
         lanes: Largest number of trials that a worker trains together, as one. ``auto`` chooses 16 for small models on a
             GPU and otherwise 1.
-        concurrency: Largest number of workers in parallel, each with one trial or ``lanes`` trials; None for as many as
-            fit.
+        concurrency: Largest number of trials in parallel, or of groups of ``lanes`` trials; None for as many as fit.
         system_metrics: Whether each report contains the CPU, memory, and GPU use of the trial.
         stall_minutes: Minutes without a finished step or batch after which a worker is replaced and its trial resumes
             from its last checkpoint; None or 0 for never.
     """
 
+    workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = 1
     cpu: Annotated[int, Field(ge=1)] = 1
     gpu: Annotated[Annotated[float, Field(ge=0.0)] | Literal["auto"], WrapValidator(_number_of_gpus)] = "auto"
     lanes: Annotated[Annotated[int, Field(ge=1, le=MOST_LANES)] | Literal["auto"], WrapValidator(_number_of_lanes)] = (
@@ -205,11 +211,34 @@ class ResourcesConfig(Schema):
     system_metrics: bool = False
     stall_minutes: Annotated[float, Field(ge=0.0)] | None = 60.0
 
+    @model_validator(mode="after")
+    def _consistent(self) -> ResourcesConfig:
+        if self.gpu == "auto":
+            return self
+        if self.workers > 1 and 0 < self.gpu < 1:
+            raise ValueError(
+                f"workers: {self.workers} with gpu: {self.gpu:g}: only a trial of one worker can share a GPU; set gpu "
+                "to a whole number"
+            )
+        if self.ranks > 1 and self.lanes not in (1, "auto"):
+            raise ValueError(f"lanes: {self.lanes} with {self.ranks} ranks per trial: set lanes to 1 or auto")
+        return self
+
     @property
     def gpus(self) -> float:
         """``gpu`` as a number, for code that runs after ``auto`` was replaced."""
         assert self.gpu != "auto"
         return self.gpu
+
+    @property
+    def ranks_per_worker(self) -> int:
+        """Number of processes of a worker that train the trial: one for each of its GPUs."""
+        return max(1, int(self.gpus))
+
+    @property
+    def ranks(self) -> int:
+        """Number of processes that train a trial together."""
+        return self.workers * self.ranks_per_worker
 
     @property
     def num_lanes(self) -> int:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from gaptune.config.document import flow
 from gaptune.console.tables import make_table
+from gaptune.engine.placement import planned
 from gaptune.engine.plan import Plan
 from gaptune.engine.preflight import left_over, megabytes
 from gaptune.search.samplers import make_sampler
@@ -57,7 +58,7 @@ def describe_plan(plan: Plan) -> RenderableType:
         f"model      {sweep.model.name}, {counted(plan.sizes.weights, 'weight')}",
         f"data       {data.store}: {_images(data.splits)}, hash {data.hash[:12]}",
         f"training   {_training(plan)}",
-        f"{plan.lanes.unit:10} {sweep.resources.cpu} CPU, {plan.gpus}",
+        f"{plan.lanes.unit:10} {planned(sweep.resources, plan.gpus)}",
         f"lanes      {plan.lanes}",
         f"disk       {_disk(plan)}",
         *([f"MLflow     {plan.mlflow}; it is updated later"] if plan.mlflow else []),

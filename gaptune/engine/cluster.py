@@ -21,7 +21,7 @@ from gaptune.config import ResourcesConfig
 from gaptune.engine.address import check_address
 from gaptune.engine.autoscaler import autoscales
 from gaptune.engine.machine import OBJECT_STORE, available_cores, available_gpus, ray_folders
-from gaptune.engine.placement import Place, fitting
+from gaptune.engine.placement import Place, trials_at_once
 from gaptune.engine.signals import Stop, Stopped
 from gaptune.errors import UserError
 
@@ -125,7 +125,7 @@ def side_by_side(resources: ResourcesConfig) -> SideBySide:
     """
     import ray
 
-    fit = int(sum(fitting(resources, node["Resources"]) for node in ray.nodes() if node["Alive"]))
+    fit = trials_at_once(resources, [node["Resources"] for node in ray.nodes() if node["Alive"]])
     if resources.concurrency and ("KUBERNETES_SERVICE_HOST" in os.environ or autoscales()):
         return SideBySide(resources.concurrency, full=False)
     most = max(1, min(fit, resources.concurrency or fit))
@@ -161,7 +161,7 @@ def _started(resources: ResourcesConfig, place: str | None, stop: Stop) -> Itera
             _bring_token()
             with ray_folders() as folders, _ended():
                 cores = available_cores() // resources.cpu * resources.cpu
-                wanted = min(cores, (resources.concurrency or cores) * resources.cpu)
+                wanted = min(cores, (resources.concurrency or cores) * resources.workers * resources.cpu)
                 gpus = available_gpus() if resources.gpus else 0  # Ray would count those of the driver, also MIG's
                 options = {"num_cpus": wanted, "num_gpus": gpus, "object_store_memory": OBJECT_STORE, **folders}
                 with _without(_OF_OTHER_CLUSTERS + _OF_NOTEBOOKS), _signals_blocked_in_children():

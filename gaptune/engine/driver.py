@@ -15,6 +15,7 @@ from gaptune.engine.plan import Plan
 from gaptune.engine.publish import write_results
 from gaptune.engine.ray_tune import run_trials
 from gaptune.engine.retention import Retention
+from gaptune.engine.shared_paths import create_results
 from gaptune.engine.signals import Stop
 from gaptune.ledger import Event, Ledger, SweepHeader, SweepRecord
 from gaptune.ledger.backup import Backup
@@ -161,6 +162,7 @@ def _train(session: _Session, plan: Plan, stop: Stop) -> str:
     """Runs the trials, then evaluates the front; returns why the sweep was interrupted, or "" if it is done."""
     orchestrator, display = session.orchestrator, session.display
     checkpoints = f"{plan.place.url if plan.place else plan.folder.absolute()}/trials"  # workers run elsewhere
+    create_results(checkpoints)
     try:
         display.start(orchestrator.record, plan.num_candidates * plan.sweep.search.seeds)
         if not run_trials(orchestrator, plan.sweep, plan.folder, checkpoints, stop, display.progress, display.say):

@@ -13,7 +13,7 @@ import ray
 from gaptune.config import EvaluationConfig, ResourcesConfig, SweepConfig
 from gaptune.data.open import open_store
 from gaptune.engine.signals import Stop
-from gaptune.engine.worker import take_device
+from gaptune.engine.trainer import take_device
 from gaptune.results import summarize
 from gaptune.search.orchestrator import Orchestrator
 from gaptune.storage.replica import Copies
@@ -49,7 +49,8 @@ def evaluate_front(
     if not members:
         return
     say(f"evaluating {len(members)} trials of the front on {', '.join(evaluation.name for evaluation in wanted)}")
-    evaluate = ray.remote(num_cpus=sweep.resources.cpu, num_gpus=sweep.resources.gpus)(_evaluate)
+    gpus = min(1.0, sweep.resources.gpus)  # one process evaluates, also what several ranks have trained
+    evaluate = ray.remote(num_cpus=sweep.resources.cpu, num_gpus=gpus)(_evaluate)
     evaluations = [evaluation.model_dump() for evaluation in wanted]
     here, resources = str(Path.cwd()), sweep.resources
     running = {
@@ -75,7 +76,7 @@ def _evaluate(
     checkpoints: str, evaluations: list[dict[str, Any]], resources: ResourcesConfig, folder: str
 ) -> dict[str, float]:
     """Runs on a worker."""
-    device = take_device(resources.gpus)
+    device = take_device(min(1.0, resources.gpus))
     import torch
 
     from gaptune.trial.checkpoint import read_checkpoint

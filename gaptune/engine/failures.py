@@ -10,11 +10,12 @@ import errno
 import platform
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from gaptune.config import TrialConfig
 from gaptune.engine.messages import WorkerMessage, WorkerTask
+from gaptune.engine.shared_paths import NotSharedError
 from gaptune.errors import UserError
 from gaptune.ledger import LostError
 
@@ -23,6 +24,8 @@ _NOT_DETERMINISTIC = "does not have a deterministic implementation"
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: |$)")
 """How the last line of a traceback begins."""
 _NODE = re.compile(r"[Nn]ode [Ii]d: ?([0-9a-f]{56})")
+_OF_RANK = re.compile(r"RankFailed: (rank \d+ of \d+) on node (\w+)$")
+"""The line before what Ray tells of a rank."""
 
 
 class KnownError(NamedTuple):
@@ -62,6 +65,11 @@ def _no_gpu(error: Exception, task: WorkerTask) -> WorkerMessage:
     return WorkerMessage(halt=f"trial {task.numbers[0]} cannot use its GPU on {platform.node()}: {error}")
 
 
+def _not_shared(error: Exception, task: WorkerTask) -> WorkerMessage:
+    """No trial continues: every trial on that node would be lost to the others."""
+    return WorkerMessage(halt=f"{platform.node()} does not see the results of the sweep: {error}")
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     from gaptune.trial.gpu_memory import is_out_of_memory
 
@@ -98,6 +106,7 @@ def _full_disk(error: Exception, task: WorkerTask) -> WorkerMessage:
 KNOWN_ERRORS: tuple[KnownError, ...] = (
     KnownError(_is_non_finite, lambda error, task: WorkerMessage(failure=non_finite(error))),
     KnownError(_is_no_gpu, _no_gpu),
+    KnownError(lambda error: isinstance(error, NotSharedError), _not_shared),
     KnownError(lambda error: isinstance(error, UserError), lambda error, task: WorkerMessage(failure=str(error))),
     KnownError(_is_out_of_memory, _out_of_memory),
     KnownError(_is_not_deterministic, _not_deterministic),
@@ -119,7 +128,7 @@ class Failure:
         may_pass: Whether a retry may cure it.
         has_traceback: Whether Ray's text says more than the line.
         lost: What was lost, if it is not the trial that failed.
-        node: Id of the node that was lost, if Ray tells it.
+        node: Id of the node where that was, if known.
     """
 
     reason: str
@@ -186,6 +195,14 @@ def failure_of(errors: str) -> Failure:
     """
     last = errors.rpartition("Failure # ")[2]
     lines = [line for line in last.splitlines()[1:] if line.strip()] or ["unknown"]
+    for number, line in enumerate(lines):
+        if of_rank := _OF_RANK.search(line):
+            failure = _failure_in(lines[number + 1 :])
+            return replace(failure, reason=f"{failure.reason} ({of_rank[1]})", node=failure.node or of_rank[2])
+    return _failure_in(lines)
+
+
+def _failure_in(lines: list[str]) -> Failure:
     lines[0] = lines[0].strip()
     return next(known.failure(lines) for known in RAY_FAILURES if known.matches(lines))
 

@@ -235,7 +235,7 @@ def _told(readings: Readings) -> str:
 
 def _measure(config: dict[str, Any], threads: int, folder: str) -> Readings:
     """Runs on a worker."""
-    from gaptune.engine.worker import take_device
+    from gaptune.engine.trainer import take_device
 
     device = take_device(1.0)
     import torch

@@ -28,6 +28,7 @@ class Groups:
         self._begun: TrialRecord | None = None
         self._again: deque[list[int]] = deque()
         self._running: dict[str, list[int]] = {}
+        self._num_ended = 0  # when the groups whose trials have all ended were last taken out
 
     def next(self, name: str) -> list[TrialRecord]:
         """The next group.
@@ -51,7 +52,12 @@ class Groups:
     @property
     def running(self) -> int:
         """Number of groups with a trial that has not ended."""
-        self._running = {name: left for name in self._running if (left := self.left(name))}
+        num_ended = len(self._orchestrator.record.trials) - self._orchestrator.live
+        if (
+            num_ended != self._num_ended
+        ):  # Ray asks after each event, and a look at a thousand groups takes a millisecond
+            self._num_ended = num_ended
+            self._running = {name: left for name in self._running if (left := self.left(name))}
         return len(self._running)
 
     @property

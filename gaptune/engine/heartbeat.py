@@ -10,6 +10,8 @@ _WRITE_S = 1.0
 """Seconds between two writes of a worker, and between two looks of the driver."""
 _LONGEST_LOOK_S = 10.0
 """How much of the time between two looks counts at most."""
+_READ_S = 0.05
+"""Seconds after which a look ends; the next one goes on there. Reading takes a millisecond for each worker."""
 
 Clock = Callable[[], float]
 
@@ -76,7 +78,8 @@ def forget_beats(places: str) -> None:
 class Watch:
     """Finds trials without progress.
 
-    Time in which the driver did not look does not count: the driver itself may have been stopped.
+    Time in which the driver did not look does not count: the driver itself may have been stopped. Many trials are read
+    in turn, some at each look, because nothing else happens in the driver meanwhile.
 
     Args:
         limit: Seconds without progress; None to watch no trial.
@@ -91,7 +94,8 @@ class Watch:
         self._read = read
         self._clock = clock
         self._looked = clock()
-        self._still: dict[str, tuple[bytes | None, float]] = {}
+        self._counted = 0.0  # seconds in which the driver looked
+        self._still: dict[str, tuple[bytes | None, float]] = {}  # progress and since when; read longest ago is first
 
     def stuck(self, running: Iterable[str]) -> list[str]:
         """The keys without progress for the limit; each is returned once, and then watched anew."""
@@ -101,14 +105,19 @@ class Watch:
         if passed < min(_WRITE_S, self._limit / 4):
             return []
         self._looked += passed
-        before, self._still = self._still, {}
-        found = []
+        self._counted += min(passed, _LONGEST_LOOK_S)
+        running = dict.fromkeys(running)
+        self._still = {one: still for one, still in self._still.items() if one in running}
         for one in running:
-            written = self._read(one)
-            last, seconds = before.get(one, (None, 0.0))
-            seconds = seconds + min(passed, _LONGEST_LOOK_S) if one in before and written == last else 0.0
-            if seconds >= self._limit:
+            self._still.setdefault(one, (None, self._counted))
+        found, began = [], self._clock()
+        for one in list(self._still):
+            written, (last, since) = self._read(one), self._still.pop(one)
+            since = since if written == last else self._counted
+            if self._counted - since >= self._limit:
                 found.append(one)
             else:
-                self._still[one] = written, seconds
+                self._still[one] = written, since
+            if self._clock() - began >= _READ_S:
+                break
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gaptune.config import HEADS, SweepConfig
+from gaptune.config import HEADS, ResourcesConfig, SweepConfig
 from gaptune.config.models import PRESETS
 from gaptune.data import Store
 
@@ -34,18 +34,20 @@ class Lanes:
         return f"{self.number} ({self.why})" if self.why else str(self.number)
 
 
-def lanes_of(sweep: SweepConfig, store: Store, gpus: float) -> Lanes:
+def lanes_of(sweep: SweepConfig, store: Store, resources: ResourcesConfig) -> Lanes:
     """How many trials of a sweep a worker trains together.
 
     Args:
         sweep: The sweep config.
         store: Its training data.
-        gpus: GPUs of a worker.
+        resources: Resources of each trial, with a number of GPUs.
     """
-    wanted = sweep.resources.lanes
+    wanted = resources.lanes
     if wanted == 1:
         return Lanes(1)
-    if wanted == "auto" and not gpus:
+    if resources.ranks > 1:
+        return Lanes(1, f"{resources.ranks} ranks train each trial")
+    if wanted == "auto" and not resources.gpus:
         return Lanes(1, "a CPU trains trials faster one by one")
     if wanted == "auto" and sweep.model.name not in (*PRESETS, HEADS):
         return Lanes(1, f"{sweep.model.name} is large enough to keep a GPU busy")

@@ -32,8 +32,9 @@ class WorkerTask:
         trials: The trials; none if Ray tries them again although they have ended, or run elsewhere now.
         data: The trials' ``DataConfig``, as a mapping.
         weights: Hash of the weights that the sweep starts from; None for random ones.
-        threads: Number of CPU threads.
-        gpu: Number of GPUs, or a fraction of one.
+        workers: Number of workers that train the trial together.
+        cpu: Number of CPU cores of each.
+        gpu: Number of GPUs of each, or a fraction of one.
         folder: The folder to which relative paths are relative.
         place: The prefix of the worker's keys in the cluster's key-value store, unique among all sweeps.
         system_metrics: Whether to report what the worker uses of its machine.
@@ -42,11 +43,27 @@ class WorkerTask:
     trials: tuple[TrialTask, ...]
     data: dict[str, Any]
     weights: str | None
-    threads: int
+    workers: int
+    cpu: int
     gpu: float
     folder: str
     place: str
     system_metrics: bool
+
+    @property
+    def ranks_per_worker(self) -> int:
+        """Number of processes of a worker that train the trial: one for each of its GPUs."""
+        return max(1, int(self.gpu))
+
+    @property
+    def ranks(self) -> int:
+        """Number of processes that train the trial together."""
+        return self.workers * self.ranks_per_worker
+
+    @property
+    def threads(self) -> int:
+        """Number of CPU threads of each process."""
+        return max(1, self.cpu // self.ranks_per_worker)
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -100,6 +117,11 @@ class WorkerMessage:
     failure: str | None = None
     too_large: bool = False
     halt: str | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether none of the trials continues."""
+        return self.failure is not None or self.halt is not None
 
     def to_ray(self) -> dict[str, Any]:
         """The message as the result of a Ray trial. Ray leaves lists as they are, and joins the keys of mappings."""

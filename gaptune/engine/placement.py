@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -92,20 +92,29 @@ class Place:
         return Place(name, machines, kinds, open_ended=on_kubernetes or (autoscales and not kinds))
 
     def check(self, resources: ResourcesConfig) -> None:
-        """Refuses trials that no machine can ever run: Ray would wait forever.
+        """Refuses trials whose workers can never all run at the same time: Ray would wait forever.
 
         On Kubernetes the operator may start machines that are not known here, so nothing is refused.
 
         Raises:
-            UserError: No machine has, or will have, what a trial needs.
+            UserError: The machines have not, and will not have, what a trial needs.
         """
-        if self.open_ended or any(fitting(resources, machine) for machine in (*self.machines, *self.to_come)):
+        if self.open_ended or any(fitting(resources, machine) for machine in self.to_come):
+            return
+        fit = int(sum(fitting(resources, machine) for machine in self.machines))
+        if fit >= resources.workers:
             return
         cpu, gpu = (max((each.get(kind, 0.0) for each in self.machines), default=0.0) for kind in ("CPU", "GPU"))
         has = f"{cpu:g} CPU" + (f" and {gpu:g} GPU" if resources.gpus else "")
         has += f" ({self.problem})" if self.problem and resources.gpus else ""
         who = self.name if self.name == HERE else f"a machine of {self.name}"
         larger = "" if self.name == HERE else ", and no larger node can be started"
+        if fit:
+            raise UserError(
+                f"each trial needs {resources.workers} workers of {describe(resources)} at the same time; {self.name} "
+                f"can run {fit}{larger.replace('larger', 'further')}; see resources.workers, resources.cpu and "
+                "resources.gpu"
+            )
         raise UserError(
             f"each trial needs {describe(resources)} on one machine; {who} has at most {has}{larger}; "
             "see resources.cpu and resources.gpu"
@@ -135,14 +144,14 @@ class Place:
         return found
 
     def _choose(self, resources: ResourcesConfig) -> Gpus:
-        """A GPU for each trial if there are any for trials, otherwise none; with the reason."""
-        one = resources.model_copy(update={"gpu": 1.0})
+        """A GPU for each worker if there are any for trials, otherwise none; with the reason."""
+        one, share = resources.model_copy(update={"gpu": 1.0}), resources.workers == 1
         known = [machine for machine in self.to_come if not math.isinf(machine.get("GPU", 0.0))]
         if able := [machine for machine in self.machines if fitting(one, machine)]:
             gpus = sum(machine["GPU"] for machine in able)
-            return Gpus(1.0, f"{self.name} has {'1 GPU' if gpus == 1 else f'{gpus:g} GPUs'}", to_measure=True)
+            return Gpus(1.0, f"{self.name} has {'1 GPU' if gpus == 1 else f'{gpus:g} GPUs'}", to_measure=share)
         if any(fitting(one, machine) for machine in known):
-            return Gpus(1.0, f"{self.name} can start machines with GPUs", to_measure=True)
+            return Gpus(1.0, f"{self.name} can start machines with GPUs", to_measure=share)
         if self.problem is not None:
             return Gpus(0.0, self.problem)
         if any(machine.get("GPU") for machine in (*self.machines, *known)):
@@ -205,7 +214,7 @@ def memory_fraction(gpus: float, total: int, context: int) -> float:
 
 
 def fitting(resources: ResourcesConfig, machine: Machine) -> float:
-    """How many trials fit on a machine at the same time.
+    """How many workers of trials fit on a machine at the same time.
 
     Args:
         resources: Resources of each trial, with a number of GPUs.
@@ -218,8 +227,32 @@ def fitting(resources: ResourcesConfig, machine: Machine) -> float:
     return min(by_cores, cards * trials_per_gpu(gpus) if gpus < 1 else cards // gpus)
 
 
+def trials_at_once(resources: ResourcesConfig, machines: Iterable[Machine]) -> int:
+    """How many trials fit on machines at the same time: the workers of a trial may be on several.
+
+    Args:
+        resources: Resources of each trial, with a number of GPUs.
+        machines: What each machine has.
+    """
+    return int(sum(fitting(resources, machine) for machine in machines) // resources.workers)
+
+
+def planned(resources: ResourcesConfig, gpus: Gpus) -> str:
+    """What each trial gets, for the plan, such as ``2 workers (2 ranks), each 1 CPU, no GPU``.
+
+    Args:
+        resources: Resources of each trial, with a number of GPUs.
+        gpus: The GPUs of each worker, and why.
+    """
+    each = f"{resources.cpu} CPU, {gpus}"
+    if resources.ranks == 1:
+        return each
+    ranks = f"{counted(resources.workers, 'worker')} ({resources.ranks} ranks)"
+    return f"{ranks}, each {each}" if resources.workers > 1 else f"{ranks} of {each}"
+
+
 def describe(resources: ResourcesConfig) -> str:
-    """The resources of a trial as text."""
+    """The resources of a worker as text."""
     return f"{resources.cpu} CPU" + (f" and {resources.gpus:g} GPU" if resources.gpus else "")
 
 

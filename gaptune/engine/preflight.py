@@ -29,7 +29,7 @@ from gaptune.data.tasks import (
 )
 from gaptune.engine.cluster import is_running, place_of
 from gaptune.engine.lanes import Lanes, lanes_of
-from gaptune.engine.placement import HERE, Gpus, fitting
+from gaptune.engine.placement import HERE, Gpus, trials_at_once
 from gaptune.engine.shared_paths import check_full_paths
 from gaptune.errors import UserError
 from gaptune.ledger.state import next_report
@@ -123,12 +123,17 @@ def preflight(space: Space, sweep: SweepConfig, folder: Path, *, address: str | 
     place.check(resources)
     if address is None and not is_running():  # elsewhere, the nodes decide
         _check_device("cuda" if gpus.number else "cpu", reach("training.precision"))
-    lanes = lanes_of(sweep, store, gpus.number)
+    if (least := min(reach("training.batch_size"))) < resources.ranks:
+        raise UserError(
+            f"training.batch_size: {least} pairs are fewer than the {resources.ranks} ranks of each trial "
+            "(resources.workers and resources.gpu)"
+        )
+    lanes = lanes_of(sweep, store, resources)
     if lanes.number > 1:
         gpus = replace(gpus, to_measure=False)  # they share a GPU as lanes of one worker
     side_by_side = None
     if address is None:
-        parallel = max(1, int(fitting(resources, place.machines[0])))
+        parallel = max(1, trials_at_once(resources, place.machines[:1]))
         parallel = min(parallel, resources.concurrency or parallel)
         side_by_side = min(parallel * lanes.number, _trials(space, sweep) * sweep.search.seeds)
     warnings = [

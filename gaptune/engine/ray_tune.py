@@ -34,6 +34,7 @@ from gaptune.engine.heartbeat import Watch, epochs_of, forget_beats, read_beat
 from gaptune.engine.messages import TrialTask, WorkerMessage, WorkerTask
 from gaptune.engine.nodes import Nodes, node_of
 from gaptune.engine.over import forget_over, tell_over
+from gaptune.engine.rank_group import placement_of
 from gaptune.engine.retries import Retries
 from gaptune.engine.signals import Stop
 from gaptune.engine.waiting import Waiting
@@ -339,7 +340,7 @@ def run_trials(
     here, header = str(Path.cwd()), orchestrator.record.header
     task = partial(_task, header=header, sweep=sweep, checkpoints=checkpoints, beats=beats, here=here)
     tuner = tune.Tuner(
-        tune.with_resources(Worker, {"cpu": resources.cpu, "gpu": resources.gpus}),
+        tune.with_resources(Worker, placement_of(resources)),
         tune_config=tune.TuneConfig(
             search_alg=_Searcher(groups, guard, task, most),
             scheduler=scheduler,
@@ -389,7 +390,8 @@ def _task(
         ),
         data=sweep.data.model_dump(),
         weights=header.weights,
-        threads=sweep.resources.cpu,
+        workers=sweep.resources.workers,
+        cpu=sweep.resources.cpu,
         gpu=sweep.resources.gpus,
         folder=here,
         place=f"{beats}/{name}",

@@ -42,13 +42,14 @@ class Retries:
         Args:
             trial: Name of the trial.
             failure: What is known of its failure.
-            node: Id of the node on which it ran.
+            node: Id of the node on which it ran; a failure may tell another one, of one of several ranks.
             epoch: Epoch of its newest report.
         """
         if not failure.may_pass:
             return failure
+        node = failure.node or node
         if failure.lost == "node":
-            return self._after_loss(trial, failure.node or node, epoch)
+            return self._after_loss(trial, node, epoch)
         earlier = [each for each in self._failures.get(trial, ()) if each is None or not self._lost(each, 0.0)]
         final = len(earlier) >= MAX_FAILURES
         if failure.lost == "worker" and node is not None and self._lost(node, _PATIENCE_S if final else 0.0):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gaptune.engine.cluster import ray_for
 from gaptune.engine.gpu_measurement import measured_plan
+from gaptune.engine.placement import planned
 from gaptune.engine.plan import Plan
 from gaptune.engine.signals import stopping
 from gaptune.ledger import SweepRecord
@@ -47,7 +48,7 @@ def run(
         loading = beside.submit(_load)  # Ray's start waits for seconds, which the imports can use
         with ray_for(plan.sweep.resources, address, stop):
             plan = measured_plan(plan, stop, display.say)
-            display.say(f"{plan.lanes.unit} gets {plan.sweep.resources.cpu} CPU, {plan.gpus}")
+            display.say(f"{plan.lanes.unit} gets {planned(plan.sweep.resources, plan.gpus)}")
             drive = loading.result()
             with stop.held():  # from here on a signal must not interrupt a write
                 return drive(plan, stop, display=display, results=results, tracking_uri=tracking_uri, clock=clock)

@@ -1,13 +1,52 @@
-"""Paths in the config of a sweep that runs on several machines."""
+"""Paths of a sweep that runs on several machines: those of its config, and of its results."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 from gaptune.config import TrialConfig
 from gaptune.errors import UserError
 from gaptune.storage.folder import is_url
+
+
+class NotSharedError(UserError):
+    """A machine does not see the results of a sweep."""
+
+
+def create_results(checkpoints: str) -> None:
+    """Creates the folder of a sweep's checkpoints, by which machines know that they see it.
+
+    Args:
+        checkpoints: A folder or a URL. Only folders of this machine are created: object storage has none.
+    """
+    folder = _folder(checkpoints)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def check_results(checkpoints: str) -> None:
+    """Checks that this machine sees the directory in which a sweep keeps its trials.
+
+    Args:
+        checkpoints: Folder or URL of a trial's checkpoints.
+
+    Raises:
+        NotSharedError: It does not: what it writes would be seen nowhere else.
+    """
+    folder = _folder(checkpoints)
+    if folder is None or folder.parent.exists():
+        return
+    hint = "use a storage" if is_url(checkpoints) else "use --storage, or a results directory"
+    raise NotSharedError(f"{folder.parent} does not exist there; {hint} that all machines see")
+
+
+def _folder(place: str) -> Path | None:
+    """A place as a path; None for the URL of a remote storage."""
+    if place.startswith("file://"):
+        return Path(unquote(place.removeprefix("file://")))
+    return None if is_url(place) else Path(place)
 
 
 def check_full_paths(config: TrialConfig, place: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gaptune.errors import UserError, first_line
-from gaptune.ledger import FILE_NAME, Event, encode, parse_events, replay
+from gaptune.ledger import FILE_NAME, Event, Ledger, encode, parse_events, replay
 from gaptune.ledger.file import QUARANTINE, check_readable
 from gaptune.ledger.header import SweepHeader
 from gaptune.storage.folder import Folder
@@ -167,6 +167,26 @@ def newer_ledger(place: Folder, folder: Path) -> bytes | None:
             )
         stored += since
     return b"".join(stored)
+
+
+def fetch_ledger(place: Folder, folder: Path) -> None:
+    """Brings the local ledger of a sweep to the state of its storage; creates it if there is none.
+
+    Args:
+        place: The sweep's folder in the storage.
+        folder: The sweep's folder here.
+
+    Raises:
+        UserError: Neither has a ledger, the two differ in more than their length, or another process runs the sweep.
+    """
+    content = newer_ledger(place, folder)
+    if content is None:
+        if not (folder / FILE_NAME).exists():
+            raise UserError(f"no sweep {folder.name!r} in {place.url.rpartition('/')[0]}")
+        return
+    ledger = Ledger(folder)
+    ledger.replace(content)
+    ledger.close()
 
 
 def _check_same(there: SweepHeader, here: SweepHeader, place: Folder, folder: Path) -> None:

@@ -81,13 +81,7 @@ def priority(points: Points, rule: Rule) -> npt.NDArray[np.int64]:
     finite = ~np.isnan(points).any(axis=1)
     for depth in np.unique(layer[finite]):
         rows = np.flatnonzero(finite & (layer == depth))
-        if rule == "epsilon_net":
-            within[rows] = epsilon_net(points[rows])
-        elif rule == "crowding":
-            within[rows] = -np.round(crowding(points[rows]), 9)
-        else:
-            unit = _normalized(points[rows])
-            within[rows] = -np.round(contributions(unit, np.full(points.shape[1], -0.1)), 9)
+        within[rows] = _keys(points[rows], rule)
     order = np.lexsort((within, layer))
     keys = np.stack([layer[order], within[order]], axis=1)
     is_last = np.append((keys[1:] != keys[:-1]).any(axis=1), True)
@@ -98,11 +92,19 @@ def priority(points: Points, rule: Rule) -> npt.NDArray[np.int64]:
     return ranks
 
 
-def last_rank(points: Points, rule: Rule) -> int:
-    """The rank of the last point, ``priority(points, rule)[-1]``, without ranking those of other layers."""
-    layer = layers(points)
-    mine = points[layer == layer[-1]]
-    return int(np.count_nonzero(layer < layer[-1]) + priority(mine, rule)[-1])
+def last_in_layer(points: Points, rule: Rule) -> int:
+    """The rank of the last of some points none of which dominates another: ``priority(points, rule)[-1]``."""
+    keys = _keys(points, rule)
+    return int(np.count_nonzero(keys <= keys[-1])) - 1
+
+
+def _keys(points: Points, rule: Rule) -> npt.NDArray[np.float64]:
+    """The order of the points of a layer: smaller is better, and points that are equal or alike have the same key."""
+    if rule == "epsilon_net":
+        return epsilon_net(points).astype(np.float64)
+    if rule == "crowding":
+        return -np.round(crowding(points), 9)
+    return -np.round(contributions(_normalized(points), np.full(points.shape[1], -0.1)), 9)
 
 
 def _normalized(points: Points) -> Points:

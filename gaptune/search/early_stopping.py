@@ -24,7 +24,8 @@ import numpy as np
 
 from gaptune.config import EarlyStoppingConfig
 from gaptune.ledger import TrialRecord
-from gaptune.pareto.ranking import last_rank
+from gaptune.pareto.ranking import last_in_layer
+from gaptune.pareto.sorted_points import SortedPoints
 from gaptune.search.rungs import Point, RungReport, Rungs
 from gaptune.text.numbers import exact
 
@@ -54,14 +55,16 @@ class SuccessiveHalving:
 
     def __init__(self, config: EarlyStoppingConfig) -> None:
         self._config = config
-        self._points: defaultdict[tuple[int, float, str], list[Point]] = defaultdict(list)
+        self._points: defaultdict[tuple[int, float, str], SortedPoints] = defaultdict(SortedPoints)
 
     def decide(self, report: RungReport) -> str | None:
         """Ranks a candidate among the candidates that reached the rung before."""
         points = self._points[report.rung]
-        points.append(report.point)
-        rank = last_rank(np.array(points), self._config.priority)
-        return _stopped_unless_best(report, rank, len(points), self._config)
+        before, layer = points.add(report.point)
+        keep, first, last = _keep(len(points), self._config), before, before + len(layer) - 1
+        if first < keep <= last:  # only now the order within the layer matters, which takes long for large layers
+            first = last = before + last_in_layer(layer, self._config.priority)
+        return None if last < keep else _stopped(report, first, last, len(points), keep)
 
 
 class RandomStopping:
@@ -81,7 +84,8 @@ class RandomStopping:
         count = self._count[report.rung]
         seed = (self._config.seed, report.candidate, round(report.fraction * 1e6))
         rank = int(np.random.default_rng(seed).integers(count))
-        return _stopped_unless_best(report, rank, count, self._config)
+        keep = _keep(count, self._config)
+        return None if rank < keep else _stopped(report, rank, rank, count, keep)
 
 
 STOPPING_METHODS: dict[str, Callable[[EarlyStoppingConfig], StoppingMethod]] = {
@@ -124,6 +128,11 @@ class EarlyStopping:
         return self._method.decide(report)
 
 
-def _stopped_unless_best(report: RungReport, rank: int, count: int, config: EarlyStoppingConfig) -> str | None:
-    keep = max(1, math.floor(count / exact(config.reduction_factor)))
-    return None if rank < keep else f"{report.name}: rank {rank + 1} of {count}, only the best {keep} may continue"
+def _keep(count: int, config: EarlyStoppingConfig) -> int:
+    return max(1, math.floor(count / exact(config.reduction_factor)))
+
+
+def _stopped(report: RungReport, first: int, last: int, count: int, keep: int) -> str:
+    """The reason to stop a candidate with any rank from ``first`` to ``last``, counted from 0."""
+    rank = f"rank {first + 1}" + (f" to {last + 1}" if last > first else "")
+    return f"{report.name}: {rank} of {count}, only the best {keep} may continue"

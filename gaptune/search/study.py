@@ -248,9 +248,9 @@ class Study:
             return {}
         generation = self._study._storage.get_trial(trial._trial_id).system_attrs.get(_generation_key())
         notes: dict[str, Any] = {} if generation is None else {"generation": generation}
-        candidates = {trial_id: number for number, trial_id in self._ids.items()}
         for name, ids in self._of_study().items():
             if name not in before and name.startswith(_parents_key()):
+                candidates = {trial_id: number for number, trial_id in self._ids.items()}
                 notes["parents"] = {name.removeprefix(_parents_key()): [candidates[one] for one in ids]}
         return notes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from gaptune.metrics.classification import class_embeddings
 from gaptune.trial.device import full_precision
 from gaptune.trial.encoder import DualEncoder
 from gaptune.trial.loss import NonFinite
+from gaptune.trial.ranks import ALONE, Ranks
 
 _BATCH = 512
 
@@ -49,16 +50,25 @@ def evaluating(model: DualEncoder) -> Iterator[None]:
 
 
 class Features:
-    """Computes a model's features of stored images and texts.
+    """Computes a model's features of stored images and texts. Each rank computes its share; all have all of them.
 
     Args:
         model: The model.
         device: Device of the model.
         precision: ``bf16`` for autocast; any other computes in float32.
         progress: Called after each batch.
+        ranks: The processes that have the model.
     """
 
-    def __init__(self, model: DualEncoder, device: torch.device, precision: str, progress: Progress = silent) -> None:
+    def __init__(
+        self,
+        model: DualEncoder,
+        device: torch.device,
+        precision: str,
+        progress: Progress = silent,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self._ranks = ranks
         self._model = model
         self._progress = progress
         self._device = device
@@ -70,14 +80,11 @@ class Features:
         Raises:
             NonFinite: A feature is not finite.
         """
-        parts = []
         chosen = np.arange(len(split)) if rows is None else rows
-        for start in range(0, len(chosen), _BATCH):
-            batch = chosen[start : start + _BATCH]
-            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
-                parts.append(self._model.encode_image(torch.from_numpy(split.gather(batch)).to(self._device)))
-            self._progress()
-        return _finite(torch.cat(parts), "image")
+        features = self._embedded(
+            lambda batch: self._model.encode_image(torch.from_numpy(split.gather(batch)).to(self._device)), chosen
+        )
+        return _finite(features, "image")
 
     def texts(self, texts: npt.NDArray[Any]) -> Tensor:
         """Texts as ``Split.texts`` holds them, shape (n, d), L2-normalized.
@@ -85,13 +92,20 @@ class Features:
         Raises:
             NonFinite: A feature is not finite.
         """
+        features = self._embedded(
+            lambda batch: self._model.encode_text(torch.from_numpy(batch.copy()).to(self._device)), texts
+        )
+        return _finite(features, "text")
+
+    def _embedded(self, encode: Callable[[npt.NDArray[Any]], Tensor], inputs: npt.NDArray[Any]) -> Tensor:
+        mine = inputs[self._ranks.rows(len(inputs))]
         parts = []
-        for start in range(0, len(texts), _BATCH):
+        for start in range(0, len(mine), _BATCH):
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
-                batch = torch.from_numpy(texts[start : start + _BATCH].copy())
-                parts.append(self._model.encode_text(batch.to(self._device)))
+                parts.append(encode(mine[start : start + _BATCH]))
             self._progress()
-        return _finite(torch.cat(parts), "text")
+        features = torch.cat(parts) if parts else torch.empty(0, self._model.embed_dim, device=self._device)
+        return self._ranks.gathered(features, len(inputs))
 
     def classes(self, store: Store) -> Tensor:
         """A store's classes by its prompts, or by their features, shape (classes, d), L2-normalized."""

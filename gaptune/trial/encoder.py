@@ -27,6 +27,12 @@ class Drawn(NamedTuple):
     images: Boxes | Tensor | None = None
     texts: Tensor | None = None
 
+    def part(self, rows: slice) -> Drawn:
+        """What is drawn for some of the pairs."""
+        images = Boxes(*(each[rows] for each in self.images)) if isinstance(self.images, Boxes) else self.images
+        images = images[rows] if isinstance(images, Tensor) else images
+        return Drawn(images, None if self.texts is None else self.texts[rows])
+
 
 def single(features: Tensor) -> Tensor:
     """Features as float32, if their precision is less."""

@@ -31,8 +31,10 @@ from gaptune.metrics.mmvp import pair_accuracy
 from gaptune.metrics.retrieval import recalls
 from gaptune.metrics.table import Task
 from gaptune.storage.outcomes import RetrievalOutcomes
+from gaptune.trial.device import full_precision
 from gaptune.trial.embed import Features, Progress, evaluating, silent
 from gaptune.trial.encoder import DualEncoder
+from gaptune.trial.ranks import ALONE, Ranks
 
 _log = logging.getLogger(__name__)
 
@@ -44,11 +46,13 @@ class Where(NamedTuple):
         device: Device of the model.
         precision: ``bf16`` for autocast of the model; any other, and all metrics, are computed in full float32.
         progress: Called after each batch.
+        ranks: The processes that have the model. All compute features; rank 0 computes metrics, and others get none.
     """
 
     device: torch.device
     precision: str = "fp32"
     progress: Progress = silent
+    ranks: Ranks = ALONE
 
     def features(self, model: DualEncoder) -> Features:
         """The model's features of stored data."""
@@ -75,20 +79,24 @@ class Evaluator:
         self._val = store.split("val")
         self._owner = _owner(self._val).to(where.device)
         self._further = [(each, TaskEvaluator(data, each.tasks, where)) for each, data in further]
+        self._last: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, model: DualEncoder, *, last: bool) -> dict[str, float]:
-        """The metrics by name, those of an evaluation after the evaluation's name.
+        """The metrics by name, those of an evaluation after the evaluation's name; none on a rank that is not 0.
 
         Args:
             model: The model.
-            last: Whether the training has ended, for evaluations at the end.
+            last: Whether the training has ended, for evaluations at the end. Features of the validation pairs are then
+                kept for ``sample`` and ``outcomes``.
 
         Raises:
             NonFinite: A feature is not finite.
         """
         with evaluating(model):
             features = self._where.features(model)
-            metrics = embedding_metrics(features.images(self._val), features.texts(self._val.texts), self._owner)
+            pairs = features.images(self._val), features.texts(self._val.texts)
+            self._last = pairs if last else None
+            metrics = {} if self._where.ranks.rank else embedding_metrics(*pairs, self._owner)
             if self._probes:
                 metrics |= self._classification(features)
         for evaluation, evaluator in self._further:
@@ -96,18 +104,25 @@ class Evaluator:
                 metrics |= named_means(evaluation.name, evaluator(model))
         return metrics
 
-    def sample(self, model: DualEncoder, most: int = 64) -> tuple[Tensor, Tensor]:
-        """Features of some validation pairs, evenly spaced, each image with its first caption: two of shape (n, d)."""
-        rows = np.unique(np.linspace(0, len(self._val) - 1, min(most, len(self._val))).astype(np.int64))
-        with evaluating(model):
-            features = self._where.features(model)
-            return features.images(self._val, rows), features.texts(self._val.texts[self._val.offsets[rows]])
+    def sample(self, most: int = 64) -> tuple[Tensor, Tensor]:
+        """Features of some validation pairs at the end, evenly spaced, each image with its first caption.
 
-    def outcomes(self, model: DualEncoder) -> RetrievalOutcomes:
-        """What each validation image and caption counts in retrieval, and the metrics without the modalities' means."""
-        with evaluating(model):
-            features = self._where.features(model)
-            images, texts = features.images(self._val), features.texts(self._val.texts)
+        Returns:
+            Those of images and of texts, both of shape (n, d).
+        """
+        images, texts = self._pairs()
+        rows = np.unique(np.linspace(0, len(self._val) - 1, min(most, len(self._val))).astype(np.int64))
+        return images[rows], texts[self._val.offsets[rows]]
+
+    def outcomes(self) -> RetrievalOutcomes | None:
+        """What each validation image and caption counts in retrieval at the end, and metrics without modalities' means.
+
+        None on a rank that is not 0.
+        """
+        images, texts = self._pairs()
+        if self._where.ranks.rank:
+            return None
+        with full_precision():
             hits = recalls(images, texts, self._owner)
             return RetrievalOutcomes(
                 captions=np.diff(self._val.offsets),
@@ -115,10 +130,16 @@ class Evaluator:
                 centered=embedding_metrics(centered(images), centered(texts), self._owner),
             )
 
+    def _pairs(self) -> tuple[Tensor, Tensor]:
+        assert self._last is not None, "the training has not ended"
+        return self._last
+
     def _classification(self, features: Features) -> dict[str, float]:
         (train, train_labels), (test, test_labels) = self._probes["probe_train"], self._probes["probe_test"]
         train_images, test_images = features.images(train), features.images(test)
         classes = features.classes(self._store)
+        if self._where.ranks.rank:
+            return {}
         return {
             "zeroshot/top1": zero_shot(test_images, classes, test_labels)["zeroshot/top1"].mean(),
             "probe/top1": linear_probe(train_images, train_labels, test_images, test_labels),
@@ -151,7 +172,7 @@ class TaskEvaluator:
         self._warned = False
 
     def __call__(self, model: DualEncoder) -> dict[str, Outcomes]:
-        """What each example counts, by the names of ``gaptune.metrics.table.TASK_METRICS``.
+        """What each example counts, by the names of ``gaptune.metrics.table.TASK_METRICS``; nothing if not on rank 0.
 
         Raises:
             NonFinite: A feature is not finite.
@@ -170,7 +191,8 @@ class TaskEvaluator:
                 values |= self._retrieval(features)
             if "mmvp" in self._tasks:
                 split = _there(paired(self._store))
-                values["mmvp/accuracy"] = Outcomes(pair_accuracy(features.images(split), features.texts(split.texts)))
+                pairs = features.images(split), features.texts(split.texts)
+                values |= {} if self._where.ranks.rank else {"mmvp/accuracy": Outcomes(pair_accuracy(*pairs))}
         return values
 
     def _classification(self, features: Features) -> dict[str, Outcomes]:
@@ -178,10 +200,13 @@ class TaskEvaluator:
         images = features.images(test)
         values: dict[str, Outcomes] = {}
         if "zeroshot" in self._tasks:
-            values |= zero_shot(images, features.classes(self._store), labels)
+            classes = features.classes(self._store)
+            values |= {} if self._where.ranks.rank else zero_shot(images, classes, labels)
         if {"probe", "knn"} & set(self._tasks):
             train, train_labels = self._labeled(FITTED)
             known = features.images(train), train_labels
+            if self._where.ranks.rank:
+                return values
             if "probe" in self._tasks:
                 values["probe/top1"] = Outcomes(probe_with_selection(*known, images, labels))
             if "knn" in self._tasks:
@@ -190,13 +215,14 @@ class TaskEvaluator:
 
     def _retrieval(self, features: Features) -> dict[str, Outcomes]:
         split = _there(captioned(self._store))
-        return recalls(features.images(split), features.texts(split.texts), _owner(split).to(self._where.device))
+        images, texts = features.images(split), features.texts(split.texts)
+        return {} if self._where.ranks.rank else recalls(images, texts, _owner(split).to(self._where.device))
 
     def _warn_of_unknown_classes(self, model: DualEncoder) -> None:
         names = self._store.meta.classes
         tokens = torch.from_numpy(tokenize(names, model.context_length)).to(self._where.device)
         unknown = [name for name, bad in zip(names, model.unknown(tokens).any(1).tolist(), strict=True) if bad]
-        if unknown and not self._warned:
+        if unknown and not self._warned and self._where.ranks.rank == 0:
             shown = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
             _log.warning(
                 "%d of %d classes have words that the model's vocabulary lacks (%s); zero-shot cannot find them",

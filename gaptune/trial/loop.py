@@ -20,6 +20,7 @@ from gaptune.data.store.columns import feature_meta
 from gaptune.errors import UserError
 from gaptune.ledger.state import next_report
 from gaptune.trial.architecture import model_of_state
+from gaptune.trial.batch_norm import synchronize
 from gaptune.trial.build_model import make_model
 from gaptune.trial.checkpoint import Checkpoints, save_sample
 from gaptune.trial.compiling import compile_towers
@@ -32,6 +33,7 @@ from gaptune.trial.gpu_memory import is_out_of_memory
 from gaptune.trial.loss import NonFinite
 from gaptune.trial.optim import align_state, make_optimizer
 from gaptune.trial.plan import Planner
+from gaptune.trial.ranks import ALONE, Ranks
 from gaptune.trial.recompute import checkpoint_gradients
 from gaptune.trial.saver import Report, Saver
 from gaptune.trial.step import Taken, Updates
@@ -52,6 +54,7 @@ def train(
     checkpoints: Path | None = None,
     progress: Progress = silent,
     weights: str | None = None,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Report]:
     """Trains a model and yields a report after every ``training.evaluate_every`` epochs, and after the last.
 
@@ -66,6 +69,9 @@ def train(
             checkpoint's own report is yielded first, in case nobody has received it, then the rest.
         progress: Called after each step, and after each batch that is evaluated.
         weights: Hash of the weights that it must start from; None for any.
+        ranks: The processes that train the model (``ranks.join``). Each calls this with the same arguments, iterates to
+            the same report, and gets the reports of rank 0, which alone uses ``checkpoints``; these can be resumed by
+            any number of ranks. Between two reports, no rank may stop.
 
     Yields:
         The reports.
@@ -74,17 +80,22 @@ def train(
         NonFinite: The loss, a feature or a metric is not finite.
         UserError: Model and data do not fit, the store has no ``train`` or no ``val``, the batch is larger than the
             data, the initial weights are not the required ones, or the checkpoints belong to another configuration or
-            other data.
+            other data; or the model cannot be trained by several ranks, or the batch has fewer pairs than there are.
+        RankLost: The process of another rank has ended.
     """
-    training = Training(config, store, progress)
+    training = Training(config, store, progress, ranks)
     training.check_start(weights)
-    kept = Checkpoints(checkpoints) if checkpoints is not None else None
-    state = kept.resume(training.identity, config.training.epochs) if kept is not None else None
+    training.align()
+    kept = Checkpoints(checkpoints) if checkpoints is not None and ranks.rank == 0 else None
+    keeping = ranks.told(kept is not None)
+    state = ranks.from_first(
+        lambda: kept.resume(training.identity, config.training.epochs) if kept is not None else None
+    )
     done = 0
     if state is not None:
         done = training.restore(state)
         yield Report(**state["report"])
-    with Saver(kept, beside=training.device.type == "cuda") as saver:
+    with Saver(kept, beside=training.device.type == "cuda", ranks=ranks) as saver:
         while done < config.training.epochs:
             before, done = done, next_report(done + 1, config.training.epochs, config.training.evaluate_every)
             for _ in training.steps(before, done):
@@ -92,8 +103,8 @@ def train(
             yield from saver.saved(wait=True)
             report = training.report(before, done)
             last = done == config.training.epochs
-            if kept is not None and last:
-                training.save_outcomes(kept.folder)
+            if keeping and last:
+                training.save_outcomes(kept.folder if kept is not None else None)
             saver.save(report, training.state(report, resumable=not last))
             yield from saver.saved()
         yield from saver.saved(wait=True)
@@ -106,6 +117,7 @@ class Training:
         config: Configuration of the trial.
         store: Training data.
         progress: Called after each step, and after each batch that is evaluated.
+        ranks: The processes that train the model.
 
     Attributes:
         model: The model.
@@ -122,8 +134,9 @@ class Training:
         UserError: As for ``train``.
     """
 
-    def __init__(self, config: TrialConfig, store: Store, progress: Progress = silent) -> None:
+    def __init__(self, config: TrialConfig, store: Store, progress: Progress = silent, ranks: Ranks = ALONE) -> None:
         self._progress = progress
+        self._ranks = ranks
         store.check_trainable()
         mine = tuple(evaluation for evaluation in config.evaluate if evaluation.when != "front")
         self.config = config = config.model_copy(update={"evaluate": mine})
@@ -131,8 +144,11 @@ class Training:
         data, batch = store.split("train"), config.training.batch_size
         if batch > len(data):
             raise UserError(f"batch_size {batch} is more than the {len(data)} training images")
+        if batch < ranks.size:
+            raise UserError(f"batch_size {batch} is less than the {ranks.size} processes that train the model")
         with global_seed(config.seed, self.device):
             model = make_model(config.model, store.meta)
+        synchronize(model.train(), config.training, self.device, ranks)
         if config.training.grad_checkpointing:
             checkpoint_gradients(model)
         if config.training.compile:
@@ -140,12 +156,12 @@ class Training:
         self.model = model.to(self.device).to(memory_format=torch.channels_last).train()
         self.scale = LogitScale(config.temperature).to(self.device)
         self.optimizer = make_optimizer(self.model, self.scale.nu, config)
-        self.planner = Planner(config, self.model, data)
+        self.planner = Planner(config, self.model, data, ranks)
         self.feed = feed_of(self.model, data, self.planner, self.device)
-        self.updates = Updates(self.model, self.scale, self.optimizer, config)
+        self.updates = Updates(self.model, self.scale, self.optimizer, config, ranks)
         sizes = {"image_size": self.model.image_size, "context_length": self.model.context_length}
         further = [(each, open_store(each.data, **sizes)) for each in config.evaluate]
-        self._evaluator = Evaluator(store, further, Where(self.device, config.training.precision, progress))
+        self._evaluator = Evaluator(store, further, Where(self.device, config.training.precision, progress, ranks))
         self._store = store
         self.train_s = 0.0
         self.identity = _identity(config, store, [data for _, data in further], model.weights_hash)
@@ -161,6 +177,10 @@ class Training:
         """
         if weights is not None and self.model.weights_hash != weights:
             raise UserError(f"{self.config.model.pretrained} no longer holds the weights that the sweep began with")
+
+    def align(self) -> None:
+        """Gives all ranks the weights of rank 0: machines may round random numbers differently."""
+        self._ranks.copy_first([*self.model.tower.state_dict().values()])
 
     def steps(self, before: int, after: int) -> Iterator[None]:
         """Takes the steps from one number of epochs to another; gives way after each."""
@@ -189,6 +209,7 @@ class Training:
             "time/eval_s": time.perf_counter() - started,
             "time/samples_per_s": taken.steps * self.config.training.batch_size / trained,
         }
+        metrics = self._ranks.told(metrics)
         bad = [name for name, value in metrics.items() if not math.isfinite(value)]
         if bad:
             raise NonFinite(f"{', '.join(bad)} after epoch {after}")
@@ -212,13 +233,18 @@ class Training:
         if bad:
             raise NonFinite(f"weights after epoch {epochs}: {', '.join(bad[:3])}{', …' if len(bad) > 3 else ''}")
 
-    def save_outcomes(self, folder: Path) -> None:
+    def save_outcomes(self, folder: Path | None) -> None:
         """Writes, at the end, what plots and tests need of the validation pairs.
 
         That is the features of some, and what each image and caption counts in retrieval.
+
+        Args:
+            folder: Where rank 0 writes it; None on other ranks.
         """
-        save_sample(folder, *self._evaluator.sample(self.model))
-        self._evaluator.outcomes(self.model).save(folder)
+        sample, outcomes = self._evaluator.sample(), self._evaluator.outcomes()
+        if folder is not None and outcomes is not None:
+            save_sample(folder, *sample)
+            outcomes.save(folder)
 
     def state(self, report: Report, *, resumable: bool) -> dict[str, Any]:
         """The content of a checkpoint after a report; the optimizer only if the training can be resumed from it."""

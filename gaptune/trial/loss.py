@@ -25,3 +25,22 @@ def clip_loss(x: Tensor, y: Tensor, beta: Tensor | float) -> Tensor:
     logits = beta * x @ y.T
     labels = torch.arange(len(x), device=x.device)
     return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+
+
+def clip_loss_of_part(x: Tensor, y: Tensor, beta: Tensor | float, others: tuple[Tensor, Tensor], first: int) -> Tensor:
+    """What some pairs of a batch add to its ``clip_loss``: each image against all texts, each text against all images.
+
+    Args:
+        x: Image features of these pairs, shape (m, d).
+        y: Text features of these pairs, shape (m, d).
+        beta: Logit scale.
+        others: Image and text features of the whole batch, shape (n, d).
+        first: Row of the first of these pairs in the batch.
+
+    Returns:
+        A scalar; the sum over all parts of the batch is its loss in nats.
+    """
+    labels = torch.arange(first, first + len(x), device=x.device)
+    images = F.cross_entropy(beta * x @ others[1].T, labels, reduction="sum")
+    texts = F.cross_entropy(beta * y @ others[0].T, labels, reduction="sum")
+    return (images + texts) / (2 * len(others[0]))

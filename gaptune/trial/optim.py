@@ -55,6 +55,12 @@ def lr_factor(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
+def gradients(optimizer: AdamW) -> list[Tensor]:
+    """The gradients of an optimizer's weights; what is frozen, or not used, has none."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    return [weight.grad for weight in weights if weight.grad is not None]
+
+
 def clip_gradients(optimizer: AdamW, most: float | None) -> Tensor:
     """Scales all gradients of an optimizer down together where their norm is larger than allowed.
 
@@ -66,7 +72,7 @@ def clip_gradients(optimizer: AdamW, most: float | None) -> Tensor:
         The norm before, a scalar on the device.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    norm = torch.nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+    norm = torch.nn.utils.get_total_norm(gradients(optimizer))
     if most is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
     return norm

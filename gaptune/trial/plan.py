@@ -15,6 +15,7 @@ from gaptune.data import Split
 from gaptune.trial.encoder import Drawn, DualEncoder
 from gaptune.trial.optim import lr_factor
 from gaptune.trial.order import epoch_order
+from gaptune.trial.ranks import ALONE, Ranks
 from gaptune.trial.streams import generator
 from gaptune.trial.swap import draw_fractions, swaps_at
 from gaptune.trial.temperature import scheduled_tau
@@ -23,7 +24,7 @@ Rows = npt.NDArray[np.int64]
 
 
 class StepPlan(NamedTuple):
-    """One step of a training.
+    """One step of a training; of several ranks, the part of it that is this rank's.
 
     Attributes:
         step: Counted from 0.
@@ -33,7 +34,7 @@ class StepPlan(NamedTuple):
         lr_factor: Fraction of the highest learning rate.
         beta: The logit scale by its schedule; None where it is learned.
         kept: Fraction of its own feature that each entry keeps, shape (n, d); None where nothing is swapped.
-        dropout: Seed of what the towers draw themselves.
+        dropout: Seed of what the towers draw themselves, another one for each rank.
     """
 
     step: int
@@ -51,22 +52,26 @@ class Planner:
 
     Every draw is determined by the seed of the trial and a position, the step or its epoch. So trials of one seed see
     the same batches whatever their other parameters, and a resumed training sees the same ones as one that ran through.
+    Several ranks draw for the whole batch, and each takes its share: batches do not depend on their number.
 
     Args:
         config: Configuration of the trial.
         model: The model, which draws for its own inputs.
         split: The training pairs.
+        ranks: The processes that train the model.
 
     Attributes:
         per_epoch: Steps of an epoch.
         steps: Steps in all.
     """
 
-    def __init__(self, config: TrialConfig, model: DualEncoder, split: Split) -> None:
+    def __init__(self, config: TrialConfig, model: DualEncoder, split: Split, ranks: Ranks = ALONE) -> None:
         self._config = config
         self._model = model
         self._split = split
         self._batch = config.training.batch_size
+        self._mine = ranks.rows(self._batch)
+        self._dropout = f"dropout of rank {ranks.rank}" if ranks.rank else "dropout"
         self.per_epoch = len(split) // self._batch
         self.steps = self.per_epoch * config.training.epochs
         self._epoch: tuple[int, Rows, npt.NDArray[Any]] | None = None
@@ -76,17 +81,18 @@ class Planner:
         config = self._config
         epoch, place = divmod(step, self.per_epoch)
         drawn_rows, which = self._pairs_of(epoch)
-        batch = slice(place * self._batch, (place + 1) * self._batch)
+        start = place * self._batch
+        batch = slice(start + self._mine.start, start + self._mine.stop)
         rows = drawn_rows[batch]
         return StepPlan(
             step,
             rows,
             chosen_captions(self._split, rows, which[batch]),
-            self._model.draw(self._batch, config.augment, config.seed, step),
+            self._model.draw(self._batch, config.augment, config.seed, step).part(self._mine),
             self.lr_factor(step),
             self._beta(step),
             self._kept(step),
-            self._stream("dropout", step).initial_seed(),
+            self._stream(self._dropout, step).initial_seed(),
         )
 
     def replan(self, plan: StepPlan) -> StepPlan:
@@ -111,7 +117,7 @@ class Planner:
         config = self._config
         if not swaps_at(config.swap, config.seed, step, self.steps):
             return None
-        return draw_fractions((self._batch, self._model.embed_dim), config.swap, config.seed, step)
+        return draw_fractions((self._batch, self._model.embed_dim), config.swap, config.seed, step)[self._mine]
 
     def _pairs_of(self, epoch: int) -> tuple[Rows, npt.NDArray[Any]]:
         """The rows of an epoch, and a number in [0, 1) for each that picks its caption."""

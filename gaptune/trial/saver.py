@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gaptune.trial.checkpoint import Checkpoints
+from gaptune.trial.ranks import ALONE, Ranks, map_tensors
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,12 @@ class Saver:
         kept: The checkpoints; None to write none.
         beside: Whether a thread writes them beside the training, which is worth it on a card; on a CPU it would only
             take the training's time. Otherwise they are written at once.
+        ranks: The processes that train the model, of which rank 0 writes. All give out a report after the same step.
     """
 
-    def __init__(self, kept: Checkpoints | None, *, beside: bool) -> None:
+    def __init__(self, kept: Checkpoints | None, *, beside: bool, ranks: Ranks = ALONE) -> None:
         self._kept = kept
+        self._ranks = ranks
         self._thread = ThreadPoolExecutor(1, "checkpoint") if beside and kept is not None else None
         self._waiting: deque[tuple[Report, Future[None]]] = deque()
 
@@ -76,7 +79,7 @@ class Saver:
         Raises:
             OSError: A checkpoint could not be written.
         """
-        while self._waiting and (wait or self._waiting[0][1].done()):
+        while self._waiting and (wait or self._ranks.told(self._waiting[0][1].done())):
             report, done = self._waiting.popleft()
             done.result()
             yield report
@@ -100,11 +103,9 @@ class Saver:
 
 def snapshot(value: Any) -> Any:
     """Copies of all tensors in nested mappings and lists, in pinned memory; those of a card arrive with its stream."""
-    if isinstance(value, Tensor):
-        copy = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)  # in the same order in memory
-        return copy.copy_(value.detach(), non_blocking=True)
-    if isinstance(value, dict):
-        return {name: snapshot(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(map(snapshot, value))
-    return value
+    return map_tensors(_copy, value)
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    copy = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)  # in the same order in memory
+    return copy.copy_(tensor.detach(), non_blocking=True)

@@ -12,10 +12,11 @@ from torch.optim import AdamW
 from gaptune.config import TrialConfig
 from gaptune.trial.encoder import DualEncoder
 from gaptune.trial.feed import Batch
-from gaptune.trial.loss import NonFinite, clip_loss
+from gaptune.trial.loss import NonFinite, clip_loss, clip_loss_of_part
 from gaptune.trial.micro_batch import backward_in_chunks
-from gaptune.trial.optim import clip_gradients, set_lr
+from gaptune.trial.optim import clip_gradients, gradients, set_lr
 from gaptune.trial.plan import StepPlan
+from gaptune.trial.ranks import ALONE, Ranks
 from gaptune.trial.streams import global_seed
 from gaptune.trial.swap import swap
 from gaptune.trial.temperature import LogitScale
@@ -90,9 +91,14 @@ class Updates:
         scale: The temperature.
         optimizer: The optimizer of both.
         config: Configuration of the trial.
+        ranks: The processes that train the model. Each has the gradient of what its pairs add to the loss; all take
+            the same step by the sum.
     """
 
-    def __init__(self, model: DualEncoder, scale: LogitScale, optimizer: AdamW, config: TrialConfig) -> None:
+    def __init__(
+        self, model: DualEncoder, scale: LogitScale, optimizer: AdamW, config: TrialConfig, ranks: Ranks = ALONE
+    ) -> None:
+        self._ranks = ranks
         self._model = model
         self._scale = scale
         self._optimizer = optimizer
@@ -114,6 +120,7 @@ class Updates:
         """
         with global_seed(plan.dropout, self._device):
             loss = self._backward(batch, self._scale.beta(plan.beta))
+        self._ranks.add([loss, *gradients(self._optimizer)])
         self.apply(plan, loss)
 
     def apply(self, plan: StepPlan, loss: Tensor) -> None:
@@ -156,19 +163,29 @@ class Updates:
         self._swapped += taken.swapped
 
     def _backward(self, batch: Batch, beta: Tensor | float) -> Tensor:
-        """Adds the gradient of a batch's loss to all weights; returns the loss."""
-        training = self._config.training
+        """Adds the gradient of what this rank's pairs add to the loss to all weights; returns that part of the loss."""
+        micro_batch = self._config.training.micro_batch
 
         def loss_of(x: Tensor, y: Tensor) -> Tensor:
-            return contrast(x, y, beta, batch.kept, renormalize=self._config.swap.renormalize)
+            return self._part_of_loss(x, y, beta, batch.kept)
 
-        if training.micro_batch is not None and training.micro_batch < training.batch_size:
+        if micro_batch is not None and micro_batch < len(batch.images):
             self._optimizer.zero_grad(set_to_none=True)
-            return backward_in_chunks(self._embed, loss_of, self._model, batch, training.micro_batch)
+            return backward_in_chunks(self._embed, loss_of, self._model, batch, micro_batch)
         loss = loss_of(*self._embed(batch.images, batch.texts))
         self._optimizer.zero_grad(set_to_none=True)  # only now: the new gradients take the memory of the old ones
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return loss.detach()
+
+    def _part_of_loss(self, x: Tensor, y: Tensor, beta: Tensor | float, kept: Tensor | None) -> Tensor:
+        renormalize = self._config.swap.renormalize
+        if self._ranks.size == 1:
+            return contrast(x, y, beta, kept, renormalize=renormalize)
+        if kept is not None:  # a swap leaves each pair to itself
+            x, y = swap(x, y, kept, renormalize=renormalize)
+        n = self._config.training.batch_size
+        everybody = self._ranks.gathered(torch.cat([x, y], dim=1), n).chunk(2, dim=1)
+        return clip_loss_of_part(x, y, beta, (everybody[0], everybody[1]), self._ranks.rows(n).start)
 
     def _embed(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._config.training.precision == "bf16"):

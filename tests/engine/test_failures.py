@@ -8,6 +8,7 @@ import torch
 
 from gaptune.engine.failures import failure_of, ledger_failure, message_of
 from gaptune.engine.messages import TrialTask, WorkerMessage, WorkerTask
+from gaptune.engine.shared_paths import NotSharedError
 from gaptune.errors import UserError
 from gaptune.ledger import LostError
 from gaptune.trial import NonFinite
@@ -65,6 +66,12 @@ def test_last_failure_is_one_line_that_tells_what_happened(error, reason, may_pa
         (NonFinite("loss is nan"), WorkerMessage(failure="non-finite: loss is nan")),
         (UserError("no such store"), WorkerMessage(failure="no such store")),
         (
+            NotSharedError("/r/s/trials does not exist there"),
+            WorkerMessage(
+                halt=f"{platform.node()} does not see the results of the sweep: /r/s/trials does not exist there"
+            ),
+        ),
+        (
             torch.OutOfMemoryError("CUDA is full\nmore"),
             WorkerMessage(
                 failure="out of memory on the GPU with batches of 32; set a smaller training.batch_size or "
@@ -101,7 +108,7 @@ def test_last_failure_is_one_line_that_tells_what_happened(error, reason, may_pa
 def test_worker_reports_only_what_a_retry_would_not_cure(error, message):
     config = {"training": {"batch_size": 32}}
     trials = (TrialTask(3, config, {}, ""),)
-    task = WorkerTask(trials, {}, None, threads=1, gpu=0.5, folder="", place="", system_metrics=False)
+    task = WorkerTask(trials, {}, None, workers=1, cpu=1, gpu=0.5, folder="", place="", system_metrics=False)
     assert message_of(error, task) == message
 
 

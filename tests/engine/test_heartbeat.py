@@ -52,3 +52,26 @@ def test_time_in_which_the_driver_was_stopped_does_not_count():
 def test_without_a_limit_no_trial_is_watched():
     watch = Watch(None, read=None, clock=lambda: 0.0)
     assert watch.stuck(["one"]) == []
+
+
+def test_many_trials_are_read_in_turn_and_a_look_is_short():
+    world, reads = World(), []
+
+    def read(place):
+        reads.append(place)
+        world.now += 0.01
+        return world.written.get(place)
+
+    watch = Watch(20.0, read=read, clock=lambda: world.now)
+    running = [str(number) for number in range(30)]
+    found = {}
+    for _ in range(60):
+        world.written.update(dict.fromkeys(running[:29], str(world.now).encode()))  # the last one stands
+        before = len(reads)
+        for place in world.after(1.0, watch, running):
+            found[place] = world.now
+        assert len(reads) - before < 10
+    counts = [reads.count(place) for place in running]
+    assert max(counts) - min(counts) <= 1
+    assert [*found] == ["29"]
+    assert 20 <= found["29"] <= 30

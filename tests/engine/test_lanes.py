@@ -254,7 +254,14 @@ def test_a_worker_asks_before_each_step_which_of_its_trials_are_over(tmp_path, s
         }
         for number in (4, 7, 9)
     ]
-    task = {"trials": trials, "data": {"store": str(small_features)}, "weights": None, "threads": 1, "gpu": 0.0}
+    task = {
+        "trials": trials,
+        "data": {"store": str(small_features)},
+        "weights": None,
+        "workers": 1,
+        "cpu": 1,
+        "gpu": 0.0,
+    }
     worker = Worker(task | {"folder": str(tmp_path), "place": f"{tmp_path}/a", "system_metrics": True})
     first = worker.step()["trials"]
     assert [one["number"] for one in first] == [4, 7, 9]
@@ -284,13 +291,15 @@ def test_a_worker_asks_before_each_step_which_of_its_trials_are_over(tmp_path, s
 )
 def test_small_models_get_lanes_on_a_gpu_unless_the_sweep_says_how_many(model, wanted, gpus, found, small_store):
     sweep = sweep_config(model={"name": model}, resources={"lanes": wanted})
-    assert lanes_of(sweep, open_store(small_store), gpus) == found
+    resources = sweep.resources.model_copy(update={"gpu": gpus})
+    assert lanes_of(sweep, open_store(small_store), resources) == found
 
 
 def test_a_model_that_cannot_be_trained_in_lanes_is_trained_alone_and_the_plan_says_why(small_store, monkeypatch):
     monkeypatch.setattr("gaptune.trial.lanes.why_not", lambda config, store: "its tower has no vmap")
-    sweep = sweep_config(model={"name": "scenes-tiny"}, resources={"lanes": 4})
-    assert str(lanes_of(sweep, open_store(small_store), 1.0)) == "1 (trials run alone: its tower has no vmap)"
+    sweep = sweep_config(model={"name": "scenes-tiny"}, resources={"lanes": 4, "gpu": 1.0})
+    lanes = lanes_of(sweep, open_store(small_store), sweep.resources)
+    assert str(lanes) == "1 (trials run alone: its tower has no vmap)"
 
 
 @pytest.mark.parametrize(

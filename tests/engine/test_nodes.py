@@ -17,5 +17,5 @@ def test_a_node_has_the_name_that_ray_was_given_or_its_host_name():
     assert names_of([node(1, "spot-1"), node(2)]) == {"id000001": "spot-1", "id000002": "box"}
 
 
-def test_nodes_of_the_same_name_get_different_ones():
+def test_nodes_of_one_name_show_the_end_of_their_id():
     assert set(names_of([node(1), node(2), node(3, host="other")]).values()) == {"box#000001", "box#000002", "other"}

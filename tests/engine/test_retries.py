@@ -1,5 +1,7 @@
 """How often a trial is retried: failures of its own count, losses of its node do not."""
 
+from dataclasses import replace
+
 import pytest
 
 from gaptune.engine.failures import Failure
@@ -19,6 +21,13 @@ def lost():
 @pytest.fixture
 def retries(lost):
     return Retries(lambda node: f"name of {node}", lambda node, patience: node in lost)
+
+
+def test_the_node_of_the_rank_that_failed_decides_and_not_that_of_the_actor_which_waits_for_it(retries, lost):
+    lost.add("of the rank")
+    judged = retries.after("a", replace(KILLED, node="of the rank"), "of the actor", 1)
+    assert (judged.may_pass, judged.reason) == (True, "node lost: name of of the rank")
+    assert retries.after("b", KILLED, "of the actor", 1).reason == KILLED.reason
 
 
 @pytest.mark.parametrize("failure", [KILLED, RAISED])

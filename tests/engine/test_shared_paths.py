@@ -3,7 +3,7 @@
 import pytest
 
 from gaptune.config import TrialConfig
-from gaptune.engine.shared_paths import check_full_paths
+from gaptune.engine.shared_paths import NotSharedError, check_full_paths, check_results, create_results
 from gaptune.errors import UserError
 
 RETRIEVAL = {"name": "far", "tasks": ["retrieval"]}
@@ -52,3 +52,19 @@ def test_relative_path_is_refused_with_the_full_one(given, key, full, here):
 )
 def test_other_places_are_accepted(given):
     check_full_paths(TrialConfig.model_validate(given), "the cluster at 10.0.0.5:6379")
+
+
+@pytest.mark.parametrize("of", ["HERE/s/trials", "file://HERE/far%20away/s/trials"])
+def test_a_machine_sees_the_results_by_their_directory(of, tmp_path):
+    place = of.replace("HERE", str(tmp_path))
+    with pytest.raises(
+        NotSharedError, match=rf"^{tmp_path}/.*/trials does not exist there; use .* that all machines see$"
+    ):
+        check_results(f"{place}/0003")
+    create_results(place)
+    check_results(f"{place}/0003")
+
+
+def test_object_storage_has_no_directory_that_a_machine_must_see():
+    create_results("s3://bucket/s/trials")
+    check_results("s3://bucket/s/trials/0003")

@@ -18,7 +18,7 @@ from gaptune.engine.cluster import place_of, ray_for, side_by_side
 from gaptune.engine.machine import OBJECT_STORE
 from gaptune.engine.plan import prepare
 from gaptune.engine.session import run
-from gaptune.engine.worker import take_device
+from gaptune.engine.trainer import take_device
 from gaptune.ledger import State, read_events
 from gaptune.space.parse import load_space
 from gaptune.trial.device import NoGpuError

@@ -7,7 +7,7 @@ from support import Stage, sweep_config
 
 from gaptune.errors import UserError
 from gaptune.ledger import parse_events
-from gaptune.ledger.backup import Backup, newer_ledger, stored_ledger
+from gaptune.ledger.backup import Backup, fetch_ledger, newer_ledger, stored_ledger
 from gaptune.storage.folder import Folder
 
 
@@ -160,3 +160,21 @@ def test_a_stored_ledger_that_cannot_be_read_is_an_error(tmp_path):
     place.write("ledger/000000000000.jsonl", b"nonsense\n")
     with pytest.raises(UserError, match="Nothing was changed"):
         newer_ledger(place, tmp_path / "s")
+
+
+def test_a_ledger_is_fetched_from_its_storage_as_it_grows(tmp_path):
+    place, mine = Folder(f"file://{tmp_path}/far/s"), tmp_path / "mine" / "s"
+    with pytest.raises(UserError, match=r"no sweep 's' in file://.*/far"):
+        fetch_ledger(place, mine)
+    assert not mine.exists()
+    backup = Backup(place, tmp_path / "s", print)
+    stage = Stage(tmp_path / "s", listeners=(backup,))
+    stage.finish(stage.orchestrator.next_trial().number)
+    wait_for(lambda: stored_ledger(place))
+    fetch_ledger(place, mine)
+    stage.finish(stage.orchestrator.next_trial().number)
+    stage.orchestrator.close(None)
+    assert backup.close()
+    for _ in range(2):
+        fetch_ledger(place, mine)
+        assert (mine / "ledger.jsonl").read_bytes() == (tmp_path / "s/ledger.jsonl").read_bytes()

@@ -14,7 +14,8 @@ from optuna.study._multi_objective import _fast_non_domination_rank, _is_pareto_
 from gaptune.pareto.dominance import front, layers
 from gaptune.pareto.hypervolume import attained, contributions, hypervolume, normalized_hypervolume
 from gaptune.pareto.objectives import Objective, Objectives
-from gaptune.pareto.ranking import crowding, epsilon_net, priority
+from gaptune.pareto.ranking import crowding, epsilon_net, last_in_layer, priority
+from gaptune.pareto.sorted_points import SortedPoints
 
 RULES = ["epsilon_net", "crowding", "hypervolume"]
 SMALL = st.integers(-3, 3).map(float)  # few values, so that ties are common
@@ -399,3 +400,45 @@ def test_within_the_front_crowding_and_hypervolume_prefer_isolated_points():
     points = np.array([[0.0, 10.0], [1.0, 9.0], [1.5, 8.5], [6.0, 6.0], [10.0, 0.0]])
     assert priority(points, "crowding").tolist() == [1, 4, 3, 2, 1]
     assert priority(points, "hypervolume").tolist().index(0) == 3  # alone in the middle
+
+
+# --- points that arrive one by one ---
+
+
+@given(points=clouds())
+def test_points_that_arrive_one_by_one_are_in_the_same_layers_as_all_at_once(points):
+    arrived = SortedPoints()
+    for count in range(1, len(points) + 1):
+        before, mine = arrived.add(points[count - 1])
+        layer = layers(points[:count])
+        assert len(arrived) == count
+        assert before == np.count_nonzero(layer < layer[-1])
+        assert sorted(mine.tolist()) == sorted(points[:count][layer == layer[-1]].tolist())
+        assert mine[-1].tolist() == points[count - 1].tolist()
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_many_points_that_arrive_in_order_are_in_layers_of_their_own(sign):
+    """Each better than all before it, which moves all of them back, or worse."""
+    arrived = SortedPoints()
+    for value in range(300):
+        before, mine = arrived.add([sign * value, sign * value, 0.0])
+        assert before == (0 if sign > 0 else value)
+        assert mine.tolist() == [[sign * value, sign * value, 0.0]]
+
+
+def test_points_of_a_cloud_have_the_layers_of_all_at_once():
+    points = np.random.default_rng(0).normal(size=(600, 3)).round(1)
+    arrived = SortedPoints()
+    for point in points[:-1]:
+        arrived.add(point)
+    layer = layers(points)
+    before, mine = arrived.add(points[-1])
+    assert (before, len(mine)) == (np.count_nonzero(layer < layer[-1]), np.count_nonzero(layer == layer[-1]))
+
+
+@pytest.mark.parametrize("rule", RULES)
+@given(points=clouds(values=SMALL))
+def test_the_last_of_a_layer_has_the_same_rank_alone_as_with_all(rule, points):
+    mine = points[layers(points) == 0]
+    assert last_in_layer(mine, rule) == priority(mine, rule)[-1]

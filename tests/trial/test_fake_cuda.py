@@ -1,6 +1,7 @@
 """Trainings on a card that is not there: which tensor is on which device. Values and speed need a real one."""
 
 import pytest
+import torch.distributed as dist
 from fake_cuda import Arrivals, AtOnce, fake_card
 from torch._subclasses.fake_tensor import UnsupportedOperatorException
 
@@ -9,6 +10,7 @@ from gaptune.data.open import open_store
 from gaptune.trial import feed, saver, step, train
 from gaptune.trial.evaluate import Evaluator, Where
 from gaptune.trial.loop import Training
+from gaptune.trial.ranks import Ranks
 
 pytestmark = pytest.mark.whole
 
@@ -98,6 +100,21 @@ def test_no_step_waits_for_the_card(free, store, on_card):
         training = started(store, batch=32)
         before = card.waits
         assert [card.waits - before for _ in training.steps(0, 1)] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_rank_sends_what_is_on_the_card_and_does_not_wait_for_it(model, data, card, monkeypatch):
+    """What the other ranks would add is left out: there is no NCCL without a card."""
+    sent = []
+    for name in ("all_reduce", "broadcast"):
+        monkeypatch.setattr(dist, name, lambda tensor, *_: sent.append(tensor.is_cuda))
+    training = Training(config(model, **MODELS[model]), data(model), ranks=Ranks(0, 2))
+    training.align()
+    before = card.waits
+    assert next(training.steps(0, 1)) is None
+    assert card.waits == before
+    assert len(sent) >= 3  # the weights, the features, the gradients; the backward pass is not that of torch
+    assert all(sent)
 
 
 def unnoticed(run):
