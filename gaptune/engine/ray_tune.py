@@ -25,21 +25,22 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from gaptune.config import SweepConfig, unflatten
+from gaptune.config import SweepConfig
 from gaptune.engine.autoscaler import autoscales
 from gaptune.engine.cluster import is_ours, side_by_side
 from gaptune.engine.failures import Failure, failure_of, ledger_failure
 from gaptune.engine.groups import Groups
 from gaptune.engine.heartbeat import Watch, epochs_of, forget_beats, read_beat
-from gaptune.engine.messages import TrialTask, WorkerMessage, WorkerTask
+from gaptune.engine.messages import WorkerMessage, WorkerTask
 from gaptune.engine.nodes import Nodes, node_of
 from gaptune.engine.over import forget_over, tell_over
 from gaptune.engine.rank_group import placement_of
 from gaptune.engine.retries import Retries
 from gaptune.engine.signals import Stop
+from gaptune.engine.tasks import worker_task
 from gaptune.engine.waiting import Waiting
 from gaptune.engine.worker import Worker
-from gaptune.ledger import SweepHeader, TrialRecord
+from gaptune.ledger import TrialRecord
 from gaptune.search.orchestrator import Orchestrator
 
 P = ParamSpec("P")
@@ -338,7 +339,7 @@ def run_trials(
         waiting=None if is_ours() else Waiting(resources, allowed, autoscales=autoscales(), say=say),
     )
     here, header = str(Path.cwd()), orchestrator.record.header
-    task = partial(_task, header=header, sweep=sweep, checkpoints=checkpoints, beats=beats, here=here)
+    task = partial(worker_task, header=header, sweep=sweep, checkpoints=checkpoints, beats=beats, here=here)
     tuner = tune.Tuner(
         tune.with_resources(Worker, placement_of(resources)),
         tune_config=tune.TuneConfig(
@@ -369,46 +370,3 @@ def run_trials(
         forget_beats(beats)
         forget_over(beats)
     return orchestrator.live == 0 and orchestrator.exhausted
-
-
-def _task(
-    trials: list[TrialRecord],
-    name: str,
-    *,
-    header: SweepHeader,
-    sweep: SweepConfig,
-    checkpoints: str,
-    beats: str,
-    here: str,
-) -> WorkerTask:
-    return WorkerTask(
-        trials=tuple(
-            TrialTask(
-                trial.number, unflatten(trial.config), _event(trial, header.id), f"{checkpoints}/{trial.number:04d}"
-            )
-            for trial in trials
-        ),
-        data=sweep.data.model_dump(),
-        weights=header.weights,
-        workers=sweep.resources.workers,
-        cpu=sweep.resources.cpu,
-        gpu=sweep.resources.gpus,
-        folder=here,
-        place=f"{beats}/{name}",
-        system_metrics=sweep.resources.system_metrics,
-    )
-
-
-def _event(trial: TrialRecord, sweep_id: str) -> dict[str, Any]:
-    """The line of a trial in the ledger, for its own file."""
-    return {
-        "event": "trial",
-        "at": trial.drawn_at,
-        "sweep_id": sweep_id,
-        "trial": trial.number,
-        "candidate": trial.candidate,
-        "params": trial.params,
-        "config": trial.config,
-        "method": trial.method,
-        **({"sampler": trial.notes} if trial.notes else {}),
-    }

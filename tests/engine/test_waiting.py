@@ -30,7 +30,7 @@ def watch():
     return make
 
 
-def test_a_long_wait_is_said_once_with_its_reason_and_its_end(watch):
+def test_a_long_wait_is_one_line_with_its_reason_and_one_at_its_end(watch):
     look, lines = watch(8)
     look(0, 2, 6)
     look(14, 2, 6)
