@@ -80,7 +80,7 @@ def list_sweeps(results: Path, as_json: bool) -> None:
 @json_option
 def status(name: str, results: Path, as_json: bool) -> None:
     """Show the progress of the sweep NAME, running or not."""
-    from gaptune.console.tables import end_report, running_table
+    from gaptune.console.tables import end_report, nodes_line, running_table
     from gaptune.ledger import in_use
     from gaptune.results.read import read_sweep
     from gaptune.results.status import progress
@@ -99,6 +99,8 @@ def status(name: str, results: Path, as_json: bool) -> None:
     else:
         state = f"stopped ({record.paused or 'its driver was killed'}); run the command again to resume it"
     console.say(f"{name} {state}: {record.header.command}")
+    if running and (nodes := nodes_line(record)):
+        console.say(nodes)
     console.print(running_table(record))
     console.print(end_report(record))
 

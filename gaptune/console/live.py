@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gaptune.console import styles
-from gaptune.console.tables import running_table, short
+from gaptune.console.tables import nodes_line, running_table, short
 from gaptune.console.terminal import Console
 from gaptune.ledger import Event, State, SweepRecord
 from gaptune.results import summarize
@@ -149,7 +149,9 @@ class Display:
             ProgressBar(total=max(1, self._total), completed=done, width=30),
             f"{done}/{self._total} done, {len(running)} running, {failed} failed{self._time_left()}",
         )
-        return Group(head, running_table(record, self._epochs), self._best_so_far(record, done))
+        nodes = nodes_line(record)
+        where = [Text(one_line(nodes), style=styles.QUIET)] if nodes else []
+        return Group(head, *where, running_table(record, self._epochs), self._best_so_far(record, done))
 
     def _best_so_far(self, record: SweepRecord, done: int) -> RenderableType:
         if self._best[0] != done:  # computed again only when a trial has ended

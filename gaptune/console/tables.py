@@ -21,9 +21,12 @@ from gaptune.results.front import Summary, candidates, summarize
 from gaptune.results.headline import constrained
 from gaptune.results.rung_agreement import rank_rungs
 from gaptune.results.stability import front_fractions
+from gaptune.results.status import running_on
 from gaptune.results.unknown import Unknown
 from gaptune.text.words import counted
 
+_NODES = 8
+"""How many nodes a line names at most."""
 _ALWAYS = ("geometry/gap", "temperature/tau")
 
 
@@ -133,11 +136,13 @@ def running_table(record: SweepRecord, epochs: Mapping[int, float] = MappingProx
         epochs: Epochs of running trials since their last report, by number, with the part of the one that has begun.
     """
     metrics = shown_metrics(record)
+    several = len({trial.node for trial in record.trials.values() if trial.node}) > 1
     rows = [
         [
             trial.number,
             trial.state,
             trial.method,
+            *([trial.node or ""] if several else []),
             f"{_position(trial, epochs)}/{trial.config.get('training.epochs', '?')}",
             *(trial.last.get(metric) for metric in metrics),
             trial.reason or "",
@@ -148,8 +153,21 @@ def running_table(record: SweepRecord, epochs: Mapping[int, float] = MappingProx
     if not rows:
         return Text("no running or failed trials")
     names = [metric.split("/")[-1] for metric in metrics]
-    headings = ["trial", "state", "method", "epoch", *names, "reason"]
+    headings = ["trial", "state", "method", *(["node"] if several else []), "epoch", *names, "reason"]
     return make_table(headings, rows, right=("epoch", *names), compact=True)
+
+
+def nodes_line(record: SweepRecord) -> str | None:
+    """How many trials run on each node, and how many wait; None for a sweep on one node."""
+    nodes = running_on(record)
+    if len({trial.node for trial in record.trials.values() if trial.node}) < 2:
+        return None
+    most = sorted(nodes.items(), key=lambda node: -len(node[1]))
+    named = [f"{name} {len(trials)}" for name, trials in most[:_NODES]]
+    more = [f"{counted(len(most) - _NODES, 'further node')}"] if len(most) > _NODES else []
+    waiting = record.count(State.WAITING)
+    waits = f"; {counted(waiting, 'trial')} waiting" if waiting else ""
+    return f"trials on {counted(len(nodes), 'node')}: {', '.join([*named, *more]) or 'none'}{waits}"
 
 
 def _position(trial: TrialRecord, epochs: Mapping[int, float]) -> str:

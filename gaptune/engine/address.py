@@ -10,8 +10,10 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from typing import Any
+from inspect import getsource
+from typing import Any, NamedTuple
 
+from gaptune.engine.autoscaler import autoscales
 from gaptune.errors import UserError
 
 _ANSWER_S = 15.0
@@ -19,7 +21,8 @@ _ANSWER_S = 15.0
 _IMPORT_S = 120.0
 """How long the process that asks may take to import Ray, on a machine however busy."""
 
-_ASK = """
+_ASK = f"""
+{getsource(autoscales)}
 import json, logging, os, socket, sys
 out = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
@@ -36,14 +39,26 @@ try:
     import ray
     say()
     ray.init(sys.argv[1], log_to_driver=False, logging_level=logging.CRITICAL)
-    say(nodes=[node["Resources"] for node in ray.nodes() if node["Alive"]])
+    say(nodes=[node["Resources"] for node in ray.nodes() if node["Alive"]], autoscales=autoscales())
 except BaseException as error:
     say(error=" ".join(str(error).split()) or type(error).__name__)
 os._exit(0)
 """
 
 
-def check_address(address: str) -> list[dict[str, float]]:
+class Found(NamedTuple):
+    """A cluster that answers.
+
+    Attributes:
+        nodes: The resources of each of its machines.
+        autoscales: Whether it starts further nodes by itself.
+    """
+
+    nodes: list[dict[str, float]]
+    autoscales: bool
+
+
+def check_address(address: str) -> Found:
     """Checks that a Ray cluster can be used from here. Starts nothing, and waits at most 15 seconds for an answer.
 
     Ray itself would wait minutes for some addresses and ignore signals, and would end this process for others.
@@ -52,7 +67,7 @@ def check_address(address: str) -> list[dict[str, float]]:
         address: ``HOST:PORT`` of a cluster, or ``auto`` on one of its machines.
 
     Returns:
-        The resources of each of its machines.
+        What answers there.
 
     Raises:
         UserError: The address has an invalid form, or no cluster with this version of Ray and Python answers.
@@ -61,8 +76,7 @@ def check_address(address: str) -> list[dict[str, float]]:
     found: dict[str, Any] = {"error": refused} if refused else _ask(address)
     if "error" in found:
         raise UserError(f"no Ray cluster at {address}: {found['error']}")
-    nodes: list[dict[str, float]] = found["nodes"]
-    return nodes
+    return Found(found["nodes"], found["autoscales"])
 
 
 def _refused(address: str) -> str | None:

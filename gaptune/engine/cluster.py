@@ -13,14 +13,15 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
 from gaptune.config import ResourcesConfig
 from gaptune.engine.address import check_address
+from gaptune.engine.autoscaler import autoscales
 from gaptune.engine.machine import OBJECT_STORE, available_cores, available_gpus, ray_folders
-from gaptune.engine.placement import Place, kinds_to_come, trials_at_once
+from gaptune.engine.placement import Place, trials_at_once
 from gaptune.engine.signals import Stop, Stopped
 from gaptune.errors import UserError
 
@@ -70,8 +71,12 @@ def place_of(resources: ResourcesConfig, address: str | None) -> Place:
     if is_running():  # it reports its own resources
         import ray
 
-        return Place.of_ray(place, [node["Resources"] for node in ray.nodes() if node["Alive"]])
-    return Place.local(resources.gpu) if place is None else Place.of_ray(place, check_address(place))
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return Place.of_ray(place, machines, autoscales=autoscales())
+    if place is None:
+        return Place.local(resources.gpu)
+    found = check_address(place)
+    return Place.of_ray(place, found.nodes, autoscales=found.autoscales)
 
 
 @contextmanager
@@ -100,17 +105,31 @@ def is_ours() -> bool:
     return _ours
 
 
-def side_by_side(resources: ResourcesConfig) -> int:
+class SideBySide(NamedTuple):
+    """How many trials run in parallel.
+
+    Attributes:
+        most: The number.
+        full: Whether no more could run, so that a further trial may wait without ever exceeding the number.
+    """
+
+    most: int
+    full: bool
+
+
+def side_by_side(resources: ResourcesConfig) -> SideBySide:
     """How many trials Ray can run in parallel, at most as many as the sweep allows.
 
-    On a cluster that scales automatically it is what the sweep allows, or what fits now if the sweep sets no limit.
+    On a cluster that scales automatically it is what the sweep allows: its autoscaler starts nodes for trials that
+    wait. It is what fits now if the sweep sets no limit.
     """
     import ray
 
     fit = trials_at_once(resources, [node["Resources"] for node in ray.nodes() if node["Alive"]])
-    if resources.concurrency and ("KUBERNETES_SERVICE_HOST" in os.environ or kinds_to_come()):
-        return resources.concurrency
-    return max(1, min(fit, resources.concurrency or fit))
+    if resources.concurrency and ("KUBERNETES_SERVICE_HOST" in os.environ or autoscales()):
+        return SideBySide(resources.concurrency, full=False)
+    most = max(1, min(fit, resources.concurrency or fit))
+    return SideBySide(most, full=fit <= most)
 
 
 def _cluster(address: str | None) -> str | None:

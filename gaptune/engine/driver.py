@@ -160,14 +160,14 @@ def _study(plan: Plan, header: SweepHeader, display: Observer) -> Study:
 
 def _train(session: _Session, plan: Plan, stop: Stop) -> str:
     """Runs the trials, then evaluates the front; returns why the sweep was interrupted, or "" if it is done."""
-    orchestrator = session.orchestrator
+    orchestrator, display = session.orchestrator, session.display
     checkpoints = f"{plan.place.url if plan.place else plan.folder.absolute()}/trials"  # workers run elsewhere
     create_results(checkpoints)
     try:
-        session.display.start(orchestrator.record, plan.num_candidates * plan.sweep.search.seeds)
-        if not run_trials(orchestrator, plan.sweep, plan.folder, checkpoints, stop, session.display.progress):
+        display.start(orchestrator.record, plan.num_candidates * plan.sweep.search.seeds)
+        if not run_trials(orchestrator, plan.sweep, plan.folder, checkpoints, stop, display.progress, display.say):
             return orchestrator.halted or "interrupted"
-        evaluate_front(orchestrator, plan.sweep, checkpoints, session.display.say, stop)
+        evaluate_front(orchestrator, plan.sweep, checkpoints, display.say, stop)
     except KeyboardInterrupt as error:
         return str(error) or "interrupted"
     return ""

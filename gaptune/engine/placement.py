@@ -78,16 +78,18 @@ class Place:
         return Place(HERE, [{"CPU": available_cores(), "GPU": gpus}], problem=problem)
 
     @staticmethod
-    def of_ray(address: str | None, machines: Sequence[Machine]) -> Place:
+    def of_ray(address: str | None, machines: Sequence[Machine], *, autoscales: bool = False) -> Place:
         """A cluster, or a Ray on this machine that the program around has started.
 
         Args:
             address: Address of the cluster.
             machines: The resources of each of its machines.
+            autoscales: Whether it starts further machines by itself.
         """
         name = HERE if address is None else f"the cluster at {address}"
         on_kubernetes = address is not None and "KUBERNETES_SERVICE_HOST" in os.environ
-        return Place(name, machines, kinds_to_come(), open_ended=on_kubernetes)
+        kinds = kinds_to_come() if autoscales else []
+        return Place(name, machines, kinds, open_ended=on_kubernetes or (autoscales and not kinds))
 
     def check(self, resources: ResourcesConfig) -> None:
         """Refuses trials whose workers can never all run at the same time: Ray would wait forever.

@@ -25,19 +25,22 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from gaptune.config import SweepConfig, unflatten
+from gaptune.config import SweepConfig
+from gaptune.engine.autoscaler import autoscales
 from gaptune.engine.cluster import is_ours, side_by_side
 from gaptune.engine.failures import Failure, failure_of, ledger_failure
 from gaptune.engine.groups import Groups
 from gaptune.engine.heartbeat import Watch, epochs_of, forget_beats, read_beat
-from gaptune.engine.messages import TrialTask, WorkerMessage, WorkerTask
+from gaptune.engine.messages import WorkerMessage, WorkerTask
 from gaptune.engine.nodes import Nodes, node_of
 from gaptune.engine.over import forget_over, tell_over
 from gaptune.engine.rank_group import placement_of
 from gaptune.engine.retries import Retries
 from gaptune.engine.signals import Stop
+from gaptune.engine.tasks import worker_task
+from gaptune.engine.waiting import Waiting
 from gaptune.engine.worker import Worker
-from gaptune.ledger import SweepHeader, TrialRecord
+from gaptune.ledger import TrialRecord
 from gaptune.search.orchestrator import Orchestrator
 
 P = ParamSpec("P")
@@ -175,6 +178,7 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]  # ray is untyp
         minutes: float | None,
         beats: str,
         progress: Callable[[int, float], None],
+        waiting: Waiting | None,
     ) -> None:
         self._orchestrator = orchestrator
         self._groups = groups
@@ -185,6 +189,7 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]  # ray is untyp
         self._minutes = minutes
         self._beats = beats
         self._progress = progress
+        self._waiting = waiting
         self._looked = time.monotonic()
         self._watch = Watch(minutes * 60 if minutes else None)
         self._running: dict[str, Trial] = {}
@@ -203,6 +208,9 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]  # ray is untyp
         if time.monotonic() - self._looked >= _LOOK_S:
             self._looked = time.monotonic()
             self._show_progress()
+            if self._waiting is not None:
+                running = len(self._running)
+                self._waiting.look(running, self._groups.running - running)
 
     def _show_progress(self) -> None:
         for place, trial in self._running.items():
@@ -287,6 +295,7 @@ def run_trials(
     checkpoints: str,
     stop: Stop,
     progress: Callable[[int, float], None],
+    say: Callable[[str], None],
 ) -> bool:
     """Runs the orchestrator's trials on Ray until none is left or the sweep is stopped.
 
@@ -297,6 +306,7 @@ def run_trials(
         checkpoints: Directory or URL of the trials' checkpoints, which go to ``NNNN`` in it.
         stop: Whether to end early.
         progress: Called now and then for each running trial with its number and the epochs trained so far.
+        say: Prints a line: why trials wait for a worker.
 
     Returns:
         Whether it ran to the end (False: halted).
@@ -306,8 +316,9 @@ def run_trials(
     """
     resources = sweep.resources
     beats = uuid.uuid4().hex
-    most = side_by_side(resources)
-    if resources.num_lanes == 1:
+    allowed, full = side_by_side(resources)
+    most = allowed
+    if full and resources.num_lanes == 1:
         most += 1  # so that a worker that becomes free finds its next trial waiting; a group would be drawn too early
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(most)
     # A trial's traceback is in its file, and Ray's snapshots are not used: nobody needs to hear of either.
@@ -325,9 +336,10 @@ def run_trials(
         minutes=resources.stall_minutes,
         beats=beats,
         progress=progress,
+        waiting=None if is_ours() else Waiting(resources, allowed, autoscales=autoscales(), say=say),
     )
     here, header = str(Path.cwd()), orchestrator.record.header
-    task = partial(_task, header=header, sweep=sweep, checkpoints=checkpoints, beats=beats, here=here)
+    task = partial(worker_task, header=header, sweep=sweep, checkpoints=checkpoints, beats=beats, here=here)
     tuner = tune.Tuner(
         tune.with_resources(Worker, placement_of(resources)),
         tune_config=tune.TuneConfig(
@@ -358,46 +370,3 @@ def run_trials(
         forget_beats(beats)
         forget_over(beats)
     return orchestrator.live == 0 and orchestrator.exhausted
-
-
-def _task(
-    trials: list[TrialRecord],
-    name: str,
-    *,
-    header: SweepHeader,
-    sweep: SweepConfig,
-    checkpoints: str,
-    beats: str,
-    here: str,
-) -> WorkerTask:
-    return WorkerTask(
-        trials=tuple(
-            TrialTask(
-                trial.number, unflatten(trial.config), _event(trial, header.id), f"{checkpoints}/{trial.number:04d}"
-            )
-            for trial in trials
-        ),
-        data=sweep.data.model_dump(),
-        weights=header.weights,
-        workers=sweep.resources.workers,
-        cpu=sweep.resources.cpu,
-        gpu=sweep.resources.gpus,
-        folder=here,
-        place=f"{beats}/{name}",
-        system_metrics=sweep.resources.system_metrics,
-    )
-
-
-def _event(trial: TrialRecord, sweep_id: str) -> dict[str, Any]:
-    """The line of a trial in the ledger, for its own file."""
-    return {
-        "event": "trial",
-        "at": trial.drawn_at,
-        "sweep_id": sweep_id,
-        "trial": trial.number,
-        "candidate": trial.candidate,
-        "params": trial.params,
-        "config": trial.config,
-        "method": trial.method,
-        **({"sampler": trial.notes} if trial.notes else {}),
-    }

@@ -108,6 +108,21 @@ def test_more_than_the_machines_have_is_refused():
     Place(CLUSTER, [HEAD], open_ended=True).check(resources(3))
 
 
+def test_nothing_is_refused_on_a_cluster_that_starts_nodes_of_unknown_kinds(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    Place.of_ray("10.0.0.5:6379", [HEAD], autoscales=True).check(resources(3))
+    with pytest.raises(UserError):
+        Place.of_ray("10.0.0.5:6379", [HEAD]).check(resources(3))
+    (tmp_path / "ray_bootstrap_config.yaml").write_text(
+        "available_node_types: {worker: {max_workers: 2, resources: {CPU: 8, GPU: 1}}}"
+    )
+    Place.of_ray("10.0.0.5:6379", [HEAD], autoscales=True).check(resources(1))
+    for autoscales in (True, False):
+        with pytest.raises(UserError):
+            Place.of_ray("10.0.0.5:6379", [HEAD], autoscales=autoscales).check(resources(3))
+
+
 @pytest.mark.parametrize(
     ("gpu", "cpu", "count"),
     [(0, 1, 16), (1, 1, 2), (0.3, 1, 6), (0.4, 1, 4), (0.5, 8, 2), (0.05, 1, 16), (2, 1, 1), (3, 1, 0)],

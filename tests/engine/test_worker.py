@@ -60,7 +60,7 @@ def test_ray_puts_three_trials_of_a_third_on_each_gpu_as_the_plan_says():
             return os.environ["CUDA_VISIBLE_DEVICES"]
 
     resources = ResourcesConfig(gpu=0.3)
-    assert side_by_side(resources) == 6
+    assert side_by_side(resources) == (6, True)
     holders = [ray.remote(num_cpus=1, num_gpus=0.3)(Holder).remote() for _ in range(7)]
     asked = [holder.card.remote() for holder in holders]
     held, waiting = ray.wait(asked, num_returns=6)
