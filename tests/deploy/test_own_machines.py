@@ -100,7 +100,7 @@ def test_a_machine_is_killed_and_the_sweep_ends_with_the_same_weights(machines, 
     calm = time.monotonic()
     ended(ray("up", "--yes", "--no-config-cache", machines, cwd=tmp_path), 400)
     up = time.monotonic()
-    job = ["gaptune", *sweep, "--results", tmp_path / "struck", "--storage", f"file://{tmp_path}/far"]
+    job = ["~/gaptune-env/bin/gaptune", *sweep, "--results", tmp_path / "struck", "--storage", f"file://{tmp_path}/far"]
     line = " ".join(map(str, [*job, "--address", "auto", "--concurrency", "4"]))
     driver = ray("exec", machines, line, cwd=tmp_path)
     folder = tmp_path / "struck/s"

@@ -113,7 +113,7 @@ def count(folder, name):
 
 
 def test_a_preempted_job_is_paused_and_queued_and_resumes_the_sweep(slurm, tmp_path, small_features):
-    space, config = write_yaml(tmp_path, small_features, epochs=3000, trials=4)
+    space, config = write_yaml(tmp_path, small_features, epochs=800, trials=4)
     words = ["--nodes=2", "--cpus-per-task=1", f"--chdir={tmp_path}", SCRIPT, space, "--config", config]
     unnamed = told(slurm, "sbatch", "--parsable", *words).strip()
     wait_for(lambda: (tmp_path / f"gaptune-{unnamed}.log").exists())

@@ -34,7 +34,7 @@ UsePAM no
 StrictModes no
 PermitRootLogin yes
 PidFile /run/sshd.pid
-SetEnv PATH=$environment/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin PYTHONPATH=$checkout RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1
+SetEnv PATH=$environment/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin PYTHONPATH=$checkout RAY_USAGE_STATS_ENABLED=0 RAY_worker_niceness=0 OMP_NUM_THREADS=1
 C
 cat > "$folder/node.sh" <<N
 set -e
