@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -82,7 +83,7 @@ class Watch:
     in turn, some at each look, because nothing else happens in the driver meanwhile.
 
     Args:
-        limit: Seconds without progress; None to watch no trial.
+        limit: Seconds without progress; None to find no trial, and only read.
         read: Function that reads the last progress of a key.
         clock: Clock in seconds.
     """
@@ -90,7 +91,7 @@ class Watch:
     def __init__(
         self, limit: float | None, read: Callable[[str], bytes | None] = read_beat, clock: Clock = time.monotonic
     ) -> None:
-        self._limit = limit
+        self._limit = math.inf if limit is None else limit
         self._read = read
         self._clock = clock
         self._looked = clock()
@@ -99,8 +100,6 @@ class Watch:
 
     def stuck(self, running: Iterable[str]) -> list[str]:
         """The keys without progress for the limit; each is returned once, and then watched anew."""
-        if self._limit is None:
-            return []
         passed = self._clock() - self._looked
         if passed < min(_WRITE_S, self._limit / 4):
             return []
@@ -121,3 +120,7 @@ class Watch:
             if self._clock() - began >= _READ_S:
                 break
         return found
+
+    def written(self, key: str) -> bytes | None:
+        """The progress of a key when it was last read; None if it has never been."""
+        return self._still.get(key, (None, 0.0))[0]

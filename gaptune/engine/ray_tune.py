@@ -30,7 +30,7 @@ from gaptune.engine.autoscaler import autoscales
 from gaptune.engine.cluster import is_ours, side_by_side
 from gaptune.engine.failures import Failure, failure_of, ledger_failure
 from gaptune.engine.groups import Groups
-from gaptune.engine.heartbeat import Watch, epochs_of, forget_beats, read_beat
+from gaptune.engine.heartbeat import Watch, epochs_of, forget_beats
 from gaptune.engine.messages import WorkerMessage, WorkerTask
 from gaptune.engine.nodes import Nodes, node_of
 from gaptune.engine.over import forget_over, tell_over
@@ -214,7 +214,7 @@ class _Callback(_NotSaved, tune.Callback):  # type: ignore[misc]  # ray is untyp
 
     def _show_progress(self) -> None:
         for place, trial in self._running.items():
-            epochs = epochs_of(read_beat(place))
+            epochs = epochs_of(self._watch.written(place))
             if epochs is not None:
                 for number in self._groups.left(trial.trial_id):
                     self._progress(number, epochs)

@@ -49,9 +49,13 @@ def test_time_in_which_the_driver_was_stopped_does_not_count():
     assert world.after(1.0, watch, ["one"]) == []
 
 
-def test_without_a_limit_no_trial_is_watched():
-    watch = Watch(None, read=None, clock=lambda: 0.0)
-    assert watch.stuck(["one"]) == []
+def test_without_a_limit_progress_is_read_and_nobody_is_stuck():
+    world = World()
+    watch = world.watch(None)
+    world.written["a"] = b"1 0.5"
+    for world.now in (10.0, 1e6, 1e9):
+        assert watch.stuck(["a", "b"]) == []
+    assert (watch.written("a"), watch.written("b"), watch.written("c")) == (b"1 0.5", None, None)
 
 
 def test_many_trials_are_read_in_turn_and_a_look_is_short():
