@@ -123,11 +123,8 @@ def preflight(space: Space, sweep: SweepConfig, folder: Path, *, address: str | 
     place.check(resources)
     if address is None and not is_running():  # elsewhere, the nodes decide
         _check_device("cuda" if gpus.number else "cpu", reach("training.precision"))
-    if (least := min(reach("training.batch_size"))) < resources.ranks:
-        raise UserError(
-            f"training.batch_size: {least} pairs are fewer than the {resources.ranks} ranks of each trial "
-            "(resources.workers and resources.gpu)"
-        )
+    if resources.ranks > 1:
+        _check_ranks(sweep, store, resources.ranks, "cuda" if gpus.number else "cpu", min(reach("training.batch_size")))
     lanes = lanes_of(sweep, store, resources)
     if lanes.number > 1:
         gpus = replace(gpus, to_measure=False)  # they share a GPU as lanes of one worker
@@ -261,6 +258,24 @@ def _check_device(device: str, precisions: tuple[Any, ...]) -> None:
 
     if pick_device(device) == "cuda" and "bf16" in precisions and not torch.cuda.is_bf16_supported(False):
         raise UserError(f"training.precision: {torch.cuda.get_device_name()} cannot compute in bf16; set it to fp32")
+
+
+def _check_ranks(config: TrialConfig, store: Store, ranks: int, device: str, batch: int) -> None:
+    """Refuses what several ranks cannot train: a batch of fewer pairs, and some batch norms."""
+    if batch < ranks:
+        raise UserError(
+            f"training.batch_size: {batch} pairs are fewer than the {ranks} ranks of each trial "
+            "(resources.workers and resources.gpu)"
+        )
+    import torch
+
+    from gaptune.trial.batch_norm import synchronize
+    from gaptune.trial.build_model import make_model
+    from gaptune.trial.ranks import Ranks
+
+    with torch.device("meta"):
+        model = make_model(config.model, store.meta).train()
+        synchronize(model, config.training, torch.device(device), Ranks(0, ranks))
 
 
 def _sizes(config: TrialConfig, store: Store) -> Sizes:

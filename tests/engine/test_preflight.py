@@ -118,6 +118,11 @@ OBJECTIVES = "objectives: [{metric: geometry/gap, reference: 2, ideal: 0}, {metr
 
 REFUSED = {
     "no GPU": ("device: cuda\n", {}, r"device: cuda needs a GPU for each trial, .* none \(this machine has no GPU\)"),
+    "batch norm in parts on several ranks": (
+        "resources: {workers: 2}\ntraining: {epochs: 2, batch_size: 16, micro_batch: 8}\n",
+        {},
+        "training.micro_batch: scenes-tiny has batch norm",
+    ),
     "heads on images": ("model: {name: heads}\n", {}, "trains on features"),
     "a head's parameter without heads": (
         "model: {name: RN50}\n",
