@@ -66,6 +66,11 @@ class Place:
     problem: str | None = None
     open_ended: bool = False
 
+    @property
+    def several(self) -> bool:
+        """Whether trials may run on other machines than this one."""
+        return len(self.machines) > 1 or bool(self.to_come) or self.open_ended
+
     @staticmethod
     def local(gpu: float | Literal["auto"]) -> Place:
         """This machine.

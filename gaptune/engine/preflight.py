@@ -29,7 +29,7 @@ from gaptune.data.tasks import (
 )
 from gaptune.engine.cluster import is_running, place_of
 from gaptune.engine.lanes import Lanes, lanes_of
-from gaptune.engine.placement import HERE, Gpus, trials_at_once
+from gaptune.engine.placement import Gpus, trials_at_once
 from gaptune.engine.shared_paths import check_full_paths
 from gaptune.errors import UserError
 from gaptune.ledger.state import next_report
@@ -114,7 +114,7 @@ def preflight(space: Space, sweep: SweepConfig, folder: Path, *, address: str | 
     if sweep.storage and (not is_url(sweep.storage) or sweep.storage.startswith("file://")):
         check_folder(local_path(sweep.storage.removeprefix("file://")) / folder.name, "storage")
     place = place_of(sweep.resources, address)
-    if place.name != HERE or len(place.machines) > 1:
+    if place.several:
         check_full_paths(sweep, place.name)
     store, sizes = check_trial(sweep, here=False)
     _check_data(sweep, store, reach)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
-import psutil
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -257,6 +256,8 @@ def _interface_to(host: str) -> Iterator[None]:
 
     On many machines that is 127.0.1.1. What the environment says comes first.
     """
+    import psutil  # a training by one process needs nothing that torch does not
+
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host, 9))  # sends nothing
         own = probe.getsockname()[0]
