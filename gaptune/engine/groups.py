@@ -52,10 +52,9 @@ class Groups:
     @property
     def running(self) -> int:
         """Number of groups with a trial that has not ended."""
+        # Ray asks after each event, and a look at a thousand groups takes a millisecond.
         num_ended = len(self._orchestrator.record.trials) - self._orchestrator.live
-        if (
-            num_ended != self._num_ended
-        ):  # Ray asks after each event, and a look at a thousand groups takes a millisecond
+        if num_ended != self._num_ended:
             self._num_ended = num_ended
             self._running = {name: left for name in self._running if (left := self.left(name))}
         return len(self._running)

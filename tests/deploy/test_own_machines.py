@@ -1,7 +1,6 @@
 """`ray up` on three machines, each with its own network, processes and home; one of them is killed in the middle."""
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from programs import why_not
 from support import write_yaml
 from warm import run
 
@@ -22,21 +22,11 @@ PROGRAMS = ["sshd", "ssh", "rsync", "ip", "unshare"]
 EPOCHS = 400
 VALUES = {"head": "10.77.0.2", "user": "root"}
 
-
-def missing():
-    """Why the test cannot run here; None if it can."""
-    if os.environ.get("GAPTUNE_SOAK") != "full":
-        return "it takes minutes: GAPTUNE_SOAK=full runs it"
-    if os.geteuid():
-        return "it needs root"
-    lacking = [name for name in PROGRAMS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
-    return f"it needs {', '.join(lacking)}" if lacking else None
-
-
+MISSING = why_not(*PROGRAMS, packages="openssh-server, openssh-client, rsync, iproute2")
 pytestmark = [
     pytest.mark.soak,
     pytest.mark.timeout(1200),
-    pytest.mark.skipif(missing() is not None, reason=str(missing())),
+    pytest.mark.skipif(MISSING is not None, reason=str(MISSING)),
 ]
 
 

@@ -1,7 +1,6 @@
 """The Slurm script on a real Slurm of two nodes: a job of higher priority preempts it, and it resumes the sweep."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from programs import why_not
 from support import free_port, write_yaml
 
 from gaptune.ledger import State, load, read_events
@@ -43,22 +43,11 @@ PartitionName=low Nodes=n1,n2 Default=YES State=UP PriorityTier=1 GraceTime=20
 PartitionName=high Nodes=n1,n2 State=UP PriorityTier=10
 """
 
-
-def missing():
-    """Why the test cannot run here; None if it can."""
-    if os.environ.get("GAPTUNE_SOAK") != "full":
-        return "it takes minutes: GAPTUNE_SOAK=full runs it"
-    if os.geteuid():
-        return "it needs root"
-    needed = ("slurmctld", "slurmd", "munged", "sbatch")
-    lacking = [name for name in needed if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
-    return f"it needs {', '.join(lacking)} (Debian: slurm-wlm, munge)" if lacking else None
-
-
+MISSING = why_not("slurmctld", "slurmd", "munged", "sbatch", packages="slurm-wlm, munge")
 pytestmark = [
     pytest.mark.soak,
     pytest.mark.timeout(1200),
-    pytest.mark.skipif(missing() is not None, reason=str(missing())),
+    pytest.mark.skipif(MISSING is not None, reason=str(MISSING)),
 ]
 
 
