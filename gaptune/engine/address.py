@@ -83,7 +83,7 @@ def _refused(address: str) -> str | None:
     """What is wrong with an address by its form alone; None if nothing is."""
     scheme, separator, _ = address.partition("://")
     if scheme == "ray" and separator:
-        return "a sweep must run on a machine of the cluster, not beside it: give HOST:PORT there"
+        return "a sweep must run on a machine of the cluster: give HOST:PORT there, or use `ray job submit` from here"
     if separator:
         return "this is the address of a web page: give HOST:PORT of the cluster itself (6379 by default)"
     if address != "auto":
