@@ -9,6 +9,7 @@ def autoscales() -> bool:
     them, and no cluster that does not scale has such names. Called also in a process without gaptune, by its source.
     """
     import json
+    import time
 
     import ray
     from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
@@ -16,8 +17,14 @@ def autoscales() -> bool:
 
     try:
         gcs = internal_kv_get_gcs_client()
-        report = (json.loads(gcs.internal_kv_get(b"__autoscaling_status", None) or "{}")).get("autoscaler_report")
-        kinds = {*report["active_nodes"], *(report["idle_nodes"] or {}), *report["pending_launches"]} if report else ()
+        kinds = set()
+        for _ in range(10):
+            report = json.loads(gcs.internal_kv_get(b"__autoscaling_status", None) or "{}").get("autoscaler_report")
+            if report:
+                kinds = {*report["active_nodes"], *(report["idle_nodes"] or {}), *report["pending_launches"]}
+            if kinds or not report:
+                break
+            time.sleep(0.5)  # the cluster has just started, and its monitor has not seen the head node yet
         if any(not kind.startswith("node_") for kind in kinds):
             return True
         scope = ray._raylet.GCS_AUTOSCALER_STATE_NAMESPACE.encode()

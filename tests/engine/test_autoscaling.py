@@ -116,7 +116,7 @@ def test_a_cluster_without_nodes_starts_those_that_the_trials_need_and_idle_ones
     with scaling(tmp_path, nodes=TRIALS // CORES) as (address, head):
         wait_for_port(address)
         ray = GcsClient(address)
-        while ray.internal_kv_get(b"__autoscaling_status", None) is None:
+        while b"ray.head.default" not in (ray.internal_kv_get(b"__autoscaling_status", None) or b""):
             assert head.is_running()
             time.sleep(0.1)
         process = warm.Gaptune(*command, "--address", address, "--concurrency", TRIALS)
