@@ -176,6 +176,15 @@ MOST_WORKERS = 1024
 """Largest number of workers that train a trial together."""
 
 
+def ranks_per_worker(gpus: float) -> int:
+    """Number of processes of a worker that train a trial: one for each of its GPUs, and one without GPUs.
+
+    Args:
+        gpus: GPUs of the worker, or a fraction of one.
+    """
+    return max(1, int(gpus))
+
+
 def _number_of_lanes(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
     """One message for whatever is neither a number of lanes nor ``auto``."""
     if given != "auto" and (type(given) is not int or not 1 <= given <= MOST_LANES):
@@ -231,14 +240,9 @@ class ResourcesConfig(Schema):
         return self.gpu
 
     @property
-    def ranks_per_worker(self) -> int:
-        """Number of processes of a worker that train the trial: one for each of its GPUs."""
-        return max(1, int(self.gpus))
-
-    @property
     def ranks(self) -> int:
         """Number of processes that train a trial together."""
-        return self.workers * self.ranks_per_worker
+        return self.workers * ranks_per_worker(self.gpus)
 
     @property
     def num_lanes(self) -> int:

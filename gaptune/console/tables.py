@@ -136,7 +136,7 @@ def running_table(record: SweepRecord, epochs: Mapping[int, float] = MappingProx
         epochs: Epochs of running trials since their last report, by number, with the part of the one that has begun.
     """
     metrics = shown_metrics(record)
-    several = len({trial.node for trial in record.trials.values() if trial.node}) > 1
+    several = _on_several_nodes(record)
     rows = [
         [
             trial.number,
@@ -159,15 +159,19 @@ def running_table(record: SweepRecord, epochs: Mapping[int, float] = MappingProx
 
 def nodes_line(record: SweepRecord) -> str | None:
     """How many trials run on each node, and how many wait; None for a sweep on one node."""
-    nodes = running_on(record)
-    if len({trial.node for trial in record.trials.values() if trial.node}) < 2:
+    if not _on_several_nodes(record):
         return None
+    nodes = running_on(record)
     most = sorted(nodes.items(), key=lambda node: -len(node[1]))
     named = [f"{name} {len(trials)}" for name, trials in most[:_NODES]]
     more = [f"{counted(len(most) - _NODES, 'further node')}"] if len(most) > _NODES else []
     waiting = record.count(State.WAITING)
     waits = f"; {counted(waiting, 'trial')} waiting" if waiting else ""
     return f"trials on {counted(len(nodes), 'node')}: {', '.join([*named, *more]) or 'none'}{waits}"
+
+
+def _on_several_nodes(record: SweepRecord) -> bool:
+    return len({trial.node for trial in record.trials.values() if trial.node}) > 1
 
 
 def _position(trial: TrialRecord, epochs: Mapping[int, float]) -> str:

@@ -17,6 +17,7 @@ _REMOTE = {
 """Variables that a login shell or Ray sets on the machines."""
 _ASSIGNED = re.compile(r"(?:^|[\s;&|({])(?:(?:export|declare|local|readonly)\s+(?:-\w+\s+)*)?(\w+)\+?=")
 _LOOPED = re.compile(r"\b(?:for|select|read)\s+(?:-\w+\s+)*(\w+)")
+_EXPANDED = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(:?[-=+])?)")
 _SEPARATORS = {"&&", "||", ";", "|", "&", "(", ")", ";;"}
 _PORT = re.compile(r"--port[= ](\d+)")
 _HEAD_PORT = re.compile(r"--address[= ]['\"]?\$\{?RAY_HEAD_IP\}?:(\d+)")
@@ -72,7 +73,7 @@ def expanded(command: str) -> Iterator[str]:
             continue
         if char == '"':
             quoted = not quoted
-        if char == "$" and (found := re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(:?[-=+])?)").match(command, at)):
+        if char == "$" and (found := _EXPANDED.match(command, at)):
             if not found[3]:
                 yield found[1] or found[2]
             at = found.end()

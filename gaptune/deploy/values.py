@@ -66,8 +66,7 @@ def image_problems(file: ClusterFile) -> Iterator[UserError]:
 def _suggested() -> str:
     from gaptune.deploy.versions import Versions
 
-    here = Versions.installed()
-    return f"rayproject/ray:{here.ray}-py{here.python.replace('.', '')}-gpu"
+    return f"rayproject/ray:{Versions.installed().tag}"
 
 
 def _amazon_image(file: ClusterFile, image: object, where: Loc) -> Iterator[UserError]:

@@ -49,6 +49,11 @@ class Versions:
         """The version of Ray."""
         return self.packages["ray"]
 
+    @property
+    def tag(self) -> str:
+        """The tag of Ray's own image with these versions."""
+        return f"{self.ray}-py{self.python.replace('.', '')}-gpu"
+
 
 def version_problems(file: ClusterFile, here: Versions) -> Iterator[UserError]:
     """Packages without a version, and versions that differ from those here."""
@@ -83,8 +88,7 @@ def _images(file: ClusterFile, here: Versions, found: dict[str, tuple[Loc, str]]
         python = image["python"] and f"{image['python'][0]}.{image['python'][1:]}"
         if python != here.python:
             has = f"Python {python}" if python else "no version of Python"
-            tag = f"{here.ray}-py{here.python.replace('.', '')}-gpu"
-            yield file.problem(f"{has}, but {here.python} here; write the tag {tag}", *loc)
+            yield file.problem(f"{has}, but {here.python} here; write the tag {here.tag}", *loc)
 
 
 def _installed(words: list[str], found: dict[str, tuple[Loc, str]], loc: Loc) -> Iterator[str]:
@@ -112,13 +116,10 @@ def _installed(words: list[str], found: dict[str, tuple[Loc, str]], loc: Loc) ->
 def _requirement(word: str) -> tuple[str, str, str | None]:
     """Name and version of a word behind ``pip install``, and what is wrong with it."""
     if "git+" in word:
-        name, ref = _name_in(word), urlsplit(word[word.index("git+") :]).path.rpartition("@")[2]
-        pinned = "@" in urlsplit(word[word.index("git+") :]).path and ref.lower() not in _BRANCHES
-        return (
-            name,
-            ref.removeprefix("v") if pinned else "",
-            None if pinned else f"{word} has no version; add @ and a tag",
-        )
+        _, at, ref = urlsplit(word[word.index("git+") :]).path.rpartition("@")
+        if not at or ref.lower() in _BRANCHES:
+            return _name_in(word), "", f"{word} has no version; add @ and a tag"
+        return _name_in(word), ref.removeprefix("v"), None
     if word.endswith((".whl", ".tar.gz", ".zip")):
         parts = word.rpartition("/")[2].split("-")
         version = parts[1] if len(parts) > 1 and re.match(r"\d", parts[1]) else ""

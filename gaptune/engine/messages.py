@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from gaptune.config.sweep import ranks_per_worker
+
 
 @dataclass(frozen=True)
 class TrialTask:
@@ -52,8 +54,8 @@ class WorkerTask:
 
     @property
     def ranks_per_worker(self) -> int:
-        """Number of processes of a worker that train the trial: one for each of its GPUs."""
-        return max(1, int(self.gpu))
+        """Number of processes of a worker that train the trial."""
+        return ranks_per_worker(self.gpu)
 
     @property
     def ranks(self) -> int:
