@@ -159,7 +159,8 @@ def cifar10(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     """A headless Chromium; a module's own, since Playwright's loop is in the way of others."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    from playwright import sync_api
+
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if program is None:
         pytest.skip("there is no Chromium on this machine")

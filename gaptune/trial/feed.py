@@ -37,12 +37,10 @@ class Batch(NamedTuple):
     Attributes:
         images: Inputs of the image encoder, n of them.
         texts: Inputs of the text encoder, n of them.
-        kept: Fraction of its own feature that each entry keeps in a swap, shape (n, d); None without one.
     """
 
     images: Tensor
     texts: Tensor
-    kept: Tensor | None
 
 
 class Feed(Protocol):
@@ -110,19 +108,19 @@ class _Stored:
         return torch.from_numpy(self._model.trimmed(self._split.texts[plan.captions]))
 
     def _inputs(self, plan: StepPlan, images: Tensor, texts: Tensor) -> Batch:
-        drawn, kept = self._drawn(plan)
+        drawn = self._drawn(plan)
         images = self._model.image_inputs(moved(images, self._device), drawn.images)
-        return Batch(images, self._model.text_inputs(moved(texts, self._device), drawn.texts), kept)
+        return Batch(images, self._model.text_inputs(moved(texts, self._device), drawn.texts))
 
-    def _drawn(self, plan: StepPlan) -> tuple[Drawn, Tensor | None]:
-        """What is drawn for the inputs, and what a swap keeps, on the device."""
+    def _drawn(self, plan: StepPlan) -> Drawn:
+        """What is drawn for the inputs, on the device."""
 
         def here(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else moved(tensor, self._device)
 
         images, texts = plan.drawn
         parts = Boxes(*(moved(each, self._device) for each in images)) if isinstance(images, Boxes) else here(images)
-        return Drawn(parts, here(texts)), here(plan.kept)
+        return Drawn(parts, here(texts))
 
 
 class _Resident(_Stored):
@@ -218,13 +216,13 @@ class _Units(_Stored):
         self._units = _units_of(split, model.normalize, device)
 
     def _batch(self, plan: StepPlan) -> Batch:
-        drawn, kept = self._drawn(plan)
+        drawn = self._drawn(plan)
         assert not isinstance(drawn.images, Boxes)
         images, texts = (
             features.index_select(0, moved(torch.from_numpy(rows), self._device))
             for features, rows in ((self._units.images, plan.rows), (self._units.texts, plan.captions))
         )
-        return Batch(self._model.dropped(images, drawn.images), self._model.dropped(texts, drawn.texts), kept)
+        return Batch(self._model.dropped(images, drawn.images), self._model.dropped(texts, drawn.texts))
 
 
 _units: WeakKeyDictionary[Split, _UnitFeatures] = WeakKeyDictionary()

@@ -107,12 +107,13 @@ class Stack:
     def gradients(self, inputs: Inputs) -> Gradients:
         """Losses and gradients of all models in a step."""
         each = None if self._shared else 0
+        images = inputs.images.contiguous()  # on a card, batch norm copies channels last by what vmap has no rule for
         kept, again = (0 if torch.is_tensor(given) else None for given in (inputs.kept, inputs.renormalize))
         of_all = vmap(grad_and_value(self._loss, argnums=(0, 1)), in_dims=(0, 0, 0, each, each, kept, again))
         # Attention by plain products: vmap has no rule for the other kinds, and would take the models one by one.
         with sdpa_kernel(SDPBackend.MATH):
             (weights, betas), losses = of_all(
-                self._trained, inputs.betas, self._fixed, inputs.images, inputs.texts, inputs.kept, inputs.renormalize
+                self._trained, inputs.betas, self._fixed, images, inputs.texts, inputs.kept, inputs.renormalize
             )
         flat = torch.cat([weights[name].flatten(1) for name in self._trained], dim=1)
         return Gradients(losses.detach(), flat.detach(), betas.detach())

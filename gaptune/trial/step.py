@@ -11,7 +11,7 @@ from torch.optim import AdamW
 
 from gaptune.config import TrialConfig
 from gaptune.trial.encoder import DualEncoder
-from gaptune.trial.feed import Batch
+from gaptune.trial.feed import Batch, moved
 from gaptune.trial.loss import NonFinite, clip_loss, clip_loss_of_part
 from gaptune.trial.micro_batch import backward_in_chunks
 from gaptune.trial.optim import clip_gradients, gradients, set_lr
@@ -118,8 +118,9 @@ class Updates:
         Raises:
             NonFinite: On a CPU, the loss or the gradient is not finite.
         """
+        kept = None if plan.kept is None else moved(plan.kept, self._device)
         with global_seed(plan.dropout, self._device):
-            loss = self._backward(batch, self._scale.beta(plan.beta))
+            loss = self._backward(batch, self._scale.beta(plan.beta), kept)
         self._ranks.add([loss, *gradients(self._optimizer)])
         self.apply(plan, loss)
 
@@ -162,12 +163,12 @@ class Updates:
         self._loss += taken.loss
         self._swapped += taken.swapped
 
-    def _backward(self, batch: Batch, beta: Tensor | float) -> Tensor:
+    def _backward(self, batch: Batch, beta: Tensor | float, kept: Tensor | None) -> Tensor:
         """Adds the gradient of what this rank's pairs add to the loss to all weights; returns that part of the loss."""
         micro_batch = self._config.training.micro_batch
 
         def loss_of(x: Tensor, y: Tensor) -> Tensor:
-            return self._part_of_loss(x, y, beta, batch.kept)
+            return self._part_of_loss(x, y, beta, kept)
 
         if micro_batch is not None and micro_batch < len(batch.images):
             self._optimizer.zero_grad(set_to_none=True)

@@ -46,6 +46,25 @@ def test_the_check_finds_a_wrong_field(keys, value):
         check(job)
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("rayClusterSpec", "headGroupSpec"),
+        ("rayClusterSpec", "headGroupSpec", "rayStartParams"),
+        ("rayClusterSpec", "workerGroupSpecs", 0, "maxReplicas"),
+        ("rayClusterSpec", "workerGroupSpecs", 0, "template", "spec", "containers", 0, "name"),
+    ],
+)
+def test_the_check_finds_a_missing_field(keys):
+    job = copy.deepcopy(JOB)
+    at = job["spec"]
+    for key in keys[:-1]:
+        at = at[key]
+    del at[keys[-1]]
+    with pytest.raises(Exception, match=r"missing|required"):
+        check(job)
+
+
 def test_the_head_trains_nothing_and_workers_come_from_zero():
     assert CLUSTER["enableInTreeAutoscaling"]
     assert CLUSTER["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0", "num-gpus": "0"}

@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 import torch
 import torch.cuda.amp.common
+from torch._functorch import eager_transforms
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -42,6 +43,11 @@ class Card(TorchDispatchMode):
             return 0.5 if args[0].dtype.is_floating_point else args[0].dtype == torch.bool or 1
         if function is aten._to_copy.default and args[0].is_cuda:
             self.waits += not on_card(kwargs.get("device", "cuda"))
+        if function is aten.equal.default:
+            self.waits += 1
+            if len({each.device for each in args}) > 1:
+                raise RuntimeError(f"equal of tensors on the devices {args[0].device} and {args[1].device}")
+            return True
         if function is aten.nonzero.default:
             self.waits += 1
             return args[0].new_zeros(args[0].numel(), args[0].ndim, dtype=torch.int64)
@@ -146,6 +152,11 @@ def backward(losses, *_, **__):
             node.variable.grad = torch.empty_like(node.variable)
 
 
+def gradients(_, inputs, *__, **___):
+    """A gradient of some tensors, by which it is none of torch's business that something depends on them."""
+    return tuple(torch.empty_like(each) for each in ([inputs] if isinstance(inputs, torch.Tensor) else inputs))
+
+
 def as_array(tensor):
     """Numbers in place of the values that a fake tensor lacks."""
     assert not tensor.is_cuda, "numpy() of a tensor on the card"
@@ -187,6 +198,8 @@ def fake_card(monkeypatch, free=2**40):
         patch(torch.cuda, "stream", lambda _: nullcontext())
         patch(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
         patch(torch.autograd, "backward", backward)
+        patch(torch.autograd, "grad", gradients)
+        patch(eager_transforms, "_autograd_grad", gradients)
         patch(torch.nn.Module, "_apply", converted)
         patch(torch, "save", lambda state, *where: save(zeros(state), *where))
         patch(torch.Tensor, "pin_memory", lambda tensor, *_: tensor)

@@ -1,4 +1,7 @@
-"""The fields of KubeRay's resources by its API reference (v1.6), and standard resources by Kubernetes' schemas."""
+"""The fields of KubeRay's resources by its API reference and Go types, and standard resources by Kubernetes' schemas.
+
+Its published schema is made from those types; it is megabytes long, since it repeats Kubernetes' own for each pod.
+"""
 
 import kubernetes_validate
 
@@ -44,6 +47,11 @@ SPECS = {
     },
 }
 """The type of each field: a Python type, allowed words, another spec by name, or a list of those."""
+REQUIRED = {
+    "RayClusterSpec": {"headGroupSpec"},
+    "HeadGroupSpec": {"rayStartParams", "template"},
+    "WorkerGroupSpec": {"groupName", "minReplicas", "maxReplicas", "rayStartParams", "template"},
+}
 
 
 def check(resource):
@@ -68,6 +76,8 @@ def _check_spec(value, kind, where):
         for number, one in enumerate(value):
             _check_spec(one, kind[0], f"{where}.{number}")
     elif isinstance(kind, str):
+        missing = REQUIRED.get(kind, set()) - value.keys()
+        assert not missing, f"{where}: {sorted(missing)} missing"
         for name, one in value.items():
             assert name in SPECS[kind], f"{where}.{name}: no such field"
             _check_spec(one, SPECS[kind][name], f"{where}.{name}")

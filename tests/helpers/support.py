@@ -1,5 +1,6 @@
 """What tests share: a sweep without Ray (orchestrator, ledger and study are real), a small real store, pages."""
 
+import importlib.util
 import itertools
 import os
 import resource
@@ -13,6 +14,7 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 import psutil
+import pytest
 from warm import Gaptune
 
 from gaptune.config import SweepConfig, flatten
@@ -41,6 +43,12 @@ SPACE = parse_space(
         "points_to_evaluate": [{"method": "FLT"}, {"temperature.schedule": "linear"}],
     }
 )
+
+
+def needs(module):
+    """Skips a test whose package is not installed. If its import fails, the test fails."""
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed")
 
 
 def sweep_config(**changes) -> SweepConfig:

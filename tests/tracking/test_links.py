@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import pytest
 from PIL import Image
+from playwright import sync_api as playwright
 from support import pages_of
 from warm import run
 
@@ -13,8 +14,6 @@ from gaptune.ledger import load
 from gaptune.results import summarize
 from gaptune.storage.bundled import example
 from gaptune.tracking.links import experiment_link
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 PATIENCE_MS = 30_000  # a page takes a second or two on a machine that does nothing else
 

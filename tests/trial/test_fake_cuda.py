@@ -7,10 +7,12 @@ from torch._subclasses.fake_tensor import UnsupportedOperatorException
 
 from gaptune.config import EvaluationConfig, TrialConfig, with_params
 from gaptune.data.open import open_store
-from gaptune.trial import feed, saver, step, train
+from gaptune.trial import feed, saver, stacked_updates, step, train
 from gaptune.trial.evaluate import Evaluator, Where
+from gaptune.trial.lanes import train_lanes, why_not
 from gaptune.trial.loop import Training
 from gaptune.trial.ranks import Ranks
+from gaptune.trial.together import Lane, Together
 
 pytestmark = pytest.mark.whole
 
@@ -41,6 +43,7 @@ LESS_MEMORY = [
 def on_card(monkeypatch):
     """A context with a card whose values are never looked at: that they are finite is not known."""
     monkeypatch.setattr(step.Updates, "_check", lambda updates: None)
+    monkeypatch.setattr(stacked_updates, "non_finite", lambda *_: None)
     for module in (feed, saver):
         monkeypatch.setattr(module, "ThreadPoolExecutor", AtOnce)
     return lambda **more: fake_card(monkeypatch, **more)
@@ -102,6 +105,36 @@ def test_no_step_waits_for_the_card(free, store, on_card):
         assert [card.waits - before for _ in training.steps(0, 1)] == [0, 0, 0, 0]
 
 
+def lanes_of(model):
+    """Three trials that differ in all that lanes may differ in."""
+    first = MODELS[model] | {"optimizer.clip_norm": 1.0}
+    second = first | {"temperature.schedule": "linear", "swap.kind": "none", "seed": 1}
+    third = first | {"temperature.parameterization": "softplus", "swap.renormalize": True, "optimizer.lr": 1e-3}
+    return [config(model, **each) for each in (first, second, third)]
+
+
+@pytest.mark.parametrize("model", ["scenes-tiny", "heads"])
+def test_lanes_train_and_resume_on_a_card(model, data, card, tmp_path):
+    configs = lanes_of(model)
+    assert why_not(configs[0], data(model)) is None
+    given = {"checkpoints": [tmp_path / str(number) for number in range(3)]}
+    began = train_lanes(configs, data(model), **given)
+    assert [report.epoch for report in next(began).values()] == [1, 1, 1]
+    began.close()
+    rounds = train_lanes(configs, data(model), **given)
+    assert [[report.epoch for report in each.values()] for each in rounds] == [[1, 1, 1], [2, 2, 2]]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_step_of_lanes_waits_for_the_card_but_the_last_of_an_epoch(model, data, card):
+    trials = [Training(with_params(each, {"training.batch_size": 32}), data(model)) for each in lanes_of(model)]
+    together = Together([Lane(number, trial, None) for number, trial in enumerate(trials)], data(model))
+    before, epoch = card.waits, together.epoch()
+    waits = [card.waits - before for _ in epoch]
+    assert waits[:-1] == [0] * (together.per_epoch - 1)
+    assert waits[-1] > 0
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_a_rank_sends_what_is_on_the_card_and_does_not_wait_for_it(model, data, card, monkeypatch):
     """What the other ranks would add is left out: there is no NCCL without a card."""
@@ -145,4 +178,13 @@ def test_whatever_an_evaluation_leaves_on_the_cpu_is_found(store, card):
     evaluator = Evaluator(store, [], Where(training.device))
     missed, arrived = unnoticed(lambda: evaluator(training.model, last=True))
     assert len(arrived) >= 4  # at least images and texts of two kinds
+    assert missed == []
+
+
+def test_whatever_a_step_of_lanes_leaves_on_the_cpu_is_found(small_features, card):
+    features = open_store(small_features)
+    trials = [Training(with_params(each, {"training.batch_size": 32}), features) for each in lanes_of("heads")]
+    together = Together([Lane(number, trial, None) for number, trial in enumerate(trials)], features)
+    missed, arrived = unnoticed(lambda: next(together.epoch()))
+    assert len(arrived) >= 8  # at least features, texts, temperatures, swaps, factors of AdamW, labels
     assert missed == []

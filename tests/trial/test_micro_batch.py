@@ -31,8 +31,11 @@ def batch_of(model, store):
     rows = np.arange(PAIRS)
     images = model.image_inputs(torch.from_numpy(split.gather(rows)))
     texts = model.text_inputs(torch.from_numpy(split.texts[split.offsets[rows]].copy()))
-    kept = torch.rand(PAIRS, model.embed_dim, generator=torch.Generator().manual_seed(1))
-    return Batch(images, texts, kept)
+    return Batch(images, texts)
+
+
+def swapped_loss(x, y, nu):
+    return contrast(x, y, nu.exp(), torch.rand(x.shape, generator=torch.Generator().manual_seed(1)))
 
 
 def embedding(model):
@@ -49,9 +52,7 @@ def gradients(model, nu):
 def in_chunks(model, batch, size, nu):
     """Loss and gradients by cached features."""
     with global_seed(7, torch.device("cpu")):
-        loss = backward_in_chunks(
-            embedding(model), lambda x, y: contrast(x, y, nu.exp(), batch.kept), model, batch, size
-        )
+        loss = backward_in_chunks(embedding(model), lambda x, y: swapped_loss(x, y, nu), model, batch, size)
     return loss, gradients(model, nu)
 
 
@@ -60,7 +61,7 @@ def at_once(model, batch, size, nu):
     embed = embedding(model)
     with global_seed(7, torch.device("cpu")):
         parts = [embed(*chunk) for chunk in zip(batch.images.split(size), batch.texts.split(size), strict=True)]
-        loss = contrast(*(torch.cat(each) for each in zip(*parts, strict=True)), nu.exp(), batch.kept)
+        loss = swapped_loss(*(torch.cat(each) for each in zip(*parts, strict=True)), nu)
         loss.backward()
     return loss.detach(), gradients(model, nu)
 
