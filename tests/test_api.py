@@ -47,6 +47,19 @@ def test_reading_a_sweep_needs_neither_torch_nor_ray_nor_mlflow():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+@pytest.mark.whole
+def test_heads_are_trained_without_open_clip(small_features):
+    """Its import takes seconds in every worker, and imports torch's compiler, too."""
+    code = (
+        "import sys; from gaptune.config import TrialConfig; from gaptune.data.open import open_store\n"
+        "from gaptune.trial import train\n"
+        "config = TrialConfig.model_validate({'model': {'name': 'heads'}, 'training': {'epochs': 1, 'batch_size': 8}})\n"
+        f"list(train(config, open_store({str(small_features)!r})))\n"
+        "print([name for name in ('open_clip', 'torchvision', 'ray', 'mlflow') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 def test_only_what_is_public_is_there():
     assert set(gaptune.__all__) <= set(dir(gaptune))
     with pytest.raises(AttributeError, match="no attribute 'lod_sweep'"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -68,15 +69,17 @@ class SummedNorm(_BatchNorm):
         self._parameters.update(norm._parameters)
         self._buffers.update(norm._buffers)
         self._ranks = ranks
+        # Here, not as a decorator: torch imports its whole compiler for it, which takes seconds.
+        self._normalized: Callable[[Tensor], Tensor] = torch.compiler.disable(self._normalize)  # type: ignore[no-untyped-call]
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Takes any number of dimensions, of which the second is the channels."""
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor) -> Tensor:
         """Normalized numbers, shape (n, channels, …), by the statistics of all ranks in training."""
-        if not self.training:
-            return super().forward(input)
+        return self._normalized(input) if self.training else super().forward(input)
+
+    def _normalize(self, input: Tensor) -> Tensor:
         single, others = input.float() if input.dtype == torch.bfloat16 else input, [0, *range(2, input.ndim)]
         shape = [1, -1, *[1] * (input.ndim - 2)]
         numbers = single.new_tensor([single.numel() // self.num_features])

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from open_clip.modified_resnet import ModifiedResNet
-from open_clip.timm_model import TimmModel
-
 from gaptune.trial.encoder import DualEncoder
 from gaptune.trial.heads import Heads
 
@@ -28,6 +25,9 @@ def checkpoint_gradients(model: DualEncoder) -> tuple[str, ...]:
 
 
 def _has_it(visual: Any) -> bool:
+    from open_clip.modified_resnet import ModifiedResNet
+    from open_clip.timm_model import TimmModel
+
     if isinstance(visual, ModifiedResNet):
         return False
     if not isinstance(visual, TimmModel):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from open_clip.model import CLIP
-from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -21,6 +19,9 @@ def is_causal(tower: Any) -> bool:
     Args:
         tower: open_clip's model, of either of its classes.
     """
+    from open_clip.model import CLIP  # takes seconds to import, and whoever trains heads only does without
+    from open_clip.transformer import TextTransformer
+
     if isinstance(tower, CLIP):
         return tower.attn_mask is not None and tower.text_pool_type in ("argmax", "eos")
     text = getattr(tower, "text", None)
@@ -38,6 +39,8 @@ def encode_short(tower: Any, ids: Tensor) -> Tensor:
         tower: Model whose text tower ``is_causal``.
         ids: Tokens, shape (n, length).
     """
+    from open_clip.model import CLIP
+
     path, text = ("", tower) if isinstance(tower, CLIP) else ("text.", tower.text)
     length = ids.shape[1]
     cut = {

@@ -23,6 +23,7 @@ class TestNsga2(SamplerConformance):
 class TestGp(SamplerConformance):
     sampler = "gp"
     count = 15
+    cuts = (2, 11)
 
 
 class TestRandom(SamplerConformance):

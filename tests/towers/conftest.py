@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,14 @@ def quiet(cls, config):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return cls(config).eval()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def outside_notebooks():
+    """Hides marimo, which other tests import: beside it transformers takes every program for a notebook of IPython."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(sys.modules, "marimo", raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")
