@@ -51,6 +51,7 @@ def test_notebook_without_a_sweep_opens_on_the_example(name, tmp_path, monkeypat
     assert len(found["table"]) > 2
 
 
+@pytest.mark.whole
 def test_the_papers_tables_and_figures_are_those_of_a_sweep_over_its_methods(tmp_path, monkeypatch):
     space = parse_space({"name": "methods", "params": {"method": {"choice": ["Baseline", "FLT"]}}, "grid": True})
     stage = Stage(tmp_path / "methods", space=space, num_candidates=2, sweep=sweep_config(search={"sampler": "grid"}))

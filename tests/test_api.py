@@ -53,7 +53,7 @@ def test_heads_are_trained_without_open_clip(small_features):
     code = (
         "import sys; from gaptune.config import TrialConfig; from gaptune.data.open import open_store\n"
         "from gaptune.trial import train\n"
-        "config = TrialConfig.model_validate({'model': {'name': 'heads'}, 'training': {'epochs': 1, 'batch_size': 8}})\n"
+        "config = TrialConfig.model_validate({'model': {'name': 'heads'}, 'training': {'epochs': 1}})\n"
         f"list(train(config, open_store({str(small_features)!r})))\n"
         "print([name for name in ('open_clip', 'torchvision', 'ray', 'mlflow') if name in sys.modules])"
     )

@@ -335,6 +335,7 @@ def flickr8k_both_ways(flickr8k, folder, most):
     )
 
 
+@pytest.mark.whole
 def test_shards_and_a_parquet_file_of_the_same_photographs_give_bit_equal_stores(flickr8k, tmp_path):
     one, other = flickr8k_both_ways(flickr8k, tmp_path, most=150)
     assert one.meta.content_hash == other.meta.content_hash

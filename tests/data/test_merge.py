@@ -117,6 +117,7 @@ def test_any_order_of_rows_gives_each_image_its_captions(rows, fraction, tmp_pat
         assert captions(whole, name) == captions(store, name)
 
 
+@pytest.mark.whole
 def test_rows_far_apart_are_merged_as_neighbors_are(tmp_path):
     """Images are written after 1,024; the captions of earlier ones come later."""
     noise = np.random.default_rng(0).integers(0, 256, (1500, 16, 16, 3), dtype=np.uint8)

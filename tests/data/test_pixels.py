@@ -52,6 +52,7 @@ def test_only_the_middle_of_a_very_long_image_is_resized(size, monkeypatch):
     assert (middle != whole).mean() < 0.01
 
 
+@pytest.mark.whole
 def test_extremely_long_image_uses_little_memory():
     """Resized as a whole it would take 13 GB."""
     assert square(Image.new("RGB", (1, 65_500), "red"), 224).tolist() == [[[255, 0, 0]] * 224] * 224

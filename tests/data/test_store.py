@@ -60,6 +60,7 @@ def test_written_rows_are_read_back_over_several_batches(large):
         assert np.array_equal(split.texts[split.offsets[row] : split.offsets[row + 1]], tokens[row])
 
 
+@pytest.mark.whole
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.integers(0, N - 1), max_size=40))
 def test_gather_takes_rows_in_any_order_and_repeatedly(rows, large):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from ray.cluster_utils import Cluster
 from support import free_port, trial_workers, write_yaml
-from warm import WORKERS, Gaptune, run, workers_are_warm
+from warm import UNREAD, WORKERS, Gaptune, run, workers_are_warm
 
 from gaptune.ledger import State, load, parse_events, read_events
 from gaptune.ledger.backup import stored_ledger
@@ -17,6 +17,7 @@ from gaptune.trial.checkpoint import Checkpoints
 
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(600)]
 
+HEAD = {"num_cpus": 0, "include_dashboard": False} | UNREAD
 EPOCHS = 150
 """Seconds: the second of two trials has begun long before the first ends, however slowly its worker starts."""
 
@@ -34,8 +35,8 @@ def events(folder):
 @pytest.fixture(scope="module")
 def two_nodes():
     """A head without cores and two nodes of one core each."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    cluster = Cluster(initialize_head=True, head_node_args=HEAD)
+    nodes = [cluster.add_node(num_cpus=1, **UNREAD) for _ in range(2)]
     cluster.wait_for_nodes()
     yield cluster, nodes
     cluster.shutdown()
@@ -131,7 +132,7 @@ def kill_node(node, *workers):
 
 def test_a_trial_that_loses_its_node_three_times_completes_on_a_fourth(tmp_path, small_features):
     workers_are_warm()
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster = Cluster(initialize_head=True, head_node_args=HEAD)
     try:
         command = sweep_command(tmp_path, small_features, "--address", cluster.address, trials=1, epochs=EPOCHS)
         node = cluster.add_node(num_cpus=1, node_name="spot-0", **WORKERS)

@@ -50,6 +50,7 @@ def test_features_stay_on_the_sphere_and_find_their_matches(seed):
     assert run.mismatched[-1] == 0.0
 
 
+@pytest.mark.whole
 def test_cones_first_move_apart_and_a_fixed_temperature_closes_the_gap_that_exp_leaves():
     x, y = (random_features(128, 32, seed, spread=0.5) for seed in (0, 1))
     learnt, fixed = (free_flow(Scale(kind), x, y, decades=6.0, points=120) for kind in ("exp", "fixed"))

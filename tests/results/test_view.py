@@ -220,6 +220,7 @@ def test_an_interval_is_as_wide_as_that_of_scipys_bootstrap():
     assert (found.low, found.high) == pytest.approx((drawn.low, drawn.high), abs=0.05)
 
 
+@pytest.mark.whole
 def test_importance_is_what_optuna_says_of_the_study_itself(tmp_path):
     stage = Stage(tmp_path / "s", num_candidates=24)
     rng = np.random.default_rng(0)

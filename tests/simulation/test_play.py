@@ -65,6 +65,7 @@ def test_sweep_is_reproducible_and_its_events_restore_it(method):
     assert replay(events) == record
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_asha_saves_half_of_the_epochs_and_keeps_the_hypervolume(sampler):
     for seed in range(3):
@@ -74,6 +75,7 @@ def test_asha_saves_half_of_the_epochs_and_keeps_the_hypervolume(sampler):
         assert summarize(halved).hypervolume >= 0.93 * summarize(full).hypervolume
 
 
+@pytest.mark.whole
 def test_asha_beats_random_stopping_at_the_same_fractions():
     def mean(method):
         return sum(summarize(run(method, seed=seed)[0]).hypervolume for seed in range(10)) / 10

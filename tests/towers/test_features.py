@@ -175,6 +175,7 @@ def test_killed_process_is_continued_and_a_running_one_is_left_alone(store, buil
     assert 0 < rest.images < sum(split.images for split in store.meta.splits.values())
 
 
+@pytest.mark.whole
 def test_command_takes_a_tower_each_or_one_model_for_both(gaptune, small_store, bert, tmp_path):
     words = ("data", "features", small_store, "--out")
     towers = ("--image-tower", "timm:test_resnet@random", "--text-tower", f"transformers:{bert}")

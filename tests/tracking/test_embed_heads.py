@@ -101,6 +101,7 @@ def test_features_have_the_embeddings_of_gaptune(register, small_features, tmp_p
         np.testing.assert_allclose(embedded(found, "text"), ours[1], atol=1e-6)
 
 
+@pytest.mark.whole
 def test_images_and_texts_go_through_the_towers(with_towers):
     model, split, ours = with_towers
     rows = np.arange(4)
@@ -110,6 +111,7 @@ def test_images_and_texts_go_through_the_towers(with_towers):
     np.testing.assert_allclose(embedded(found, "text"), ours[1][split.offsets[rows]], atol=NEAR)
 
 
+@pytest.mark.whole
 def test_a_tower_with_other_weights_is_refused(register, with_towers, tmp_path, small_store):
     store = open_store(small_store)
     config = TrialConfig.model_validate({"data": {"store": str(small_store)}})

@@ -89,6 +89,7 @@ PICTURES = {
 }
 
 
+@pytest.mark.whole
 def test_raw_files_have_one_embedding_in_stores_in_the_export_and_in_the_registry(
     trained, exported, registered, tmp_path
 ):

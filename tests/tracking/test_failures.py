@@ -369,6 +369,7 @@ def test_unusable_store_is_refused_at_once_and_nothing_is_created(tmp_path, empt
     assert tree(tmp_path) == before
 
 
+@pytest.mark.whole
 def test_sync_ends_in_one_line_for_a_store_that_it_cannot_use(tmp_path, empty_store, server):
     small_sweep(tmp_path / "s", close="interrupted").ledger.close()
     server.answer = 404, b"<html>"

@@ -35,6 +35,7 @@ def faults(how):
     return int(done.stdout)
 
 
+@pytest.mark.whole
 def test_no_new_pages_are_needed_where_freed_memory_is_kept():
     assert faults("kept") < 100
     assert faults("as it is") > 1_000

@@ -6,10 +6,20 @@ import pytest
 import torch
 
 from gaptune.config import ModelConfig
+from gaptune.config.models import PRESETS
 from gaptune.errors import UserError
 from gaptune.trial import compiling, train
 from gaptune.trial.build_model import make_model
 from gaptune.trial.compiling import compile_towers
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A model of few operations, each of which is a kernel to compile: two transformers of one layer."""
+    vision = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8}
+    text = {"width": 32, "heads": 2, "layers": 1}
+    monkeypatch.setitem(PRESETS, "small", {"embed_dim": 32, "vision_cfg": vision, "text_cfg": text})
+    return {"model.name": "small"}
 
 
 @pytest.fixture
@@ -19,6 +29,7 @@ def traced(monkeypatch):
     monkeypatch.setattr("gaptune.trial.loop.compile_towers", lambda model: real(model, backend="aot_eager"))
 
 
+@pytest.mark.whole
 def test_compiled_towers_have_the_same_embeddings_gradients_and_names(store):
     models = [make_model(ModelConfig(), store.meta).eval() for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
@@ -36,9 +47,9 @@ def test_compiled_towers_have_the_same_embeddings_gradients_and_names(store):
 
 
 @pytest.mark.whole
-def test_compiled_training_is_the_same_training_and_resumes(traced, store, short, tmp_path):
+def test_compiled_training_is_the_same_training_and_resumes(traced, small, store, short, tmp_path):
     def losses(compiled, folder=None):
-        config = short({"training.epochs": 2})
+        config = short(small)
         training = config.training.model_copy(update={"compile": compiled})
         return [
             report.metrics["train/loss"]
@@ -62,11 +73,12 @@ def test_machine_on_which_torch_cannot_compile_is_refused_in_one_line(monkeypatc
 
 
 @pytest.mark.soak
-def test_a_tower_is_compiled_for_real(store):
+def test_a_text_tower_is_compiled_for_real(small, store):
+    """Seconds; the image tower of a preset takes a minute."""
     if subprocess.run(["c++", "--version"], capture_output=True).returncode:
         pytest.skip("there is no C++ compiler on this machine")
-    models = [make_model(ModelConfig(), store.meta).train() for _ in range(2)]
+    models = [make_model(ModelConfig(name="small"), store.meta).train() for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
-    compile_towers(models[1])  # when they are called: the text tower takes seconds, the image tower minutes
+    compile_towers(models[1])
     captions = torch.from_numpy(store.split("train").texts[:16].copy())
     torch.testing.assert_close(*(model.encode_text(captions) for model in models), atol=1e-5, rtol=1e-4)

@@ -35,6 +35,7 @@ def features_of(model, split, texts_of, context):
         return images, model.encode_text(tokens)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("name", "size"), [("scenes-tiny", None), ("photos-small", 32), ("ViT-S-32-alt", 32)], ids=lambda value: str(value)
 )

@@ -113,15 +113,18 @@ def lanes_of(model):
     return [config(model, **each) for each in (first, second, third)]
 
 
-@pytest.mark.parametrize("model", ["scenes-tiny", "heads"])
-def test_lanes_train_and_resume_on_a_card(model, data, card, tmp_path):
-    configs = lanes_of(model)
-    assert why_not(configs[0], data(model)) is None
+@pytest.mark.parametrize("model", MODELS)
+def test_models_are_vectorized_on_a_card(model, data, card):
+    assert why_not(lanes_of(model)[0], data(model)) is None
+
+
+def test_lanes_train_and_resume_on_a_card(data, card, tmp_path):
+    configs = lanes_of("heads")
     given = {"checkpoints": [tmp_path / str(number) for number in range(3)]}
-    began = train_lanes(configs, data(model), **given)
+    began = train_lanes(configs, data("heads"), **given)
     assert [report.epoch for report in next(began).values()] == [1, 1, 1]
     began.close()
-    rounds = train_lanes(configs, data(model), **given)
+    rounds = train_lanes(configs, data("heads"), **given)
     assert [[report.epoch for report in each.values()] for each in rounds] == [[1, 1, 1], [2, 2, 2]]
 
 

@@ -67,6 +67,7 @@ def test_rows_of_the_token_table_are_matched_by_token(store, trained):
     assert not (theirs == table[model.token_rows[1234]]).all(1).any()
 
 
+@pytest.mark.whole
 def test_position_embeddings_are_interpolated_to_another_image_size(store, tmp_path):
     name = "ViT-S-32-alt"
     big = open_clip.create_model(name, force_image_size=64)

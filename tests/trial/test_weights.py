@@ -306,6 +306,7 @@ def test_file_without_weights_is_refused(name, content, store, tmp_path):
 # --- captions of another length, towers that never learn, images of another shape ---
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("trained", "wanted"), [(24, 16), (24, 24), (24, 40)])
 def test_positions_of_tokens_are_kept_whatever_the_context(trained, wanted, tmp_path, wide):
     folder = open_clip_folder(tmp_path / "hub", config_of(text_cfg__context_length=trained), None)
@@ -321,6 +322,7 @@ def test_positions_of_tokens_are_kept_whatever_the_context(trained, wanted, tmp_
     assert len(said) == (wanted > trained)
 
 
+@pytest.mark.whole
 def test_model_of_open_clip_is_as_long_as_its_weights(tmp_path, wide):
     folder = open_clip_folder(tmp_path / "hub", config_of(ALT), None)
     model = ModelConfig(name=ALT, pretrained=str(folder))
