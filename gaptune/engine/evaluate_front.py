@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,13 @@ import ray
 
 from gaptune.config import EvaluationConfig, ResourcesConfig, SweepConfig
 from gaptune.data.open import open_store
+from gaptune.engine.calls import results_of
+from gaptune.engine.cluster import side_by_side
 from gaptune.engine.signals import Stop
 from gaptune.engine.trainer import take_device
 from gaptune.results import summarize
 from gaptune.search.orchestrator import Orchestrator
 from gaptune.storage.replica import Copies
-
-_LOOK_S = 0.5
 
 
 def evaluate_front(
@@ -49,27 +49,24 @@ def evaluate_front(
     if not members:
         return
     say(f"evaluating {len(members)} trials of the front on {', '.join(evaluation.name for evaluation in wanted)}")
-    gpus = min(1.0, sweep.resources.gpus)  # one process evaluates, also what several ranks have trained
-    evaluate = ray.remote(num_cpus=sweep.resources.cpu, num_gpus=gpus)(_evaluate)
     evaluations = [evaluation.model_dump() for evaluation in wanted]
     here, resources = str(Path.cwd()), sweep.resources
-    running = {
-        evaluate.remote(f"{checkpoints}/{trial.number:04d}", evaluations, resources, here): trial.number
-        for trial in members
-    }
-    try:
-        while running:
-            stop.check()
-            for done in ray.wait(list(running), timeout=_LOOK_S)[0]:
-                number = running.pop(done)
-                try:
-                    orchestrator.scored(number, ray.get(done))
-                except ray.exceptions.RayError as error:
-                    reason = str(error).strip().splitlines()[-1]
-                    say(f"trial {number} could not be evaluated: {reason}; run the same command again to retry")
-    finally:
-        for one in running:
-            ray.cancel(one, force=True)
+    found = results_of(
+        _evaluate,
+        [(f"{checkpoints}/{trial.number:04d}", evaluations, resources, here) for trial in members],
+        processes=side_by_side(resources).most,
+        cpus=resources.cpu,
+        gpus=min(1.0, resources.gpus),  # one process evaluates, also what several ranks have trained
+        look=stop.check,
+    )
+    with closing(found):
+        for index, result in found:
+            number = members[index].number
+            if isinstance(result, ray.exceptions.RayError):
+                reason = str(result).strip().splitlines()[-1]
+                say(f"trial {number} could not be evaluated: {reason}; run the same command again to retry")
+            else:
+                orchestrator.scored(number, result)
 
 
 def _evaluate(

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,7 +31,6 @@ _WARM_UP, _MEASURED = 10, 30
 _LONGEST_S = 60.0
 _MARGIN = 1.25
 """Memory that a trial gets, relative to the measured peak: other params of the space may need more."""
-_LOOK_S = 0.5
 _LARGEST = ("training.batch_size", "model.width")
 """Parameters of which the measured trial has the largest value in the space."""
 
@@ -194,21 +193,18 @@ def measured_plan(plan: Plan, stop: Stop, say: Callable[[str], None]) -> Plan:
         return plan
     import ray
 
+    from gaptune.engine.calls import results_of
     from gaptune.trial.gpu_memory import CONTEXT
 
     say("measuring how many trials can share a GPU")
     config = largest_trial(plan.sweep, plan.space).model_dump()
     cpu = plan.sweep.resources.cpu
-    measuring = ray.remote(num_cpus=cpu, num_gpus=1)(_measure).remote(config, cpu, str(Path.cwd()))
-    try:
-        while not ray.wait([measuring], timeout=_LOOK_S)[0]:
-            stop.check()
-        readings = ray.get(measuring)
-    except ray.exceptions.RayError as error:  # a whole GPU is enough if anything is; otherwise the trial says why not
-        why = f"{plan.gpus.why}; not measured: {first_line(getattr(error, 'cause', error))}"
+    one = [(config, cpu, str(Path.cwd()))]
+    with closing(results_of(_measure, one, processes=1, cpus=cpu, gpus=1, look=stop.check)) as found:
+        _, readings = next(found)
+    if isinstance(readings, ray.exceptions.RayError):  # a whole GPU is enough if anything is; the trials say why not
+        why = f"{plan.gpus.why}; not measured: {first_line(getattr(readings, 'cause', readings))}"
         return _with(plan, Gpus(1.0, why))
-    finally:
-        ray.cancel(measuring, force=True)
     cores = cores_per_gpu([node["Resources"] for node in ray.nodes() if node["Alive"]], cpu)
     trials = trials_that_fit(readings, cores, CONTEXT)
     return _with(plan, Gpus(1.0 if trials == 1 else gpus_of(trials), f"{plan.gpus.why}; {_told(readings)}"))

@@ -207,7 +207,8 @@ def test_an_error_of_one_trial_fails_it_alone_after_its_group_was_halved(tmp_pat
 
 
 def test_a_killed_worker_resumes_all_lanes_to_the_same_weights(tmp_path, small_features, alone, monkeypatch):
-    monkeypatch.setattr("gaptune.engine.ray_tune._LOOK_S", 0.0)
+    for interval in ("ray_tune._LOOK_S", "heartbeat._WRITE_S"):  # trials last a second or two
+        monkeypatch.setattr(f"gaptune.engine.{interval}", 0.0)
     positions = {}
 
     def strike(event):
@@ -217,7 +218,7 @@ def test_a_killed_worker_resumes_all_lanes_to_the_same_weights(tmp_path, small_f
 
     record = sweep(tmp_path, small_features, trials=3, on_event=strike, positions=positions)
     assert positions.keys() == {0, 1, 2}
-    assert all(0 < epochs <= EPOCHS for epochs in positions.values())
+    assert all(0 <= epochs <= EPOCHS for epochs in positions.values())
     assert started_together(tmp_path) == [[0, 1, 2], [0, 1, 2]]
     for trial in record.trials.values():
         (lost,) = trial.retries
