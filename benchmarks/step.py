@@ -1,7 +1,7 @@
 """CPU time of a training step by parts: text, crop, image tower, loss and gradients, optimizer, and the rest.
 
     python benchmarks/step.py [--data DIR] [--stored 72] [--batch 128] [--epochs 2] [--model photos-small]
-                              [--compile]
+                              [--compile] [--small-pages]
 
 Trains on Flickr8k with one thread, without a card. The parts are measured from outside, around the calls of the model,
 of ``backward``, and of the optimizer. ``crop`` is all that happens to pixels before the tower sees them. The first 5
@@ -11,6 +11,7 @@ steps do not count.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import statistics
 import tempfile
 import time
@@ -29,6 +30,7 @@ from gaptune.trial.loop import Training
 
 PARTS = ("text", "crop", "image tower", "loss and gradients", "optimizer", "the rest")
 WARM_UP = 5
+NO_HUGE_PAGES = 41  # PR_SET_THP_DISABLE
 
 
 class Clock:
@@ -73,8 +75,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--compile", action="store_true", help="training.compile: print its longest step, too")
+    parser.add_argument("--small-pages", action="store_true", help="no huge pages, whatever the system has")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.small_pages:
+        ctypes.CDLL(None).prctl(NO_HUGE_PAGES, 1, 0, 0, 0)
     keep_freed_memory()  # as workers do
     clock, steps = Clock(), []
     with tempfile.TemporaryDirectory() as name:

@@ -58,6 +58,8 @@ def results_of(
                 free.append(process)
                 if number not in waiting:
                     yield number, result
+            while free and not waiting:  # another call may wait for what this process has
+                ray.kill(free.pop())
     finally:
         for process in [*free, *(process for _, process in running.values())]:
             ray.kill(process)

@@ -45,6 +45,10 @@ def test_each_call_has_its_result():
     assert called(square, *((number,) for number in range(7))) == {number: number**2 for number in range(7)}
 
 
+def test_more_processes_than_fit_take_turns():
+    assert called(square, *((number,) for number in range(5)), processes=5) == {n: n**2 for n in range(5)}
+
+
 def test_a_call_that_raises_is_an_error_and_the_others_continue():
     found = called(fails, (1,), (2,), processes=1)
     assert [str(found[number].cause) for number in (0, 1)] == ["1 is refused", "2 is refused"]
