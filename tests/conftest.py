@@ -19,6 +19,8 @@ settings.register_profile("gaptune", deadline=None, max_examples=_EXAMPLES)
 settings.load_profile("gaptune")
 # Ray's workers step back for others by default, and then stand still while the tests that compute run beside theirs.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# Trials have workers of their own; Ray would start others for whoever joins it, a second of computing each.
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
 
 
 ABSENT = str(Path(__file__).with_name("absent"))
