@@ -101,9 +101,18 @@ def count(folder, name):
     return sum(event["event"] == name for event in read_events(folder)[0])
 
 
-def test_a_preempted_job_is_paused_and_queued_and_resumes_the_sweep(slurm, tmp_path, small_features):
+@pytest.fixture
+def words(tmp_path, small_features):
+    """What to submit, without the name of the sweep."""
     space, config = write_yaml(tmp_path, small_features, epochs=800, trials=4)
-    words = ["--nodes=2", "--cpus-per-task=1", f"--chdir={tmp_path}", SCRIPT, space, "--config", config]
+    return ["--nodes=2", "--cpus-per-task=1", f"--chdir={tmp_path}", SCRIPT, space, "--config", config]
+
+
+def assert_complete(folder):
+    assert [trial.state for trial in load(folder).trials.values()] == [State.COMPLETE] * 4
+
+
+def test_a_preempted_job_is_paused_and_queued_and_resumes_the_sweep(slurm, tmp_path, words):
     unnamed = told(slurm, "sbatch", "--parsable", *words).strip()
     wait_for(lambda: (tmp_path / f"gaptune-{unnamed}.log").exists())
     wait_for(lambda: "give the sweep a --name" in (tmp_path / f"gaptune-{unnamed}.log").read_text())
@@ -115,6 +124,29 @@ def test_a_preempted_job_is_paused_and_queued_and_resumes_the_sweep(slurm, tmp_p
     told(slurm, "sbatch", "--partition=high", "--nodes=2", "--cpus-per-task=4", f"--chdir={tmp_path}", "--wrap=sleep 5")
     wait_for(lambda: count(folder, "pause"))
     wait_for(lambda: not told(slurm, "squeue", "--noheader", "--jobs", job), 900)
-    record = load(folder)
     assert count(folder, "session") >= 2
-    assert [trial.state for trial in record.trials.values()] == [State.COMPLETE] * 4
+    assert_complete(folder)
+
+
+def test_a_canceled_job_is_paused_and_not_queued_and_the_same_command_resumes_the_sweep(slurm, tmp_path, words):
+    words += ["--name", "s", "--results", tmp_path / "results"]
+    folder = tmp_path / "results/s"
+    job = told(slurm, "sbatch", "--parsable", *words).strip()
+    wait_for(lambda: count(folder, "report"))
+    told(slurm, "scancel", job)
+    wait_for(lambda: not told(slurm, "squeue", "--noheader"), 120)
+    assert count(folder, "pause") == 1
+    again = told(slurm, "sbatch", "--parsable", *words).strip()
+    wait_for(lambda: not told(slurm, "squeue", "--noheader", "--jobs", again), 900)
+    assert count(folder, "session") == 2
+    assert_complete(folder)
+
+
+def test_a_job_at_its_time_limit_is_paused_and_queued(slurm, tmp_path, words):
+    """Options before the script replace those in it: two minutes of warning in place of five."""
+    words = ["--time=4", "--signal=B:TERM@120", *words, "--name", "s", "--results", tmp_path / "results"]
+    folder = tmp_path / "results/s"
+    job = told(slurm, "sbatch", "--parsable", *words).strip()
+    wait_for(lambda: count(folder, "pause"))
+    wait_for(lambda: told(slurm, "squeue", "--noheader", "--jobs", job, "--format=%T").strip() == "PENDING", 120)
+    assert "the job is queued again" in (tmp_path / f"gaptune-{job}.log").read_text()
