@@ -153,7 +153,7 @@ def backward(losses, *_, **__):
 
 
 def gradients(_, inputs, *__, **___):
-    """A gradient of some tensors, by which it is none of torch's business that something depends on them."""
+    """Stands in for gradients of some tensors: of their shapes, without values."""
     return tuple(torch.empty_like(each) for each in ([inputs] if isinstance(inputs, torch.Tensor) else inputs))
 
 
