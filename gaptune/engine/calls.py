@@ -40,26 +40,28 @@ def results_of(
     """
     kind = ray.remote(num_cpus=cpus, num_gpus=gpus)(_Process)
     waiting, losses = deque(range(len(calls))), [0] * len(calls)
-    free = [kind.remote() for _ in range(min(processes, len(calls)))]
+    free: list[Any] = []
     running: dict[Any, tuple[int, Any]] = {}
     try:
         while waiting or running:
-            while waiting and free:
-                number, process = waiting.popleft(), free.pop()
+            while waiting and (free or len(running) < processes):
+                number, process = waiting.popleft(), free.pop() if free else kind.remote()
                 running[process.call.remote(function, *calls[number])] = number, process
+            while free:  # another call may wait for what this process has
+                ray.kill(free.pop())
             look()
             for done in ray.wait(list(running), timeout=_LOOK_S)[0]:
                 number, process = running.pop(done)
                 result = _result(done)
-                if isinstance(result, ray.exceptions.RayError) and not isinstance(result, ray.exceptions.RayTaskError):
-                    process, losses[number] = kind.remote(), losses[number] + 1
+                if _is_lost(result):
+                    ray.kill(process)
+                    losses[number] += 1
                     if losses[number] <= _MOST_LOSSES:
                         waiting.appendleft(number)
-                free.append(process)
-                if number not in waiting:
-                    yield number, result
-            while free and not waiting:  # another call may wait for what this process has
-                ray.kill(free.pop())
+                        continue
+                else:
+                    free.append(process)
+                yield number, result
     finally:
         for process in [*free, *(process for _, process in running.values())]:
             ray.kill(process)
@@ -77,3 +79,8 @@ def _result(done: Any) -> Any:
         return ray.get(done)
     except ray.exceptions.RayError as error:
         return error
+
+
+def _is_lost(result: Any) -> bool:
+    """Whether a call has ended with its process, not by an error of its own."""
+    return isinstance(result, ray.exceptions.RayError) and not isinstance(result, ray.exceptions.RayTaskError)

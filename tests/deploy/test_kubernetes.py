@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,11 @@ FILES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 RESOURCES = [one for file in FILES for one in yaml.safe_load_all(file.read_text())]
 JOB = next(one for one in RESOURCES if one["kind"] == "RayJob")
 CLUSTER = JOB["spec"]["rayClusterSpec"]
+
+
+def reached(job, keys):
+    """What contains the last of some keys of a job's spec."""
+    return reduce(getitem, keys[:-1], job["spec"])
 
 
 @pytest.mark.parametrize("resource", RESOURCES, ids=lambda one: f"{one['kind']}-{one['metadata']['name']}")
@@ -38,10 +45,7 @@ def test_each_resource_is_valid(resource):
 )
 def test_the_check_finds_a_wrong_field(keys, value):
     job = copy.deepcopy(JOB)
-    at = job["spec"]
-    for key in keys[:-1]:
-        at = at[key]
-    at[keys[-1]] = value
+    reached(job, keys)[keys[-1]] = value
     with pytest.raises(Exception, match=r"."):
         check(job)
 
@@ -57,10 +61,7 @@ def test_the_check_finds_a_wrong_field(keys, value):
 )
 def test_the_check_finds_a_missing_field(keys):
     job = copy.deepcopy(JOB)
-    at = job["spec"]
-    for key in keys[:-1]:
-        at = at[key]
-    del at[keys[-1]]
+    del reached(job, keys)[keys[-1]]
     with pytest.raises(Exception, match=r"missing|required"):
         check(job)
 

@@ -218,7 +218,7 @@ def test_a_killed_worker_resumes_all_lanes_to_the_same_weights(tmp_path, small_f
 
     record = sweep(tmp_path, small_features, trials=3, on_event=strike, positions=positions)
     assert positions.keys() == {0, 1, 2}
-    assert all(0 <= epochs <= EPOCHS for epochs in positions.values())
+    assert all(0 < epochs <= EPOCHS for epochs in positions.values())
     assert started_together(tmp_path) == [[0, 1, 2], [0, 1, 2]]
     for trial in record.trials.values():
         (lost,) = trial.retries

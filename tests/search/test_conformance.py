@@ -1,5 +1,6 @@
 """Conformance tests of each sampler and each stopping method."""
 
+import os
 from typing import get_args
 
 import pytest
@@ -8,6 +9,8 @@ from search_conformance import RankingConformance, SamplerConformance, StoppingC
 from gaptune.config import EarlyStoppingConfig, SearchConfig
 from gaptune.search.early_stopping import STOPPING_METHODS
 from gaptune.search.samplers import SAMPLERS
+
+FULL = os.environ.get("GAPTUNE_SOAK") == "full"
 
 
 class TestTpe(SamplerConformance):
@@ -19,11 +22,12 @@ class TestNsga2(SamplerConformance):
     count = 30
 
 
-@pytest.mark.whole  # half a minute of fitting
+@pytest.mark.soak  # half a minute of fitting
 class TestGp(SamplerConformance):
     sampler = "gp"
     count = 15
-    cuts = (2, 11)
+    if not FULL:  # fitting takes long
+        cuts, swept = (2, 11), 5
 
 
 class TestRandom(SamplerConformance):
