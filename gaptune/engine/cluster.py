@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,7 +41,7 @@ _OF_OTHER_CLUSTERS = (
 _OF_NOTEBOOKS = ("MPLBACKEND",)  # a backend that only the notebook's own process has
 
 _GRACE_S = 1.0
-"""Seconds that Ray gets to end by itself before its processes are killed."""
+"""Seconds that this process gets to leave Ray before Ray's processes are killed, and they then to be gone."""
 
 _START_S = 120.0
 """Seconds that Ray may take to start, also on a busy machine."""
@@ -164,6 +165,7 @@ def _started(resources: ResourcesConfig, place: str | None, stop: Stop) -> Itera
                 wanted = min(cores, (resources.concurrency or cores) * resources.workers * resources.cpu)
                 gpus = available_gpus() if resources.gpus else 0  # Ray would count those of the driver, also MIG's
                 options = {"num_cpus": wanted, "num_gpus": gpus, "object_store_memory": OBJECT_STORE, **folders}
+                options["_system_config"] = {"prestart_worker_first_driver": False}  # trials have workers of their own
                 with _without(_OF_OTHER_CLUSTERS + _OF_NOTEBOOKS), _signals_blocked_in_children():
                     trouble = "Ray cannot be started on this machine"
                     _init(trouble, "local", include_dashboard=False, **options, **quiet)
@@ -213,12 +215,11 @@ def _ended() -> Iterator[None]:
         yield
     finally:
         processes = [process for process in _ray_processes() if process not in others]
-        killing = threading.Timer(_GRACE_S, _kill, [processes])  # they ignore SIGTERM, and a worker may hang
+        killing = threading.Thread(target=_kill_when_left, args=[processes])
         killing.start()
         ray.shutdown()
-        killing.cancel()
-        _kill(processes)
-        psutil.wait_procs(processes, timeout=_GRACE_S)
+        killing.join()
+        _wait_for(processes)
 
 
 @contextmanager
@@ -234,6 +235,30 @@ def _signals_blocked_in_children() -> Iterator[None]:
         yield
     finally:
         _block_in_children = False
+
+
+def _kill_when_left(processes: Sequence[psutil.Process]) -> None:
+    """Kills Ray's processes once this one has left them: they ignore SIGTERM, and Ray would wait a second for each."""
+    import ray
+
+    deadline = time.monotonic() + _GRACE_S
+    while hasattr(ray._private.worker.global_worker, "core_worker") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    _kill(processes)
+
+
+def _wait_for(processes: Sequence[psutil.Process]) -> None:
+    """Waits until killed processes run no more.
+
+    Ray's own children stay zombies until the first process of a container reaps them, which may be never.
+    """
+    deadline = time.monotonic() + _GRACE_S
+    while time.monotonic() < deadline:
+        _, processes = psutil.wait_procs(processes, timeout=0)
+        with suppress(psutil.NoSuchProcess):
+            if all(process.status() == psutil.STATUS_ZOMBIE for process in processes):
+                return
+        time.sleep(0.01)
 
 
 def _kill(processes: Sequence[psutil.Process]) -> None:

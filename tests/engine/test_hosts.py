@@ -19,16 +19,33 @@ import matplotlib
 import psutil
 
 import gaptune
+from gaptune.engine import cluster
 
 os.environ["MPLBACKEND"] = "module://of_the_notebook"  # as its kernel does
 
 signal.signal(signal.SIGTERM, handler := lambda signum, frame: None)
+
+had_left = []
+kill = cluster._kill
+
+
+def killing(processes):
+    from ray._private.worker import global_worker
+
+    had_left.append(not hasattr(global_worker, "core_worker"))
+    kill(processes)
+
+
+cluster._kill = killing
+cluster._GRACE_S = 60.0
 
 
 def check():
     import ray
 
     assert not ray.is_initialized()
+    assert had_left == [True], "Ray's processes are killed before this one has left them, or not at all"
+    had_left.clear()
     assert signal.getsignal(signal.SIGTERM) is handler
     assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
     left = [child.name() for child in psutil.Process().children(recursive=True) if child.status() != "zombie"]
