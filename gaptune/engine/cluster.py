@@ -85,15 +85,15 @@ def ray_for(resources: ResourcesConfig, address: str | None, stop: Stop | None =
     """A context with Ray: the one that the surrounding program has started, or one that ends with the context.
 
     Args:
-        resources: Resources of each trial; Ray is started with enough of them for the trials that run in parallel.
-        address: Address of a running cluster; None, an empty string or ``local`` for this machine.
+        resources: Resources of each trial, which ``place_of`` has been found to have; Ray is started with enough of
+            them for the trials that run in parallel.
+        address: Address of a running cluster, at which ``place_of`` has just found one; None, an empty string or
+            ``local`` for this machine.
         stop: Handler of signals, which is installed again after Ray has replaced it.
 
     Raises:
-        UserError: No cluster answers there, Ray cannot be started, or no node has, or will have, the resources that a
-            trial needs.
+        UserError: No cluster answers there, or Ray cannot be started.
     """
-    place_of(resources, address).check(resources)
     if is_running():
         yield
         return

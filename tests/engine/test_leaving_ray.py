@@ -30,6 +30,6 @@ def test_killed_processes_are_waited_for():
     processes = [psutil.Process(each.pid) for each in running]
     cluster._kill(processes)
     cluster._wait_for(processes)
-    assert not any(process.is_running() for process in processes)
+    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
     for each in running:
         each.wait()
