@@ -8,7 +8,7 @@ import pytest
 import torch
 from ray.cluster_utils import Cluster
 from support import free_port, trial_workers, write_yaml
-from warm import UNREAD, WORKERS, Gaptune, run, workers_are_warm
+from warm import LEAN, WORKERS, Gaptune, run, workers_are_warm
 
 from gaptune.ledger import State, load, parse_events, read_events
 from gaptune.ledger.backup import stored_ledger
@@ -17,7 +17,7 @@ from gaptune.trial.checkpoint import Checkpoints
 
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(600)]
 
-HEAD = {"num_cpus": 0, "include_dashboard": False} | UNREAD
+HEAD = {"num_cpus": 0, "include_dashboard": False} | LEAN
 EPOCHS = 150
 """Seconds: the second of two trials has begun long before the first ends, however slowly its worker starts."""
 
@@ -36,7 +36,7 @@ def events(folder):
 def two_nodes():
     """A head without cores and two nodes of one core each."""
     cluster = Cluster(initialize_head=True, head_node_args=HEAD)
-    nodes = [cluster.add_node(num_cpus=1, **UNREAD) for _ in range(2)]
+    nodes = [cluster.add_node(num_cpus=1, **LEAN) for _ in range(2)]
     cluster.wait_for_nodes()
     yield cluster, nodes
     cluster.shutdown()

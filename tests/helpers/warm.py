@@ -31,9 +31,9 @@ HEAVY = "mlflow", "open_clip", "gaptune.engine.ray_tune", "gaptune.search.study"
 HEAVY += "mlflow.cli", "mlflow.server.fastapi_app", "uvicorn"
 OF_WORKERS = "open_clip", "pandas", "pyarrow", "sklearn.linear_model", "gaptune.trial.loop"
 """What workers need but for Ray, whose C++ reads a worker's environment when it is imported."""
-UNREAD = {"include_log_monitor": False}
-"""For ``ray.cluster_utils.Cluster``: no process that reads the logs of workers, which starts with each node."""
-WORKERS = {"setup_worker_path": str(Path(__file__).with_name("warm_worker.py"))} | UNREAD
+LEAN = {"include_log_monitor": False, "no_monitor": True}
+"""For ``ray.cluster_utils.Cluster``: nodes without the process that reads the logs of workers, and no autoscaler."""
+WORKERS = {"setup_worker_path": str(Path(__file__).with_name("warm_worker.py"))} | LEAN
 """The same, and its workers are forked; ``workers_are_warm`` must have been called before."""
 
 
