@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +39,7 @@ _OF_OTHER_CLUSTERS = (
     "RAY_WORKER_PROCESS_SETUP_HOOK",
 )
 _OF_NOTEBOOKS = ("MPLBACKEND",)  # a backend that only the notebook's own process has
+_FOR_RAY = {"RAY_prestart_worker_first_driver": "0"}  # idle workers: trials have others, in an environment of their own
 
 _GRACE_S = 1.0
 """Seconds that this process gets to leave Ray before Ray's processes are killed, and they then to be gone."""
@@ -165,8 +166,7 @@ def _started(resources: ResourcesConfig, place: str | None, stop: Stop) -> Itera
                 wanted = min(cores, (resources.concurrency or cores) * resources.workers * resources.cpu)
                 gpus = available_gpus() if resources.gpus else 0  # Ray would count those of the driver, also MIG's
                 options = {"num_cpus": wanted, "num_gpus": gpus, "object_store_memory": OBJECT_STORE, **folders}
-                options["_system_config"] = {"prestart_worker_first_driver": False}  # trials have workers of their own
-                with _without(_OF_OTHER_CLUSTERS + _OF_NOTEBOOKS), _signals_blocked_in_children():
+                with _environment(_FOR_RAY, without=_OF_OTHER_CLUSTERS + _OF_NOTEBOOKS), _signals_blocked_in_children():
                     trouble = "Ray cannot be started on this machine"
                     _init(trouble, "local", include_dashboard=False, **options, **quiet)
                 stop.listen()
@@ -290,12 +290,15 @@ def _bring_token() -> None:
 
 
 @contextmanager
-def _without(names: Sequence[str]) -> Iterator[None]:
-    """A context without some environment variables, so that Ray's processes do not inherit them."""
-    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+def _environment(variables: Mapping[str, str], *, without: Sequence[str]) -> Iterator[None]:
+    """A context with some environment variables, and without others, for Ray's processes, which inherit them."""
+    kept = {name: os.environ.pop(name) for name in (*variables, *without) if name in os.environ}
+    os.environ.update(variables)
     try:
         yield
     finally:
+        for name in variables:
+            os.environ.pop(name, None)
         os.environ.update(kept)
 
 
