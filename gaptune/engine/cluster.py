@@ -39,7 +39,7 @@ _OF_OTHER_CLUSTERS = (
     "RAY_WORKER_PROCESS_SETUP_HOOK",
 )
 _OF_NOTEBOOKS = ("MPLBACKEND",)  # a backend that only the notebook's own process has
-_FOR_RAY = {"RAY_prestart_worker_first_driver": "0"}  # idle workers: trials have others, in an environment of their own
+_FOR_RAY = {"RAY_prestart_worker_first_driver": "0"}  # no idle workers: those of trials are others
 
 _GRACE_S = 1.0
 """Seconds that this process gets to leave Ray before Ray's processes are killed, and they then to be gone."""
