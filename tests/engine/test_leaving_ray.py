@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import psutil
+from support import is_alive
 
 from gaptune.engine import cluster
 
@@ -18,11 +19,13 @@ def test_a_killed_process_that_nobody_reaps_is_not_waited_for(monkeypatch):
     """As in a container whose first process does not look after orphans."""
     monkeypatch.setattr(cluster, "_GRACE_S", 1e6)
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
-        child = psutil.Process(int(parent.stdout.readline()))
-        child.kill()
-        cluster._wait_for([child])
-        assert child.status() == psutil.STATUS_ZOMBIE
-        parent.kill()
+        try:
+            child = psutil.Process(int(parent.stdout.readline()))
+            child.kill()
+            cluster._wait_for([child])
+            assert child.status() == psutil.STATUS_ZOMBIE
+        finally:
+            parent.kill()
 
 
 def test_killed_processes_are_waited_for():
@@ -30,6 +33,6 @@ def test_killed_processes_are_waited_for():
     processes = [psutil.Process(each.pid) for each in running]
     cluster._kill(processes)
     cluster._wait_for(processes)
-    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+    assert not any(map(is_alive, processes))
     for each in running:
         each.wait()

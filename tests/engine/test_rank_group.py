@@ -10,7 +10,7 @@ import pytest
 import ray
 import torch
 from ray import tune
-from support import trial_workers, write_yaml
+from support import is_alive, trial_workers, write_yaml
 from warm import WORKERS, Gaptune, workers_are_warm
 
 from gaptune.config import ResourcesConfig, TrialConfig, unflatten
@@ -241,7 +241,7 @@ def test_a_trial_whose_processes_are_killed_resumes_to_the_same_weights(tmp_path
     wait_until(lambda: len(load(tmp_path / "results" / "s").trials[0].retries) == 1)
     ranks = some("Rank", reported + 1)
     next(trial_workers()).kill()
-    wait_until(lambda: not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks))
+    wait_until(lambda: not any(map(is_alive, ranks)))
     assert process.wait(timeout=400) == 0, process.stdout + process.stderr
     folder = tmp_path / "results" / "s"
     trial = load(folder).trials[0]

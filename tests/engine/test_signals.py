@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 from mlflow import MlflowClient
-from support import write_yaml
+from support import is_alive, write_yaml
 from warm import Gaptune, run, warm_workers
 
 from gaptune.engine import signals
@@ -122,7 +122,7 @@ def test_sweep_stopped_at_any_moment_ends_in_order_and_is_resumed(tmp_path, smal
         assert code == 128 + signum, text
         assert "Traceback" not in text
         assert "***" not in text  # Ray's C++ stacks
-        assert not [one for one in below if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+        assert not [one for one in below if is_alive(one)]
         record = load(folder)
         assert record.paused == str(Stopped(signum))
         assert "To resume: gaptune sweep" in text

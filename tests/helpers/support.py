@@ -214,6 +214,11 @@ def cpu_seconds(run):
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
+def is_alive(process):
+    """Whether a process, of psutil, has not ended; one that nobody has reaped has."""
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
 def trial_workers(above=None):
     """The processes below one, by default this one, that run trials: never those of another Ray on this machine."""
     for child in (above or psutil.Process()).children(recursive=True):
