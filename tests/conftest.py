@@ -1,6 +1,5 @@
 """What all tests share: one cache for the embedded data, and real data sets where they are to be had."""
 
-import gc
 import os
 import shutil
 import signal
@@ -58,11 +57,6 @@ def pytest_collection_modifyitems(items):
         length = 2 if item.get_closest_marker("slow") or item.get_closest_marker("soak") else 1
         longest[item.path] = max(longest.get(item.path, 0), length if item.get_closest_marker("whole") else 0)
     items.sort(key=lambda item: -longest[item.path])
-
-
-def pytest_collection_finish():
-    """What was imported is not looked through for garbage again and again."""
-    gc.freeze()
 
 
 @pytest.fixture(scope="module")

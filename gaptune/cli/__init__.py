@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 from typing import NoReturn
@@ -73,7 +72,6 @@ def main() -> NoReturn:
             code = _run()
         finally:
             unwritten = _unwritten(output)
-    gc.freeze()  # Python would collect torch, Ray and MLflow module by module: a second
     raise SystemExit(code or unwritten)
 
 
