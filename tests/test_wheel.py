@@ -89,6 +89,7 @@ def test_a_sweep_runs_without_the_checkout(installed, small_store):
     installed.gaptune("sweep", space, "--config", config, "--name", "first")
     assert "1 COMPLETE" in installed.gaptune("status", "first")
     assert "mean_r10" in installed.gaptune("front", "first")
+    assert "mean_r10" in installed.gaptune("train", "--config", config)  # the one command that trains in its process
 
 
 def test_what_comes_with_gaptune_is_found_without_the_checkout(installed):
